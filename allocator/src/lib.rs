@@ -1,0 +1,1 @@
+//! Allocators over ranges of blocks: pure, synchronous, deterministic, bounded.

@@ -1,0 +1,1 @@
+//! BlueFS and the key-value seam.

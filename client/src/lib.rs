@@ -1,0 +1,1 @@
+//! A librados-like client.

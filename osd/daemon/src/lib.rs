@@ -1,0 +1,1 @@
+//! The OSD daemon core.

@@ -1,0 +1,1 @@
+//! The object store seam, its memory implementation, and the engine.

@@ -1,0 +1,14 @@
+//! The per-core handle through which everything else sees the world.
+//!
+//! Clock, randomness, tasks, timers, sockets, mailboxes and the bridge to foreign threads are methods of
+//! [`Core`]. There are three worlds behind it: the real reactor (one io_uring per core), a deterministic
+//! simulated one, and, behind the feature `glommio`, glommio. Nothing else in spirula may ask the operating
+//! system for time, randomness, threads or sockets.
+//!
+//! A `Core` is cheap to clone and never leaves its core: it is `!Send`.
+
+mod core;
+pub mod net;
+pub mod sync;
+
+pub use crate::core::{Core, CoreId, Group, Lane, LocalBoxFuture, Nanos, Task, World};

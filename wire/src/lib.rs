@@ -1,0 +1,1 @@
+//! Ceph's wire protocol as values and machines: no I/O, no clock.
