@@ -3,5 +3,5 @@
 mod buffer;
 mod device;
 
-pub use buffer::{DmaBuf, DMA_ALIGN};
+pub use buffer::{DMA_ALIGN, DmaBuf};
 pub use device::{BlockDevice, DeviceError, DeviceResult, Geometry, Kind};

@@ -122,7 +122,12 @@ impl Core {
     }
 
     /// Starts a task on this core. `name` shows in stall reports. A panic in a task ends the process.
-    pub fn spawn(&self, group: Group, name: &'static str, future: impl Future<Output = ()> + 'static) -> Task {
+    pub fn spawn(
+        &self,
+        group: Group,
+        name: &'static str,
+        future: impl Future<Output = ()> + 'static,
+    ) -> Task {
         self.world.spawn(group, name, Box::pin(future))
     }
 

@@ -1,0 +1,209 @@
+//! The seam: what an object store promises to the placement groups above it. Lives on one core.
+
+use bytes::Bytes;
+use rt::LocalBoxFuture;
+
+use crate::transaction::Transaction;
+use crate::types::{CollectionId, LogVersion, ObjectId, ObjectStat, PoolStats};
+
+/// Why a call failed. A transaction that fails has no effect at all.
+#[derive(Clone, Debug, thiserror::Error, PartialEq, Eq)]
+pub enum StoreError {
+    /// No such collection or object.
+    #[error("not found: {0}")]
+    NotFound(String),
+    /// The collection exists.
+    #[error("exists: {0}")]
+    Exists(String),
+    /// The collection still has objects.
+    #[error("not empty: {0}")]
+    NotEmpty(String),
+    /// A limit of the store is exceeded (object size, name length, attribute size, transaction size).
+    #[error("too large: {0}")]
+    TooLarge(String),
+    /// No space. Removing objects still works.
+    #[error("no space: {0}")]
+    NoSpace(String),
+    /// These bytes cannot be read: the device failed or a checksum does not match. Others may be fine.
+    #[error("I/O error: {0}")]
+    Io(String),
+    /// The store is going down or went down for this reason; nothing more will become durable.
+    #[error("store is down: {0}")]
+    Down(String),
+}
+
+/// Result of a call.
+pub type StoreResult<T> = Result<T, StoreError>;
+
+/// A transaction on its way. Dropping the futures undoes nothing.
+pub struct Submitted {
+    /// Done when reads on this store show the transaction (or it failed).
+    pub readable: LocalBoxFuture<'static, StoreResult<()>>,
+    /// Done when it survives a crash. Only then may anybody outside be told of it, or of what a read showed because
+    /// of it.
+    pub durable: LocalBoxFuture<'static, StoreResult<()>>,
+}
+
+/// One page of an omap.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct OmapPage {
+    /// Ascending by key.
+    pub entries: Vec<(Bytes, Bytes)>,
+    /// There are further keys.
+    pub more: bool,
+}
+
+/// Space and activity of the whole store.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct StoreStats {
+    /// Bytes the store may use.
+    pub total: u64,
+    /// Bytes that can still be allocated to data.
+    pub available: u64,
+    /// Bytes allocated to data.
+    pub allocated: u64,
+    /// Bytes stored by clients.
+    pub stored: u64,
+    /// Bytes of omap, an estimate.
+    pub omap: u64,
+    /// Bytes of the key-value store, journal and other metadata.
+    pub metadata: u64,
+    /// Named counters, ascending by name: device bytes by layer (`data_bytes_written`, `journal_bytes_written`, …),
+    /// flushes, groups, transactions, cache hits and the like, since open.
+    pub counters: Vec<(&'static str, u64)>,
+}
+
+/// How thorough a check is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum FsckLevel {
+    /// Structure and allocation.
+    Metadata,
+    /// Also every byte against its checksum.
+    Deep,
+}
+
+/// How bad a finding is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum FsckSeverity {
+    /// Space is lost, nothing else.
+    Warning,
+    /// Something is wrong that the store can live with.
+    Error,
+    /// Data is lost or may be.
+    Fatal,
+}
+
+/// One inconsistency.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct FsckFinding {
+    /// How bad.
+    pub severity: FsckSeverity,
+    /// Short stable name of the kind of finding, `extent-overlap` for example.
+    pub kind: &'static str,
+    /// What, where, expected, got.
+    pub detail: String,
+}
+
+/// Result of a check.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct FsckReport {
+    /// Everything wrong, bounded by `limits::FSCK_FINDINGS_MAX`.
+    pub findings: Vec<FsckFinding>,
+    /// Objects visited.
+    pub objects: u64,
+    /// Bytes verified against checksums.
+    pub bytes_verified: u64,
+}
+
+/// An object store of one slice.
+///
+/// Contract:
+/// - Transactions on one collection take effect in the order of the `submit` calls; across collections the order is
+///   the store's, and a crash leaves a prefix of that order.
+/// - A read shows whole transactions only, and all of those whose `readable` was done before the read was called. It
+///   may show some that are not durable: the caller holds its answer back until they are.
+/// - `durable` completes only when the transaction, and all before it in the store's order, survive any crash.
+/// - Every byte read was verified against its checksum.
+/// - `submit` never waits by itself: back-pressure is the delay of `readable`. The caller bounds what it submits.
+pub trait ObjectStore {
+    /// Starts a transaction.
+    fn submit(&self, transaction: Transaction) -> Submitted;
+
+    /// Up to `len` bytes from `offset`, fewer at the object's end, holes as zeroes.
+    fn read(
+        &self,
+        collection: CollectionId,
+        object: &ObjectId,
+        offset: u64,
+        len: u64,
+    ) -> LocalBoxFuture<'static, StoreResult<Vec<Bytes>>>;
+    /// The parts of the range (clipped to the object's size) that hold data, as (offset, length), ascending, not adjacent.
+    fn extents(
+        &self,
+        collection: CollectionId,
+        object: &ObjectId,
+        offset: u64,
+        len: u64,
+    ) -> LocalBoxFuture<'static, StoreResult<Vec<(u64, u64)>>>;
+    /// Size of the object. `NotFound` if it does not exist.
+    fn stat(
+        &self,
+        collection: CollectionId,
+        object: &ObjectId,
+    ) -> LocalBoxFuture<'static, StoreResult<ObjectStat>>;
+    /// All attributes, ascending by name.
+    fn attrs(
+        &self,
+        collection: CollectionId,
+        object: &ObjectId,
+    ) -> LocalBoxFuture<'static, StoreResult<Vec<(Bytes, Bytes)>>>;
+    /// The omap header, empty if none was set.
+    fn omap_header(
+        &self,
+        collection: CollectionId,
+        object: &ObjectId,
+    ) -> LocalBoxFuture<'static, StoreResult<Bytes>>;
+    /// Values of `keys`, absent ones left out, ascending by key.
+    fn omap_values(
+        &self,
+        collection: CollectionId,
+        object: &ObjectId,
+        keys: Vec<Bytes>,
+    ) -> LocalBoxFuture<'static, StoreResult<Vec<(Bytes, Bytes)>>>;
+    /// Entries with keys after `start_after` (all if `None`) that begin with `prefix`, at most `max` and about `max_bytes`.
+    fn omap_scan(
+        &self,
+        collection: CollectionId,
+        object: &ObjectId,
+        start_after: Option<Bytes>,
+        prefix: Bytes,
+        max: usize,
+        max_bytes: usize,
+    ) -> LocalBoxFuture<'static, StoreResult<OmapPage>>;
+    /// Objects of the collection from `from` on (all if `None`), in enumeration order, at most `max`; and the one to
+    /// go on from, `None` at the end.
+    fn list(
+        &self,
+        collection: CollectionId,
+        from: Option<ObjectId>,
+        max: usize,
+    ) -> LocalBoxFuture<'static, StoreResult<(Vec<ObjectId>, Option<ObjectId>)>>;
+    /// All collections with their `bits` and metadata, ascending.
+    fn collections(&self) -> LocalBoxFuture<'static, StoreResult<Vec<(CollectionId, u8, Bytes)>>>;
+    /// The collection's log as far as it is kept, ascending by version.
+    fn log(&self, collection: CollectionId)
+    -> LocalBoxFuture<'static, StoreResult<Vec<(LogVersion, Bytes)>>>;
+
+    /// Space and activity.
+    fn stats(&self) -> StoreStats;
+    /// Use by pool, ascending by pool.
+    fn pool_stats(&self) -> Vec<(i64, PoolStats)>;
+    /// Checks everything while nothing else runs on the store.
+    fn fsck(
+        &self,
+        level: FsckLevel,
+        progress: Box<dyn Fn(u64, u64)>,
+    ) -> LocalBoxFuture<'static, StoreResult<FsckReport>>;
+    /// Finishes what was submitted, seals the journal and lets go of the device.
+    fn close(&self) -> LocalBoxFuture<'static, StoreResult<()>>;
+}

@@ -1,0 +1,53 @@
+//! A transaction as a value: a list of ops, encodable, no callbacks.
+
+use std::collections::BTreeMap;
+
+use bytes::Bytes;
+
+use crate::types::{CollectionId, LogVersion, ObjectId};
+
+/// Changes that become readable together and durable together, or not at all.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Transaction {
+    /// In order; each sees the effect of those before it.
+    pub ops: Vec<Op>,
+}
+
+/// One change. An op on an object creates it unless said otherwise.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[expect(missing_docs, reason = "the fields are what their names say")]
+pub enum Op {
+    /// Creates an empty collection of objects whose lowest `bits` hash bits equal the id's seed. `Exists` if there.
+    CreateCollection { collection: CollectionId, bits: u8 },
+    /// Removes a collection that has no objects, with its log. `NotEmpty` if it has.
+    RemoveCollection { collection: CollectionId },
+    /// Sets the collection's metadata (the placement group's info), replacing what was there.
+    SetCollectionMeta { collection: CollectionId, value: Bytes },
+    /// Creates the object if it does not exist.
+    Touch { collection: CollectionId, object: ObjectId },
+    /// Writes the chunks one after another from `offset`; grows the object if needed.
+    Write { collection: CollectionId, object: ObjectId, offset: u64, data: Vec<Bytes> },
+    /// The range reads as zeroes; grows the object if needed; gives space back.
+    Zero { collection: CollectionId, object: ObjectId, offset: u64, len: u64 },
+    /// Sets the size; what is beyond reads as zeroes if the object grows again.
+    Truncate { collection: CollectionId, object: ObjectId, size: u64 },
+    /// Removes the object with its attributes and omap. `NotFound` if it does not exist.
+    Remove { collection: CollectionId, object: ObjectId },
+    /// Sets extended attributes.
+    SetAttrs { collection: CollectionId, object: ObjectId, attrs: BTreeMap<Bytes, Bytes> },
+    /// Removes an extended attribute; absent is fine. `NotFound` if the object does not exist.
+    RemoveAttr { collection: CollectionId, object: ObjectId, name: Bytes },
+    /// Sets omap entries.
+    OmapSet { collection: CollectionId, object: ObjectId, entries: BTreeMap<Bytes, Bytes> },
+    /// Removes omap keys; absent ones are fine. `NotFound` if the object does not exist.
+    OmapRemove { collection: CollectionId, object: ObjectId, keys: Vec<Bytes> },
+    /// Removes the omap keys in `[first, end)`. `NotFound` if the object does not exist.
+    OmapRemoveRange { collection: CollectionId, object: ObjectId, first: Bytes, end: Bytes },
+    /// Sets the omap header.
+    OmapSetHeader { collection: CollectionId, object: ObjectId, header: Bytes },
+    /// Removes all omap entries and the header. `NotFound` if the object does not exist.
+    OmapClear { collection: CollectionId, object: ObjectId },
+    /// Appends to the placement group's log. Versions ascend. The store keeps at least the newest
+    /// `limits::PG_LOG_ENTRIES_MIN` entries of a collection and may forget older ones.
+    LogAppend { collection: CollectionId, version: LogVersion, entry: Bytes },
+}

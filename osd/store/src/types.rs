@@ -1,0 +1,103 @@
+//! Names and small values of the object store.
+
+use std::cmp::Ordering;
+
+use bytes::Bytes;
+
+/// A collection: the objects of one placement group, or the store's meta objects.
+///
+/// It holds the objects of `pool` whose hash, masked to its lowest `bits` bits, equals `seed`. So a placement group
+/// splits by changing `bits`, and its objects are one contiguous range in [`ObjectId`]'s order.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct CollectionId {
+    /// Pool, or [`CollectionId::META`]'s −1.
+    pub pool: i64,
+    /// Placement seed.
+    pub seed: u32,
+}
+
+impl CollectionId {
+    /// Where the OSD keeps its superblock and maps.
+    pub const META: Self = Self { pool: -1, seed: 0 };
+}
+
+/// An object's full name. `Ord` is enumeration order: pool, bit-reversed hash, namespace, effective key
+/// (`key`, or `name` if that is empty), name, snap.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct ObjectId {
+    /// Pool.
+    pub pool: i64,
+    /// Placement hash of the name.
+    pub hash: u32,
+    /// Namespace, empty for the default one.
+    pub namespace: Bytes,
+    /// Locator key, empty if none.
+    pub key: Bytes,
+    /// Name; any bytes, not empty.
+    pub name: Bytes,
+    /// Snapshot id, or [`ObjectId::HEAD`].
+    pub snap: u64,
+}
+
+impl ObjectId {
+    /// `snap` of the writable object.
+    pub const HEAD: u64 = u64::MAX - 1;
+
+    /// The key if there is one, else the name.
+    pub fn effective_key(&self) -> &Bytes {
+        if self.key.is_empty() { &self.name } else { &self.key }
+    }
+}
+
+impl Ord for ObjectId {
+    fn cmp(&self, other: &Self) -> Ordering {
+        (self.pool, self.hash.reverse_bits())
+            .cmp(&(other.pool, other.hash.reverse_bits()))
+            .then_with(|| self.namespace.cmp(&other.namespace))
+            .then_with(|| self.effective_key().cmp(other.effective_key()))
+            .then_with(|| self.name.cmp(&other.name))
+            .then_with(|| self.snap.cmp(&other.snap))
+            .then_with(|| self.key.cmp(&other.key))
+    }
+}
+
+impl PartialOrd for ObjectId {
+    fn partial_cmp(&self, other: &Self) -> Option<Ordering> {
+        Some(self.cmp(other))
+    }
+}
+
+/// What `stat` tells.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ObjectStat {
+    /// Logical size, bytes.
+    pub size: u64,
+    /// Bytes of device space allocated to its data.
+    pub allocated: u64,
+}
+
+/// Position in a placement group's log.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct LogVersion {
+    /// Map epoch.
+    pub epoch: u32,
+    /// Counter within the placement group.
+    pub version: u64,
+}
+
+/// What a pool uses in this store.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct PoolStats {
+    /// Objects.
+    pub objects: i64,
+    /// Logical bytes (sum of sizes).
+    pub bytes: i64,
+    /// Bytes of device space allocated to data.
+    pub allocated: i64,
+    /// Bytes written by clients and stored (without holes).
+    pub stored: i64,
+    /// Omap keys.
+    pub omap_keys: i64,
+    /// Bytes of omap keys and values.
+    pub omap_bytes: i64,
+}
