@@ -1,1 +1,5 @@
 //! Ceph's wire protocol as values and machines: no I/O, no clock.
+
+pub mod codec;
+pub mod limits;
+pub mod types;
