@@ -8,7 +8,11 @@
 //! A `Core` is cheap to clone and never leaves its core: it is `!Send`.
 
 mod core;
+mod exec;
+pub mod limits;
 pub mod net;
+pub mod sim;
 pub mod sync;
 
 pub use crate::core::{Core, CoreId, Group, Lane, LocalBoxFuture, Nanos, Task, World};
+pub use crate::exec::Stalls;
