@@ -1,1 +1,25 @@
-//! Allocators over ranges of blocks: pure, synchronous, deterministic, bounded.
+//! Allocators over block ranges: pure values without I/O, clock or randomness.
+//!
+//! [`Allocator`] is the seam, [`BitmapAllocator`] the implementation that engines use, [`ExtentAllocator`] the
+//! memory oracle, [`suite`] what every implementation must pass. [`Space`] adds reservations: values that give
+//! back what they hold when dropped, so that an error path cannot leak space. An allocator belongs to one core;
+//! where threads share one it lives behind its owner's lock.
+
+#![forbid(unsafe_code)]
+
+mod bitmap;
+mod extent;
+pub mod limits;
+mod oracle;
+mod page;
+mod seam;
+mod space;
+pub mod suite;
+mod tree;
+mod word;
+
+pub use bitmap::BitmapAllocator;
+pub use extent::Extent;
+pub use oracle::ExtentAllocator;
+pub use seam::{AllocError, AllocResult, Allocator, Page, Request, Work};
+pub use space::{Class, Reservation, Space, Taken};

@@ -1,0 +1,35 @@
+//! Every bound of this crate, with the relations between them.
+
+/// Bytes of one serialised bitmap page; also how many bytes of level 0 one page of the bitmap holds.
+pub const PAGE_BYTES: usize = 4096;
+
+/// Blocks that one bitmap page describes: 128 MiB of 4 KiB blocks.
+pub const PAGE_BLOCKS: u64 = 8 * 4096;
+
+/// 64-bit words of level 0 in a page.
+pub const PAGE_WORDS: usize = PAGE_BYTES / 8;
+
+/// Largest allocation unit in blocks: one word of level 0. Alignment above that is the caller's, by allocating
+/// from an allocator with larger blocks.
+pub const UNIT_BLOCKS_MAX: u64 = 64;
+
+/// Smallest block, bytes.
+pub const BLOCK_BYTES_MIN: u64 = 512;
+
+/// Most blocks one allocator may describe: 2^36 (256 TiB of 4 KiB blocks). Keeps every index within `usize` and
+/// the summary trees at four levels.
+pub const BLOCKS_MAX: u64 = 1 << 36;
+
+/// How many free runs of 64 blocks and more a request for a longer one looks at before it settles for the
+/// longest seen. Bounds the search; more would find longer runs on aged disks and cost more per allocation.
+pub const LONG_RUN_TRIES: usize = 8;
+
+/// Longest single allocation, bytes; bounds the work of one call.
+pub const REQUEST_BYTES_MAX: u64 = 1 << 30;
+
+/// Most extents one request may ask for.
+pub const REQUEST_EXTENTS_MAX: usize = 1 << 16;
+
+const _: () = assert!(PAGE_BLOCKS == (PAGE_WORDS as u64) * 64);
+const _: () = assert!(UNIT_BLOCKS_MAX == 64);
+const _: () = assert!(PAGE_BLOCKS.is_multiple_of(UNIT_BLOCKS_MAX));

@@ -1,0 +1,82 @@
+//! Memory and work are bounded, on a fresh device and on the worst aged one.
+
+#![expect(clippy::unwrap_used, reason = "tests fail by panicking")]
+
+use allocator::suite::request;
+use allocator::{Allocator, BitmapAllocator, Extent};
+
+const BLOCK: u64 = 4096;
+const TIB: u64 = 1 << 40;
+
+#[test]
+fn memory_per_tib_is_at_most_35_mb() {
+    let mut space = BitmapAllocator::new_free(TIB, BLOCK);
+    assert!(space.memory() < 1_000_000, "an untouched device costs {} bytes", space.memory());
+    for page in 0..space.pages() {
+        space.mark_used(Extent::new(page * (128 << 20), BLOCK)).unwrap();
+    }
+    assert!(space.memory() <= 35_000_000, "{} bytes", space.memory());
+}
+
+#[test]
+fn work_is_bounded_when_every_second_block_is_free() {
+    let capacity = 16 << 30;
+    let mut space = BitmapAllocator::new(capacity, BLOCK);
+    for index in 0..space.pages() {
+        space.load_page(index, &[0x55; 4096]).unwrap();
+    }
+    assert_eq!(space.fragmentation(), 1.0);
+    let mut out = Vec::new();
+    for blocks in [1, 2, 16, 256] {
+        let before = space.work();
+        for _ in 0..1000 {
+            out.clear();
+            space.allocate(&request(blocks * BLOCK, BLOCK, 1 << 16), &mut out).unwrap();
+            assert_eq!(out.len() as u64, blocks);
+        }
+        let words = (space.work().words - before.words) / 1000;
+        assert!(words <= 24 * blocks + 64, "{words} words for {blocks} blocks");
+        assert!(space.work().words_max <= space.words_bound(blocks, 1 << 16));
+    }
+}
+
+#[test]
+fn work_is_bounded_when_the_only_piece_is_behind_the_cursor() {
+    // 1 TiB in use but for one run of 16 blocks just behind the cursor, and single blocks everywhere.
+    let mut space = BitmapAllocator::new(TIB, BLOCK);
+    for index in 0..space.pages() {
+        let mut page = [0; 4096];
+        page[4095] = 0x80;
+        space.load_page(index, &page).unwrap();
+    }
+    let only = Extent::new(48 * BLOCK, 16 * BLOCK);
+    space.mark_free(only).unwrap();
+    let mut out = Vec::new();
+    let far = allocator::Request { hint: Some(64 * BLOCK), ..request(16 * BLOCK, 16 * BLOCK, 1) };
+    space.allocate(&far, &mut out).unwrap();
+    assert_eq!(out, [only]);
+    assert!(space.work().words_max < 1200, "{:?}", space.work());
+    assert!(space.allocate(&request(2 * BLOCK, BLOCK, 1), &mut out).is_err());
+}
+
+#[test]
+fn filling_and_ageing_keeps_the_bound() {
+    let mut space = BitmapAllocator::new_free(1 << 30, BLOCK);
+    let mut held = Vec::new();
+    let mut state = 7_u64;
+    for _ in 0..60_000 {
+        state = state.wrapping_mul(6364136223846793005).wrapping_add(1442695040888963407);
+        let blocks = 1 + (state >> 40) % 31;
+        // Above 95 % full something random goes first.
+        while space.free_bytes() < (1 << 30) / 20 {
+            let index = (state >> 20) as usize % held.len();
+            state = state.wrapping_mul(6364136223846793005).wrapping_add(1);
+            space.release(held.swap_remove(index)).unwrap();
+        }
+        space.allocate(&request(blocks * BLOCK, BLOCK, 1 << 16), &mut held).unwrap();
+    }
+    let work = space.work();
+    assert!(work.words / work.allocations < 200, "{work:?}");
+    assert!(work.words_max <= space.words_bound(31, 31), "{work:?}");
+    assert_eq!(space.free_extents().len() as u64, space.free_runs());
+}
