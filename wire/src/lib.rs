@@ -1,5 +1,7 @@
 //! Ceph's wire protocol as values and machines: no I/O, no clock.
 
 pub mod codec;
+pub mod crush;
+pub mod hash;
 pub mod limits;
 pub mod types;
