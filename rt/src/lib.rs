@@ -10,6 +10,7 @@
 mod core;
 mod exec;
 pub mod limits;
+pub mod mailbox;
 pub mod net;
 pub mod sim;
 pub mod sync;

@@ -1,4 +1,4 @@
-//! Coordination between tasks of one core. No atomics, no locks.
+//! Giving way. Lives on one core.
 
 use std::future::Future;
 use std::pin::Pin;
