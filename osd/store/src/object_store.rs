@@ -21,6 +21,9 @@ pub enum StoreError {
     /// A limit of the store is exceeded (object size, name length, attribute size, transaction size).
     #[error("too large: {0}")]
     TooLarge(String),
+    /// No store could do this: an object outside its collection, log versions that do not ascend. The caller's mistake.
+    #[error("invalid: {0}")]
+    Invalid(String),
     /// No space. Removing objects still works.
     #[error("no space: {0}")]
     NoSpace(String),

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use bytes::Bytes;
 
+use crate::check::length;
 use crate::types::{CollectionId, LogVersion, ObjectId};
 
 /// Changes that become readable together and durable together, or not at all.
@@ -50,4 +51,84 @@ pub enum Op {
     /// Appends to the placement group's log. Versions ascend. The store keeps at least the newest
     /// `limits::PG_LOG_ENTRIES_MIN` entries of a collection and may forget older ones.
     LogAppend { collection: CollectionId, version: LogVersion, entry: Bytes },
+}
+
+impl Transaction {
+    /// Payload of all ops, bytes.
+    pub fn payload_bytes(&self) -> u64 {
+        self.ops.iter().fold(0, |sum, op| sum.saturating_add(op.payload_bytes()))
+    }
+}
+
+impl Op {
+    /// The collection the op works on.
+    pub fn collection(&self) -> CollectionId {
+        match self {
+            Self::CreateCollection { collection, .. }
+            | Self::RemoveCollection { collection }
+            | Self::SetCollectionMeta { collection, .. }
+            | Self::Touch { collection, .. }
+            | Self::Write { collection, .. }
+            | Self::Zero { collection, .. }
+            | Self::Truncate { collection, .. }
+            | Self::Remove { collection, .. }
+            | Self::SetAttrs { collection, .. }
+            | Self::RemoveAttr { collection, .. }
+            | Self::OmapSet { collection, .. }
+            | Self::OmapRemove { collection, .. }
+            | Self::OmapRemoveRange { collection, .. }
+            | Self::OmapSetHeader { collection, .. }
+            | Self::OmapClear { collection, .. }
+            | Self::LogAppend { collection, .. } => *collection,
+        }
+    }
+
+    /// The object the op works on, if it is one on an object.
+    pub fn object(&self) -> Option<&ObjectId> {
+        match self {
+            Self::Touch { object, .. }
+            | Self::Write { object, .. }
+            | Self::Zero { object, .. }
+            | Self::Truncate { object, .. }
+            | Self::Remove { object, .. }
+            | Self::SetAttrs { object, .. }
+            | Self::RemoveAttr { object, .. }
+            | Self::OmapSet { object, .. }
+            | Self::OmapRemove { object, .. }
+            | Self::OmapRemoveRange { object, .. }
+            | Self::OmapSetHeader { object, .. }
+            | Self::OmapClear { object, .. } => Some(object),
+            Self::CreateCollection { .. }
+            | Self::RemoveCollection { .. }
+            | Self::SetCollectionMeta { .. }
+            | Self::LogAppend { .. } => None,
+        }
+    }
+
+    /// Bytes of data, values and names that the op carries.
+    pub fn payload_bytes(&self) -> u64 {
+        let map = |entries: &BTreeMap<Bytes, Bytes>| {
+            entries.iter().fold(0, |sum: u64, (k, v)| sum.saturating_add(length(k)).saturating_add(length(v)))
+        };
+        let name = self.object().map_or(0, |o| length(&o.name) + length(&o.key) + length(&o.namespace));
+        let carried = match self {
+            Self::SetCollectionMeta { value, .. } => length(value),
+            Self::Write { data, .. } => data.iter().fold(0, |sum: u64, c| sum.saturating_add(length(c))),
+            Self::SetAttrs { attrs, .. } => map(attrs),
+            Self::RemoveAttr { name, .. } => length(name),
+            Self::OmapSet { entries, .. } => map(entries),
+            Self::OmapRemove { keys, .. } => keys.iter().fold(0, |sum: u64, k| sum.saturating_add(length(k))),
+            Self::OmapRemoveRange { first, end, .. } => length(first).saturating_add(length(end)),
+            Self::OmapSetHeader { header, .. } => length(header),
+            Self::LogAppend { entry, .. } => length(entry),
+            Self::CreateCollection { .. }
+            | Self::RemoveCollection { .. }
+            | Self::Touch { .. }
+            | Self::Zero { .. }
+            | Self::Truncate { .. }
+            | Self::Remove { .. }
+            | Self::OmapClear { .. } => 0,
+        };
+        name.saturating_add(carried)
+    }
 }

@@ -101,3 +101,31 @@ pub struct PoolStats {
     /// Bytes of omap keys and values.
     pub omap_bytes: i64,
 }
+
+impl PoolStats {
+    /// The fields in the order in which they are stored.
+    pub fn to_array(&self) -> [i64; 6] {
+        [self.objects, self.bytes, self.allocated, self.stored, self.omap_keys, self.omap_bytes]
+    }
+
+    /// See [`Self::to_array`].
+    pub fn from_array([objects, bytes, allocated, stored, omap_keys, omap_bytes]: [i64; 6]) -> Self {
+        Self { objects, bytes, allocated, stored, omap_keys, omap_bytes }
+    }
+
+    /// Field by field, wrapping as the key-value store's merge does.
+    #[must_use]
+    pub fn plus(&self, other: &Self) -> Self {
+        let (mut sum, other) = (self.to_array(), other.to_array());
+        for (a, b) in sum.iter_mut().zip(other) {
+            *a = a.wrapping_add(b);
+        }
+        Self::from_array(sum)
+    }
+
+    /// Field by field, wrapping.
+    #[must_use]
+    pub fn minus(&self, other: &Self) -> Self {
+        self.plus(&Self::from_array(other.to_array().map(i64::wrapping_neg)))
+    }
+}

@@ -1,0 +1,43 @@
+//! Every limit of the store, with the relations between them checked at compile time.
+
+/// Smallest unit of allocation and of checksums, bytes. A device with larger blocks raises it to its block size.
+pub const BLOCK: u64 = 4096;
+/// Largest object by default, bytes. An option of the store may raise it up to [`OBJECT_BYTES_HARD_MAX`].
+pub const OBJECT_BYTES_MAX: u64 = 128 << 20;
+/// Largest object any option can allow, bytes: shard numbers stay within 32 bits and transactions within memory.
+pub const OBJECT_BYTES_HARD_MAX: u64 = 1 << 40;
+/// Longest object name and locator key, bytes.
+pub const NAME_BYTES_MAX: usize = 2048;
+/// Longest namespace, bytes.
+pub const NAMESPACE_BYTES_MAX: usize = 256;
+/// Longest attribute name, bytes.
+pub const ATTR_NAME_BYTES_MAX: usize = 256;
+/// Names and values of all attributes of one object, bytes: they are part of the onode, which one record rewrites.
+pub const ATTRS_BYTES_MAX: usize = 64 << 10;
+/// Most attributes of one object.
+pub const ATTRS_MAX: usize = 1024;
+/// Longest omap key, bytes.
+pub const OMAP_KEY_BYTES_MAX: usize = 16 << 10;
+/// Longest omap value or header, bytes.
+pub const OMAP_VALUE_BYTES_MAX: usize = 8 << 20;
+/// Longest metadata of a collection, bytes.
+pub const COLLECTION_META_BYTES_MAX: usize = 1 << 20;
+/// Longest entry of a placement group's log, bytes.
+pub const LOG_ENTRY_BYTES_MAX: usize = 16 << 10;
+/// Most operations of one transaction.
+pub const TRANSACTION_OPS_MAX: usize = 16 << 10;
+/// Payload of one transaction (data, attributes, omap, names), bytes.
+pub const TRANSACTION_BYTES_MAX: u64 = (128 << 20) + (1 << 20);
+/// Entries of a placement group's log that a store always keeps per collection.
+pub const PG_LOG_ENTRIES_MIN: usize = 128;
+/// Most entries a store keeps per collection in memory: it forgets down to the minimum when it reaches this.
+pub const PG_LOG_ENTRIES_MAX: usize = 1024;
+/// Most findings of one check; the last one then says that there are more.
+pub const FSCK_FINDINGS_MAX: usize = 1000;
+/// Most objects one `list` returns, and most entries of one omap page.
+pub const LIST_MAX: usize = 16 << 10;
+
+const _: () = assert!(BLOCK.is_power_of_two());
+const _: () = assert!(OBJECT_BYTES_MAX <= OBJECT_BYTES_HARD_MAX && OBJECT_BYTES_MAX < TRANSACTION_BYTES_MAX);
+const _: () = assert!(PG_LOG_ENTRIES_MIN < PG_LOG_ENTRIES_MAX);
+const _: () = assert!(ATTR_NAME_BYTES_MAX < ATTRS_BYTES_MAX);

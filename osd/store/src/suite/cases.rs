@@ -1,0 +1,459 @@
+//! One function per promise.
+
+use std::collections::BTreeMap;
+use std::rc::Rc;
+
+use bytes::Bytes;
+
+use super::{Host, collection, commit, join, object, pattern};
+use crate::{
+    CollectionId, LogVersion, ObjectId, ObjectStore, Op, PoolStats, StoreError, Transaction, limits,
+};
+
+fn text(value: &'static str) -> Bytes {
+    Bytes::from_static(value.as_bytes())
+}
+
+fn map(entries: &[(&'static str, &'static str)]) -> BTreeMap<Bytes, Bytes> {
+    entries.iter().map(|(key, value)| (text(key), text(value))).collect()
+}
+
+async fn with_collection(host: &mut dyn Host) -> Rc<dyn ObjectStore> {
+    let store = host.fresh().await;
+    let created = commit(&store, vec![Op::CreateCollection { collection: collection(), bits: 8 }]).await;
+    assert_eq!(created, Ok(()));
+    store
+}
+
+fn write(name: &ObjectId, offset: u64, data: Bytes) -> Op {
+    Op::Write { collection: collection(), object: name.clone(), offset, data: vec![data] }
+}
+
+async fn read_all(store: &Rc<dyn ObjectStore>, name: &ObjectId) -> Vec<u8> {
+    join(store.read(collection(), name, 0, u64::MAX).await.expect("read"))
+}
+
+fn not_found<T: std::fmt::Debug>(result: Result<T, StoreError>) {
+    assert!(matches!(result, Err(StoreError::NotFound(_))), "{result:?}");
+}
+
+pub(super) async fn collections(host: &mut dyn Host) {
+    let store = host.fresh().await;
+    assert_eq!(store.collections().await, Ok(vec![]));
+    let id = collection();
+    let create = Op::CreateCollection { collection: id, bits: 8 };
+    commit(&store, vec![create.clone()]).await.expect("create");
+    let again = commit(&store, vec![create]).await;
+    assert!(matches!(again, Err(StoreError::Exists(_))), "{again:?}");
+    commit(&store, vec![Op::SetCollectionMeta { collection: id, value: text("info") }]).await.expect("meta");
+    commit(&store, vec![Op::CreateCollection { collection: CollectionId::META, bits: 0 }])
+        .await
+        .expect("meta");
+    let all = vec![(CollectionId::META, 0, Bytes::new()), (id, 8, text("info"))];
+    assert_eq!(store.collections().await, Ok(all.clone()));
+    let store = host.reopen(store).await;
+    assert_eq!(store.collections().await, Ok(all));
+
+    let name = object("a", 1);
+    commit(&store, vec![Op::Touch { collection: id, object: name.clone() }]).await.expect("touch");
+    let full = commit(&store, vec![Op::RemoveCollection { collection: id }]).await;
+    assert!(matches!(full, Err(StoreError::NotEmpty(_))), "{full:?}");
+    let both =
+        vec![Op::Remove { collection: id, object: name.clone() }, Op::RemoveCollection { collection: id }];
+    commit(&store, both).await.expect("remove");
+    not_found(store.list(id, None, 10).await);
+    not_found(store.log(id).await);
+    not_found(commit(&store, vec![Op::Touch { collection: id, object: name }]).await);
+    not_found(commit(&store, vec![Op::RemoveCollection { collection: id }]).await);
+    let wide = commit(&store, vec![Op::CreateCollection { collection: id, bits: 3 }]).await;
+    assert!(matches!(wide, Err(StoreError::Invalid(_))), "{wide:?}");
+}
+
+pub(super) async fn write_and_read(host: &mut dyn Host) {
+    let store = with_collection(host).await;
+    let name = object("data", 1);
+    not_found(store.read(collection(), &name, 0, 1).await);
+    not_found(store.stat(collection(), &name).await);
+    let mut expect: Vec<u8> = Vec::new();
+    // Whole blocks, parts of one, across shards, beyond the end with a hole, over a hole, inside.
+    let writes: [(usize, usize); 12] = [
+        (0, 4096),
+        (4096, 8192),
+        (100, 10),
+        (4090, 20),
+        (12288, 1),
+        (20000, 5000),
+        (16384, 3616),
+        (131_000, 300),
+        (262_144, 131_072),
+        (0, 200_000),
+        (65_536, 65_537),
+        (131_071, 2),
+    ];
+    for (salt, (offset, len)) in writes.into_iter().enumerate() {
+        let data = pattern(u64::try_from(salt).unwrap_or(0), len);
+        expect.resize(expect.len().max(offset + len), 0);
+        expect[offset..offset + len].copy_from_slice(&data);
+        commit(&store, vec![write(&name, offset as u64, data)]).await.expect("write");
+        assert!(read_all(&store, &name).await == expect, "after write {salt}");
+    }
+    for (offset, len) in [(0, 1), (1, 5000), (131_070, 4), (12_289, 4000), (390_000, 10_000), (400_000, 5)] {
+        let end = expect.len().min(offset + len);
+        let part = join(store.read(collection(), &name, offset as u64, len as u64).await.expect("read"));
+        assert!(part == expect.get(offset..end).unwrap_or_default(), "part at {offset}");
+    }
+    let many = Op::Write {
+        collection: collection(),
+        object: name.clone(),
+        offset: 5000,
+        data: vec![pattern(90, 1), Bytes::new(), pattern(91, 4096), pattern(92, 77)],
+    };
+    expect[5000..5001].copy_from_slice(&pattern(90, 1));
+    expect[5001..9097].copy_from_slice(&pattern(91, 4096));
+    expect[9097..9174].copy_from_slice(&pattern(92, 77));
+    commit(&store, vec![many]).await.expect("write in chunks");
+    let store = host.reopen(store).await;
+    assert!(read_all(&store, &name).await == expect);
+    let empty = object("empty", 2);
+    commit(&store, vec![write(&empty, 77, Bytes::new())]).await.expect("empty write");
+    assert_eq!(store.stat(collection(), &empty).await.map(|s| (s.size, s.allocated)), Ok((0, 0)));
+    assert!(read_all(&store, &empty).await.is_empty());
+}
+
+pub(super) async fn zero_and_truncate(host: &mut dyn Host) {
+    let store = with_collection(host).await;
+    let name = object("holes", 1);
+    let id = collection();
+    let mut expect = pattern(1, 300_000).to_vec();
+    commit(&store, vec![write(&name, 0, Bytes::from(expect.clone()))]).await.expect("write");
+    for (offset, len) in [(10, 20), (4000, 9000), (131_000, 100_000), (299_999, 1)] {
+        let zero = Op::Zero { collection: id, object: name.clone(), offset: offset as u64, len: len as u64 };
+        commit(&store, vec![zero]).await.expect("zero");
+        expect[offset..offset + len].fill(0);
+        assert!(read_all(&store, &name).await == expect, "after zero at {offset}");
+    }
+    let extents = store.extents(id, &name, 5, 20).await.expect("extents");
+    assert_eq!(extents, vec![(5, 5)]);
+    let extents = store.extents(id, &name, 0, u64::MAX).await.expect("extents");
+    assert_eq!(extents, vec![(0, 10), (30, 3970), (13_000, 118_000), (231_000, 68_999)]);
+    let truncate = |size| Op::Truncate { collection: id, object: name.clone(), size };
+    // What was cut off must not come back when the object grows again.
+    commit(&store, vec![truncate(50_001)]).await.expect("truncate");
+    commit(&store, vec![truncate(60_000)]).await.expect("grow");
+    expect.resize(50_001, 0);
+    expect.resize(60_000, 0);
+    assert!(read_all(&store, &name).await == expect);
+    let grow = Op::Zero { collection: id, object: name.clone(), offset: 70_000, len: 1 };
+    commit(&store, vec![grow]).await.expect("zero beyond the end");
+    expect.resize(70_001, 0);
+    let store = host.reopen(store).await;
+    assert!(read_all(&store, &name).await == expect);
+    commit(&store, vec![write(&name, 50_500, text("x"))]).await.expect("write in the hole");
+    expect[50_500] = b'x';
+    assert!(read_all(&store, &name).await == expect);
+    commit(&store, vec![truncate(0)]).await.expect("truncate");
+    assert_eq!(store.stat(id, &name).await.map(|s| (s.size, s.allocated)), Ok((0, 0)));
+}
+
+pub(super) async fn attributes(host: &mut dyn Host) {
+    let store = with_collection(host).await;
+    let (id, name) = (collection(), object("attrs", 3));
+    not_found(store.attrs(id, &name).await);
+    let set = |attrs| Op::SetAttrs { collection: id, object: name.clone(), attrs };
+    let remove = |attr| Op::RemoveAttr { collection: id, object: name.clone(), name: text(attr) };
+    not_found(commit(&store, vec![remove("a")]).await);
+    commit(&store, vec![set(map(&[("b", "2"), ("a", "1"), ("c", "")]))]).await.expect("set");
+    commit(&store, vec![set(map(&[("a", "one")])), remove("b"), remove("nothing")]).await.expect("change");
+    let store = host.reopen(store).await;
+    let expect = vec![(text("a"), text("one")), (text("c"), Bytes::new())];
+    assert_eq!(store.attrs(id, &name).await, Ok(expect));
+    assert_eq!(store.stat(id, &name).await.map(|s| s.size), Ok(0));
+}
+
+pub(super) async fn omap(host: &mut dyn Host) {
+    let store = with_collection(host).await;
+    let (id, name) = (collection(), object("omap", 3));
+    not_found(store.omap_header(id, &name).await);
+    let set = |entries| Op::OmapSet { collection: id, object: name.clone(), entries };
+    let clear = Op::OmapClear { collection: id, object: name.clone() };
+    not_found(commit(&store, vec![clear.clone()]).await);
+    commit(&store, vec![set(map(&[("a", "1"), ("b", "2"), ("c", "3"), ("d", "4"), ("", "empty key")]))])
+        .await
+        .expect("set");
+    let header = Op::OmapSetHeader { collection: id, object: name.clone(), header: text("head") };
+    commit(&store, vec![header]).await.expect("header");
+    let remove = Op::OmapRemove { collection: id, object: name.clone(), keys: vec![text("b"), text("no")] };
+    let range =
+        Op::OmapRemoveRange { collection: id, object: name.clone(), first: text("c"), end: text("d") };
+    commit(&store, vec![remove, range.clone()]).await.expect("remove");
+    let entries = |page: crate::OmapPage| page.entries;
+    let scan = || store.omap_scan(id, &name, None, Bytes::new(), 100, 1 << 20);
+    let expect = vec![(Bytes::new(), text("empty key")), (text("a"), text("1")), (text("d"), text("4"))];
+    assert_eq!(scan().await.map(entries), Ok(expect.clone()));
+    let values = store.omap_values(id, &name, vec![text("d"), text("b"), text("a")]).await;
+    assert_eq!(values, Ok(vec![(text("a"), text("1")), (text("d"), text("4"))]));
+    // A key set after its range was removed in the same transaction stays.
+    commit(&store, vec![range, set(map(&[("c", "again")]))]).await.expect("range, then set");
+    let store = host.reopen(store).await;
+    assert_eq!(store.omap_header(id, &name).await, Ok(text("head")));
+    let values = store.omap_values(id, &name, vec![text("c")]).await;
+    assert_eq!(values, Ok(vec![(text("c"), text("again"))]));
+    commit(&store, vec![clear, set(map(&[("z", "26")]))]).await.expect("clear, then set");
+    let page = store.omap_scan(id, &name, None, Bytes::new(), 100, 1 << 20).await;
+    assert_eq!(page.map(entries), Ok(vec![(text("z"), text("26"))]));
+    assert_eq!(store.omap_header(id, &name).await, Ok(Bytes::new()));
+    // A new object of the same name begins with nothing.
+    let both = vec![
+        Op::Remove { collection: id, object: name.clone() },
+        Op::Touch { collection: id, object: name.clone() },
+    ];
+    commit(&store, both).await.expect("remove and create");
+    let page = store.omap_scan(id, &name, None, Bytes::new(), 100, 1 << 20).await;
+    assert_eq!(page.map(entries), Ok(vec![]));
+}
+
+pub(super) async fn omap_pages(host: &mut dyn Host) {
+    let store = with_collection(host).await;
+    let (id, name) = (collection(), object("pages", 3));
+    let key = |i: u32| Bytes::from(format!("{}{i:04}", if i < 50 { "p" } else { "q" }));
+    let entries: BTreeMap<_, _> = (0..120).map(|i| (key(i), pattern(u64::from(i), 10))).collect();
+    let set = Op::OmapSet { collection: id, object: name.clone(), entries: entries.clone() };
+    commit(&store, vec![set]).await.expect("set");
+    for (prefix, max, max_bytes) in [("", 7, 1 << 20), ("p", 7, 1 << 20), ("q", 50, 31), ("r", 5, 5)] {
+        let (mut found, mut after) = (Vec::new(), None);
+        loop {
+            let page = store.omap_scan(id, &name, after, text(prefix), max, max_bytes).await.expect("scan");
+            assert!(page.entries.len() <= max);
+            after = page.entries.last().map(|(key, _)| key.clone());
+            found.extend(page.entries);
+            if !page.more {
+                break;
+            }
+            assert!(after.is_some(), "a page with more to come is not empty");
+        }
+        let expect: Vec<_> = entries.iter().filter(|(k, _)| k.starts_with(prefix.as_bytes())).collect();
+        assert!(found.iter().map(|(k, v)| (k, v)).eq(expect), "prefix {prefix:?}");
+    }
+}
+
+pub(super) async fn listing(host: &mut dyn Host) {
+    let store = with_collection(host).await;
+    let id = collection();
+    let mut names = Vec::new();
+    for i in 0..40 {
+        let mut name = object(&format!("n{}", i % 7), i / 3);
+        if i % 5 == 0 {
+            name.namespace = text("space");
+        }
+        if i % 4 == 0 {
+            name.key = text("key");
+        }
+        if i % 3 == 1 {
+            name.snap = u64::from(i);
+        }
+        names.push(name);
+    }
+    // Zero bytes and prefixes in names must not confuse the order.
+    names.extend(["a", "a\0", "a\0b", "ab", "\0", "\u{ff}"].map(|name| object(name, 77)));
+    names.sort();
+    names.dedup();
+    for name in names.iter().rev() {
+        commit(&store, vec![Op::Touch { collection: id, object: name.clone() }]).await.expect("touch");
+    }
+    commit(&store, vec![write(&names[4], 0, pattern(4, 400_000))]).await.expect("write");
+    let store = host.reopen(store).await;
+    for max in [1, 3, 1000] {
+        let (mut found, mut from) = (Vec::new(), None);
+        loop {
+            let (page, next) = store.list(id, from, max).await.expect("list");
+            assert!(page.len() <= max);
+            found.extend(page);
+            from = next;
+            if from.is_none() {
+                break;
+            }
+        }
+        assert_eq!(found, names, "pages of {max}");
+    }
+    let (page, next) = store.list(id, Some(names[5].clone()), 2).await.expect("list");
+    assert_eq!((page, next), (names[5..7].to_vec(), Some(names[7].clone())));
+}
+
+pub(super) async fn failed_transactions_do_nothing(host: &mut dyn Host) {
+    let store = with_collection(host).await;
+    let (id, name, other) = (collection(), object("kept", 1), object("absent", 2));
+    commit(&store, vec![write(&name, 0, text("before"))]).await.expect("write");
+    let statistics = store.pool_stats();
+    let failing = vec![
+        write(&name, 0, text("after!")),
+        Op::SetAttrs { collection: id, object: name.clone(), attrs: map(&[("a", "1")]) },
+        Op::OmapSet { collection: id, object: name.clone(), entries: map(&[("k", "v")]) },
+        Op::LogAppend { collection: id, version: LogVersion { epoch: 1, version: 1 }, entry: text("entry") },
+        Op::Touch { collection: id, object: object("new", 9) },
+        Op::Remove { collection: id, object: other },
+    ];
+    not_found(commit(&store, failing).await);
+    let store = host.reopen(store).await;
+    assert_eq!(read_all(&store, &name).await, b"before");
+    assert_eq!(store.attrs(id, &name).await, Ok(vec![]));
+    assert_eq!(store.log(id).await, Ok(vec![]));
+    assert_eq!(store.list(id, None, 10).await, Ok((vec![name], None)));
+    assert_eq!(store.pool_stats(), statistics);
+}
+
+pub(super) async fn compound(host: &mut dyn Host) {
+    let store = with_collection(host).await;
+    let (id, name) = (collection(), object("all", 1));
+    let ops = vec![
+        write(&name, 0, pattern(1, 10_000)),
+        Op::Truncate { collection: id, object: name.clone(), size: 5000 },
+        write(&name, 4500, pattern(2, 1000)),
+        Op::Zero { collection: id, object: name.clone(), offset: 4096, len: 100 },
+        Op::Remove { collection: id, object: name.clone() },
+        write(&name, 10, pattern(3, 9000)),
+        write(&name, 4000, pattern(4, 100)),
+        Op::OmapSet { collection: id, object: name.clone(), entries: map(&[("a", "1"), ("b", "2")]) },
+        Op::OmapRemoveRange { collection: id, object: name.clone(), first: text("a"), end: text("b") },
+    ];
+    commit(&store, ops).await.expect("compound");
+    let mut expect = vec![0; 9010];
+    expect[10..].copy_from_slice(&pattern(3, 9000));
+    expect[4000..4100].copy_from_slice(&pattern(4, 100));
+    assert!(read_all(&store, &name).await == expect);
+    let store = host.reopen(store).await;
+    assert!(read_all(&store, &name).await == expect);
+    let stat = store.stat(id, &name).await.expect("stat");
+    assert_eq!(stat.size, 9010);
+    let values = store.omap_values(id, &name, vec![text("a"), text("b")]).await;
+    assert_eq!(values, Ok(vec![(text("b"), text("2"))]));
+}
+
+pub(super) async fn limits(host: &mut dyn Host) {
+    let store = with_collection(host).await;
+    let id = collection();
+    let name = object("limits", 1);
+    let too_large = |result: Result<(), StoreError>| {
+        assert!(matches!(result, Err(StoreError::TooLarge(_))), "{result:?}");
+    };
+    too_large(commit(&store, vec![write(&name, u64::MAX, text("x"))]).await);
+    let truncate = Op::Truncate { collection: id, object: name.clone(), size: u64::MAX };
+    too_large(commit(&store, vec![truncate]).await);
+    let zero = Op::Zero { collection: id, object: name.clone(), offset: 1, len: u64::MAX };
+    too_large(commit(&store, vec![zero]).await);
+    let long = "n".repeat(limits::NAME_BYTES_MAX + 1);
+    too_large(commit(&store, vec![Op::Touch { collection: id, object: object(&long, 1) }]).await);
+    let longest = object(&long[1..], 1);
+    commit(&store, vec![Op::Touch { collection: id, object: longest }]).await.expect("longest name");
+    let attrs: BTreeMap<_, _> =
+        (0..17u8).map(|i| (Bytes::copy_from_slice(&[i]), pattern(1, limits::ATTRS_BYTES_MAX / 16))).collect();
+    too_large(commit(&store, vec![Op::SetAttrs { collection: id, object: name.clone(), attrs }]).await);
+    let stranger = ObjectId { hash: 1, ..name.clone() };
+    let outside = commit(&store, vec![Op::Touch { collection: id, object: stranger }]).await;
+    assert!(matches!(outside, Err(StoreError::Invalid(_))), "{outside:?}");
+    let nameless = ObjectId { name: Bytes::new(), ..name };
+    let empty = commit(&store, vec![Op::Touch { collection: id, object: nameless }]).await;
+    assert!(matches!(empty, Err(StoreError::Invalid(_))), "{empty:?}");
+}
+
+pub(super) async fn log(host: &mut dyn Host) {
+    let mut store = with_collection(host).await;
+    let id = collection();
+    let entry = |i: u64| (LogVersion { epoch: 3, version: i }, pattern(i, 40));
+    let total = 3 * limits::PG_LOG_ENTRIES_MIN as u64;
+    for i in 1..=total {
+        let (version, bytes) = entry(i);
+        let append = Op::LogAppend { collection: id, version, entry: bytes };
+        commit(&store, vec![append.clone()]).await.expect("append");
+        if i % 100 == 0 {
+            let again = commit(&store, vec![append]).await;
+            assert!(matches!(again, Err(StoreError::Invalid(_))), "{again:?}");
+            store = host.reopen(store).await;
+        }
+    }
+    let kept = store.log(id).await.expect("log");
+    assert!(kept.len() >= limits::PG_LOG_ENTRIES_MIN && kept.len() <= limits::PG_LOG_ENTRIES_MAX);
+    let first = total + 1 - kept.len() as u64;
+    assert!(
+        kept.into_iter().eq((first..=total).map(entry)),
+        "the log is the newest part of what was appended"
+    );
+    let restart = vec![
+        Op::RemoveCollection { collection: id },
+        Op::CreateCollection { collection: id, bits: 8 },
+        Op::LogAppend { collection: id, version: LogVersion { epoch: 1, version: 1 }, entry: text("new") },
+    ];
+    commit(&store, restart).await.expect("remove and create");
+    let store = host.reopen(store).await;
+    assert_eq!(store.log(id).await, Ok(vec![(LogVersion { epoch: 1, version: 1 }, text("new"))]));
+}
+
+pub(super) async fn pool_statistics(host: &mut dyn Host) {
+    let store = with_collection(host).await;
+    let (id, name) = (collection(), object("counted", 1));
+    assert_eq!(store.pool_stats(), vec![]);
+    let ops = vec![
+        write(&name, 100, pattern(1, 5000)),
+        Op::OmapSet { collection: id, object: name.clone(), entries: map(&[("a", "12"), ("bb", "3")]) },
+        Op::Touch { collection: id, object: object("other", 2) },
+    ];
+    commit(&store, ops).await.expect("write");
+    let change = vec![
+        Op::OmapSet { collection: id, object: name.clone(), entries: map(&[("a", "1")]) },
+        Op::OmapRemove { collection: id, object: name.clone(), keys: vec![text("bb"), text("no")] },
+        Op::Truncate { collection: id, object: name.clone(), size: 10_000 },
+    ];
+    commit(&store, change).await.expect("change");
+    let expect =
+        PoolStats { objects: 2, bytes: 10_000, allocated: 8192, stored: 5000, omap_keys: 1, omap_bytes: 2 };
+    assert_eq!(store.pool_stats(), vec![(7, expect)]);
+    let store = host.reopen(store).await;
+    assert_eq!(store.pool_stats(), vec![(7, expect)]);
+    assert_eq!(store.stats().allocated, 8192);
+    assert!(store.stats().available < store.stats().total);
+    let remove = |name| Op::Remove { collection: id, object: name };
+    commit(&store, vec![remove(name), remove(object("other", 2))]).await.expect("remove");
+    assert_eq!(store.pool_stats(), vec![], "a pool without anything is not reported");
+}
+
+pub(super) async fn many_in_flight(host: &mut dyn Host) {
+    let store = with_collection(host).await;
+    let (id, name) = (collection(), object("hot", 1));
+    let mut submitted = Vec::new();
+    let mut expect = vec![0u8; 40_000];
+    for i in 0..64u32 {
+        let offset = (i as usize * 7919) % 30_000;
+        let data = pattern(u64::from(i), 1 + (i as usize * 131) % 9000);
+        expect[offset..offset + data.len()].copy_from_slice(&data);
+        let entries = BTreeMap::from([(text("n"), Bytes::copy_from_slice(&i.to_le_bytes()))]);
+        let ops = vec![
+            write(&name, offset as u64, data),
+            Op::OmapSet { collection: id, object: name.clone(), entries },
+        ];
+        submitted.push(store.submit(Transaction { ops }));
+    }
+    let last = submitted.pop().expect("one");
+    last.durable.await.expect("durable");
+    let stat = store.stat(id, &name).await.expect("stat");
+    expect.truncate(usize::try_from(stat.size).expect("small"));
+    assert!(read_all(&store, &name).await == expect, "transactions apply in the order of submission");
+    for one in submitted {
+        // Whatever was submitted before is durable too, in any order of asking.
+        one.durable.await.expect("durable");
+        one.readable.await.expect("readable");
+    }
+    let store = host.reopen(store).await;
+    assert!(read_all(&store, &name).await == expect);
+}
+
+pub(super) async fn close_refuses(host: &mut dyn Host) {
+    let store = with_collection(host).await;
+    let (id, name) = (collection(), object("late", 1));
+    let pending = store.submit(Transaction { ops: vec![write(&name, 0, text("in time"))] });
+    store.close().await.expect("close");
+    pending.durable.await.expect("what was submitted before is finished");
+    let late = commit(&store, vec![write(&name, 0, text("late"))]).await;
+    assert!(matches!(late, Err(StoreError::Down(_))), "{late:?}");
+    let read = store.read(id, &name, 0, 1).await;
+    assert!(matches!(read, Err(StoreError::Down(_))), "{read:?}");
+    store.close().await.expect("closing twice is fine");
+}

@@ -1,0 +1,60 @@
+//! Comparing a store with the oracle: everything that can be read.
+
+use std::rc::Rc;
+
+use bytes::Bytes;
+
+use super::join;
+use crate::{CollectionId, MemStore, ObjectId, ObjectStore, limits};
+
+/// Panics unless `store` shows exactly what `oracle` holds.
+pub async fn compare(store: &Rc<dyn ObjectStore>, oracle: &MemStore) {
+    let collections = oracle.collections().await.expect("collections");
+    assert_eq!(store.collections().await.as_ref(), Ok(&collections));
+    for (id, _, _) in collections {
+        let (names, _) = oracle.list(id, None, limits::LIST_MAX).await.expect("list");
+        let (found, more) = store.list(id, None, limits::LIST_MAX).await.expect("list");
+        assert_eq!((&found, more), (&names, None), "objects of {id:?}");
+        for name in &names {
+            compare_object(store, oracle, id, name).await;
+        }
+        let (log, expect) = (store.log(id).await.expect("log"), oracle.log(id).await.expect("log"));
+        let common = log.len().min(expect.len());
+        assert!(common >= limits::PG_LOG_ENTRIES_MIN.min(expect.len()), "log of {id:?} is too short");
+        assert_eq!(log[log.len() - common..], expect[expect.len() - common..], "log of {id:?}");
+    }
+    assert_eq!(store.pool_stats(), oracle.pool_stats(), "statistics of the pools");
+}
+
+/// Panics unless `store` shows this object as `oracle` does.
+pub async fn compare_object(
+    store: &Rc<dyn ObjectStore>,
+    oracle: &MemStore,
+    id: CollectionId,
+    name: &ObjectId,
+) {
+    let expect = oracle.stat(id, name).await;
+    assert_eq!(store.stat(id, name).await.is_ok(), expect.is_ok(), "existence of {name:?}");
+    if expect.is_err() {
+        return;
+    }
+    assert_eq!(store.stat(id, name).await, expect, "stat of {name:?}");
+    let expect = join(oracle.read(id, name, 0, u64::MAX).await.expect("read"));
+    let found = join(store.read(id, name, 0, u64::MAX).await.expect("read"));
+    if found != expect {
+        let at = found.iter().zip(&expect).position(|(a, b)| a != b);
+        panic!(
+            "data of {name:?}: {} bytes, expected {}, first difference at {at:?}",
+            found.len(),
+            expect.len()
+        );
+    }
+    let whole = (0, u64::MAX);
+    let expect = oracle.extents(id, name, whole.0, whole.1).await;
+    assert_eq!(store.extents(id, name, whole.0, whole.1).await, expect, "extents of {name:?}");
+    assert_eq!(store.attrs(id, name).await, oracle.attrs(id, name).await, "attributes of {name:?}");
+    assert_eq!(store.omap_header(id, name).await, oracle.omap_header(id, name).await, "header of {name:?}");
+    let expect = oracle.omap_scan(id, name, None, Bytes::new(), limits::LIST_MAX, usize::MAX).await;
+    let found = store.omap_scan(id, name, None, Bytes::new(), limits::LIST_MAX, usize::MAX).await;
+    assert_eq!(found, expect, "omap of {name:?}");
+}

@@ -1,0 +1,197 @@
+//! Transactions drawn from a seed, and a run that compares a store with the oracle on the way.
+
+use std::collections::BTreeMap;
+
+use bytes::Bytes;
+
+use super::{Host, compare, compare_object, object, pattern};
+use crate::{CollectionId, LogVersion, MemStore, ObjectId, Op, Transaction};
+
+/// What a random run looks like.
+#[derive(Clone, Copy, Debug)]
+pub struct Shape {
+    /// Transactions.
+    pub steps: u32,
+    /// Distinct object names; few make collisions likely.
+    pub objects: u32,
+    /// Largest object, bytes.
+    pub object_bytes: u64,
+    /// Largest single write, bytes.
+    pub write_bytes: u64,
+    /// One step in so many closes and opens the store, 0 for never.
+    pub reopen_one_in: u32,
+}
+
+impl Default for Shape {
+    fn default() -> Self {
+        Self { steps: 100, objects: 12, object_bytes: 300_000, write_bytes: 40_000, reopen_one_in: 20 }
+    }
+}
+
+/// Draws transactions. The same seed and calls give the same sequence.
+pub struct Generator {
+    state: u64,
+    shape: Shape,
+    salt: u64,
+    version: u64,
+}
+
+impl Generator {
+    /// Starts from a seed.
+    pub fn new(seed: u64, shape: Shape) -> Self {
+        Self {
+            state: seed.wrapping_mul(2).wrapping_add(0x1405_7b7e_f767_814f),
+            shape,
+            salt: seed << 32,
+            version: 0,
+        }
+    }
+
+    /// Uniform below `bound`, which is above 0.
+    pub fn below(&mut self, bound: u64) -> u64 {
+        // PCG-like: enough to draw cases, and the same on every machine.
+        self.state =
+            self.state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        let x = self.state ^ (self.state >> 32);
+        (x.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 16) % bound.max(1)
+    }
+
+    /// One of the two collections the sequence works on.
+    pub fn collection(&mut self) -> CollectionId {
+        CollectionId { pool: 7, seed: if self.below(3) == 0 { 0x2b } else { 0x2a } }
+    }
+
+    /// The transactions that create the collections.
+    pub fn prologue() -> Transaction {
+        let create = |seed| Op::CreateCollection { collection: CollectionId { pool: 7, seed }, bits: 8 };
+        Transaction { ops: vec![create(0x2a), create(0x2b)] }
+    }
+
+    /// The next transaction: one to four ops on one collection, now and then with a log entry.
+    pub fn transaction(&mut self) -> Transaction {
+        let collection = self.collection();
+        let count = 1 + self.below(4) * self.below(2);
+        let mut ops: Vec<Op> = (0..count).map(|_| self.op(collection)).collect();
+        if self.below(2) == 0 {
+            self.version += 1;
+            let version = LogVersion { epoch: 1, version: self.version };
+            let len = self.size(200);
+            ops.push(Op::LogAppend { collection, version, entry: self.data(len) });
+        }
+        Transaction { ops }
+    }
+
+    fn name(&mut self, collection: CollectionId) -> ObjectId {
+        let number = u32::try_from(self.below(u64::from(self.shape.objects))).unwrap_or(0);
+        let mut name = object(&format!("object-{number}"), number * 3);
+        name.hash = (name.hash & !0xff) | collection.seed;
+        name
+    }
+
+    fn size(&mut self, max: u64) -> usize {
+        let max = match self.below(4) {
+            0 => max.min(100),
+            1 => max.min(9000),
+            _ => max,
+        };
+        usize::try_from(self.below(max) + 1).unwrap_or(1)
+    }
+
+    fn data(&mut self, len: usize) -> Bytes {
+        self.salt += 1;
+        pattern(self.salt, len)
+    }
+
+    fn offset(&mut self, len: u64) -> u64 {
+        let room = self.shape.object_bytes.saturating_sub(len).max(1);
+        let offset = self.below(room);
+        if self.below(3) == 0 { offset & !4095 } else { offset }
+    }
+
+    fn key(&mut self) -> Bytes {
+        Bytes::from(format!("key-{:02}", self.below(40)))
+    }
+
+    fn op(&mut self, collection: CollectionId) -> Op {
+        let object = self.name(collection);
+        match self.below(20) {
+            0..=8 => {
+                let mut len = self.size(self.shape.write_bytes);
+                if self.below(3) == 0 {
+                    len = len.next_multiple_of(4096);
+                }
+                let data = self.data(len);
+                let offset = self.offset(u64::try_from(len).unwrap_or(0));
+                let cut = usize::try_from(self.below(2)).unwrap_or(0) * (len / 3);
+                let data = vec![data.slice(..cut), data.slice(cut..)];
+                Op::Write { collection, object, offset, data }
+            }
+            9 => {
+                let len = u64::try_from(self.size(self.shape.write_bytes)).unwrap_or(1);
+                Op::Zero { collection, object, offset: self.offset(len), len }
+            }
+            10 => Op::Truncate { collection, object, size: self.offset(0) },
+            11 | 12 => Op::Remove { collection, object },
+            13 => {
+                let mut attrs = BTreeMap::new();
+                let len = self.size(60);
+                attrs.insert(Bytes::from(format!("attr{}", self.below(5))), self.data(len));
+                Op::SetAttrs { collection, object, attrs }
+            }
+            14 => Op::RemoveAttr { collection, object, name: Bytes::from(format!("attr{}", self.below(5))) },
+            15 | 16 => {
+                let mut entries = BTreeMap::new();
+                for _ in 0..=self.below(5) {
+                    let (key, len) = (self.key(), self.size(100));
+                    entries.insert(key, self.data(len));
+                }
+                Op::OmapSet { collection, object, entries }
+            }
+            17 => Op::OmapRemove { collection, object, keys: vec![self.key(), self.key()] },
+            18 => Op::OmapRemoveRange { collection, object, first: self.key(), end: self.key() },
+            _ if self.below(2) == 0 => Op::OmapClear { collection, object },
+            _ => Op::OmapSetHeader { collection, object, header: self.data(9) },
+        }
+    }
+}
+
+/// Runs `shape.steps` random transactions and compares with the oracle on the way and at the end.
+pub async fn random(host: &mut dyn Host, seed: u64, shape: Shape) {
+    let mut store = host.fresh().await;
+    let oracle = MemStore::new(1 << 40);
+    let mut generator = Generator::new(seed, shape);
+    oracle.apply(&Generator::prologue()).expect("collections");
+    store.submit(Generator::prologue()).durable.await.expect("collections");
+    let mut in_flight = Vec::new();
+    for step in 0..shape.steps {
+        let transaction = generator.transaction();
+        let expect = oracle.apply(&transaction);
+        let submitted = store.submit(transaction.clone());
+        if generator.below(3) == 0 {
+            in_flight.push(submitted.durable);
+            continue;
+        }
+        let found = submitted.readable.await;
+        assert_eq!(found.is_ok(), expect.is_ok(), "seed {seed} step {step}: {found:?}, oracle {expect:?}");
+        if let Some((collection, object)) =
+            transaction.ops.first().and_then(|op| Some((op.collection(), op.object()?)))
+        {
+            compare_object(&store, &oracle, collection, object).await;
+        }
+        in_flight.push(submitted.durable);
+        if shape.reopen_one_in > 0 && generator.below(u64::from(shape.reopen_one_in)) == 0 {
+            for durable in in_flight.drain(..) {
+                // A refused transaction says so here too; the comparison above checked which are.
+                let _refused = durable.await.is_err();
+            }
+            store = host.reopen(store).await;
+            compare(&store, &oracle).await;
+        }
+    }
+    for durable in in_flight {
+        let _refused = durable.await.is_err();
+    }
+    let store = host.reopen(store).await;
+    compare(&store, &oracle).await;
+    store.close().await.expect("close");
+}
