@@ -1,7 +1,9 @@
 //! Ceph's wire protocol as values and machines: no I/O, no clock.
 
 pub mod codec;
+pub mod crc;
 pub mod crush;
 pub mod hash;
 pub mod limits;
+pub mod msgr2;
 pub mod types;

@@ -1,0 +1,228 @@
+//! Turns received bytes into checked frames.
+//!
+//! Invariant: memory is spent only on bytes that have come (and at most as much again while a long segment
+//! grows), and only for frames whose tag is expected and whose lengths are within bounds. A segment within one
+//! chunk is a slice of it.
+
+use bytes::{Bytes, BytesMut};
+
+use crate::crc::{BlockChecksums, BlockHasher, SEED, crc32c};
+use crate::limits::SEGMENT_AT_ONCE_BYTES_MAX;
+use crate::msgr2::frame::{EPILOGUE_20_BYTES, EPILOGUE_21_BYTES, PREAMBLE_BYTES, SEGMENTS_MAX};
+use crate::msgr2::input::Input;
+use crate::msgr2::{Preamble, ProtocolError, Revision, Tag};
+
+const DATA_SEGMENT: usize = 3;
+
+/// A whole frame, all checksums verified.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Frame {
+    /// What it is.
+    pub tag: Tag,
+    /// Its segments; absent ones are empty.
+    pub segments: [Bytes; SEGMENTS_MAX],
+    /// Checksums of the last segment's blocks, by-product of checking it.
+    pub data_checksums: BlockChecksums,
+}
+
+/// Builds one frame after the other from [`Input`].
+#[derive(Debug)]
+pub struct Assembler {
+    revision: Revision,
+    step: Step,
+}
+
+#[derive(Debug)]
+enum Step {
+    Preamble,
+    Segment(Partial),
+    FirstCrc(Partial),
+    Epilogue(Partial),
+}
+
+#[derive(Debug)]
+struct Partial {
+    preamble: Preamble,
+    segments: [Bytes; SEGMENTS_MAX],
+    crcs: [u32; SEGMENTS_MAX],
+    data_checksums: BlockChecksums,
+    index: usize,
+    /// The part that came of a segment too long to wait for.
+    growing: Option<(BytesMut, BlockHasher)>,
+}
+
+impl Assembler {
+    /// At the start of a frame.
+    pub fn new(revision: Revision) -> Self {
+        Self { revision, step: Step::Preamble }
+    }
+
+    /// The next whole frame, or `None` until more bytes come. `check` sees each preamble before the frame
+    /// costs memory. Aborted frames are dropped.
+    pub fn poll(
+        &mut self,
+        input: &mut Input,
+        check: impl Fn(&Preamble) -> Result<(), ProtocolError>,
+    ) -> Result<Option<Frame>, ProtocolError> {
+        loop {
+            self.step = match std::mem::replace(&mut self.step, Step::Preamble) {
+                Step::Preamble => {
+                    let Some(bytes) = input.take_array::<PREAMBLE_BYTES>() else {
+                        return Ok(None);
+                    };
+                    let preamble = Preamble::decode(&bytes)?;
+                    check(&preamble)?;
+                    Step::Segment(Partial::new(preamble))
+                }
+                Step::Segment(mut partial) => {
+                    if !partial.take_segment(input) {
+                        self.step = Step::Segment(partial);
+                        return Ok(None);
+                    }
+                    match self.after_segment(partial) {
+                        Ok(step) => step,
+                        Err(frame) => return Ok(Some(frame)),
+                    }
+                }
+                Step::FirstCrc(mut partial) => {
+                    let Some(crc) = input.take_array() else {
+                        self.step = Step::FirstCrc(partial);
+                        return Ok(None);
+                    };
+                    partial.check_crc(0, u32::from_le_bytes(crc))?;
+                    if partial.preamble.segments == 1 {
+                        return Ok(Some(partial.finish()));
+                    }
+                    partial.index = 1;
+                    Step::Segment(partial)
+                }
+                Step::Epilogue(partial) => match self.take_epilogue(input)? {
+                    None => {
+                        self.step = Step::Epilogue(partial);
+                        return Ok(None);
+                    }
+                    Some(Epilogue { aborted: true, .. }) => Step::Preamble,
+                    Some(epilogue) => {
+                        let first = usize::from(self.revision == Revision::V21);
+                        for (index, crc) in epilogue.crcs.into_iter().enumerate().skip(first) {
+                            partial.check_crc(index, crc)?;
+                        }
+                        return Ok(Some(partial.finish()));
+                    }
+                },
+            };
+        }
+    }
+
+    /// What follows a complete segment; `Err` carries the frame when nothing does.
+    fn after_segment(&self, mut partial: Partial) -> Result<Step, Frame> {
+        let Preamble { segments, lengths, .. } = partial.preamble;
+        if self.revision == Revision::V21 && partial.index == 0 {
+            if lengths[0] != 0 {
+                return Ok(Step::FirstCrc(partial));
+            }
+            if segments == 1 {
+                return Err(partial.finish());
+            }
+        }
+        partial.index += 1;
+        Ok(if partial.index < segments { Step::Segment(partial) } else { Step::Epilogue(partial) })
+    }
+
+    fn take_epilogue(&self, input: &mut Input) -> Result<Option<Epilogue>, ProtocolError> {
+        Ok(match self.revision {
+            Revision::V20 => input.take_array::<EPILOGUE_20_BYTES>().map(|bytes| Epilogue {
+                aborted: bytes[0] & 1 != 0,
+                crcs: std::array::from_fn(|index| crc_at(&bytes, 1 + 4 * index)),
+            }),
+            Revision::V21 => input.take_array::<EPILOGUE_21_BYTES>().map(|bytes| Epilogue {
+                aborted: bytes[0] & 0xf == 1,
+                crcs: std::array::from_fn(|index| if index == 0 { 0 } else { crc_at(&bytes, 4 * index - 3) }),
+            }),
+        })
+    }
+}
+
+struct Epilogue {
+    aborted: bool,
+    crcs: [u32; SEGMENTS_MAX],
+}
+
+fn crc_at(bytes: &[u8], at: usize) -> u32 {
+    u32::from_le_bytes(std::array::from_fn(|i| bytes[at + i]))
+}
+
+impl Partial {
+    fn new(preamble: Preamble) -> Self {
+        Self {
+            preamble,
+            segments: Default::default(),
+            crcs: [SEED; SEGMENTS_MAX],
+            data_checksums: BlockChecksums::new(),
+            index: 0,
+            growing: None,
+        }
+    }
+
+    /// Takes the current segment out of the input; false until all of it came.
+    fn take_segment(&mut self, input: &mut Input) -> bool {
+        let length = self.preamble.lengths[self.index];
+        if self.growing.is_none() {
+            if input.len() >= length {
+                let segment = input.take(length);
+                if self.index == DATA_SEGMENT {
+                    let mut hasher = BlockHasher::new();
+                    hasher.update(&segment);
+                    self.set(segment, hasher);
+                } else {
+                    self.crcs[self.index] = crc32c(SEED, &segment);
+                    self.segments[self.index] = segment;
+                }
+                return true;
+            }
+            if length <= SEGMENT_AT_ONCE_BYTES_MAX {
+                return false;
+            }
+        }
+        let (mut buffer, mut hasher) = self.growing.take().unwrap_or_default();
+        while buffer.len() < length {
+            let part = input.take_some(length - buffer.len());
+            if part.is_empty() {
+                self.growing = Some((buffer, hasher));
+                return false;
+            }
+            if buffer.capacity() - buffer.len() < part.len() {
+                // At most double what came, so that a claimed length costs nothing by itself.
+                let grow = buffer.len().max(SEGMENT_AT_ONCE_BYTES_MAX).max(part.len());
+                buffer.reserve(grow.min(length - buffer.len()));
+            }
+            hasher.update(&part);
+            buffer.extend_from_slice(&part);
+        }
+        self.set(buffer.freeze(), hasher);
+        true
+    }
+
+    fn set(&mut self, segment: Bytes, hasher: BlockHasher) {
+        let (blocks, crc) = hasher.finish();
+        self.crcs[self.index] = crc;
+        self.segments[self.index] = segment;
+        if self.index == DATA_SEGMENT {
+            self.data_checksums = blocks;
+        }
+    }
+
+    fn check_crc(&self, index: usize, expected: u32) -> Result<(), ProtocolError> {
+        const NAMES: [&str; SEGMENTS_MAX] = ["segment 0", "segment 1", "segment 2", "segment 3"];
+        //= ceph 16.2 msgr2: the checksum of an absent segment is 0, of an empty one the seed
+        let got = if index < self.preamble.segments { self.crcs[index] } else { 0 };
+        if got == expected {
+            return Ok(());
+        }
+        Err(ProtocolError::Checksum { what: NAMES[index], tag: self.preamble.tag.byte(), expected, got })
+    }
+
+    fn finish(self) -> Frame {
+        Frame { tag: self.preamble.tag, segments: self.segments, data_checksums: self.data_checksums }
+    }
+}

@@ -1,0 +1,235 @@
+//! A message as it travels: header, front, middle, data.
+
+use bytes::Bytes;
+use smallvec::SmallVec;
+
+use crate::codec::{DecodeResult, Reader, Wire, Writer};
+use crate::crc::{BlockChecksums, SEED, combine, crc32c};
+
+/// Length of the header segment.
+pub const MESSAGE_HEADER_BYTES: usize = 41;
+
+/// Priorities that stock daemons use; they only matter to the receiver's scheduling.
+pub mod priority {
+    /// OSD operations of clients.
+    pub const OSD_OP: u16 = 63;
+    /// Most messages.
+    pub const DEFAULT: u16 = 127;
+    /// Replies of monitors.
+    pub const HIGH: u16 = 196;
+}
+
+/// Flags of the header; the same in every message of stock peers.
+const FLAGS: u8 = 3;
+
+/// What the sender of a message fills in; sequence numbers belong to the connection.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct MessageHeader {
+    /// Correlates requests and replies.
+    pub tid: u64,
+    /// Message type.
+    pub kind: u16,
+    /// For the receiver's scheduling.
+    pub priority: u16,
+    /// Version of the front's encoding.
+    pub version: u16,
+    /// Oldest decoder version that can read it.
+    pub compat_version: u16,
+    /// Low 16 bits of the data's offset in its object.
+    pub data_offset: u16,
+}
+
+/// The header segment: [`MessageHeader`] and what the connection adds.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct WireHeader {
+    /// Number of the message on its session.
+    pub seq: u64,
+    /// Last number received from the other side.
+    pub ack_seq: u64,
+    /// The sender's part.
+    pub header: MessageHeader,
+}
+
+impl Wire for WireHeader {
+    const BYTES_MIN: usize = MESSAGE_HEADER_BYTES;
+    fn encode(&self, w: &mut Writer) {
+        w.u64(self.seq);
+        w.u64(self.header.tid);
+        w.u16(self.header.kind);
+        w.u16(self.header.priority);
+        w.u16(self.header.version);
+        w.u32(0);
+        w.u16(self.header.data_offset);
+        w.u64(self.ack_seq);
+        w.u8(FLAGS);
+        w.u16(self.header.compat_version);
+        w.u16(0);
+    }
+    fn decode(r: &mut Reader) -> DecodeResult<Self> {
+        r.within("message header", |r| {
+            let seq = r.u64()?;
+            let tid = r.u64()?;
+            let kind = r.u16()?;
+            let priority = r.u16()?;
+            let version = r.u16()?;
+            let padding = r.u32()?;
+            if padding != 0 {
+                return Err(r.error("no padding before the data", padding.to_string()));
+            }
+            let data_offset = r.u16()?;
+            let ack_seq = r.u64()?;
+            r.skip(1)?;
+            let compat_version = r.u16()?;
+            r.skip(2)?;
+            let header = MessageHeader { tid, kind, priority, version, compat_version, data_offset };
+            Ok(Self { seq, ack_seq, header })
+        })
+    }
+}
+
+/// A message. Cloning shares the bytes.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Message {
+    /// Type, versions, correlation.
+    pub header: MessageHeader,
+    /// The encoded fields.
+    pub front: Bytes,
+    /// Always empty in the protocols spoken here.
+    pub middle: Bytes,
+    /// Payload.
+    pub data: Data,
+}
+
+/// The data segment: received in one piece, or put together from parts that are sent in place. Carries the
+/// checksums that were computed from these very bytes on their way, so that nobody has to pass over them
+/// again.
+#[derive(Debug, Clone, Default)]
+pub struct Data {
+    parts: SmallVec<[Bytes; 1]>,
+    length: usize,
+    /// Checksum of all parts if each part's is known.
+    whole: Option<u32>,
+    blocks: BlockChecksums,
+}
+
+impl Data {
+    /// No data.
+    pub fn new() -> Self {
+        Self { whole: Some(SEED), ..Self::default() }
+    }
+
+    /// Data as received, with its blocks' checksums.
+    pub(crate) fn received(bytes: Bytes, blocks: BlockChecksums) -> Self {
+        Self { blocks, ..Self::from(bytes) }
+    }
+
+    /// Appends a part.
+    pub fn push(&mut self, bytes: Bytes) {
+        self.append(bytes, None);
+    }
+
+    /// Appends a part whose checksum (with [`SEED`]) was computed from `bytes` just now. A stored checksum
+    /// may be given only after it was compared with the bytes.
+    pub fn push_with_checksum(&mut self, bytes: Bytes, checksum: u32) {
+        self.append(bytes, Some(checksum));
+    }
+
+    fn append(&mut self, bytes: Bytes, checksum: Option<u32>) {
+        if bytes.is_empty() {
+            return;
+        }
+        self.whole = match (self.whole, checksum) {
+            (Some(whole), Some(part)) => Some(combine(whole, part, bytes.len() as u64)),
+            // Short parts are cheaper to hash now than to lose what is known of the others.
+            (Some(whole), None) if bytes.len() <= 64 => Some(crc32c(whole, &bytes)),
+            _ => None,
+        };
+        self.length += bytes.len();
+        self.blocks.clear();
+        self.parts.push(bytes);
+    }
+
+    /// Bytes in all parts.
+    pub fn len(&self) -> usize {
+        self.length
+    }
+
+    /// Whether there are no bytes.
+    pub fn is_empty(&self) -> bool {
+        self.length == 0
+    }
+
+    /// The parts in order; none is empty.
+    pub fn parts(&self) -> &[Bytes] {
+        &self.parts
+    }
+
+    /// All bytes as one buffer; copies only when there are several parts.
+    pub fn to_bytes(&self) -> Bytes {
+        match self.parts.as_slice() {
+            [] => Bytes::new(),
+            [only] => only.clone(),
+            parts => {
+                let mut joined = Vec::with_capacity(self.length);
+                parts.iter().for_each(|part| joined.extend_from_slice(part));
+                joined.into()
+            }
+        }
+    }
+
+    /// Of received data, the checksums (with [`SEED`]) of its blocks of [`crate::crc::BLOCK_BYTES`], counted
+    /// from its start, the last perhaps short. Empty for data put together here.
+    pub fn block_checksums(&self) -> &[u32] {
+        &self.blocks
+    }
+
+    /// The checksum of all bytes with [`SEED`].
+    pub fn checksum(&self) -> u32 {
+        match self.whole {
+            Some(whole) => whole,
+            None => self.parts.iter().fold(SEED, |crc, part| crc32c(crc, part)),
+        }
+    }
+}
+
+impl From<Bytes> for Data {
+    fn from(bytes: Bytes) -> Self {
+        let length = bytes.len();
+        let parts = if length == 0 { SmallVec::new() } else { SmallVec::from_buf([bytes]) };
+        Self { parts, length, whole: (length == 0).then_some(SEED), blocks: BlockChecksums::new() }
+    }
+}
+
+/// Equal when the bytes are, however they are divided.
+impl PartialEq for Data {
+    fn eq(&self, other: &Self) -> bool {
+        self.length == other.length && self.to_bytes() == other.to_bytes()
+    }
+}
+
+impl Eq for Data {}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn checksum_is_that_of_the_joined_parts() {
+        let parts: Vec<Bytes> =
+            [10usize, 4096, 100, 0, 9000].iter().map(|n| vec![*n as u8; *n].into()).collect();
+        let whole = crc32c(SEED, &parts.concat());
+        for known in 0..1 << parts.len() {
+            let mut data = Data::new();
+            for (index, part) in parts.iter().enumerate() {
+                if known & 1 << index != 0 {
+                    data.push_with_checksum(part.clone(), crc32c(SEED, part));
+                } else {
+                    data.push(part.clone());
+                }
+            }
+            assert_eq!(data.checksum(), whole);
+            assert_eq!(data.to_bytes(), parts.concat());
+            assert_eq!(data.parts().len(), 4);
+        }
+    }
+}
