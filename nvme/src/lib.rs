@@ -3,13 +3,26 @@
 mod blocking;
 mod buffer;
 mod check;
+mod crash;
 mod device;
+mod hash;
 mod image;
 pub mod limits;
 mod memory;
+mod partition;
+pub mod recording;
+pub mod sim;
+pub mod suite;
 
 pub use blocking::BlockingDevice;
 pub use buffer::{DMA_ALIGN, DmaBuf};
+pub use crash::{Fate, UnsettledWrite};
 pub use device::{BlockDevice, DeviceError, DeviceResult, Geometry, Kind};
 pub use image::Image;
 pub use memory::MemoryDevice;
+pub use partition::Partition;
+pub use recording::{Recording, RecordingBlockingDevice, RecordingDevice};
+pub use sim::{SimDevice, SimDisk, SimDiskConfig};
+
+#[cfg(test)]
+mod testing;

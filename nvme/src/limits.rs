@@ -13,5 +13,8 @@ pub(crate) const IMAGE_CHUNK_PAGES: usize = 256;
 /// Largest I/O that the memory and simulated backends take as one unless told otherwise, bytes.
 pub(crate) const MEMORY_IO_MAX: u32 = 1 << 20;
 
+/// Bytes of writes that one recording holds.
+pub const RECORDING_BYTES_MAX: u64 = 2 << 30;
+
 const _: () = assert!(BLOCK_SIZE_MIN.is_power_of_two() && BLOCK_SIZE_MAX.is_power_of_two());
 const _: () = assert!(IMAGE_PAGE_BYTES.is_power_of_two() && IMAGE_PAGE_BYTES >= BLOCK_SIZE_MIN as usize);
