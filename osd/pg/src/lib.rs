@@ -1,1 +1,36 @@
-//! Placement groups as pure machines.
+//! Placement groups as values: what a client's request on an object does, in Ceph's terms.
+//!
+//! Reads go through the object store's seam; nothing else is asked or told. The same ops on the same object give the
+//! same results, changes and versions, whoever runs them.
+
+mod checksum;
+mod chunks;
+mod data_overlay;
+mod duplicates;
+mod errno;
+mod execute;
+mod group;
+pub mod limits;
+mod listing;
+mod log_entry;
+mod object_info;
+mod object_view;
+mod omap_overlay;
+pub mod opcode;
+mod operation;
+mod ops_attr;
+mod ops_omap;
+mod ops_read;
+mod ops_write;
+mod request;
+
+pub use duplicates::{Duplicates, Recorded};
+pub use errno::{Errno, OpError, OpResult};
+pub use execute::{Effect, Execution, Output, execute};
+pub use group::{Group, GroupInfo, ReplyVersions, Sealed};
+pub use listing::{ALL_NAMESPACES, END_OF_GROUP, GroupRange, ListQuery, encode_page, hash_bits};
+pub use log_entry::{LogEntry, LogKind, OpReturn};
+pub use object_info::{INFO_ATTR, ObjectInfo, ObjectState, USER_ATTR_PREFIX};
+pub use object_view::{Changes, ObjectView, load_state};
+pub use operation::{AttrOperand, EXCLUSIVE, Extent, FAIL_OK, Operation, RawOp, Relation};
+pub use request::{Request, flags};

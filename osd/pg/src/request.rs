@@ -1,0 +1,120 @@
+//! A client's request on one object, and what is wrong with it before anything is executed.
+
+use store::ObjectId;
+use wire::types::{RequestId, SnapId, UTime};
+
+use crate::errno::Errno;
+use crate::limits::{NAMESPACE_BYTES_MAX, OBJECT_NAME_BYTES_MAX, WRITE_PAYLOAD_BYTES_MAX};
+use crate::opcode;
+use crate::operation::RawOp;
+
+/// Request flags. //= ceph 16.2 rados.h: CEPH_OSD_FLAG_*
+#[expect(missing_docs, reason = "the names are Ceph's")]
+pub mod flags {
+    pub const ACK: u32 = 0x1;
+    pub const ONNVRAM: u32 = 0x2;
+    pub const ONDISK: u32 = 0x4;
+    pub const RETRY: u32 = 0x8;
+    pub const PARALLELEXEC: u32 = 0x200;
+    pub const PGOP: u32 = 0x400;
+    pub const RWORDERED: u32 = 0x4000;
+    pub const FULL_TRY: u32 = 0x80_0000;
+    pub const FULL_FORCE: u32 = 0x100_0000;
+    pub const RETURNVEC: u32 = 0x400_0000;
+}
+
+/// The request.
+#[derive(Clone, Debug)]
+pub struct Request {
+    /// The same at every resend.
+    pub reqid: RequestId,
+    /// The head of the object; its name is empty for ops on the whole group.
+    pub object: ObjectId,
+    /// What to read: the head, or the object at a snapshot.
+    pub snap: SnapId,
+    /// Newest snapshot of the write's context.
+    pub snap_seq: u64,
+    /// Snapshots of the write's context, descending.
+    pub snaps: Vec<u64>,
+    /// See [`flags`].
+    pub flags: u32,
+    /// Modification time for writes; zero leaves the object's.
+    pub mtime: UTime,
+    /// The ops.
+    pub ops: Vec<RawOp>,
+}
+
+impl Request {
+    /// Whether any op may change the object. What the flags say is not trusted.
+    pub fn may_write(&self) -> bool {
+        self.ops.iter().any(RawOp::may_write)
+    }
+
+    /// Whether it concerns the whole group.
+    pub fn is_group_request(&self) -> bool {
+        self.ops.iter().any(|op| opcode::is_group_op(op.code))
+    }
+
+    /// Whether the flag is set.
+    pub fn has(&self, flag: u32) -> bool {
+        self.flags & flag != 0
+    }
+
+    /// Refuses what can be refused without looking at the object. `Err` is answered without versions or per-op results.
+    pub fn check(&self) -> Result<(), Errno> {
+        if self.has(flags::PARALLELEXEC) {
+            return Err(Errno::EINVAL);
+        }
+        // No object class is registered, so every call is of an unknown one.
+        if self.ops.iter().any(|op| op.code == opcode::CALL) {
+            return Err(Errno::EOPNOTSUPP);
+        }
+        if self.is_group_request() {
+            return Ok(());
+        }
+        self.check_name()?;
+        if self.may_write() {
+            return self.check_write();
+        }
+        if self.snap == SnapId::DIR && self.ops.iter().any(|op| op.code != opcode::LIST_SNAPS) {
+            return Err(Errno::EINVAL);
+        }
+        // Objects have no clones, so every real snapshot shows the head; 0 is none.
+        if self.snap == SnapId(0) {
+            return Err(Errno::ENOENT);
+        }
+        Ok(())
+    }
+
+    fn check_name(&self) -> Result<(), Errno> {
+        if self.object.name.len() > OBJECT_NAME_BYTES_MAX
+            || self.object.key.len() > OBJECT_NAME_BYTES_MAX
+            || self.object.namespace.len() > NAMESPACE_BYTES_MAX
+        {
+            return Err(Errno::ENAMETOOLONG);
+        }
+        if self.object.name.is_empty() {
+            return Err(Errno::EINVAL);
+        }
+        Ok(())
+    }
+
+    fn check_write(&self) -> Result<(), Errno> {
+        if self.snap != SnapId::HEAD {
+            return Err(Errno::EINVAL);
+        }
+        let payload: usize = self.ops.iter().map(|op| op.input.len()).sum();
+        if payload > WRITE_PAYLOAD_BYTES_MAX {
+            return Err(Errno::EMSGSIZE);
+        }
+        let descending = self.snaps.windows(2).all(|pair| pair[0] > pair[1]);
+        if !descending || self.snaps.first().is_some_and(|&newest| newest > self.snap_seq) {
+            return Err(Errno::EINVAL);
+        }
+        // Writing without cloning would change what the snapshots show.
+        if !self.snaps.is_empty() {
+            return Err(Errno::EOPNOTSUPP);
+        }
+        Ok(())
+    }
+}
