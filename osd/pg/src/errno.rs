@@ -64,6 +64,7 @@ impl From<StoreError> for OpError {
             StoreError::NotFound(_) => Errno::ENOENT,
             StoreError::Exists(_) => Errno::EEXIST,
             StoreError::TooLarge(_) => Errno::EFBIG,
+            StoreError::Invalid(_) => Errno::EINVAL,
             StoreError::NoSpace(_) => Errno::ENOSPC,
             StoreError::NotEmpty(_) | StoreError::Io(_) => Errno::EIO,
             StoreError::Down(reason) => return Self::Down(reason),

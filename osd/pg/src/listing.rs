@@ -23,7 +23,7 @@ pub fn hash_bits(seed: u32, group_count: u32) -> u8 {
     if group_count <= 1 {
         return 0;
     }
-    // Bit length of group_count - 1 would differ for powers of two; Ceph's rule is in terms of group_count itself.
+    // For a power of two no seed is "long", so all groups share one bit less than the count has.
     let bits = u32::BITS - group_count.leading_zeros();
     let half = 1u32 << (bits - 1);
     let long = seed % half < group_count % half;

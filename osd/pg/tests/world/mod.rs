@@ -1,0 +1,198 @@
+//! A placement group on a memory store, for tests: requests in, replies out.
+
+#![allow(dead_code, reason = "each test program uses a part")]
+
+use std::rc::Rc;
+
+use bytes::Bytes;
+use futures_util::FutureExt;
+use pg::{Execution, Group, ObjectView, RawOp, ReplyVersions, Request, execute, hash_bits, load_state};
+use store::{MemStore, ObjectId, ObjectStore};
+use wire::codec::Writer;
+use wire::types::{EntityName, Epoch, PgId, RequestId, SnapId, UTime};
+
+/// The epoch of all requests.
+pub const EPOCH: Epoch = Epoch(27);
+
+/// The group and its store.
+pub struct World {
+    pub store: Rc<MemStore>,
+    pub group: Group,
+    tid: u64,
+}
+
+/// A reply as the client sees it.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Reply {
+    pub result: i32,
+    pub values: Vec<i32>,
+    pub data: Vec<Vec<u8>>,
+    pub versions: ReplyVersions,
+}
+
+impl World {
+    pub fn new() -> Self {
+        Self::with_store(MemStore::new(1 << 30))
+    }
+
+    pub fn with_store(store: MemStore) -> Self {
+        let store = Rc::new(store);
+        let (group, transaction) = Group::create(PgId::new(1, 0), hash_bits(0, 1), EPOCH);
+        store.apply(&transaction).expect("a new collection");
+        Self { store, group, tid: 0 }
+    }
+
+    /// The same group after a restart.
+    pub fn restart(self) -> Self {
+        let collection = self.group.collection();
+        let store = Rc::new(self.store.reopen());
+        let all = now(store.collections()).expect("collections");
+        let meta = all.into_iter().find(|one| one.0 == collection).expect("the group's").2;
+        let log = now(store.log(collection)).expect("the log");
+        let group = Group::open(self.group.id(), meta, log).expect("what was written");
+        Self { store, group, tid: self.tid }
+    }
+
+    /// A request with a fresh id.
+    pub fn request(&mut self, name: &str, ops: &[RawOp]) -> Request {
+        self.tid += 1;
+        Request {
+            reqid: RequestId { name: EntityName::client(4100), incarnation: 0, tid: self.tid },
+            object: object(name),
+            snap: SnapId::HEAD,
+            snap_seq: 0,
+            snaps: Vec::new(),
+            flags: 0,
+            mtime: UTime { seconds: 1000, nanoseconds: 5 },
+            ops: ops.to_vec(),
+        }
+    }
+
+    /// Runs ops on an object.
+    pub fn run(&mut self, name: &str, ops: &[RawOp]) -> Reply {
+        let request = self.request(name, ops);
+        self.serve(&request)
+    }
+
+    /// Runs a request as the daemon does.
+    pub fn serve(&mut self, request: &Request) -> Reply {
+        let early = |result| Reply {
+            result,
+            values: vec![0; request.ops.len()],
+            data: vec![Vec::new(); request.ops.len()],
+            versions: ReplyVersions::default(),
+        };
+        if let Err(errno) = request.check() {
+            return early(errno.code());
+        }
+        let collection = self.group.collection();
+        let store: Rc<dyn ObjectStore> = self.store.clone();
+        let before = now(load_state(&*store, collection, &request.object)).expect("a readable object");
+        if before.is_none() && !request.may_write() {
+            return early(pg::Errno::ENOENT.code());
+        }
+        let view = ObjectView::new(store, collection, request.object.clone(), before);
+        let mut execution = now(execute(request, view)).expect("a store that is up");
+        let versions = match self.group.seal(EPOCH, request, &mut execution, before) {
+            Some(sealed) => {
+                self.store.apply(&sealed.transaction).expect("a transaction the store takes");
+                let after = now(load_state(&*self.store, collection, &request.object)).expect("readable");
+                assert_eq!(after, sealed.after, "the state foretold is the state stored");
+                sealed.versions
+            }
+            None => self.group.versions_of_read(execution.result, before.as_ref()),
+        };
+        reply(execution, versions)
+    }
+}
+
+fn reply(execution: Execution, versions: ReplyVersions) -> Reply {
+    Reply {
+        result: execution.result,
+        values: execution.outputs.iter().map(|output| output.value).collect(),
+        data: execution.outputs.iter().map(|output| output.data.concat()).collect(),
+        versions,
+    }
+}
+
+/// Futures on the memory store are ready at once.
+pub fn now<T>(future: impl Future<Output = T>) -> T {
+    future.now_or_never().expect("the memory store never waits")
+}
+
+/// An object of the group.
+pub fn object(name: &str) -> ObjectId {
+    ObjectId {
+        pool: 1,
+        hash: 7,
+        namespace: Bytes::new(),
+        key: Bytes::new(),
+        name: Bytes::copy_from_slice(name.as_bytes()),
+        snap: ObjectId::HEAD,
+    }
+}
+
+/// An op without arguments.
+pub fn op(code: u16) -> RawOp {
+    RawOp { code, ..RawOp::default() }
+}
+
+/// Puts bytes into the arguments.
+pub fn arg(mut op: RawOp, at: usize, bytes: &[u8]) -> RawOp {
+    op.args[at..at + bytes.len()].copy_from_slice(bytes);
+    op
+}
+
+/// An op on a range.
+pub fn extent(code: u16, offset: u64, length: u64) -> RawOp {
+    arg(arg(op(code), 0, &offset.to_le_bytes()), 8, &length.to_le_bytes())
+}
+
+/// An op on a range with data.
+pub fn with(mut op: RawOp, input: &[u8]) -> RawOp {
+    op.input = Bytes::copy_from_slice(input);
+    op
+}
+
+/// WRITE and its like.
+pub fn write(code: u16, offset: u64, data: &[u8]) -> RawOp {
+    with(extent(code, offset, data.len() as u64), data)
+}
+
+/// An attribute op.
+pub fn attr(code: u16, name: &str, value: &[u8], cmp: (u8, u8)) -> RawOp {
+    let sizes =
+        arg(arg(op(code), 0, &(name.len() as u32).to_le_bytes()), 4, &(value.len() as u32).to_le_bytes());
+    with(arg(sizes, 8, &[cmp.0, cmp.1]), &[name.as_bytes(), value].concat())
+}
+
+/// An op with an encoded payload.
+pub fn encoded(code: u16, write: impl FnOnce(&mut Writer)) -> RawOp {
+    let mut w = Writer::new();
+    write(&mut w);
+    with(op(code), &w.finish())
+}
+
+/// Encodes.
+pub fn bytes(write: impl FnOnce(&mut Writer)) -> Vec<u8> {
+    let mut w = Writer::new();
+    write(&mut w);
+    w.finish().to_vec()
+}
+
+/// A map of byte strings.
+pub fn map(w: &mut Writer, entries: &[(&str, &str)]) {
+    w.count(entries.len());
+    for (key, value) in entries {
+        w.blob(key.as_bytes());
+        w.blob(value.as_bytes());
+    }
+}
+
+/// A list of byte strings.
+pub fn names(w: &mut Writer, names: &[&str]) {
+    w.count(names.len());
+    for name in names {
+        w.blob(name.as_bytes());
+    }
+}
