@@ -6,4 +6,6 @@ pub mod crush;
 pub mod hash;
 pub mod limits;
 pub mod msgr2;
+pub mod osdmap;
+pub mod placement;
 pub mod types;
