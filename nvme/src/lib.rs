@@ -11,6 +11,7 @@ mod image;
 pub mod limits;
 mod memory;
 mod partition;
+pub mod probe;
 pub mod recording;
 pub mod sim;
 pub mod suite;
@@ -23,6 +24,7 @@ pub use file::{BlockingFile, DeviceFile, OpenError, OpenOptions, Space, create, 
 pub use image::Image;
 pub use memory::MemoryDevice;
 pub use partition::Partition;
+pub use probe::{Found, OwnMagic, probe_foreign, probe_foreign_on_core};
 pub use recording::{Recording, RecordingBlockingDevice, RecordingDevice};
 pub use sim::{SimDevice, SimDisk, SimDiskConfig};
 

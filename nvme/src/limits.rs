@@ -19,6 +19,12 @@ pub const FILE_BLOCK_SIZE: u32 = 4096;
 /// Largest I/O that goes to the system as one, bytes: what one request of the block layer holds in single pages.
 pub const URING_IO_MAX: u32 = 1 << 20;
 
+/// Bytes at the front of a device in which somebody's data is looked for; it is blank only if all are zero.
+pub const PROBE_HEAD_BYTES: u64 = 1 << 20;
+
+/// Bytes at its end in which signatures are looked for.
+pub const PROBE_TAIL_BYTES: u64 = 1 << 20;
+
 /// Bytes of writes that one recording holds.
 pub const RECORDING_BYTES_MAX: u64 = 2 << 30;
 
