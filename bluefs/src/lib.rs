@@ -1,3 +1,6 @@
 //! BlueFS, the small log-structured file system under the key-value store, and the key-value seam.
 
+#![forbid(unsafe_code)]
+
+pub mod fs;
 pub mod kv;

@@ -1,5 +1,1 @@
 //! The monitor.
-
-pub mod limits;
-pub mod log;
-pub mod render;

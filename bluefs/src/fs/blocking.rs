@@ -1,0 +1,372 @@
+//! [`BlueFs`]: the shell for foreign threads. Send and Sync; every call blocks, so none may come from a core.
+//!
+//! The machine lives under one lock, which is never held during I/O. Threads that need a commit while another
+//! thread commits wait for it, and find their records in the next.
+
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+
+use allocator::Extent;
+use nvme::{BlockingDevice, DeviceResult, DmaBuf};
+
+use crate::fs::error::{FsError, FsResult};
+use crate::fs::machine::{
+    Amount, Commit, FormatOptions, FsStats, Io, Loaded, Machine, MountOptions, ReadPiece, Ticket, format,
+    superblock_read_bytes,
+};
+use crate::fs::record::Ino;
+use crate::fs::superblock::Superblock;
+
+/// Told, from any thread and without a lock held, how many bytes BlueFS would like to be lent. Must not block;
+/// answered once with [`BlueFs::add_space`] or [`BlueFs::deny_space`].
+pub type Lender = Box<dyn Fn(u64) + Send + Sync>;
+
+/// A mounted file system; clones share it.
+#[derive(Clone)]
+pub struct BlueFs {
+    shared: Arc<Shared>,
+}
+
+struct Shared {
+    device: Arc<dyn BlockingDevice>,
+    machine: Mutex<Machine>,
+    /// A commit ended, space came or was denied, or the machine failed.
+    changed: Condvar,
+    lender: Option<Lender>,
+}
+
+impl BlueFs {
+    /// Makes a new file system.
+    pub fn format(device: &dyn BlockingDevice, options: &FormatOptions) -> FsResult<()> {
+        for io in format(options, device.geometry())? {
+            perform(device, io)?;
+        }
+        Ok(())
+    }
+
+    /// Reads superblock and log without changing anything: for fsck.
+    pub fn load(device: &dyn BlockingDevice, superblocks: [u64; 2]) -> FsResult<Loaded> {
+        let len = superblock_read_bytes(device.geometry().block_size);
+        let copies = superblocks.map(|offset| Ok(read(device, offset, len)?.to_vec()));
+        let chosen = Superblock::choose(copies, superblocks)?;
+        let mut log = Vec::new();
+        for extent in &chosen.0.log {
+            log.extend_from_slice(&read(device, extent.start, extent.len as usize)?);
+        }
+        Loaded::new(chosen, device.geometry(), &log)
+    }
+
+    /// Mounts for reading and writing; writes a new log.
+    pub fn mount(
+        device: Arc<dyn BlockingDevice>,
+        options: MountOptions,
+        lender: Option<Lender>,
+    ) -> FsResult<Self> {
+        let machine = Self::load(&*device, options.superblocks)?.into_machine(options)?;
+        let shared = Shared { device, machine: Mutex::new(machine), changed: Condvar::new(), lender };
+        let fs = Self { shared: Arc::new(shared) };
+        fs.compact()?;
+        fs.shared.ask_lender();
+        Ok(fs)
+    }
+
+    /// Writes the metadata into a new log.
+    pub fn compact(&self) -> FsResult<()> {
+        let mut machine = self.shared.lock()?;
+        loop {
+            if let Some(commit) = machine.begin_compaction()? {
+                drop(machine);
+                return self.shared.carry_out(commit);
+            }
+            machine = self.shared.wait(machine)?;
+        }
+    }
+
+    /// A new empty file for writing; one of that name goes.
+    pub fn create(&self, path: &str) -> FsResult<FileWriter> {
+        let ino = self.shared.lock()?.create(path)?;
+        Ok(FileWriter { shared: Arc::clone(&self.shared), ino })
+    }
+
+    /// An existing file for appending.
+    pub fn open_append(&self, path: &str) -> FsResult<FileWriter> {
+        let ino = self.shared.lock()?.open_append(path)?;
+        let mut writer = FileWriter { shared: Arc::clone(&self.shared), ino };
+        writer.load_tail()?;
+        Ok(writer)
+    }
+
+    /// An existing file for reading.
+    pub fn open(&self, path: &str) -> FsResult<FileReader> {
+        let ino = self.shared.lock()?.open_read(path)?;
+        Ok(FileReader { shared: Arc::clone(&self.shared), ino })
+    }
+
+    /// Runs `change` on the machine: names, directories, sizes. What it stages is durable after
+    /// [`BlueFs::sync_metadata`].
+    pub fn with<T>(&self, change: impl FnOnce(&mut Machine) -> FsResult<T>) -> FsResult<T> {
+        change(&mut *self.shared.lock()?)
+    }
+
+    /// Makes everything staged so far durable: directories, names, sizes that were synced.
+    pub fn sync_metadata(&self) -> FsResult<()> {
+        let ticket = self.shared.lock()?.staged_ticket();
+        self.shared.commit_through(ticket)
+    }
+
+    /// Lends space; returns when that is durable.
+    pub fn add_space(&self, extents: &[Extent]) -> FsResult<()> {
+        let ticket = self.shared.lock()?.add_space(extents)?;
+        self.shared.changed.notify_all();
+        self.shared.commit_through(ticket)?;
+        self.shared.ask_lender();
+        Ok(())
+    }
+
+    /// Tells that there is nothing to lend: waiting writers get `NoSpace`.
+    pub fn deny_space(&self) -> FsResult<()> {
+        self.shared.lock()?.deny_space();
+        self.shared.changed.notify_all();
+        Ok(())
+    }
+
+    /// Gets up to `bytes` of lent space back, in multiples of `granule`; returns when that is durable.
+    pub fn give_back(&self, bytes: u64, granule: u64) -> FsResult<Vec<Extent>> {
+        let (given, ticket) = self.shared.lock()?.give_back(bytes, granule)?;
+        if !given.is_empty() {
+            self.shared.commit_through(ticket)?;
+        }
+        Ok(given)
+    }
+
+    /// Ends this mount: every later call fails with `reason`, waiting ones too.
+    pub fn stop(&self, reason: &str) {
+        self.shared.fail(&reason);
+    }
+
+    /// Numbers for reports; zeroes after a panic under the lock.
+    pub fn stats(&self) -> FsStats {
+        self.shared.machine.lock().map(|machine| machine.stats()).unwrap_or_default()
+    }
+}
+
+/// The one handle through which a file grows. Dropping it without [`FileWriter::sync`] may lose the end.
+pub struct FileWriter {
+    shared: Arc<Shared>,
+    ino: Ino,
+}
+
+impl FileWriter {
+    /// Adds bytes at the end; readers see them at once.
+    pub fn append(&mut self, bytes: &[u8]) -> FsResult<()> {
+        for chunk in bytes.chunks(crate::fs::limits::WRITE_CHUNK_BYTES) {
+            let enough = self.shared.lock()?.append(self.ino, chunk)?;
+            if enough {
+                self.write(Amount::Blocks)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Writes to the device what is buffered. Not durable yet.
+    pub fn flush(&mut self) -> FsResult<()> {
+        self.write(Amount::All)
+    }
+
+    /// Makes the file durable as it is: its data, then its size and place.
+    pub fn sync(&mut self) -> FsResult<()> {
+        self.write(Amount::All)?;
+        self.shared.flush_device()?;
+        let ticket = self.shared.lock()?.stage_written(self.ino)?;
+        self.shared.commit_through(ticket)
+    }
+
+    /// Cuts the file; durable on return.
+    pub fn truncate(&mut self, size: u64) -> FsResult<()> {
+        self.write(Amount::All)?;
+        let ticket = self.shared.lock()?.truncate(self.ino, size)?;
+        self.shared.commit_through(ticket)?;
+        self.load_tail()
+    }
+
+    /// Bytes, buffered ones included.
+    pub fn size(&self) -> FsResult<u64> {
+        self.shared.lock()?.open_size(self.ino)
+    }
+
+    fn load_tail(&mut self) -> FsResult<()> {
+        let wanted = self.shared.lock()?.tail_wanted(self.ino)?;
+        let Some((offset, len, tail)) = wanted else { return Ok(()) };
+        let block = read(&*self.shared.device, offset, len)?;
+        self.shared.lock()?.load_tail(self.ino, &block[..tail])
+    }
+
+    fn write(&mut self, amount: Amount) -> FsResult<()> {
+        let plan = loop {
+            let mut machine = self.shared.lock()?;
+            let lent = machine.tree().space_bytes();
+            match machine.plan_write(self.ino, amount) {
+                Ok(plan) => break plan,
+                Err(error @ FsError::NoSpace { .. }) if self.shared.lender.is_some() => {
+                    drop(machine);
+                    self.shared.ask_lender();
+                    machine = self.shared.lock()?;
+                    while machine.is_asking() && machine.tree().space_bytes() == lent {
+                        machine = self.shared.wait(machine)?;
+                    }
+                    if machine.tree().space_bytes() == lent {
+                        return Err(error);
+                    }
+                }
+                Err(error) => return Err(error),
+            }
+        };
+        self.shared.ask_lender();
+        let Some(plan) = plan else { return Ok(()) };
+        for (offset, piece) in &plan.pieces {
+            self.shared.done(self.shared.device.write_at(*offset, piece))?;
+        }
+        self.shared.lock()?.write_done(plan)
+    }
+}
+
+impl Drop for FileWriter {
+    fn drop(&mut self) {
+        if let Ok(mut machine) = self.shared.lock_even_if_failed() {
+            machine.close_write(self.ino);
+        }
+    }
+}
+
+/// A handle for reading; any number of threads may use it.
+pub struct FileReader {
+    shared: Arc<Shared>,
+    ino: Ino,
+}
+
+impl FileReader {
+    /// Fills `out` from `offset`; gives how many bytes there were before the end of the file.
+    pub fn read_at(&self, offset: u64, out: &mut [u8]) -> FsResult<usize> {
+        let pieces = self.shared.lock()?.plan_read(self.ino, offset, out.len())?;
+        let mut filled = 0;
+        for piece in pieces {
+            let bytes = match &piece {
+                ReadPiece::Memory(bytes) => bytes.len(),
+                ReadPiece::Device { take, .. } => *take,
+            };
+            let to = &mut out[filled..filled + bytes];
+            match piece {
+                ReadPiece::Memory(bytes) => to.copy_from_slice(&bytes),
+                ReadPiece::Device { offset, len, skip, take } => {
+                    to.copy_from_slice(&read(&*self.shared.device, offset, len)?[skip..skip + take]);
+                }
+            }
+            filled += bytes;
+        }
+        Ok(filled)
+    }
+
+    /// Bytes.
+    pub fn size(&self) -> FsResult<u64> {
+        self.shared.lock()?.open_size(self.ino)
+    }
+}
+
+impl Drop for FileReader {
+    fn drop(&mut self) {
+        if let Ok(mut machine) = self.shared.lock_even_if_failed() {
+            machine.close_read(self.ino);
+        }
+    }
+}
+
+impl Shared {
+    /// A panic under the lock broke an invariant: nothing goes on from there.
+    fn lock_even_if_failed(&self) -> FsResult<MutexGuard<'_, Machine>> {
+        self.machine.lock().map_err(|_| FsError::Failed { reason: "a thread panicked".to_owned() })
+    }
+
+    fn lock(&self) -> FsResult<MutexGuard<'_, Machine>> {
+        let machine = self.lock_even_if_failed()?;
+        machine.check_alive()?;
+        Ok(machine)
+    }
+
+    fn wait<'a>(&self, machine: MutexGuard<'a, Machine>) -> FsResult<MutexGuard<'a, Machine>> {
+        let machine = self
+            .changed
+            .wait(machine)
+            .map_err(|_| FsError::Failed { reason: "a thread panicked".to_owned() })?;
+        machine.check_alive()?;
+        Ok(machine)
+    }
+
+    fn fail(&self, reason: &impl ToString) {
+        self.machine.lock().unwrap_or_else(PoisonError::into_inner).fail(reason);
+        self.changed.notify_all();
+    }
+
+    /// A failed write or flush ends the mount.
+    fn done<T>(&self, result: DeviceResult<T>) -> FsResult<T> {
+        result.map_err(|error| {
+            self.fail(&error);
+            FsError::from(error)
+        })
+    }
+
+    fn flush_device(&self) -> FsResult<()> {
+        if self.device.geometry().volatile_cache {
+            self.done(self.device.flush())?;
+            self.lock()?.count_flush();
+        }
+        Ok(())
+    }
+
+    fn ask_lender(&self) {
+        let Some(lender) = &self.lender else { return };
+        let wanted = self.lock().ok().and_then(|mut machine| machine.take_space_request());
+        if let Some(bytes) = wanted {
+            lender(bytes);
+        }
+    }
+
+    fn commit_through(&self, ticket: Ticket) -> FsResult<()> {
+        let mut machine = self.lock()?;
+        while machine.durable_ticket() < ticket {
+            match machine.begin_commit()? {
+                Some(commit) => {
+                    drop(machine);
+                    self.carry_out(commit)?;
+                    machine = self.lock()?;
+                }
+                None => machine = self.wait(machine)?,
+            }
+        }
+        Ok(())
+    }
+
+    fn carry_out(&self, mut commit: Commit) -> FsResult<()> {
+        while let Some(io) = commit.next_io() {
+            if matches!(io, Io::Flush) {
+                self.flush_device()?;
+            } else {
+                self.done(perform(&*self.device, io))?;
+            }
+        }
+        self.lock()?.commit_done(commit);
+        self.changed.notify_all();
+        Ok(())
+    }
+}
+
+fn perform(device: &dyn BlockingDevice, io: Io) -> DeviceResult<()> {
+    match io {
+        Io::Write(writes) => writes.iter().try_for_each(|(offset, bytes)| device.write_at(*offset, bytes)),
+        Io::Flush => device.flush(),
+    }
+}
+
+fn read(device: &dyn BlockingDevice, offset: u64, len: usize) -> DeviceResult<DmaBuf> {
+    let mut memory = DmaBuf::zeroed(len);
+    device.read_at(offset, &mut memory)?;
+    Ok(memory)
+}

@@ -1,0 +1,116 @@
+//! fsck of BlueFS: every rule that spans records. A library: it finds, the caller decides.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use allocator::Extent;
+
+use crate::fs::record::Ino;
+use crate::fs::superblock::Superblock;
+use crate::fs::tree::Tree;
+
+/// Who uses an extent.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Owner {
+    /// A file's data.
+    File(Ino),
+    /// The log.
+    Log,
+    /// A superblock copy.
+    Superblock,
+}
+
+/// Something that must not be.
+#[derive(Clone, Debug, thiserror::Error, PartialEq, Eq)]
+#[expect(missing_docs, reason = "the messages name the fields")]
+pub enum Problem {
+    #[error("{extent} of {owner:?} is not in space lent to BlueFS")]
+    Outside { owner: Owner, extent: Extent },
+    #[error("{extent} of {owner:?} is also used by {other:?}")]
+    Overlap { owner: Owner, other: Owner, extent: Extent },
+    #[error("{extent} of {owner:?} is not aligned to {unit}")]
+    Unaligned { owner: Owner, extent: Extent, unit: u64 },
+    #[error("lent space {extent} reaches beyond the device of {device_size} bytes")]
+    Space { extent: Extent, device_size: u64 },
+    #[error("file {}: size {size}, allocated {allocated}, extents hold {held}", ino.0)]
+    Size { ino: Ino, size: u64, allocated: u64, held: u64 },
+    #[error("file {} has {names} names", ino.0)]
+    Names { ino: Ino, names: usize },
+    #[error("{dir}/{name} names file {}, which does not exist", ino.0)]
+    Dangling { dir: String, name: String, ino: Ino },
+}
+
+/// All problems of a tree with its superblock and the copies' places.
+pub fn check(tree: &Tree, superblock: &Superblock, copies: [u64; 2]) -> Vec<Problem> {
+    let mut problems = Vec::new();
+    check_spaces(tree, superblock, &mut problems);
+    check_names(tree, &mut problems);
+    check_extents(tree, superblock, copies, &mut problems);
+    problems
+}
+
+fn check_spaces(tree: &Tree, superblock: &Superblock, problems: &mut Vec<Problem>) {
+    let unit = u64::from(superblock.alloc_unit);
+    for (start, len) in &tree.spaces {
+        let extent = Extent::new(*start, *len);
+        if extent.end() > superblock.device_size || !start.is_multiple_of(unit) || !len.is_multiple_of(unit) {
+            problems.push(Problem::Space { extent, device_size: superblock.device_size });
+        }
+    }
+}
+
+fn check_names(tree: &Tree, problems: &mut Vec<Problem>) {
+    let mut names: BTreeMap<Ino, usize> = tree.files.keys().map(|ino| (*ino, 0)).collect();
+    for (dir, entries) in &tree.dirs {
+        for (name, ino) in entries {
+            match names.get_mut(ino) {
+                Some(count) => *count += 1,
+                None => problems.push(Problem::Dangling { dir: dir.clone(), name: name.clone(), ino: *ino }),
+            }
+        }
+    }
+    let wrong = names.into_iter().filter(|(_, names)| *names != 1);
+    problems.extend(wrong.map(|(ino, names)| Problem::Names { ino, names }));
+}
+
+fn check_extents(tree: &Tree, superblock: &Superblock, copies: [u64; 2], problems: &mut Vec<Problem>) {
+    let unit = u64::from(superblock.alloc_unit);
+    let mut used: Vec<(Extent, Owner)> = superblock.log.iter().map(|extent| (*extent, Owner::Log)).collect();
+    for (ino, inode) in &tree.files {
+        let held: u64 = inode.extents.iter().map(|extent| extent.len).sum();
+        if held != inode.allocated || inode.size > held {
+            problems.push(Problem::Size { ino: *ino, size: inode.size, allocated: inode.allocated, held });
+        }
+        used.extend(inode.extents.iter().map(|extent| (*extent, Owner::File(*ino))));
+    }
+    // Lent extents may touch, and a file's joined extent may then span two.
+    let mut joined: Vec<Extent> = Vec::new();
+    for (start, len) in &tree.spaces {
+        crate::fs::tree::push_joined(&mut joined, Extent::new(*start, *len));
+    }
+    for (extent, owner) in &used {
+        let at = joined.partition_point(|space| space.start <= extent.start);
+        if !at.checked_sub(1).is_some_and(|at| joined[at].contains(extent)) {
+            problems.push(Problem::Outside { owner: *owner, extent: *extent });
+        }
+        if !extent.start.is_multiple_of(unit) || !extent.len.is_multiple_of(unit) {
+            problems.push(Problem::Unaligned { owner: *owner, extent: *extent, unit });
+        }
+    }
+    let copy_len = u64::from(superblock.block_size).max(crate::fs::limits::SUPERBLOCK_BYTES as u64);
+    let offsets: BTreeSet<u64> = copies.into();
+    used.extend(offsets.into_iter().map(|start| (Extent::new(start, copy_len), Owner::Superblock)));
+    used.sort_by_key(|(extent, _)| *extent);
+    let mut furthest: Option<(Extent, Owner)> = None;
+    for (extent, owner) in used {
+        if let Some((before, other)) = furthest.filter(|(before, _)| before.overlaps(&extent)) {
+            problems.push(Problem::Overlap {
+                owner,
+                other,
+                extent: Extent::new(extent.start, extent.len.min(before.end() - extent.start)),
+            });
+        }
+        if furthest.is_none_or(|(before, _)| before.end() < extent.end()) {
+            furthest = Some((extent, owner));
+        }
+    }
+}

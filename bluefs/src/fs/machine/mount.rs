@@ -1,0 +1,193 @@
+//! Formatting, and from a superblock and a log to a running machine.
+
+use std::collections::BTreeMap;
+
+use allocator::{Allocator, Extent};
+use nvme::{DmaBuf, Geometry};
+use uuid::Uuid;
+
+use crate::fs::check::{Problem, check};
+use crate::fs::error::{FsError, FsResult};
+use crate::fs::limits::{ALLOC_UNIT_DEFAULT, LOG_BYTES_MAX, LOG_BYTES_MIN_DEFAULT, SUPERBLOCK_BYTES};
+use crate::fs::log::{Replayed, replay};
+use crate::fs::machine::commit::{Io, LogPosition, encode_snapshot, log_writes, mix};
+use crate::fs::machine::space::Lending;
+use crate::fs::machine::{FsStats, Machine};
+use crate::fs::record::Record;
+use crate::fs::superblock::Superblock;
+use crate::fs::tree::Tree;
+
+/// What a new file system is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct FormatOptions {
+    /// Its identity.
+    pub uuid: Uuid,
+    /// Offsets of the two superblock copies: aligned to blocks, outside the lent space.
+    pub superblocks: [u64; 2],
+    /// Unit of allocation, bytes: a power of two, at least a block. Lent space is aligned to it.
+    pub alloc_unit: u32,
+    /// Smallest log, bytes, a multiple of the unit. The file system keeps twice that for itself.
+    pub log_bytes_min: u64,
+    /// Space lent at once; at least four smallest logs.
+    pub space: Vec<Extent>,
+    /// Random bits.
+    pub nonce: u64,
+}
+
+impl FormatOptions {
+    /// The usual sizes.
+    pub fn new(uuid: Uuid, superblocks: [u64; 2], space: Vec<Extent>, nonce: u64) -> Self {
+        let (alloc_unit, log_bytes_min) = (ALLOC_UNIT_DEFAULT, LOG_BYTES_MIN_DEFAULT);
+        Self { uuid, superblocks, alloc_unit, log_bytes_min, space, nonce }
+    }
+}
+
+/// How to run a file system.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct MountOptions {
+    /// Offsets of the two superblock copies, as formatted.
+    pub superblocks: [u64; 2],
+    /// Random bits, new for every mount: they tell this mount's logs from what earlier ones left behind.
+    pub nonce: u64,
+    /// Below this much room the lender is asked, bytes.
+    pub low_water: u64,
+    /// How much to ask for, bytes.
+    pub lend: u64,
+}
+
+/// The writes that make a file system. Nothing on the device is read.
+pub fn format(options: &FormatOptions, geometry: &Geometry) -> FsResult<Vec<Io>> {
+    let block = geometry.block_size as usize;
+    let unit = u64::from(options.alloc_unit);
+    if !options.alloc_unit.is_power_of_two() || options.alloc_unit < geometry.block_size {
+        return Err(FsError::Limit { what: "allocation unit: a power of two of at least a block" });
+    }
+    let min = options.log_bytes_min;
+    if min < 4 * block as u64 || !min.is_multiple_of(unit) || min > LOG_BYTES_MAX / 4 {
+        return Err(FsError::Limit { what: "smallest log: a multiple of the unit, at least four blocks" });
+    }
+    let mut tree = Tree::default();
+    for extent in &options.space {
+        tree.apply(&Record::AddSpace { extent: *extent })?;
+    }
+    let available = tree.space_bytes();
+    if available < 4 * min {
+        return Err(FsError::NoSpace { wanted: 4 * min, available });
+    }
+    let log_id = mix(mix(options.nonce) ^ 1);
+    let (snapshot, _) = encode_snapshot(&tree.snapshot(), log_id, block);
+    let log_bytes = min.max((2 * snapshot.len() as u64).next_multiple_of(unit));
+    let mut log = Vec::new();
+    let mut allocator = Machine::build_allocator(&tree, &[], geometry.size, unit)?;
+    let request = allocator::Request { len: log_bytes, unit, extents_max: 64, hint: None };
+    allocator.allocate(&request, &mut log).map_err(|_| FsError::NoSpace { wanted: log_bytes, available })?;
+    let superblock = Superblock {
+        uuid: options.uuid,
+        generation: 1,
+        features_compatible: 0,
+        features_read_only: 0,
+        features_incompatible: 0,
+        block_size: geometry.block_size,
+        alloc_unit: options.alloc_unit,
+        log_bytes_min: min,
+        device_size: geometry.size,
+        log_id,
+        snapshot_bytes: snapshot.len() as u64,
+        log,
+        key_id: 0,
+    };
+    refuse_problems(check(&tree, &superblock, options.superblocks))?;
+    let mut ios = vec![Io::Write(log_writes(&superblock.log, 0, &snapshot)), Io::Flush];
+    for offset in options.superblocks {
+        ios.push(Io::Write(vec![(offset, DmaBuf::from_slice_padded(&superblock.encode(), block))]));
+        ios.push(Io::Flush);
+    }
+    Ok(ios)
+}
+
+/// Bytes to read for one superblock copy on a device with such blocks.
+pub fn superblock_read_bytes(block_size: u32) -> usize {
+    SUPERBLOCK_BYTES.max(block_size as usize)
+}
+
+fn refuse_problems(problems: Vec<Problem>) -> FsResult<()> {
+    match problems.first() {
+        None => Ok(()),
+        Some(first) => Err(FsError::corrupt(format!("{first} ({} problems in all)", problems.len()))),
+    }
+}
+
+/// A log read back, before anything is built on it: what fsck looks at.
+#[derive(Clone, Debug)]
+pub struct Loaded {
+    /// The copy that holds.
+    pub superblock: Superblock,
+    /// The metadata.
+    pub tree: Tree,
+    good_copy: usize,
+    replayed_groups: u64,
+    replayed_bytes: u64,
+}
+
+impl Loaded {
+    /// Replays a log: the bytes of all its extents in order.
+    pub fn new(
+        (superblock, good_copy): (Superblock, usize),
+        geometry: &Geometry,
+        log: &[u8],
+    ) -> FsResult<Self> {
+        if superblock.block_size < geometry.block_size || superblock.device_size > geometry.size {
+            return Err(FsError::corrupt(format!(
+                "formatted for {} bytes in blocks of {}, but the device has {} in blocks of {}",
+                superblock.device_size, superblock.block_size, geometry.size, geometry.block_size
+            )));
+        }
+        let block = superblock.block_size as usize;
+        let Replayed { records, groups, bytes } =
+            replay(log, superblock.log_id, superblock.snapshot_bytes, block)?;
+        let mut tree = Tree::default();
+        for record in &records {
+            tree.apply(record)
+                .map_err(|error| FsError::corrupt(format!("log record {record:?}: {error}")))?;
+        }
+        Ok(Self { superblock, tree, good_copy, replayed_groups: groups, replayed_bytes: bytes })
+    }
+
+    /// All problems.
+    pub fn check(&self, superblocks: [u64; 2]) -> Vec<Problem> {
+        check(&self.tree, &self.superblock, superblocks)
+    }
+
+    /// A machine that refuses to start from a state with problems. Before anything else, its shell carries out
+    /// [`Machine::begin_compaction`].
+    pub fn into_machine(self, options: MountOptions) -> FsResult<Machine> {
+        if self.superblock.is_read_only() {
+            return Err(FsError::Unsupported {
+                what: format!("features {:#x} for writing", self.superblock.features_read_only),
+            });
+        }
+        refuse_problems(self.check(options.superblocks))?;
+        let Self { superblock, tree, good_copy, replayed_groups, replayed_bytes } = self;
+        let (size, unit) = (superblock.device_size, u64::from(superblock.alloc_unit));
+        let allocator = Machine::build_allocator(&tree, &superblock.log, size, unit)?;
+        let mut machine = Machine {
+            superblock,
+            options,
+            good_copy,
+            tree,
+            allocator,
+            open: BTreeMap::new(),
+            log: LogPosition { bytes: replayed_bytes, groups: replayed_groups },
+            staged: Vec::new(),
+            staged_ticket: 0,
+            durable_ticket: 0,
+            frees: Vec::new(),
+            committing: false,
+            lending: Lending::Quiet,
+            failed: None,
+            stats: FsStats::default(),
+        };
+        machine.watch_low_water();
+        Ok(machine)
+    }
+}

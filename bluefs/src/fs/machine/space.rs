@@ -1,0 +1,165 @@
+//! Lending: space comes ahead of need, and goes back when it is free.
+//!
+//! The lender is asked once when room falls below the low-water mark or an allocation fails, and answers with
+//! [`Machine::add_space`] or [`Machine::deny_space`]. Room for one new log is never given to files, so the log can
+//! always be compacted.
+
+use allocator::{Allocator, BitmapAllocator, Extent};
+
+use crate::fs::error::{FsError, FsResult};
+use crate::fs::machine::{Machine, Ticket};
+use crate::fs::record::Record;
+
+/// How it stands with the lender.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) enum Lending {
+    #[default]
+    Quiet,
+    /// To be asked for that many bytes.
+    Wanted(u64),
+    /// Asked; no answer yet.
+    Asked,
+    /// Refused when there was so much room; asked again when half of it is gone, or when an allocation fails.
+    Denied(u64),
+}
+
+impl Machine {
+    /// Bytes that files may still take.
+    pub fn room(&self) -> u64 {
+        self.allocator.free_bytes().saturating_sub(self.log_reserve())
+    }
+
+    /// How many bytes to ask the lender for, if it is time to; the caller asks.
+    pub fn take_space_request(&mut self) -> Option<u64> {
+        let Lending::Wanted(bytes) = self.lending else { return None };
+        self.lending = Lending::Asked;
+        Some(bytes)
+    }
+
+    /// Whether the lender has a question to answer (or is about to get one).
+    pub fn is_asking(&self) -> bool {
+        matches!(self.lending, Lending::Wanted(_) | Lending::Asked)
+    }
+
+    /// Space lent from now on. Wait for the ticket to know that it is logged; a crash before that gives the space
+    /// back to the lender.
+    pub fn add_space(&mut self, extents: &[Extent]) -> FsResult<Ticket> {
+        self.check_alive()?;
+        let unit = self.unit();
+        for extent in extents {
+            let end = extent.start.checked_add(extent.len);
+            if extent.len == 0 || end.is_none_or(|end| end > self.superblock.device_size) {
+                return Err(FsError::Space {
+                    extent: *extent,
+                    reason: "is empty or reaches beyond the device",
+                });
+            }
+            if !extent.start.is_multiple_of(unit) || !extent.len.is_multiple_of(unit) {
+                return Err(FsError::Space {
+                    extent: *extent,
+                    reason: "is not aligned to the allocation unit",
+                });
+            }
+            self.stage(Record::AddSpace { extent: *extent })?;
+            let freed = self.allocator.mark_free(*extent);
+            assert!(freed.is_ok(), "space that was not lent is not free: {freed:?}");
+        }
+        self.lending = Lending::Quiet;
+        self.watch_low_water();
+        Ok(self.staged_ticket)
+    }
+
+    /// The lender has nothing to lend now.
+    pub fn deny_space(&mut self) {
+        self.lending = Lending::Denied(self.room());
+    }
+
+    /// Takes up to `bytes` of free space out of use, in whole multiples of `granule`. The extents belong to the
+    /// lender once the ticket is durable.
+    pub fn give_back(&mut self, bytes: u64, granule: u64) -> FsResult<(Vec<Extent>, Ticket)> {
+        self.check_alive()?;
+        if granule == 0 || !granule.is_multiple_of(self.unit()) {
+            return Err(FsError::Limit {
+                what: "granule of space given back: a multiple of the allocation unit",
+            });
+        }
+        let spare = self.room().saturating_sub(self.options.low_water);
+        let mut left = bytes.min(spare) / granule;
+        let mut given = Vec::new();
+        let mut from = 0;
+        while left > 0 {
+            let Some(run) = self.allocator.next_free(from) else { break };
+            from = run.end();
+            let start = run.start.next_multiple_of(granule);
+            let granules = (run.end().saturating_sub(start) / granule).min(left);
+            if granules == 0 {
+                continue;
+            }
+            left -= granules;
+            for extent in self.by_lent_extent(Extent::new(start, granules * granule)) {
+                self.stage(Record::RemoveSpace { extent })?;
+                let taken = self.allocator.mark_used(extent);
+                assert!(taken.is_ok(), "free space can be taken: {taken:?}");
+                given.push(extent);
+            }
+        }
+        Ok((given, self.staged_ticket))
+    }
+
+    /// Cuts a range at the borders of what was lent: a record is about one lent extent.
+    fn by_lent_extent(&self, range: Extent) -> Vec<Extent> {
+        let mut pieces = Vec::new();
+        let first =
+            self.tree.spaces.range(..=range.start).next_back().map_or(range.start, |(start, _)| *start);
+        for (start, len) in self.tree.spaces.range(first..range.end()) {
+            let from = range.start.max(*start);
+            let to = range.end().min(start + len);
+            if from < to {
+                pieces.push(Extent::new(from, to - from));
+            }
+        }
+        pieces
+    }
+
+    /// Refuses an allocation for a file that would take the log's room; asks the lender.
+    pub(super) fn check_room(&mut self, wanted: u64) -> FsResult<()> {
+        let available = self.room();
+        if wanted <= available {
+            return Ok(());
+        }
+        if !self.is_asking() {
+            self.lending = Lending::Wanted(self.options.lend.max(wanted - available));
+        }
+        Err(FsError::NoSpace { wanted, available })
+    }
+
+    pub(super) fn watch_low_water(&mut self) {
+        let below = match self.lending {
+            Lending::Quiet => self.options.low_water,
+            Lending::Denied(room) => self.options.low_water.min(room / 2),
+            Lending::Wanted(_) | Lending::Asked => return,
+        };
+        if self.room() < below {
+            self.lending = Lending::Wanted(self.options.lend);
+        }
+    }
+
+    /// The allocator that a tree and a log imply. The tree passed [`crate::fs::check::check`].
+    pub(super) fn build_allocator(
+        tree: &crate::fs::tree::Tree,
+        log: &[Extent],
+        device_size: u64,
+        unit: u64,
+    ) -> FsResult<BitmapAllocator> {
+        let mut allocator = BitmapAllocator::new(device_size, unit);
+        let bad = |error: allocator::AllocError| FsError::corrupt(format!("extents: {error}"));
+        for (start, len) in &tree.spaces {
+            allocator.mark_free(Extent::new(*start, *len)).map_err(bad)?;
+        }
+        let files = tree.files.values().flat_map(|inode| &inode.extents);
+        for extent in files.chain(log) {
+            allocator.mark_used(*extent).map_err(bad)?;
+        }
+        Ok(allocator)
+    }
+}

@@ -1,0 +1,29 @@
+//! BlueFS: a small log-structured file system for a key-value store's files.
+//!
+//! Its whole metadata is a log of records; files are made of extents from space lent ahead. [`Machine`] decides
+//! everything and does no I/O; [`BlueFs`] drives it from blocking threads, [`LocalBlueFs`] from tasks of one core.
+//! `FORMAT.md` describes the bytes.
+
+mod blocking;
+mod check;
+mod codec;
+mod error;
+pub mod limits;
+mod local;
+mod log;
+mod machine;
+mod record;
+mod superblock;
+mod tree;
+
+pub use blocking::{BlueFs, FileReader, FileWriter, Lender};
+pub use check::{Owner, Problem, check};
+pub use error::{FsError, FsResult};
+pub use local::{LocalBlueFs, LocalLender, LocalReader, LocalWriter};
+pub use machine::{
+    Amount, Commit, FormatOptions, FsStats, Io, Loaded, Machine, MountOptions, OpenFile, ReadPiece, Ticket,
+    WritePlan, format,
+};
+pub use record::{Ino, Record};
+pub use superblock::Superblock;
+pub use tree::{Inode, Tree};
