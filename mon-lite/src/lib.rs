@@ -1,1 +1,5 @@
 //! The monitor.
+
+pub mod limits;
+pub mod log;
+pub mod render;

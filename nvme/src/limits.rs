@@ -13,8 +13,22 @@ pub(crate) const IMAGE_CHUNK_PAGES: usize = 256;
 /// Largest I/O that the memory and simulated backends take as one unless told otherwise, bytes.
 pub(crate) const MEMORY_IO_MAX: u32 = 1 << 20;
 
+/// Block size of a regular file, bytes, unless its file system needs more: a page, whatever the disk below has.
+pub const FILE_BLOCK_SIZE: u32 = 4096;
+
+/// Largest I/O that goes to the system as one, bytes: what one request of the block layer holds in single pages.
+pub const URING_IO_MAX: u32 = 1 << 20;
+
+/// Bytes at the front of a device in which somebody's data is looked for; it is blank only if all are zero.
+pub const PROBE_HEAD_BYTES: u64 = 1 << 20;
+
+/// Bytes at its end in which signatures are looked for.
+pub const PROBE_TAIL_BYTES: u64 = 1 << 20;
+
 /// Bytes of writes that one recording holds.
 pub const RECORDING_BYTES_MAX: u64 = 2 << 30;
 
 const _: () = assert!(BLOCK_SIZE_MIN.is_power_of_two() && BLOCK_SIZE_MAX.is_power_of_two());
 const _: () = assert!(IMAGE_PAGE_BYTES.is_power_of_two() && IMAGE_PAGE_BYTES >= BLOCK_SIZE_MIN as usize);
+const _: () = assert!(FILE_BLOCK_SIZE >= BLOCK_SIZE_MIN && FILE_BLOCK_SIZE <= BLOCK_SIZE_MAX);
+const _: () = assert!(URING_IO_MAX >= BLOCK_SIZE_MAX);

@@ -7,13 +7,18 @@
 //!
 //! A `Core` is cheap to clone and never leaves its core: it is `!Send`.
 
+mod affinity;
+pub mod alien;
 mod core;
 mod exec;
 pub mod limits;
 pub mod mailbox;
 pub mod net;
 pub mod sim;
+pub mod suite;
 pub mod sync;
+mod timers;
+pub mod uring;
 
 pub use crate::core::{Core, CoreId, Group, Lane, LocalBoxFuture, Nanos, Task, World};
 pub use crate::exec::Stalls;

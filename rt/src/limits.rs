@@ -23,6 +23,9 @@ pub const STALL: Duration = Duration::from_micros(500);
 /// Names kept by the stall watchdog; stalls of further names are counted together.
 pub const STALL_NAMES_MAX: usize = 256;
 
+/// Foreign threads of one process.
+pub const ALIEN_THREADS_MAX: usize = 64;
+
 /// Connections waiting for `accept`.
 pub const LISTEN_BACKLOG: usize = 1024;
 
@@ -37,3 +40,44 @@ pub const SIM_SEGMENT_BYTES_MAX: usize = 64 << 10;
 
 const _: () = assert!(GROUP_SHARES[0] > 0 && GROUP_SHARES[1] > 0 && GROUP_SHARES[2] > 0);
 const _: () = assert!(SIM_HOSTS_MAX <= u16::MAX as usize);
+
+/// Operations of one ring that wait for the kernel; more are refused with `EBUSY`.
+pub const RING_OPS_MAX: usize = 1 << 16;
+
+/// Entries of a ring's submission queue. A full one is handed to the kernel early.
+pub const RING_SUBMISSIONS: u32 = 1024;
+
+/// Entries of a ring's completion queue; the kernel keeps more aside at some cost.
+pub const RING_COMPLETIONS: u32 = 8192;
+
+/// Files that can be registered with one ring.
+pub const RING_FILES_MAX: u32 = 256;
+
+/// Buffers that can be registered with one ring.
+pub const RING_BUFFERS_MAX: u32 = 1024;
+
+/// Polls of tasks between two looks at the kernel.
+pub const POLLS_PER_TURN: usize = 128;
+
+/// Received bytes that a connection keeps for a reader that is slow; beyond, it stops receiving.
+pub const RECV_QUEUE_BYTES_MAX: usize = 512 << 10;
+
+/// Received pieces up to this length are copied out of the shared buffers, which costs less than keeping one.
+pub const RECV_COPY_BYTES_MAX: usize = 2048;
+
+/// Length of a receive without the shared buffers.
+pub const RECV_PLAIN_BYTES: usize = 16 << 10;
+
+/// Chunks in one vectored send.
+pub const SEND_CHUNKS_MAX: usize = 256;
+
+/// Connections accepted ahead of their listener's task; beyond, they wait in the kernel.
+pub const ACCEPT_QUEUE_MAX: usize = 64;
+
+/// How long the end of a world waits for operations that were cancelled, or cannot be.
+pub const SHUTDOWN_WAIT: Duration = Duration::from_secs(10);
+
+const _: () = assert!(RING_COMPLETIONS >= RING_SUBMISSIONS);
+const _: () = assert!(RECV_COPY_BYTES_MAX <= RECV_PLAIN_BYTES && RECV_PLAIN_BYTES <= RECV_QUEUE_BYTES_MAX);
+// What the kernel accepts in one call.
+const _: () = assert!(SEND_CHUNKS_MAX <= 1024);

@@ -5,5 +5,8 @@ pub mod crc;
 pub mod crush;
 pub mod hash;
 pub mod limits;
+pub mod msg;
 pub mod msgr2;
+pub mod osdmap;
+pub mod placement;
 pub mod types;

@@ -57,3 +57,6 @@ pub const QUEUED_BYTES_MAX: usize = 512 << 20;
 
 /// Most sessions that a daemon remembers while their peers are not connected.
 pub const SESSIONS_DETACHED_MAX: usize = 1024;
+
+/// Most OSD ids in a map.
+pub const OSDS_MAX: usize = 1 << 16;

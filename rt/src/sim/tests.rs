@@ -1,4 +1,4 @@
-//! Tests of the simulated world itself.
+//! Tests of the simulated world itself; what every world must do is in [`crate::suite`].
 
 use std::cell::{Cell, RefCell};
 use std::io;
@@ -16,6 +16,13 @@ fn sim(seed: u64) -> Sim {
 }
 
 const PORT: u16 = 6800;
+
+#[test]
+fn suite_in_many_worlds() {
+    for seed in 0..6 {
+        crate::suite::run_all(|test| sim(seed).run(0, test));
+    }
+}
 
 /// Host 0 serves echo for ever; host 1 sends `count` messages on each of four connections and checks the answers.
 fn echo(sim: &Sim, count: usize) -> Rc<Cell<usize>> {

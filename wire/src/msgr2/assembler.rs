@@ -114,6 +114,17 @@ impl Assembler {
         }
     }
 
+    /// Memory held for the frame that is being built.
+    pub fn buffered_bytes(&self) -> usize {
+        match &self.step {
+            Step::Preamble => 0,
+            Step::Segment(partial) | Step::FirstCrc(partial) | Step::Epilogue(partial) => {
+                let whole: usize = partial.segments.iter().map(Bytes::len).sum();
+                whole + partial.growing.as_ref().map_or(0, |(buffer, _)| buffer.capacity())
+            }
+        }
+    }
+
     /// What follows a complete segment; `Err` carries the frame when nothing does.
     fn after_segment(&self, mut partial: Partial) -> Result<Step, Frame> {
         let Preamble { segments, lengths, .. } = partial.preamble;

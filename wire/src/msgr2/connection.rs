@@ -239,6 +239,11 @@ impl Connection {
         self.state == State::Closing
     }
 
+    /// Memory held for bytes that came and were not handed out as a message yet.
+    pub fn buffered_bytes(&self) -> usize {
+        self.input.len() + self.assembler.buffered_bytes()
+    }
+
     /// What the connection is doing, for logs.
     pub fn state_text(&self) -> &'static str {
         self.state.describe()

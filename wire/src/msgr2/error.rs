@@ -138,14 +138,4 @@ pub enum ProtocolError {
         /// Of the newer one.
         current: u64,
     },
-    /// A message whose encoding is too new.
-    #[error("message type {kind:#x} needs decoder version {compat}, known is {known}")]
-    MessageTooNew {
-        /// Message type.
-        kind: u16,
-        /// Its compat version.
-        compat: u16,
-        /// Ours.
-        known: u16,
-    },
 }

@@ -4,7 +4,7 @@ use bytes::Bytes;
 use smallvec::SmallVec;
 
 use crate::codec::{DecodeResult, Reader, Wire, Writer};
-use crate::crc::{BlockChecksums, SEED, combine, crc32c};
+use crate::crc::{BLOCK_BYTES, BlockChecksums, SEED, combine, crc32c};
 
 /// Length of the header segment.
 pub const MESSAGE_HEADER_BYTES: usize = 41;
@@ -134,6 +134,34 @@ impl Data {
         self.append(bytes, Some(checksum));
     }
 
+    /// Appends all parts of `other`, and what is known of their checksum.
+    pub fn append_data(&mut self, other: &Data) {
+        match other.parts.as_slice() {
+            [] => {}
+            [only] => self.append(only.clone(), other.whole),
+            parts => parts.iter().for_each(|part| self.append(part.clone(), None)),
+        }
+    }
+
+    /// The bytes from `start` on, `length` of them, not copied if they lie in one part; with the checksums of
+    /// the blocks that they contain whole, if `start` is at the start of a block. Panics when they are not
+    /// there.
+    pub fn slice(&self, start: usize, length: usize) -> Self {
+        let end = start + length;
+        assert!(end <= self.length, "invariant: bytes {start}..{end} of {} are sliced", self.length);
+        let bytes = match self.parts.as_slice() {
+            [only] => only.slice(start..end),
+            _ => self.to_bytes().slice(start..end),
+        };
+        let mut slice = Self::from(bytes);
+        if start.is_multiple_of(BLOCK_BYTES) {
+            // The last block counts if it is whole, or cut short by the end of all data.
+            let last = if end == self.length { end.div_ceil(BLOCK_BYTES) } else { end / BLOCK_BYTES };
+            slice.blocks = self.blocks.get(start / BLOCK_BYTES..last).unwrap_or_default().into();
+        }
+        slice
+    }
+
     fn append(&mut self, bytes: Bytes, checksum: Option<u32>) {
         if bytes.is_empty() {
             return;
@@ -192,6 +220,12 @@ impl Data {
     }
 }
 
+impl From<Vec<u8>> for Data {
+    fn from(bytes: Vec<u8>) -> Self {
+        Self::from(Bytes::from(bytes))
+    }
+}
+
 impl From<Bytes> for Data {
     fn from(bytes: Bytes) -> Self {
         let length = bytes.len();
@@ -212,6 +246,29 @@ impl Eq for Data {}
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn slices_keep_the_checksums_of_their_blocks() {
+        let bytes: Bytes = (0..10_000u32).map(|i| i as u8).collect();
+        let mut hasher = crate::crc::BlockHasher::new();
+        hasher.update(&bytes);
+        let data = Data::received(bytes.clone(), hasher.finish().0);
+        for (start, length, blocks) in [
+            (0, 10_000, 3),
+            (0, 4096, 1),
+            (0, 5000, 1),
+            (4096, 5904, 2),
+            (8192, 100, 0),
+            (1, 9999, 0),
+            (0, 0, 0),
+        ] {
+            let slice = data.slice(start, length);
+            assert_eq!(slice.to_bytes(), bytes.slice(start..start + length));
+            let expected: Vec<u32> =
+                slice.to_bytes().chunks(BLOCK_BYTES).take(blocks).map(|b| crc32c(SEED, b)).collect();
+            assert_eq!(slice.block_checksums(), expected, "{start}+{length}");
+        }
+    }
 
     #[test]
     fn checksum_is_that_of_the_joined_parts() {

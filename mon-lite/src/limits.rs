@@ -1,0 +1,63 @@
+//! Every bound of the monitor, by name. Lives with whoever reads it; nothing here has state.
+
+/// Alignment of everything on the log's device, bytes; a device with larger blocks raises it.
+pub const LOG_ALIGN_MIN: u64 = 4096;
+/// Distance of the two superblock copies, bytes: the largest block a device may have.
+pub const LOG_SUPERBLOCK_SPACING: u64 = 65536;
+/// Where the first slot begins, bytes.
+pub const LOG_SLOTS_START: u64 = 2 * LOG_SUPERBLOCK_SPACING;
+/// Smallest device for a log, bytes.
+pub const LOG_DEVICE_BYTES_MIN: u64 = 4 << 20;
+/// Part of a device that is used, bytes: offsets stay small and a snapshot is always read in one go.
+pub const LOG_DEVICE_BYTES_MAX: u64 = 1 << 30;
+/// Largest payload of one record, bytes.
+pub const LOG_ENTRY_BYTES_MAX: usize = 1 << 20;
+/// Bytes of the log's device that one read of recovery asks for.
+pub const LOG_READ_BYTES: u64 = 1 << 18;
+/// Longest monitor name, bytes.
+pub const MON_NAME_BYTES_MAX: usize = 63;
+
+const _: () = assert!(LOG_SUPERBLOCK_SPACING.is_multiple_of(LOG_ALIGN_MIN));
+const _: () = assert!(LOG_ENTRY_BYTES_MAX as u64 * 2 < (LOG_DEVICE_BYTES_MIN - LOG_SLOTS_START) * 3 / 4);
+
+/// Bytes of records after which a snapshot is due; on a small device half of a slot's room comes first.
+pub const LOG_SNAPSHOT_AFTER_BYTES: u64 = 1 << 20;
+
+/// Entries of the cluster log that are kept.
+pub const CLUSTER_LOG_ENTRIES_MAX: usize = 1000;
+/// Longest text of a cluster log entry, bytes; longer ones are cut.
+pub const CLUSTER_LOG_TEXT_BYTES_MAX: usize = 2048;
+/// Values in the configuration database.
+pub const CONFIG_VALUES_MAX: usize = 4096;
+/// Longest option name or value, bytes.
+pub const CONFIG_VALUE_BYTES_MAX: usize = 4096;
+/// Keys in the config-key store.
+pub const CONFIG_KEYS_MAX: usize = 4096;
+/// Longest value in the config-key store, bytes.
+pub const CONFIG_KEY_BYTES_MAX: usize = 64 << 10;
+/// Bytes of all values in the config-key store.
+pub const CONFIG_KEYS_BYTES_MAX: usize = 1 << 20;
+/// Longest command, bytes of JSON.
+pub const COMMAND_BYTES_MAX: usize = 256 << 10;
+/// Most elements of a list in a command.
+pub const COMMAND_LIST_MAX: usize = 4096;
+
+/// First global id that is given to a client, as in Ceph.
+pub const GLOBAL_ID_FIRST: u64 = 4100;
+/// Global ids made durable ahead of their use; as many are skipped at worst when the monitor restarts.
+pub const GLOBAL_ID_RANGE: u64 = 1000;
+/// Increments of the OSD map that are kept.
+pub const OSD_INCREMENTALS_MAX: usize = 500;
+/// Bytes of the increments that are kept.
+pub const OSD_INCREMENTALS_BYTES_MAX: usize = 2 << 20;
+/// Increments of the OSD map in one message.
+pub const OSD_INCREMENTALS_PER_MESSAGE: usize = 40;
+
+/// Alerts that one OSD may have at a time.
+pub const ALERTS_PER_OSD_MAX: usize = 16;
+/// Longest text of an alert, bytes.
+pub const ALERT_TEXT_BYTES_MAX: usize = 2048;
+/// Seconds over which rates are averaged.
+pub const RATE_WINDOW_SECONDS: u32 = 10;
+/// Increases of counters that are kept for rates.
+pub const RATE_SAMPLES_MAX: usize = 4096;
