@@ -13,9 +13,9 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll, Waker};
 use std::thread::JoinHandle;
 
-use crate::affinity;
 use crate::core::{Lane, LocalBoxFuture};
 use crate::limits::{ALIEN_LANE_JOBS_MAX, ALIEN_THREADS_MAX, LANES};
+use crate::os;
 
 /// Work with its type erased.
 pub(crate) type Work = Box<dyn FnOnce() -> Box<dyn Any + Send> + Send>;
@@ -87,7 +87,7 @@ impl Bridge {
             let (shared, cpus) = (shared.clone(), config.cpus.clone());
             let builder = std::thread::Builder::new().name(format!("alien-{number}"));
             owner.threads.push(builder.spawn(move || {
-                if let Err(error) = affinity::set(&cpus) {
+                if let Err(error) = os::bind_to_cpus(&cpus) {
                     log::warn!("foreign thread {number} not bound to CPUs {cpus:?}: {error}");
                 }
                 serve(&shared, count);

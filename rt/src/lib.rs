@@ -7,13 +7,15 @@
 //!
 //! A `Core` is cheap to clone and never leaves its core: it is `!Send`.
 
-mod affinity;
 pub mod alien;
 mod core;
 mod exec;
+#[cfg(feature = "glommio")]
+pub mod glommio_world;
 pub mod limits;
 pub mod mailbox;
 pub mod net;
+mod os;
 pub mod sim;
 pub mod suite;
 pub mod sync;

@@ -21,6 +21,7 @@ use crate::core::{CoreId, Group, Lane, LocalBoxFuture, Nanos, Task, World};
 use crate::exec::{Executor, Remote, Stalls};
 use crate::limits::{POLLS_PER_TURN, SHUTDOWN_WAIT};
 use crate::net::{Listener, Stream};
+use crate::os;
 use crate::timers::{Timers, monotonic, wall_clock};
 
 /// The real backend: `core.world().downcast_ref::<UringCore>()`. For block devices on the core's ring.
@@ -64,7 +65,7 @@ impl UringCore {
             ring,
             pool,
             timers: Rc::default(),
-            random: RefCell::new(ChaCha8Rng::from_seed(entropy()?)),
+            random: RefCell::new(ChaCha8Rng::from_seed(os::entropy()?)),
             bridge,
             stalls: RefCell::default(),
             config: config.clone(),
@@ -251,15 +252,4 @@ fn ring_bell(bell: &OwnedFd) {
     // SAFETY: eight bytes, as an eventfd wants. It fails only when it has been rung 2^64 times unheard.
     let written = unsafe { libc::write(bell.as_raw_fd(), one.as_ptr().cast(), one.len()) };
     debug_assert!(written == 8, "a bell can be rung");
-}
-
-fn entropy() -> io::Result<[u8; 32]> {
-    let mut seed = [0; 32];
-    #[expect(unsafe_code, reason = "there is no safe call for this")]
-    // SAFETY: the memory is as long as is said.
-    let got = unsafe { libc::getrandom(seed.as_mut_ptr().cast(), seed.len(), 0) };
-    if got != 32 {
-        return Err(io::Error::last_os_error());
-    }
-    Ok(seed)
 }

@@ -7,9 +7,9 @@ use std::rc::Rc;
 use std::thread::JoinHandle;
 
 use super::{Config, UringCore};
-use crate::affinity;
 use crate::alien::abort_on_panic;
 use crate::core::{Core, CoreId, Group};
+use crate::os;
 
 /// Runs a core on this thread until the future that `main` gives is done. All other tasks are then dropped, and what
 /// the kernel still has is cancelled and waited for.
@@ -18,7 +18,7 @@ pub fn run<T: 'static, F: Future<Output = T> + 'static>(
     config: &Config,
     main: impl FnOnce(Core) -> F,
 ) -> io::Result<T> {
-    affinity::set(&config.cpus)?;
+    os::bind_to_cpus(&config.cpus)?;
     // Shuts down in order also when a task panics and the panic goes on through here.
     let world = Running(UringCore::new(id, config)?);
     let core = Core::new(world.0.clone());

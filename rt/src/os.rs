@@ -1,10 +1,10 @@
-//! Which CPUs a thread runs on.
+//! What real worlds ask of the system besides I/O: CPUs and random bits.
 
 use std::io;
 
 /// Binds the calling thread to these CPUs; to any if there are none.
 #[expect(unsafe_code, reason = "there is no safe call for this")]
-pub(crate) fn set(cpus: &[usize]) -> io::Result<()> {
+pub(crate) fn bind_to_cpus(cpus: &[usize]) -> io::Result<()> {
     if cpus.is_empty() {
         return Ok(());
     }
@@ -22,4 +22,16 @@ pub(crate) fn set(cpus: &[usize]) -> io::Result<()> {
         0 => Ok(()),
         _ => Err(io::Error::last_os_error()),
     }
+}
+
+/// Bits to seed a generator with.
+pub(crate) fn entropy() -> io::Result<[u8; 32]> {
+    let mut seed = [0; 32];
+    #[expect(unsafe_code, reason = "there is no safe call for this")]
+    // SAFETY: the memory is as long as is said.
+    let got = unsafe { libc::getrandom(seed.as_mut_ptr().cast(), seed.len(), 0) };
+    if got != 32 {
+        return Err(io::Error::last_os_error());
+    }
+    Ok(seed)
 }
