@@ -45,6 +45,11 @@ impl DmaBuf {
         buf
     }
 
+    /// Where the memory is, for the kernel. Stays the same when the buffer moves.
+    pub(crate) fn address(&self) -> *mut u8 {
+        self.start.as_ptr()
+    }
+
     /// Hands the memory to a `Bytes` without copying.
     pub fn freeze(self) -> Bytes {
         Bytes::from_owner(self)

@@ -15,6 +15,7 @@ pub mod probe;
 pub mod recording;
 pub mod sim;
 pub mod suite;
+pub mod uring;
 
 pub use blocking::BlockingDevice;
 pub use buffer::{DMA_ALIGN, DmaBuf};
@@ -27,6 +28,7 @@ pub use partition::Partition;
 pub use probe::{Found, OwnMagic, probe_foreign, probe_foreign_on_core};
 pub use recording::{Recording, RecordingBlockingDevice, RecordingDevice};
 pub use sim::{SimDevice, SimDisk, SimDiskConfig};
+pub use uring::{Polling, UringDevice};
 
 #[cfg(test)]
 mod testing;

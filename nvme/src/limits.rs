@@ -19,6 +19,12 @@ pub const FILE_BLOCK_SIZE: u32 = 4096;
 /// Largest I/O that goes to the system as one, bytes: what one request of the block layer holds in single pages.
 pub const URING_IO_MAX: u32 = 1 << 20;
 
+/// Entries of a polled ring, and so I/Os in flight on it; more wait for room.
+pub const POLLED_RING_ENTRIES: u32 = 1024;
+
+/// How long a device is given to answer when polling is tried, and to finish what is in flight when its core ends.
+pub const POLLED_WAIT: std::time::Duration = std::time::Duration::from_secs(5);
+
 /// Bytes at the front of a device in which somebody's data is looked for; it is blank only if all are zero.
 pub const PROBE_HEAD_BYTES: u64 = 1 << 20;
 

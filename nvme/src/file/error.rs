@@ -30,6 +30,8 @@ pub enum OpenError {
     NoDirectIo { path: PathBuf, reason: String },
     #[error("{}: {len} bytes do not fit on its file system: {reason}", path.display())]
     NoSpace { path: PathBuf, len: u64, reason: String },
+    #[error("{}: the core that is to drive it has no io_uring; use a core of the real world", path.display())]
+    NoRing { path: PathBuf },
     #[error("{}: {op} failed: {source}", path.display())]
     System { path: PathBuf, op: &'static str, source: io::Error },
 }
