@@ -221,7 +221,6 @@ impl Future for Submitted {
 }
 
 #[cfg(test)]
-#[expect(clippy::unwrap_used, reason = "tests")]
 mod tests {
     use std::sync::mpsc;
 

@@ -59,6 +59,9 @@ pub const RING_BUFFERS_MAX: u32 = 1024;
 /// Polls of tasks between two looks at the kernel.
 pub const POLLS_PER_TURN: usize = 128;
 
+/// Time of polls between two looks at the kernel; the poll that exceeds it is the last of its turn.
+pub const TURN: Duration = Duration::from_micros(200);
+
 /// Received bytes that a connection keeps for a reader that is slow; beyond, it stops receiving.
 pub const RECV_QUEUE_BYTES_MAX: usize = 512 << 10;
 
@@ -78,6 +81,7 @@ pub const ACCEPT_QUEUE_MAX: usize = 64;
 pub const SHUTDOWN_WAIT: Duration = Duration::from_secs(10);
 
 const _: () = assert!(RING_COMPLETIONS >= RING_SUBMISSIONS);
+const _: () = assert!(TURN.as_nanos() <= STALL.as_nanos());
 const _: () = assert!(RECV_COPY_BYTES_MAX <= RECV_PLAIN_BYTES && RECV_PLAIN_BYTES <= RECV_QUEUE_BYTES_MAX);
 // What the kernel accepts in one call.
 const _: () = assert!(SEND_CHUNKS_MAX <= 1024);

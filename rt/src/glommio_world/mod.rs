@@ -79,7 +79,6 @@ impl Drop for Running {
 }
 
 #[cfg(test)]
-#[expect(clippy::unwrap_used, reason = "tests")]
 mod tests {
     use super::*;
     use crate::core::Lane;

@@ -104,21 +104,32 @@ impl Sim {
         host: u16,
         main: impl FnOnce(Core) -> F,
     ) -> T {
+        match self.run_within(host, Duration::MAX, main) {
+            Some(value) => value,
+            None => panic!("seed {}: the world came to rest before the future was done", self.shared.seed),
+        }
+    }
+
+    /// [`Sim::run`] for at most `limit` of virtual time. None if the future was not done by then (its task goes on),
+    /// or the world came to rest.
+    pub fn run_within<T: 'static, F: Future<Output = T> + 'static>(
+        &self,
+        host: u16,
+        limit: Duration,
+        main: impl FnOnce(Core) -> F,
+    ) -> Option<T> {
+        let deadline = after(self.now(), limit);
         let core = self.core(host);
         let result = Rc::new(Cell::new(None));
         let give = result.clone();
         let future = main(core.clone());
         drop(core.spawn(Group::Client, "main", async move { give.set(Some(future.await)) }));
-        loop {
+        while self.now() < deadline && self.step() {
             if let Some(value) = result.take() {
-                return value;
+                return Some(value);
             }
-            assert!(
-                self.step(),
-                "seed {}: the world came to rest before the future was done",
-                self.shared.seed
-            );
         }
+        None
     }
 
     /// Runs `call` at `time`, between two steps: for faults.
@@ -207,6 +218,11 @@ impl Sim {
         self.shared.state.borrow().trace.hash()
     }
 
+    /// Steps done so far.
+    pub fn steps(&self) -> u64 {
+        self.shared.state.borrow().steps
+    }
+
     /// Number of events that the hash covers.
     pub fn events(&self) -> u64 {
         self.shared.state.borrow().trace.events()
@@ -226,22 +242,27 @@ impl Sim {
     /// What to do next; none if there is nothing (until `limit`).
     fn choose(&self, limit: Option<Nanos>) -> Option<Choice> {
         let mut state = self.shared.state.borrow_mut();
-        let ready: Vec<u16> =
-            state.hosts.iter().filter(|(_, core)| core.executor.has_ready()).map(|(&host, _)| host).collect();
+        let ready = state.hosts.values().filter(|core| core.executor.has_ready()).count();
         let event = state.events.first_key_value().map(|(&(time, _), _)| time);
-        if ready.is_empty() {
+        if ready == 0 {
             let time = event?;
             return limit.is_none_or(|limit| time <= limit).then_some(Choice::Event);
+        }
+        // Each poll takes time, so tasks that are always ready do not keep a limit from being reached.
+        if limit.is_some_and(|limit| state.now > limit) {
+            return None;
         }
         // Events that are due compete with ready tasks.
         if event.is_some_and(|time| time <= state.now) && state.order.one_in(2) {
             return Some(Choice::Event);
         }
-        let index = state.order.below(ready.len() as u64) as usize;
-        ready.get(index).copied().map(Choice::Poll)
+        let index = state.order.below(ready as u64) as usize;
+        let mut hosts = state.hosts.iter().filter(|(_, core)| core.executor.has_ready());
+        hosts.nth(index).map(|(&host, _)| Choice::Poll(host))
     }
 
     fn apply(&self, choice: Choice) {
+        self.shared.state.borrow_mut().steps += 1;
         match choice {
             Choice::Event => self.event(),
             Choice::Poll(host) => self.poll(host),
@@ -322,5 +343,4 @@ fn after(time: Nanos, duration: Duration) -> Nanos {
 }
 
 #[cfg(test)]
-#[expect(clippy::unwrap_used, reason = "tests")]
 mod tests;

@@ -290,3 +290,16 @@ fn calls_happen_at_their_time() {
     sim.run_until(Nanos(10_000));
     assert_eq!((seen.get(), sim.now()), (Nanos(5_000), Nanos(10_000)));
 }
+
+#[test]
+fn a_limit_on_virtual_time_holds() {
+    let sim = sim(1);
+    let forever = |core: Core| async move {
+        loop {
+            core.sleep(Duration::from_millis(1)).await;
+        }
+    };
+    assert_eq!(sim.run_within::<(), _>(0, Duration::from_secs(1), forever), None);
+    assert!(sim.now().0 >= 1_000_000_000 && sim.steps() > 1000);
+    assert_eq!(sim.run_within(0, Duration::from_secs(1), |_| async { 5 }), Some(5));
+}

@@ -110,11 +110,12 @@ impl Multi for Receiving {
             }
             (1.., None) => unreachable!("a receive of many names the buffer it filled"),
             (0, _) => incoming.end = Some(End::Fin),
-            _ => match -result {
-                libc::ENOBUFS => incoming.starved = true,
+            _ => match (-result, &connection.pool) {
+                (libc::EINVAL, Some(pool)) if pool.has_room() => pool.give_up(),
+                (libc::ENOBUFS, _) => incoming.starved = true,
                 // Stopped by ourselves, or to be tried again.
-                libc::ECANCELED | libc::EINTR | libc::EAGAIN => {}
-                errno => incoming.end = Some(End::Error(errno)),
+                (libc::ECANCELED | libc::EINTR | libc::EAGAIN, _) => {}
+                (errno, _) => incoming.end = Some(End::Error(errno)),
             },
         }
         if incoming.bytes >= RECV_QUEUE_BYTES_MAX

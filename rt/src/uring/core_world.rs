@@ -19,7 +19,7 @@ use super::{Config, listener};
 use crate::alien::{Bridge, Work};
 use crate::core::{CoreId, Group, Lane, LocalBoxFuture, Nanos, Task, World};
 use crate::exec::{Executor, Remote, Stalls};
-use crate::limits::{POLLS_PER_TURN, SHUTDOWN_WAIT};
+use crate::limits::{POLLS_PER_TURN, SHUTDOWN_WAIT, TURN};
 use crate::net::{Listener, Stream};
 use crate::os;
 use crate::timers::{Timers, monotonic, wall_clock};
@@ -108,7 +108,8 @@ impl UringCore {
     }
 
     fn poll_tasks(&self) -> usize {
-        let mut start = Instant::now();
+        let turn = Instant::now();
+        let mut start = turn;
         for count in 0..POLLS_PER_TURN {
             let polled = self.executor.poll_one(|shares, lengths| (shares.next(lengths), 0));
             let Some(polled) = polled else { return count };
@@ -119,6 +120,10 @@ impl UringCore {
             if self.stalls.borrow_mut().note(polled.name, took) {
                 // Logging a stall is not the next task's.
                 start = Instant::now();
+            }
+            // What these tasks submitted should not wait for long.
+            if end - turn > TURN {
+                return count + 1;
             }
         }
         POLLS_PER_TURN

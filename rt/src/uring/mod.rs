@@ -52,5 +52,4 @@ impl Default for Config {
 }
 
 #[cfg(test)]
-#[expect(clippy::unwrap_used, reason = "tests")]
 mod tests;

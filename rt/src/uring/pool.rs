@@ -30,6 +30,8 @@ pub(super) struct Pool {
     tail: Cell<u16>,
     /// Buffers not offered to the kernel.
     away: Cell<u16>,
+    /// The kernel cannot receive many times on one request.
+    unusable: Cell<bool>,
 }
 
 struct Shared {
@@ -57,7 +59,14 @@ impl Pool {
         let shared = Arc::new(Shared { memory, size, back: SegQueue::new() });
         // SAFETY: both memories outlive the ring: `leak` is called where a ring does not end in order.
         unsafe { ring.register_buf_ring(entries.start.as_ptr() as u64, count, GROUP)? };
-        let pool = Self { shared, entries, count, tail: Cell::new(0), away: Cell::new(count) };
+        let pool = Self {
+            shared,
+            entries,
+            count,
+            tail: Cell::new(0),
+            away: Cell::new(count),
+            unusable: Cell::new(false),
+        };
         (0..count).for_each(|buffer| pool.offer(buffer));
         pool.publish();
         Ok(pool)
@@ -91,9 +100,15 @@ impl Pool {
         }
     }
 
-    /// Whether the kernel has buffers to pick from.
+    /// Whether the kernel has buffers to pick from, and can.
     pub fn has_room(&self) -> bool {
-        self.away.get() < self.count
+        self.away.get() < self.count && !self.unusable.get()
+    }
+
+    /// The kernel refused to receive from the pool.
+    pub fn give_up(&self) {
+        log::info!("io_uring: this kernel cannot receive many times on one request");
+        self.unusable.set(true);
     }
 
     /// Keeps the memory for ever, because the kernel may.
