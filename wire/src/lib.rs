@@ -3,6 +3,7 @@
 pub mod codec;
 pub mod crc;
 pub mod crush;
+pub mod fuzzing;
 pub mod hash;
 pub mod limits;
 pub mod msg;

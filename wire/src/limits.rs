@@ -46,6 +46,9 @@ pub const SESSION_RETRIES_MAX: usize = 16;
 /// Bytes of a message's parts up to this size are copied together for sending; longer ones are sent in place.
 pub const TRANSMIT_COPY_BYTES_MAX: usize = 512;
 
+/// Room made at once for small pieces to be sent.
+pub const TRANSMIT_TAIL_BYTES: usize = 4096;
+
 const _: () = assert!(CONTROL_BYTES_MAX < HANDSHAKE_INPUT_BYTES_MAX);
 const _: () = assert!(MESSAGE_DATA_BYTES_MAX < u32::MAX as usize);
 

@@ -4,7 +4,7 @@ use bytes::Bytes;
 use wire::crc::crc32c;
 use wire::msgr2::auth::{self, Claim};
 use wire::msgr2::control::{
-    Ack, AuthRequest, AuthSignature, ClientIdent, Control, FLAG_LOSSY, Hello, IdentMissingFeatures,
+    AuthRequest, AuthSignature, ClientIdent, Control, FLAG_LOSSY, Hello, IdentMissingFeatures,
     Keepalive, ServerIdent, Signature,
 };
 use wire::msgr2::{

@@ -79,10 +79,10 @@ impl Assembler {
                         self.step = Step::Segment(partial);
                         return Ok(None);
                     }
-                    match self.after_segment(partial) {
-                        Ok(step) => step,
-                        Err(frame) => return Ok(Some(frame)),
+                    if self.is_whole(&partial) {
+                        return Ok(Some(partial.finish()));
                     }
+                    self.after_segment(partial)
                 }
                 Step::FirstCrc(mut partial) => {
                     let Some(crc) = input.take_array() else {
@@ -125,19 +125,20 @@ impl Assembler {
         }
     }
 
-    /// What follows a complete segment; `Err` carries the frame when nothing does.
-    fn after_segment(&self, mut partial: Partial) -> Result<Step, Frame> {
+    /// Whether nothing follows the current segment, not even a checksum.
+    fn is_whole(&self, partial: &Partial) -> bool {
         let Preamble { segments, lengths, .. } = partial.preamble;
-        if self.revision == Revision::V21 && partial.index == 0 {
-            if lengths[0] != 0 {
-                return Ok(Step::FirstCrc(partial));
-            }
-            if segments == 1 {
-                return Err(partial.finish());
-            }
+        self.revision == Revision::V21 && segments == 1 && lengths[0] == 0
+    }
+
+    /// What follows a complete segment.
+    fn after_segment(&self, mut partial: Partial) -> Step {
+        let Preamble { segments, lengths, .. } = partial.preamble;
+        if self.revision == Revision::V21 && partial.index == 0 && lengths[0] != 0 {
+            return Step::FirstCrc(partial);
         }
         partial.index += 1;
-        Ok(if partial.index < segments { Step::Segment(partial) } else { Step::Epilogue(partial) })
+        if partial.index < segments { Step::Segment(partial) } else { Step::Epilogue(partial) }
     }
 
     fn take_epilogue(&self, input: &mut Input) -> Result<Option<Epilogue>, ProtocolError> {

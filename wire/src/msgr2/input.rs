@@ -25,6 +25,11 @@ impl Input {
         self.length
     }
 
+    /// Whether nothing waits.
+    pub fn is_empty(&self) -> bool {
+        self.length == 0
+    }
+
     /// Copies the first bytes into `target` as far as they are there, and says how many.
     pub fn peek(&self, target: &mut [u8]) -> usize {
         let mut filled = 0;

@@ -3,7 +3,7 @@
 use bytes::{Bytes, BytesMut};
 
 use crate::crc::{SEED, crc32c};
-use crate::limits::TRANSMIT_COPY_BYTES_MAX;
+use crate::limits::{TRANSMIT_COPY_BYTES_MAX, TRANSMIT_TAIL_BYTES};
 use crate::msgr2::frame::{EPILOGUE_21_BYTES, SEGMENTS_MAX};
 use crate::msgr2::message::Data;
 use crate::msgr2::{Preamble, Revision, Tag};
@@ -28,6 +28,11 @@ impl Transmit {
         self.length
     }
 
+    /// Whether nothing waits.
+    pub fn is_empty(&self) -> bool {
+        self.length == 0
+    }
+
     /// Takes all that waits.
     pub fn take(&mut self) -> Vec<Bytes> {
         self.flush_tail();
@@ -38,6 +43,9 @@ impl Transmit {
     /// Appends bytes that are short or not ours to share.
     pub fn copy(&mut self, bytes: &[u8]) {
         self.length += bytes.len();
+        if self.tail.capacity() - self.tail.len() < bytes.len() {
+            self.tail.reserve(bytes.len().max(TRANSMIT_TAIL_BYTES));
+        }
         self.tail.extend_from_slice(bytes);
     }
 
