@@ -1,4 +1,5 @@
 //! Whole sessions of stock clients and daemons, frame by frame, and recorded clients against our server.
+#![allow(clippy::unwrap_used, clippy::expect_used, reason = "a panic here is a failed test")]
 
 mod common;
 

@@ -1,4 +1,5 @@
 //! CRC-32C against Ceph's values.
+#![allow(clippy::unwrap_used, clippy::expect_used, reason = "a panic here is a failed test")]
 
 mod common;
 

@@ -1,4 +1,5 @@
 //! Every fuzz entry on real encodings and on deterministic mutations of them, and on the saved corpora.
+#![allow(clippy::unwrap_used, clippy::expect_used, reason = "a panic here is a failed test")]
 
 mod common;
 
@@ -109,9 +110,8 @@ fn recorded(raw: bool) -> Vec<Vec<u8>> {
 }
 
 fn spell(tag: &str, segments: &[Value]) -> Vec<u8> {
-    let tag = (1..=20u8)
-        .find(|byte| format!("{:?}", wire::msgr2::Tag::from_byte(*byte).unwrap()) == tag)
-        .unwrap();
+    let tag =
+        (1..=20u8).find(|byte| format!("{:?}", wire::msgr2::Tag::from_byte(*byte).unwrap()) == tag).unwrap();
     let content: Vec<u8> =
         segments.iter().filter_map(Value::as_str).flat_map(common::unhex).take(60_000).collect();
     let length = u16::try_from(content.len()).unwrap().to_le_bytes();

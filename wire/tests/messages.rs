@@ -1,4 +1,5 @@
 //! Message values against payloads of real traffic.
+#![allow(clippy::unwrap_used, clippy::expect_used, reason = "a panic here is a failed test")]
 
 mod common;
 

@@ -1,11 +1,12 @@
 //! What a peer may not do, and the sentence that says so.
+#![allow(clippy::unwrap_used, clippy::expect_used, reason = "a panic here is a failed test")]
 
 use bytes::Bytes;
 use wire::crc::crc32c;
 use wire::msgr2::auth::{self, Claim};
 use wire::msgr2::control::{
-    AuthRequest, AuthSignature, ClientIdent, Control, FLAG_LOSSY, Hello, IdentMissingFeatures,
-    Keepalive, ServerIdent, Signature,
+    AuthRequest, AuthSignature, ClientIdent, Control, FLAG_LOSSY, Hello, IdentMissingFeatures, Keepalive,
+    ServerIdent, Signature,
 };
 use wire::msgr2::{
     Answer, Config, Connection, Data, Event, Frame, Message, MessageHeader, Preamble, ProtocolError,

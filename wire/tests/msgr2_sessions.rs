@@ -1,4 +1,5 @@
 //! Both sides of msgr2 against each other: handshakes, faults, replay, reset, races.
+#![allow(clippy::unwrap_used, clippy::expect_used, reason = "a panic here is a failed test")]
 
 use std::collections::BTreeMap;
 

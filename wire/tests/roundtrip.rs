@@ -1,4 +1,5 @@
 //! Values made up from nothing come back from their encoding unchanged.
+#![allow(clippy::unwrap_used, clippy::expect_used, reason = "a panic here is a failed test")]
 
 use std::collections::BTreeMap;
 
@@ -8,9 +9,9 @@ use proptest::prelude::*;
 use uuid::Uuid;
 use wire::codec::{Wire, decode_exact, encode_to_bytes};
 use wire::msg::{
-    Alert, Backoff, BackoffStep, Body, GetConfig, LogAck, MonInfo, MonMap, MonSubscribeAck, Op, OpArgs, OpCode,
-    OpFlags, OsdAlert, OsdBeacon, OsdBoot, OsdMapMessage, OsdOp, OsdOpReply, OsdStatfs, OsdStats, PgReport,
-    PoolReport, Redirect, RequestFlags, Severity, StoreStatfs, decode_message,
+    Alert, Backoff, BackoffStep, Body, GetConfig, LogAck, MonInfo, MonMap, MonSubscribeAck, Op, OpArgs,
+    OpCode, OpFlags, OsdAlert, OsdBeacon, OsdBoot, OsdMapMessage, OsdOp, OsdOpReply, OsdStatfs, OsdStats,
+    PgReport, PoolReport, Redirect, RequestFlags, Severity, StoreStatfs, decode_message,
 };
 use wire::msgr2::Data;
 use wire::types::{
@@ -71,8 +72,12 @@ fn object() -> impl Strategy<Value = HObject> {
 }
 
 fn locator() -> impl Strategy<Value = ObjectLocator> {
-    (any::<i64>(), name(), name(), any::<i64>())
-        .prop_map(|(pool, key, nspace, hash)| ObjectLocator { pool, key, nspace, hash })
+    (any::<i64>(), name(), name(), any::<i64>()).prop_map(|(pool, key, nspace, hash)| ObjectLocator {
+        pool,
+        key,
+        nspace,
+        hash,
+    })
 }
 
 fn op() -> impl Strategy<Value = Op> {
@@ -83,12 +88,10 @@ fn op() -> impl Strategy<Value = Op> {
             OpCode::CMPXATTR,
             OpArgs::Xattr { name_length, value_length, compare_op, compare_mode: 1 }
         )),
-        (any::<u16>(), any::<[u8; 28]>())
-            .prop_map(|(code, raw)| (OpCode(code | 0xf000), OpArgs::Raw(raw))),
+        (any::<u16>(), any::<[u8; 28]>()).prop_map(|(code, raw)| (OpCode(code | 0xf000), OpArgs::Raw(raw))),
     ];
-    (kind, any::<u32>(), vec(any::<u8>(), 0..5000)).prop_map(|((code, args), flags, data)| {
-        Op::new(code, args, data).with_flags(OpFlags(flags))
-    })
+    (kind, any::<u32>(), vec(any::<u8>(), 0..5000))
+        .prop_map(|((code, args), flags, data)| Op::new(code, args, data).with_flags(OpFlags(flags)))
 }
 
 fn request() -> impl Strategy<Value = OsdOp> {
@@ -156,7 +159,12 @@ fn stats() -> impl Strategy<Value = OsdStats> {
         version: n.2,
         version_epoch: Epoch(n.3),
     });
-    (any::<(i32, u32, u64)>(), any::<[i64; 3]>(), btree_map(any::<i64>(), pool, 0..4), btree_map(pg(), report, 0..4))
+    (
+        any::<(i32, u32, u64)>(),
+        any::<[i64; 3]>(),
+        btree_map(any::<i64>(), pool, 0..4),
+        btree_map(pg(), report, 0..4),
+    )
         .prop_map(|((osd, epoch, seq), n, pools, pgs)| OsdStats {
             osd,
             epoch: Epoch(epoch),
@@ -198,7 +206,8 @@ fn body() -> impl Strategy<Value = Body> {
         (text(), text(), text()).prop_map(|(id, host, device_class)| {
             GetConfig { name: AuthName { kind: EntityKind::OSD, id }, host, device_class }.into()
         }),
-        (uuid(), any::<u64>(), text()).prop_map(|(fsid, last, channel)| LogAck { fsid, last, channel }.into()),
+        (uuid(), any::<u64>(), text())
+            .prop_map(|(fsid, last, channel)| LogAck { fsid, last, channel }.into()),
         (uuid(), any::<u32>()).prop_map(|(fsid, n)| MonSubscribeAck { interval_seconds: n, fsid }.into()),
         (uuid(), maps(), maps(), any::<[u32; 3]>()).prop_map(|(fsid, incrementals, full, n)| {
             let [oldest, newest, trim_lower_bound] = n.map(Epoch);

@@ -1,4 +1,5 @@
 //! Types against Ceph's own encodings of them.
+#![allow(clippy::unwrap_used, clippy::expect_used, reason = "a panic here is a failed test")]
 
 mod common;
 
