@@ -6,6 +6,7 @@
 //! case to the function and needs to know nothing else.
 
 mod machines;
+mod maps;
 mod sessions;
 mod values;
 
@@ -99,6 +100,8 @@ table! {
     }
     others {
         "message" => values::any_message,
+        "placement" => maps::placement,
+        "osdmap_apply" => maps::apply,
         "op_arguments" => values::op_arguments,
         "auth_claim" => values::auth_claim,
         "msgr2_stream_accepting" => machines::stream_accepting,

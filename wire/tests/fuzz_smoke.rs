@@ -134,7 +134,20 @@ fn seeds(target: &str, messages: &[Message]) -> Vec<Vec<u8>> {
         "type_pg_list_reply" => instances("pg_nls_response_t"),
         "type_list_watchers_reply" => instances("obj_list_watch_response_t"),
         "type_list_snaps_reply" => instances("obj_list_snap_response_t"),
-        "osdmap" => vec![
+        "osdmap_apply" => {
+            let vector = load("osdmap/incrementals.json");
+            let incrementals = vector["incrementals"].as_array().unwrap();
+            let full_maps = vector["full_maps"].as_object().unwrap();
+            let seed = |(epoch, full): (&String, &Value)| {
+                let (full, epoch) = (hex(full), epoch.parse::<u64>().unwrap());
+                let next = incrementals.iter().find(|i| i["epoch"].as_u64() > Some(epoch));
+                let next = next.map(|next| hex(&next["hex"])).unwrap_or_default();
+                let length = u32::try_from(full.len()).unwrap().to_le_bytes();
+                [&length[..], &full, &next].concat()
+            };
+            full_maps.iter().map(seed).collect()
+        }
+        "osdmap" | "placement" => vec![
             hex(&load("minimal.json")["osdmap"]["hex"]).to_vec(),
             hex(&load("osdmap/map1.json")["hex"]).to_vec(),
         ],
