@@ -1,5 +1,7 @@
 //! Every limit of the crate, with the relations between them.
 
+use std::time::Duration;
+
 /// Smallest and largest block size a device may have, bytes.
 pub const BLOCK_SIZE_MIN: u32 = 512;
 /// See [`BLOCK_SIZE_MIN`].
@@ -19,11 +21,17 @@ pub const FILE_BLOCK_SIZE: u32 = 4096;
 /// Largest I/O that goes to the system as one, bytes: what one request of the block layer holds in single pages.
 pub const URING_IO_MAX: u32 = 1 << 20;
 
+/// How long opening waits for a holder that cannot be found, and is therefore likely to be on its way out.
+pub const OPEN_WAIT: Duration = Duration::from_secs(5);
+
+/// Pause between two attempts.
+pub(crate) const OPEN_WAIT_STEP: Duration = Duration::from_millis(5);
+
 /// Entries of a polled ring, and so I/Os in flight on it; more wait for room.
 pub const POLLED_RING_ENTRIES: u32 = 1024;
 
 /// How long a device is given to answer when polling is tried, and to finish what is in flight when its core ends.
-pub const POLLED_WAIT: std::time::Duration = std::time::Duration::from_secs(5);
+pub const POLLED_WAIT: Duration = Duration::from_secs(5);
 
 /// Bytes at the front of a device in which somebody's data is looked for; it is blank only if all are zero.
 pub const PROBE_HEAD_BYTES: u64 = 1 << 20;

@@ -6,9 +6,15 @@ use std::sync::Arc;
 use rt::sim::{Config, Sim};
 
 use crate::blocking::BlockingDevice;
+use crate::file::OpenOptions;
 use crate::memory::MemoryDevice;
 use crate::partition::Partition;
 use crate::suite;
+
+/// The place for temporary files may be in memory, where older kernels have no direct I/O.
+pub(crate) fn options() -> OpenOptions {
+    OpenOptions { allow_buffered: true, ..OpenOptions::default() }
+}
 
 /// Runs every job on a thread of its own.
 pub(crate) fn on_threads(jobs: Vec<Box<dyn FnOnce() + Send>>) {

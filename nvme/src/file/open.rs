@@ -5,12 +5,15 @@ use std::io;
 use std::os::unix::fs::{FileExt, FileTypeExt, MetadataExt, OpenOptionsExt};
 use std::path::Path;
 use std::sync::{Arc, OnceLock};
+use std::time::Instant;
 
 use super::queue::Queue;
 use super::{DeviceFile, OpenError, holders, ioctl};
 use crate::buffer::DmaBuf;
 use crate::device::{Geometry, Kind};
-use crate::limits::{BLOCK_SIZE_MAX, BLOCK_SIZE_MIN, FILE_BLOCK_SIZE, URING_IO_MAX};
+use crate::limits::{
+    BLOCK_SIZE_MAX, BLOCK_SIZE_MIN, FILE_BLOCK_SIZE, OPEN_WAIT, OPEN_WAIT_STEP, URING_IO_MAX,
+};
 
 /// What the caller needs of a device.
 #[derive(Clone, Debug, Default)]
@@ -30,7 +33,8 @@ pub enum Space {
     Sparse,
 }
 
-/// Opens a block device or a regular file for this process alone.
+/// Opens a block device or a regular file for this process alone. Blocks, for a few seconds if a process that held it
+/// has just been killed.
 pub fn open(path: &Path, options: &OpenOptions) -> Result<Arc<DeviceFile>, OpenError> {
     let metadata = fs::metadata(path).map_err(|error| classify(path, "stat", error))?;
     let file_type = metadata.file_type();
@@ -100,13 +104,45 @@ fn sync_parent(path: &Path) -> io::Result<()> {
     }
 }
 
-/// Opens, exclusively and past the page cache; says whether the latter.
+/// Opens, exclusively and past the page cache; says whether the latter. Waits for a holder that is about to be gone: a
+/// process that was killed lets go of its files a moment after it ended, when the kernel has taken down its rings.
 fn open_alone(
     path: &Path,
     metadata: &fs::Metadata,
     is_block_device: bool,
     allow_buffered: bool,
 ) -> Result<(File, bool), OpenError> {
+    let start = Instant::now();
+    loop {
+        match try_open_alone(path, is_block_device, allow_buffered)? {
+            Claim::Ours(file, direct) => return Ok((file, direct)),
+            Claim::Taken if is_block_device => {
+                let by =
+                    holders::of_block_device(metadata.rdev(), path).or_else(|| holders::of_lock(metadata));
+                refuse_or_wait(path, by, start)?;
+            }
+            Claim::Taken => refuse_or_wait(path, holders::of_lock(metadata), start)?,
+        }
+    }
+}
+
+fn refuse_or_wait(path: &Path, holder: Option<String>, start: Instant) -> Result<(), OpenError> {
+    if holder.is_none() && start.elapsed() < OPEN_WAIT {
+        std::thread::sleep(OPEN_WAIT_STEP);
+        return Ok(());
+    }
+    let by = holder.unwrap_or_else(|| "another process or the system".to_owned());
+    Err(OpenError::InUse { path: path.to_owned(), by })
+}
+
+/// Outcome of an attempt to open alone.
+enum Claim {
+    /// The file, and whether I/O on it goes past the page cache.
+    Ours(File, bool),
+    Taken,
+}
+
+fn try_open_alone(path: &Path, is_block_device: bool, allow_buffered: bool) -> Result<Claim, OpenError> {
     // O_EXCL without O_CREAT claims a block device against mounts and other claims.
     let exclusive = if is_block_device { libc::O_EXCL } else { 0 };
     let try_open =
@@ -120,18 +156,12 @@ fn open_alone(
             log::warn!("{}: no direct I/O here, so the page cache is used", path.display());
             (try_open(0).map_err(|error| classify(path, "open", error))?, false)
         }
-        Err(error) if error.raw_os_error() == Some(libc::EBUSY) => {
-            let by = holders::of_block_device(metadata.rdev(), path);
-            return Err(OpenError::InUse { path: path.to_owned(), by });
-        }
+        Err(error) if error.raw_os_error() == Some(libc::EBUSY) => return Ok(Claim::Taken),
         Err(error) => return Err(classify(path, "open", error)),
     };
     match ioctl::lock(&file) {
-        Ok(()) => Ok((file, direct)),
-        Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
-            let by = holders::of_lock(metadata.dev(), metadata.ino());
-            Err(OpenError::InUse { path: path.to_owned(), by })
-        }
+        Ok(()) => Ok(Claim::Ours(file, direct)),
+        Err(error) if error.kind() == io::ErrorKind::WouldBlock => Ok(Claim::Taken),
         Err(error) => Err(classify(path, "lock", error)),
     }
 }

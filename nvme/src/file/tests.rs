@@ -9,6 +9,7 @@ use crate::blocking::BlockingDevice;
 use crate::buffer::DmaBuf;
 use crate::device::DeviceError;
 use crate::suite;
+use crate::testing::options;
 
 struct Place {
     _directory: tempfile::TempDir,
@@ -29,7 +30,7 @@ fn the_blocking_view_conforms() {
     for space in [Space::Reserved, Space::Sparse] {
         let place = place();
         create(&place.path, 32 << 20, space).unwrap();
-        let file = open(&place.path, &OpenOptions::default()).unwrap();
+        let file = open(&place.path, &options()).unwrap();
         assert_eq!(file.geometry().discard, space == Space::Sparse);
         let device: Arc<dyn BlockingDevice> = Arc::new(file.blocking());
         suite::blocking_conforms(&device, crate::testing::on_threads);
@@ -40,17 +41,17 @@ fn the_blocking_view_conforms() {
 fn the_second_to_open_is_told_who_was_first() {
     let place = place();
     create(&place.path, 1 << 20, Space::Sparse).unwrap();
-    let first = open(&place.path, &OpenOptions::default()).unwrap();
-    let refused = refusal(&place.path, &OpenOptions::default());
+    let first = open(&place.path, &options()).unwrap();
+    let refused = refusal(&place.path, &options());
     assert!(refused.contains("it is in use by this process; stop that first"), "{refused}");
     drop(first);
-    open(&place.path, &OpenOptions::default()).unwrap();
+    open(&place.path, &options()).unwrap();
 }
 
 #[test]
 fn says_what_is_wrong_with_a_path() {
     let place = place();
-    let options = OpenOptions { size_min: 1 << 20, ..OpenOptions::default() };
+    let options = OpenOptions { size_min: 1 << 20, ..options() };
     let is = |what: &str, refused: String| assert!(refused.contains(what), "{refused}");
     is("there is no such file or device", refusal(&place.path, &options));
     is("it is a directory, not a block device or a regular file; name a file in it", {
@@ -75,7 +76,7 @@ fn a_file_that_does_not_fit_is_not_left_behind() {
 fn a_failed_flush_poisons_every_view() {
     let place = place();
     create(&place.path, 1 << 20, Space::Sparse).unwrap();
-    let file = open(&place.path, &OpenOptions::default()).unwrap();
+    let file = open(&place.path, &options()).unwrap();
     let (one, other) = (file.blocking(), file.blocking());
     one.flush().unwrap();
     let error = file.poisoned_by(&io::Error::from_raw_os_error(libc::EIO));
@@ -94,7 +95,7 @@ fn a_failed_flush_poisons_every_view() {
 fn a_file_that_shrinks_is_an_error_and_not_a_hang() {
     let place = place();
     create(&place.path, 1 << 20, Space::Sparse).unwrap();
-    let file = open(&place.path, &OpenOptions::default()).unwrap();
+    let file = open(&place.path, &options()).unwrap();
     std::fs::OpenOptions::new().write(true).open(&place.path).unwrap().set_len(4096).unwrap();
     let mut buf = DmaBuf::zeroed(8192);
     let error = file.blocking().read_at(0, &mut buf).unwrap_err().to_string();

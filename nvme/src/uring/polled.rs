@@ -166,8 +166,23 @@ impl Inner {
         Ok(())
     }
 
+    fn forget_file(&self) {
+        // Otherwise the kernel lets go of it some time after the ring is closed.
+        if let Err(error) = self.uring.borrow().submitter().unregister_files() {
+            log::debug!("a polled ring keeps its file until it is gone: {error}");
+        }
+    }
+
     fn is_idle(&self) -> bool {
         self.ops.borrow().iter().all(|(_, slot)| slot.result.is_some())
+    }
+}
+
+impl Drop for PolledRing {
+    fn drop(&mut self) {
+        if self.0.is_idle() {
+            self.0.forget_file();
+        }
     }
 }
 

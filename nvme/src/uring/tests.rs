@@ -12,8 +12,9 @@ use super::{Polling, UringDevice};
 use crate::blocking::BlockingDevice;
 use crate::buffer::DmaBuf;
 use crate::device::{BlockDevice, DeviceError};
-use crate::file::{DeviceFile, OpenError, OpenOptions, Space, create, open};
+use crate::file::{DeviceFile, OpenError, Space, create, open};
 use crate::suite;
+use crate::testing::options;
 
 fn on_core<T: 'static, F: Future<Output = T> + 'static>(body: impl FnOnce(Core) -> F) -> T {
     rt::uring::run(CoreId(0), &Config::default(), body).unwrap()
@@ -27,7 +28,7 @@ fn on_file<T: 'static, F: Future<Output = T> + 'static>(
     let directory = tempfile::tempdir().unwrap();
     let path = directory.path().join("device");
     create(&path, len, Space::Sparse).unwrap();
-    let file = open(&path, &OpenOptions::default()).unwrap();
+    let file = open(&path, &options()).unwrap();
     on_core(|core| async move {
         let device = UringDevice::attach(&core, file, Polling::WherePossible).unwrap();
         body(core, device).await
@@ -54,7 +55,7 @@ fn a_file_conforms() {
 #[test]
 fn scratch_devices_conform() {
     for path in scratch_devices() {
-        let file = open(&path, &OpenOptions::default()).unwrap();
+        let file = open(&path, &options()).unwrap();
         assert!(file.is_block_device());
         for polling in [Polling::WherePossible, Polling::Never] {
             let file = file.clone();
@@ -74,6 +75,7 @@ fn scratch_devices_conform() {
         }
         let blocking: Arc<dyn BlockingDevice> = Arc::new(file.blocking());
         suite::blocking_conforms(&blocking, crate::testing::on_threads);
+        drop((file, blocking));
         restarts(&path);
     }
 }
@@ -90,7 +92,7 @@ fn a_file_keeps_what_was_flushed() {
 fn restarts(path: &Path) {
     for seed in 0..3 {
         let on_device = |core: &Core| {
-            let file = open(path, &OpenOptions::default()).unwrap();
+            let file = open(path, &options()).unwrap();
             UringDevice::attach(core, file, Polling::WherePossible).unwrap()
         };
         let expectation = on_core(|core| {
@@ -109,7 +111,7 @@ fn a_core_without_a_ring_is_refused() {
     let directory = tempfile::tempdir().unwrap();
     let path = directory.path().join("device");
     create(&path, 1 << 20, Space::Sparse).unwrap();
-    let file = open(&path, &OpenOptions::default()).unwrap();
+    let file = open(&path, &options()).unwrap();
     let core = rt::sim::Sim::new(1, rt::sim::Config::default()).core(0);
     let refused = UringDevice::attach(&core, file, Polling::Never).err();
     assert!(matches!(refused, Some(OpenError::NoRing { .. })), "{refused:?}");
@@ -120,7 +122,7 @@ fn a_failed_flush_poisons_the_handles_of_all_cores() {
     let directory = tempfile::tempdir().unwrap();
     let path = directory.path().join("device");
     create(&path, 1 << 20, Space::Sparse).unwrap();
-    let file: Arc<DeviceFile> = open(&path, &OpenOptions::default()).unwrap();
+    let file: Arc<DeviceFile> = open(&path, &options()).unwrap();
     let attached = file.clone();
     on_core(|core| async move {
         let device = UringDevice::attach(&core, attached.clone(), Polling::Never).unwrap();
@@ -139,7 +141,7 @@ fn a_file_that_shrinks_is_an_error_and_not_a_hang() {
     let directory = tempfile::tempdir().unwrap();
     let path = directory.path().join("device");
     create(&path, 1 << 20, Space::Sparse).unwrap();
-    let file = open(&path, &OpenOptions::default()).unwrap();
+    let file = open(&path, &options()).unwrap();
     std::fs::OpenOptions::new().write(true).open(&path).unwrap().set_len(4096).unwrap();
     on_core(|core| async move {
         let device = UringDevice::attach(&core, file, Polling::Never).unwrap();
@@ -150,21 +152,30 @@ fn a_file_that_shrinks_is_an_error_and_not_a_hang() {
 }
 
 #[test]
-fn more_in_flight_than_the_ring_holds_wait_their_turn() {
-    on_file(64 << 20, |_, device| async move {
-        // Twice what the ring takes, all asked for before any is waited for.
-        let count = 2 * rt::limits::RING_OPS_MAX as u64;
-        let blocks = (64 << 20) / 4096;
-        let writes: Vec<_> = (0..blocks).map(|at| device.write(at * 4096, filled(4096, at as u8))).collect();
+fn what_finds_the_ring_full_waits_its_turn() {
+    on_file(1 << 20, |_, device| async move {
+        let ring = device.lane.ring.clone();
+        let fill = || -> Vec<_> {
+            let free = rt::limits::RING_OPS_MAX - ring.in_flight() - 2;
+            #[expect(unsafe_code, reason = "an entry is submitted")]
+            // SAFETY: the entry names nothing.
+            (0..free).map(|_| unsafe { ring.submit((), |()| io_uring::opcode::Nop::new().build()) }).collect()
+        };
+        let others = fill();
+        let writes: Vec<_> = (0..64).map(|at| device.write(at * 4096, filled(4096, at as u8 + 1))).collect();
+        drop(others);
         for done in writes {
             done.await.unwrap();
         }
-        let reads: Vec<_> =
-            (0..count).map(|at| device.read(at % blocks * 4096, DmaBuf::zeroed(4096))).collect();
-        for (at, done) in (0..count).zip(reads) {
+        let others = fill();
+        let reads: Vec<_> = (0..64).map(|at| device.read(at * 4096, DmaBuf::zeroed(4096))).collect();
+        let flush = device.flush();
+        drop(others);
+        for (at, done) in (1..).zip(reads) {
             let buf = done.await.unwrap();
-            assert_eq!((buf[0], buf[4095]), ((at % blocks) as u8, (at % blocks) as u8));
+            assert_eq!((buf[0], buf[4095]), (at, at));
         }
+        flush.await.unwrap();
     });
 }
 
