@@ -3,11 +3,20 @@
 //! Keys are byte strings in one ordered space; the first byte is the prefix (`S T C O M B P X L`, as in
 //! BlueStore), which also selects the merge operator, see [`merge_operator`].
 
+mod mem;
+mod merge;
+mod sim;
+pub mod suite;
+
 use std::any::Any;
 use std::rc::Rc;
 
 use bytes::Bytes;
 use rt::LocalBoxFuture;
+
+pub use mem::MemKv;
+pub use merge::merge;
+pub use sim::{SimKv, SimKvOptions};
 
 /// A consistent, immutable state of the store. Cheap to clone; holding one keeps its versions readable.
 #[derive(Clone)]
@@ -32,7 +41,7 @@ pub enum KvOp {
     Put(Bytes, Bytes),
     /// Removes `key`; absent is fine.
     Delete(Bytes),
-    /// Removes every key in `[start, end)`.
+    /// Removes every key in `[start, end)`; none if `end` is not above `start`.
     DeleteRange(Bytes, Bytes),
     /// Combines the operand with the value by the prefix's operator.
     Merge(Bytes, Bytes),
@@ -70,6 +79,13 @@ pub struct ScanLimit {
     pub keys: usize,
     /// Most bytes of keys and values.
     pub bytes: usize,
+}
+
+impl ScanLimit {
+    /// Whether a page with so many keys and bytes is full.
+    pub fn is_reached(&self, keys: usize, bytes: usize) -> bool {
+        keys > 0 && (keys >= self.keys || bytes >= self.bytes)
+    }
 }
 
 /// One page of a scan.

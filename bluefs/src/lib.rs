@@ -2,5 +2,6 @@
 
 #![forbid(unsafe_code)]
 
+mod changes;
 pub mod fs;
 pub mod kv;

@@ -3,16 +3,15 @@
 //! The machine is borrowed only between awaits. A call whose future is dropped half way may leave a commit
 //! undone; that ends the mount, as a failed write does.
 
-use std::cell::{Cell, RefCell, RefMut};
-use std::future::poll_fn;
+use std::cell::{RefCell, RefMut};
 use std::rc::Rc;
-use std::task::{Poll, Waker};
 
 use allocator::Extent;
 use bytes::{Bytes, BytesMut};
 use futures_util::future::try_join_all;
 use nvme::{BlockDevice, DeviceResult, DmaBuf};
 
+use crate::changes::Changes;
 use crate::fs::error::{FsError, FsResult};
 use crate::fs::machine::{
     Amount, Commit, FormatOptions, FsStats, Io, Loaded, Machine, MountOptions, ReadPiece, Ticket, format,
@@ -35,8 +34,7 @@ struct Shared {
     device: Rc<dyn BlockDevice>,
     machine: RefCell<Machine>,
     /// Counts what other tasks may wait for.
-    changes: Cell<u64>,
-    waiting: RefCell<Vec<Waker>>,
+    changes: Changes,
     lender: Option<LocalLender>,
 }
 
@@ -73,13 +71,7 @@ impl LocalBlueFs {
         lender: Option<LocalLender>,
     ) -> FsResult<Self> {
         let machine = Self::load(&*device, options.superblocks).await?.into_machine(options)?;
-        let shared = Shared {
-            device,
-            machine: RefCell::new(machine),
-            changes: Cell::new(0),
-            waiting: RefCell::default(),
-            lender,
-        };
+        let shared = Shared { device, machine: RefCell::new(machine), changes: Changes::default(), lender };
         let fs = Self { shared: Rc::new(shared) };
         fs.compact().await?;
         fs.shared.ask_lender();
@@ -89,11 +81,11 @@ impl LocalBlueFs {
     /// Writes the metadata into a new log.
     pub async fn compact(&self) -> FsResult<()> {
         loop {
-            let seen = self.shared.changes.get();
+            let seen = self.shared.changes.count();
             let commit = self.shared.machine()?.begin_compaction()?;
             match commit {
                 Some(commit) => return self.shared.carry_out(commit).await,
-                None => self.shared.changed_since(seen).await,
+                None => self.shared.changes.since(seen).await,
             }
         }
     }
@@ -133,7 +125,7 @@ impl LocalBlueFs {
     /// Lends space; returns when that is durable.
     pub async fn add_space(&self, extents: &[Extent]) -> FsResult<()> {
         let ticket = self.shared.machine()?.add_space(extents)?;
-        self.shared.note_change();
+        self.shared.changes.note();
         self.shared.commit_through(ticket).await?;
         self.shared.ask_lender();
         Ok(())
@@ -142,7 +134,7 @@ impl LocalBlueFs {
     /// Tells that there is nothing to lend: waiting writers get `NoSpace`.
     pub fn deny_space(&self) -> FsResult<()> {
         self.shared.machine()?.deny_space();
-        self.shared.note_change();
+        self.shared.changes.note();
         Ok(())
     }
 
@@ -158,7 +150,7 @@ impl LocalBlueFs {
     /// Ends this mount: every later call fails with `reason`, waiting ones too.
     pub fn stop(&self, reason: &str) {
         self.shared.machine.borrow_mut().fail(&reason);
-        self.shared.note_change();
+        self.shared.changes.note();
     }
 
     /// Numbers for reports.
@@ -287,7 +279,7 @@ impl Drop for Unfinished<'_> {
     fn drop(&mut self) {
         if let Some(shared) = self.0 {
             shared.machine.borrow_mut().fail(&"a commit was abandoned");
-            shared.note_change();
+            shared.changes.note();
         }
     }
 }
@@ -299,25 +291,9 @@ impl Shared {
         Ok(machine)
     }
 
-    fn note_change(&self) {
-        self.changes.set(self.changes.get() + 1);
-        self.waiting.take().into_iter().for_each(Waker::wake);
-    }
-
-    async fn changed_since(&self, seen: u64) {
-        poll_fn(|context| {
-            if self.changes.get() != seen {
-                return Poll::Ready(());
-            }
-            self.waiting.borrow_mut().push(context.waker().clone());
-            Poll::Pending
-        })
-        .await;
-    }
-
     async fn wait_for_space(&self, lent: u64) -> FsResult<()> {
         loop {
-            let seen = self.changes.get();
+            let seen = self.changes.count();
             let still_asking = {
                 let machine = self.machine()?;
                 machine.is_asking() && machine.tree().space_bytes() == lent
@@ -325,7 +301,7 @@ impl Shared {
             if !still_asking {
                 return Ok(());
             }
-            self.changed_since(seen).await;
+            self.changes.since(seen).await;
         }
     }
 
@@ -333,7 +309,7 @@ impl Shared {
     fn done<T>(&self, result: DeviceResult<T>) -> FsResult<T> {
         result.map_err(|error| {
             self.machine.borrow_mut().fail(&error);
-            self.note_change();
+            self.changes.note();
             FsError::from(error)
         })
     }
@@ -357,7 +333,7 @@ impl Shared {
 
     async fn commit_through(&self, ticket: Ticket) -> FsResult<()> {
         loop {
-            let seen = self.changes.get();
+            let seen = self.changes.count();
             let commit = {
                 let mut machine = self.machine()?;
                 if machine.durable_ticket() >= ticket {
@@ -367,7 +343,7 @@ impl Shared {
             };
             match commit {
                 Some(commit) => self.carry_out(commit).await?,
-                None => self.changed_since(seen).await,
+                None => self.changes.since(seen).await,
             }
         }
     }
@@ -384,7 +360,7 @@ impl Shared {
         }
         unfinished.0 = None;
         self.machine()?.commit_done(commit);
-        self.note_change();
+        self.changes.note();
         Ok(())
     }
 }

@@ -1,0 +1,404 @@
+//! [`SimKv`]: a small real LSM on BlueFS, for simulated worlds.
+//!
+//! It keeps RocksDB's promises and no more: batches are atomic and in order; without a flush a crash keeps any number
+//! of them, since a memtable may be persisted after any batch; operands stay unmerged until somebody reads; reads
+//! come late. Runs on one core, draws from the world's randomness only.
+
+mod manifest;
+mod memtable;
+mod run;
+mod worker;
+
+use std::cell::RefCell;
+use std::collections::VecDeque;
+use std::rc::Rc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use rt::{Core, Group, LocalBoxFuture};
+
+use crate::changes::Changes;
+use crate::fs::{FsError, LocalBlueFs};
+use crate::kv::{KvBatch, KvError, KvResult, KvStats, KvStore, KvView, ScanLimit, ScanPage};
+use manifest::Manifest;
+use memtable::{Memtable, Resolving};
+use run::Run;
+
+/// How the store behaves.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct SimKvOptions {
+    /// A memtable of so many bytes is persisted.
+    pub memtable_bytes: usize,
+    /// One in so many batches persists the memtable for no reason; 0 for never.
+    pub spontaneous_one_in: u64,
+    /// So many runs are compacted into one.
+    pub runs_max: usize,
+    /// A call takes up to this much longer than its device reads, drawn from the world.
+    pub delay_max: Duration,
+}
+
+impl Default for SimKvOptions {
+    fn default() -> Self {
+        let delay_max = Duration::from_micros(200);
+        Self { memtable_bytes: 64 << 10, spontaneous_one_in: 16, runs_max: 4, delay_max }
+    }
+}
+
+/// Memtables waiting to be persisted; at this many, `apply` waits.
+const MEMTABLES_MAX: usize = 4;
+
+/// See the module. Clones are handles on the same store.
+#[derive(Clone)]
+pub struct SimKv {
+    shared: Rc<Shared>,
+}
+
+struct Shared {
+    core: Core,
+    fs: LocalBlueFs,
+    dir: String,
+    options: SimKvOptions,
+    state: RefCell<State>,
+    changes: Rc<Changes>,
+}
+
+struct State {
+    active: Rc<Memtable>,
+    /// Newest first.
+    waiting: VecDeque<Rc<Memtable>>,
+    runs: Rc<Vec<Rc<Run>>>,
+    next_run: u64,
+    /// Number of the last change inserted, and of the last that views show.
+    inserted: u64,
+    visible: u64,
+    /// Number of the last change in each memtable that was persisted.
+    memtables_begun: u64,
+    memtables_persisted: u64,
+    /// Set by a flush that found no space; cleared when it is tried again.
+    full: Option<KvError>,
+    failed: Option<KvError>,
+    closing: bool,
+    working: bool,
+}
+
+/// What a [`KvView`] of this store holds.
+struct Snapshot {
+    at: u64,
+    memtables: Vec<Rc<Memtable>>,
+    runs: Rc<Vec<Rc<Run>>>,
+}
+
+fn fs_error(error: FsError) -> KvError {
+    match error {
+        FsError::NoSpace { .. } | FsError::Limit { .. } => KvError::Full(error.to_string()),
+        FsError::Corrupt { .. } => KvError::Corrupt(error.to_string()),
+        FsError::Failed { .. } => KvError::Closed(error.to_string()),
+        _ => KvError::Io(error.to_string()),
+    }
+}
+
+fn block_error(run: u64, offset: u64, found: u32, expected: u32) -> KvError {
+    KvError::Corrupt(format!("run {run}: block at {offset:#x}: checksum {found:#x}, expected {expected:#x}"))
+}
+
+impl SimKv {
+    /// Opens the store in directory `dir` of a mounted file system, making it if it is not there.
+    pub async fn open(core: Core, fs: LocalBlueFs, dir: &str, options: SimKvOptions) -> KvResult<Self> {
+        match fs.with(|machine| machine.create_dir(dir)) {
+            Ok(_) => fs.sync_metadata().await.map_err(fs_error)?,
+            Err(FsError::Exists { .. }) => {}
+            Err(error) => return Err(fs_error(error)),
+        }
+        let manifest = Manifest::read(&fs, dir).await?;
+        let mut runs = Vec::new();
+        for number in &manifest.runs {
+            runs.push(Rc::new(Run::open(&fs, dir, *number).await?));
+        }
+        remove_strays(&fs, dir, &manifest)?;
+        let state = State {
+            active: Rc::default(),
+            waiting: VecDeque::new(),
+            runs: Rc::new(runs),
+            next_run: manifest.next_run,
+            inserted: manifest.last_seq,
+            visible: manifest.last_seq,
+            memtables_begun: 0,
+            memtables_persisted: 0,
+            full: None,
+            failed: None,
+            closing: false,
+            working: false,
+        };
+        let shared = Rc::new(Shared {
+            core,
+            fs,
+            dir: dir.to_owned(),
+            options,
+            state: RefCell::new(state),
+            changes: Rc::default(),
+        });
+        let worker = worker::run(Rc::downgrade(&shared), Rc::clone(&shared.changes));
+        shared.core.spawn(Group::Background, "kv worker", worker);
+        Ok(Self { shared })
+    }
+}
+
+impl Drop for Shared {
+    fn drop(&mut self) {
+        // The worker looks, and finds nobody to work for.
+        self.changes.note();
+    }
+}
+
+/// Removes runs that no manifest names: what a crash left of unfinished work.
+fn remove_strays(fs: &LocalBlueFs, dir: &str, manifest: &Manifest) -> KvResult<()> {
+    let named: Vec<String> = manifest.runs.iter().map(|number| run::run_path(dir, *number)).collect();
+    for name in fs.with(|machine| machine.list(dir)).map_err(fs_error)? {
+        let path = format!("{dir}/{name}");
+        if name != "manifest" && !named.contains(&path) {
+            fs.with(|machine| machine.unlink(&path)).map_err(fs_error)?;
+        }
+    }
+    Ok(())
+}
+
+impl State {
+    fn check(&self) -> KvResult<()> {
+        match &self.failed {
+            Some(error) => Err(error.clone()),
+            None if self.closing => Err(KvError::Closed("closed".to_owned())),
+            None => Ok(()),
+        }
+    }
+
+    /// Puts the active memtable in line to be persisted.
+    fn rotate(&mut self) {
+        if !self.active.is_empty() {
+            let full = std::mem::take(&mut self.active);
+            self.waiting.push_front(full);
+            self.memtables_begun += 1;
+        }
+    }
+
+    fn snapshot(&self) -> KvView {
+        let memtables = std::iter::once(&self.active).chain(&self.waiting).cloned().collect();
+        KvView::new(Rc::new(Snapshot { at: self.visible, memtables, runs: Rc::clone(&self.runs) }))
+    }
+}
+
+impl Shared {
+    async fn delay(&self) {
+        let most = u64::try_from(self.options.delay_max.as_nanos()).unwrap_or(u64::MAX);
+        if most > 0 {
+            self.core.sleep(Duration::from_nanos(self.core.random_u64() % most)).await;
+        }
+    }
+
+    /// Inserts a batch; gives its first and last number.
+    fn insert(&self, batch: KvBatch) -> KvResult<(u64, u64)> {
+        let mut state = self.state.borrow_mut();
+        state.check()?;
+        if let Some(error) = state.full.as_ref().filter(|_| state.waiting.len() >= MEMTABLES_MAX) {
+            return Err(error.clone());
+        }
+        let before = state.inserted;
+        state.inserted = state.active.insert(batch, before);
+        let spontaneous = self.options.spontaneous_one_in;
+        let persist = spontaneous > 0 && self.core.random_u64().is_multiple_of(spontaneous);
+        if persist || state.active.bytes() >= self.options.memtable_bytes {
+            state.rotate();
+        }
+        Ok((before, state.inserted))
+    }
+
+    /// Shows the batch once all before it are shown and there is room for more.
+    async fn show(&self, before: u64, last: u64) -> KvResult<KvView> {
+        self.delay().await;
+        loop {
+            let seen = self.changes.count();
+            {
+                let mut state = self.state.borrow_mut();
+                if let Some(error) = &state.failed {
+                    return Err(error.clone());
+                }
+                // Only those that can be persisted count: the others wait for what is shown here.
+                let ready = state.waiting.iter().filter(|memtable| memtable.last() <= before).count();
+                let crowded = ready >= MEMTABLES_MAX && state.full.is_none();
+                if state.visible == before && !crowded {
+                    state.visible = last;
+                    let view = state.snapshot();
+                    drop(state);
+                    self.changes.note();
+                    return Ok(view);
+                }
+            }
+            self.changes.since(seen).await;
+        }
+    }
+
+    async fn persisted(&self, memtables: u64) -> KvResult<()> {
+        loop {
+            let seen = self.changes.count();
+            {
+                let state = self.state.borrow();
+                if state.memtables_persisted >= memtables {
+                    return Ok(());
+                }
+                if let Some(error) = state.failed.as_ref().or(state.full.as_ref()) {
+                    return Err(error.clone());
+                }
+            }
+            self.changes.since(seen).await;
+        }
+    }
+}
+
+impl Snapshot {
+    async fn value(&self, key: &Bytes) -> KvResult<Option<Bytes>> {
+        let mut resolving = Resolving::default();
+        for memtable in &self.memtables {
+            if !resolving.is_done() {
+                memtable.resolve(key, self.at, &mut resolving);
+            }
+        }
+        for run in self.runs.iter() {
+            if !resolving.is_done() {
+                run.resolve(key, self.at, &mut resolving).await?;
+            }
+        }
+        Ok(resolving.value(key))
+    }
+
+    async fn next_key(&self, from: &Bytes) -> KvResult<Option<Bytes>> {
+        let mut least = self.memtables.iter().filter_map(|memtable| memtable.next_key(from)).min();
+        for run in self.runs.iter() {
+            if let Some(key) = run.next_key(from).await?
+                && least.as_ref().is_none_or(|least| key < *least)
+            {
+                least = Some(key);
+            }
+        }
+        Ok(least)
+    }
+
+    async fn scan(&self, start: Bytes, end: Bytes, limit: ScanLimit) -> KvResult<ScanPage> {
+        let mut page = ScanPage::default();
+        let mut bytes = 0;
+        let mut from = start;
+        while let Some(key) = self.next_key(&from).await?.filter(|key| end.is_empty() || *key < end) {
+            if let Some(value) = self.value(&key).await? {
+                if limit.is_reached(page.entries.len(), bytes) {
+                    page.more = true;
+                    break;
+                }
+                bytes += key.len() + value.len();
+                page.entries.push((key.clone(), value));
+            }
+            from = [&key[..], &[0]].concat().into();
+        }
+        Ok(page)
+    }
+}
+
+/// The snapshot of a view of this store; it may outlive the borrow.
+fn snapshot_of(view: &KvView) -> Snapshot {
+    let Some(snapshot) = view.get::<Snapshot>() else { panic!("a view of another store") };
+    Snapshot { at: snapshot.at, memtables: snapshot.memtables.clone(), runs: Rc::clone(&snapshot.runs) }
+}
+
+impl KvStore for SimKv {
+    fn view(&self) -> KvView {
+        self.shared.state.borrow().snapshot()
+    }
+
+    fn apply(&self, batch: KvBatch) -> LocalBoxFuture<'static, KvResult<KvView>> {
+        let shared = Rc::clone(&self.shared);
+        let inserted = shared.insert(batch);
+        let (give, result) = rt::sync::oneshot();
+        if let Ok((before, last)) = inserted {
+            shared.changes.note();
+            // A task of its own, so that dropping the caller's future does not leave a gap in what is shown.
+            let showing = Rc::clone(&shared);
+            shared.core.spawn(Group::Commit, "kv apply", async move {
+                // Nobody may wait for the view any more; the batch is applied all the same.
+                let _ = give.send(showing.show(before, last).await);
+            });
+        }
+        Box::pin(async move {
+            inserted?;
+            result.await.unwrap_or_else(|_| Err(KvError::Closed("the store's tasks ended".to_owned())))
+        })
+    }
+
+    fn flush(&self) -> LocalBoxFuture<'static, KvResult<()>> {
+        let shared = Rc::clone(&self.shared);
+        let begun = {
+            let mut state = shared.state.borrow_mut();
+            state.check().map(|()| {
+                state.rotate();
+                state.full = None;
+                state.memtables_begun
+            })
+        };
+        shared.changes.note();
+        Box::pin(async move { shared.persisted(begun?).await })
+    }
+
+    fn get(&self, view: &KvView, keys: Vec<Bytes>) -> LocalBoxFuture<'static, KvResult<Vec<Option<Bytes>>>> {
+        let shared = Rc::clone(&self.shared);
+        let snapshot = snapshot_of(view);
+        Box::pin(async move {
+            shared.state.borrow().check()?;
+            shared.delay().await;
+            let mut values = Vec::new();
+            for key in &keys {
+                values.push(snapshot.value(key).await?);
+            }
+            Ok(values)
+        })
+    }
+
+    fn scan(
+        &self,
+        view: &KvView,
+        start: Bytes,
+        end: Bytes,
+        limit: ScanLimit,
+    ) -> LocalBoxFuture<'static, KvResult<ScanPage>> {
+        let shared = Rc::clone(&self.shared);
+        let snapshot = snapshot_of(view);
+        Box::pin(async move {
+            shared.state.borrow().check()?;
+            shared.delay().await;
+            snapshot.scan(start, end, limit).await
+        })
+    }
+
+    fn stats(&self) -> KvStats {
+        let state = self.shared.state.borrow();
+        let fs = self.shared.fs.stats();
+        let memtables = std::iter::once(&state.active).chain(&state.waiting);
+        KvStats {
+            device_bytes: fs.space_bytes - fs.free_bytes,
+            memory_bytes: memtables.map(|memtable| memtable.bytes() as u64).sum::<u64>() + fs.buffered_bytes,
+            written_files: fs.written_files,
+            written_log: fs.written_log,
+            flushes: fs.flushes,
+        }
+    }
+
+    fn close(&self) -> LocalBoxFuture<'static, KvResult<()>> {
+        let shared = Rc::clone(&self.shared);
+        shared.state.borrow_mut().closing = true;
+        shared.changes.note();
+        Box::pin(async move {
+            loop {
+                let seen = shared.changes.count();
+                if !shared.state.borrow().working {
+                    return Ok(());
+                }
+                shared.changes.since(seen).await;
+            }
+        })
+    }
+}
