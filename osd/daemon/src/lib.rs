@@ -1,1 +1,29 @@
-//! The OSD daemon core.
+//! The OSD daemon core: clients' connections and requests, placement groups, maps, and the monitor's session, over one
+//! object store on one core.
+//!
+//! It knows neither device nor operating system; everything comes through [`rt::Core`] and [`store::ObjectStore`], so
+//! the same code runs in the simulated world.
+
+mod config;
+mod frontier;
+mod groups;
+mod limits;
+mod link;
+mod listener;
+mod maps;
+mod monitor;
+mod object_context;
+mod osd;
+mod placement_group;
+mod report;
+mod requests;
+mod session;
+mod space;
+mod superblock;
+mod tell;
+mod tracker;
+
+pub use config::{OptionSource, Options, OsdConfig};
+pub use groups::MapError;
+pub use osd::{Osd, OsdHandle, StartError};
+pub use superblock::{Identity, SuperblockError};

@@ -26,6 +26,7 @@ impl Errno {
     pub const ENOTCONN: Self = Self(107);
     pub const EBLOCKLISTED: Self = Self(108);
     pub const ETIMEDOUT: Self = Self(110);
+    pub const EDQUOT: Self = Self(122);
     pub const ECANCELED: Self = Self(125);
 
     /// Compare-extent found a difference at `index` of its range.

@@ -4,13 +4,14 @@
 //! effect of those before it.
 
 use bytes::Bytes;
+use wire::msg::{Op, OpFlags, RequestFlags};
 
 use crate::chunks;
 use crate::errno::{Errno, OpError, OpResult};
 use crate::limits::WRITE_OUTPUT_BYTES_MAX;
 use crate::object_view::{Changes, ObjectView};
-use crate::operation::{Operation, RawOp};
-use crate::request::{Request, flags};
+use crate::operation::Operation;
+use crate::request::Request;
 use crate::{ops_attr, ops_omap, ops_read, ops_write};
 
 /// What one op gives.
@@ -87,7 +88,7 @@ pub async fn execute(request: &Request, mut view: ObjectView) -> Result<Executio
             Err(OpError::Down(reason)) => return Err(reason),
             Err(OpError::Errno(errno)) => {
                 output.value = errno.code();
-                if op.is_fail_ok() { (0, false) } else { (errno.code(), true) }
+                if op.flags.contains(OpFlags::FAIL_OK) { (0, false) } else { (errno.code(), true) }
             }
         };
         result = value;
@@ -106,7 +107,7 @@ pub async fn execute(request: &Request, mut view: ObjectView) -> Result<Executio
 
 /// A request that changed its object returns values and bytes only if it asked to, and few.
 fn changed(request: &Request, view: ObjectView, result: i32, mut outputs: Vec<Output>) -> Execution {
-    if !request.has(flags::RETURNVEC) {
+    if !request.has(RequestFlags::RETURN_VECTOR) {
         for output in &mut outputs {
             output.data.clear();
         }
@@ -135,8 +136,8 @@ fn finish(request: &Request, mut view: ObjectView) -> Changes {
     view.into_changes()
 }
 
-async fn run(request: &Request, op: &RawOp, view: &mut ObjectView) -> OpResult<Output> {
-    match op.decode()? {
+async fn run(request: &Request, op: &Op, view: &mut ObjectView) -> OpResult<Output> {
+    match Operation::decode(op)? {
         Operation::Read(extent) => ops_read::read(view, extent).await,
         Operation::SparseRead(extent) => ops_read::sparse_read(view, extent).await,
         Operation::MapExtents(extent) => ops_read::map_extents(view, extent).await,

@@ -8,6 +8,7 @@ use std::collections::BTreeMap;
 use bytes::Bytes;
 use store::{CollectionId, LogVersion, Op, Transaction};
 use wire::codec::{DecodeResult, Reader, Writer};
+use wire::msg::RequestFlags;
 use wire::types::{EVersion, Epoch, PgId};
 
 use crate::chunks;
@@ -16,7 +17,7 @@ use crate::errno::Errno;
 use crate::execute::{Effect, Execution};
 use crate::log_entry::{LogEntry, LogKind, OpReturn};
 use crate::object_info::{INFO_ATTR, ObjectState};
-use crate::request::{Request, flags};
+use crate::request::Request;
 
 const INFO_VERSION: u8 = 1;
 
@@ -223,7 +224,7 @@ impl Group {
 
 /// What a request sent again must be told per op.
 fn returns(request: &Request, execution: &Execution) -> Vec<OpReturn> {
-    if !request.has(flags::RETURNVEC) {
+    if !request.has(RequestFlags::RETURN_VECTOR) {
         return Vec::new();
     }
     let one = |output: &crate::execute::Output| OpReturn {

@@ -16,7 +16,6 @@ mod log_entry;
 mod object_info;
 mod object_view;
 mod omap_overlay;
-pub mod opcode;
 mod operation;
 mod ops_attr;
 mod ops_omap;
@@ -32,5 +31,5 @@ pub use listing::{ALL_NAMESPACES, END_OF_GROUP, GroupRange, ListQuery, encode_pa
 pub use log_entry::{LogEntry, LogKind, OpReturn};
 pub use object_info::{INFO_ATTR, ObjectInfo, ObjectState, USER_ATTR_PREFIX};
 pub use object_view::{Changes, ObjectView, load_state};
-pub use operation::{AttrOperand, EXCLUSIVE, Extent, FAIL_OK, Operation, RawOp, Relation};
-pub use request::{Request, flags};
+pub use operation::{AttrOperand, Extent, Operation, Relation, may_write};
+pub use request::Request;

@@ -4,13 +4,13 @@
 
 use bytes::Bytes;
 use store::ObjectId;
-use wire::codec::{Reader, Writer};
+use wire::codec::encode_to_bytes;
+use wire::msg::{ListedObject, Op, OpArgs, PgListReply, pg_list_cursor};
 use wire::types::{HObject, PgId, SnapId};
 
 use crate::errno::Errno;
 use crate::execute::Output;
 use crate::limits::LIST_ENTRIES_MAX;
-use crate::operation::RawOp;
 
 /// Namespace that stands for all of them. //= ceph 16.2 librados: LIBRADOS_ALL_NSPACES
 pub const ALL_NAMESPACES: &[u8] = b"\x01";
@@ -79,9 +79,9 @@ pub struct ListQuery {
 
 impl ListQuery {
     /// Decodes the op. `namespace` is the request's.
-    pub fn decode(op: &RawOp, namespace: &Bytes, range: &GroupRange) -> Result<Self, Errno> {
-        let cursor: HObject =
-            Reader::new("list cursor", op.input.clone()).get().map_err(|_malformed| Errno::EINVAL)?;
+    pub fn decode(op: &Op, namespace: &Bytes, range: &GroupRange) -> Result<Self, Errno> {
+        let OpArgs::PgList { count, .. } = op.args() else { return Err(Errno::EINVAL) };
+        let cursor = pg_list_cursor(op.data.to_bytes()).map_err(|_malformed| Errno::EINVAL)?;
         let from = if cursor == HObject::minimum() {
             None
         } else {
@@ -93,7 +93,7 @@ impl ListQuery {
             }
             Some(from_hobject(cursor))
         };
-        let max = usize::try_from(op.u64_at(0)).unwrap_or(usize::MAX).clamp(1, LIST_ENTRIES_MAX);
+        let max = usize::try_from(count).unwrap_or(usize::MAX).clamp(1, LIST_ENTRIES_MAX);
         let namespace = (namespace != ALL_NAMESPACES).then(|| namespace.clone());
         Ok(Self { from, max, namespace })
     }
@@ -108,16 +108,15 @@ impl ListQuery {
 /// The reply: `entries`, and `next` or the end of the group.
 pub fn encode_page(entries: &[ObjectId], next: Option<&ObjectId>, range: &GroupRange) -> Output {
     let handle = next.map_or_else(|| range.end(), to_hobject);
-    let mut w = Writer::new();
-    w.env(1, 1, |w| {
-        w.put(&handle);
-        w.list_with(entries, |w, object| {
-            w.blob(&object.namespace);
-            w.blob(&object.name);
-            w.blob(&object.key);
-        });
-    });
-    Output::bytes(w.finish())
+    let objects = entries
+        .iter()
+        .map(|object| ListedObject {
+            nspace: object.namespace.clone(),
+            object: object.name.clone(),
+            key: object.key.clone(),
+        })
+        .collect();
+    Output::bytes(encode_to_bytes(&PgListReply { handle, objects }))
 }
 
 fn from_hobject(object: HObject) -> ObjectId {

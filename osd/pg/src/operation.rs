@@ -1,4 +1,4 @@
-//! One op of a request: as it comes, and decoded.
+//! One op of a request, decoded.
 //!
 //! Decoding is per op and happens when its turn comes, so that a malformed op fails where it stands and those before
 //! it have their results.
@@ -7,27 +7,9 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use bytes::Bytes;
 use wire::codec::{DecodeError, Reader};
+use wire::msg::{AccessKind, Op, OpArgs, OpCode, OpFlags};
 
 use crate::errno::Errno;
-use crate::opcode;
-
-/// An op as the message has it.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct RawOp {
-    /// Code, see [`opcode`].
-    pub code: u16,
-    /// Op flags, see [`EXCLUSIVE`] and [`FAIL_OK`].
-    pub flags: u32,
-    /// Arguments; the layout depends on the code.
-    pub args: [u8; 28],
-    /// Payload.
-    pub input: Bytes,
-}
-
-/// Op flag of CREATE: fail if the object exists.
-pub const EXCLUSIVE: u32 = 1;
-/// Op flag: a failure of this op does not fail the request.
-pub const FAIL_OK: u32 = 2;
 
 /// A range of an object's data.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -190,134 +172,113 @@ pub enum Operation {
     Unsupported,
 }
 
-impl RawOp {
-    /// Whether the op may change the object. Calls of object classes decide for themselves and are not asked here.
-    pub fn may_write(&self) -> bool {
-        self.code & opcode::MODE_WRITE != 0
-    }
+/// Whether the op may change the object. Calls of object classes decide for themselves and are not asked here.
+pub fn may_write(op: &Op) -> bool {
+    matches!(op.code.access(), AccessKind::Write | AccessKind::ReadWrite)
+}
 
-    /// Whether a failure is not to fail the request.
-    pub fn is_fail_ok(&self) -> bool {
-        self.flags & FAIL_OK != 0
+impl Operation {
+    /// Decodes an op. Malformed ones are invalid arguments, as in Ceph.
+    pub fn decode(op: &Op) -> Result<Self, Errno> {
+        parse(op).map_err(|_malformed| Errno::EINVAL)
     }
+}
 
-    /// The arguments of ops that concern a range.
-    pub fn extent(&self) -> Extent {
-        Extent {
-            offset: self.u64_at(0),
-            length: self.u64_at(8),
-            truncate_size: self.u64_at(16),
-            truncate_seq: self.u32_at(24),
+fn parse(op: &Op) -> Result<Operation, DecodeError> {
+    let extent = extent_of(op.args());
+    let input = op.data.to_bytes();
+    let mut r = Reader::new("op payload", input.clone());
+    Ok(match (op.code, op.args()) {
+        (OpCode::READ | OpCode::SYNC_READ, _) => Operation::Read(extent),
+        (OpCode::SPARSE_READ, _) => Operation::SparseRead(extent),
+        (OpCode::MAPEXT, _) => Operation::MapExtents(extent),
+        (OpCode::STAT, _) => Operation::Stat,
+        (OpCode::CHECKSUM, OpArgs::Checksum { offset, length, chunk_size, algorithm }) => {
+            Operation::Checksum { offset, length, chunk_size, kind: algorithm, init: input }
         }
-    }
-
-    /// The u64 at byte `at` of the arguments.
-    pub fn u64_at(&self, at: usize) -> u64 {
-        u64::from_le_bytes(self.array_at(at))
-    }
-
-    /// The u32 at byte `at` of the arguments.
-    pub fn u32_at(&self, at: usize) -> u32 {
-        u32::from_le_bytes(self.array_at(at))
-    }
-
-    fn array_at<const N: usize>(&self, at: usize) -> [u8; N] {
-        let mut out = [0; N];
-        out.copy_from_slice(&self.args[at..at + N]);
-        out
-    }
-
-    /// Decodes. Malformed ops are invalid arguments, as in Ceph.
-    pub fn decode(&self) -> Result<Operation, Errno> {
-        self.parse().map_err(|_malformed| Errno::EINVAL)
-    }
-
-    fn parse(&self) -> Result<Operation, DecodeError> {
-        let extent = self.extent();
-        let data = || self.input.clone();
-        let mut r = Reader::new("op payload", self.input.clone());
-        Ok(match self.code {
-            opcode::READ | opcode::SYNC_READ => Operation::Read(extent),
-            opcode::SPARSE_READ => Operation::SparseRead(extent),
-            opcode::MAPEXT => Operation::MapExtents(extent),
-            opcode::STAT => Operation::Stat,
-            opcode::CHECKSUM => Operation::Checksum {
-                offset: extent.offset,
-                length: extent.length,
-                chunk_size: self.u32_at(16),
-                kind: self.args[20],
-                init: data(),
-            },
-            opcode::CMPEXT => Operation::CompareExtent { extent, data: data() },
-            opcode::ASSERT_VER => Operation::AssertVersion(self.u64_at(8)),
-            opcode::LIST_WATCHERS => Operation::ListWatchers,
-            opcode::LIST_SNAPS => Operation::ListSnaps,
-            opcode::WRITE => Operation::Write { extent, data: data() },
-            opcode::WRITEFULL => Operation::WriteFull { length: extent.length, data: data() },
-            opcode::APPEND => Operation::Append { length: extent.length, data: data() },
-            opcode::WRITESAME => Operation::WriteSame {
-                offset: extent.offset,
-                length: extent.length,
-                pattern_length: self.u64_at(16),
-                pattern: data(),
-            },
-            opcode::ZERO => Operation::Zero(extent),
-            opcode::TRUNCATE => Operation::Truncate(extent),
-            //= ceph 16.2 osd: TRIMTRUNC is TRUNCATE to the truncate size
-            opcode::TRIMTRUNC => Operation::Truncate(Extent { offset: extent.truncate_size, ..extent }),
-            opcode::DELETE => Operation::Delete,
-            opcode::CREATE => {
-                if !self.input.is_empty() {
-                    // A category that nothing has used since 2014, but it must be well formed.
-                    r.blob()?;
-                }
-                Operation::Create { exclusive: self.flags & EXCLUSIVE != 0 }
+        (OpCode::CMPEXT, _) => Operation::CompareExtent { extent, data: input },
+        (OpCode::ASSERT_VERSION, OpArgs::AssertVersion { version }) => Operation::AssertVersion(version),
+        (OpCode::LIST_WATCHERS, _) => Operation::ListWatchers,
+        (OpCode::LIST_SNAPS, _) => Operation::ListSnaps,
+        (OpCode::WRITE, _) => Operation::Write { extent, data: input },
+        (OpCode::WRITE_FULL, _) => Operation::WriteFull { length: extent.length, data: input },
+        (OpCode::APPEND, _) => Operation::Append { length: extent.length, data: input },
+        (OpCode::WRITE_SAME, OpArgs::WriteSame { offset, length, pattern_length }) => {
+            Operation::WriteSame { offset, length, pattern_length, pattern: input }
+        }
+        (OpCode::ZERO, _) => Operation::Zero(extent),
+        (OpCode::TRUNCATE, _) => Operation::Truncate(extent),
+        //= ceph 16.2 osd: TRIMTRUNC is TRUNCATE to the truncate size
+        (OpCode::TRIM_TRUNC, _) => Operation::Truncate(Extent { offset: extent.truncate_size, ..extent }),
+        (OpCode::DELETE, _) => Operation::Delete,
+        (OpCode::CREATE, _) => {
+            if !input.is_empty() {
+                // A category that nothing has used since 2014, but it must be well formed.
+                r.blob()?;
             }
-            opcode::SETALLOCHINT => Operation::SetAllocHint {
-                object_size: self.u64_at(0),
-                write_size: self.u64_at(8),
-                flags: self.u32_at(16),
-            },
-            opcode::GETXATTR | opcode::SETXATTR | opcode::CMPXATTR | opcode::RMXATTR => self.parse_attr(r)?,
-            opcode::GETXATTRS => Operation::GetAttrs,
-            opcode::OMAP_GET_KEYS => Operation::OmapGetKeys { start_after: r.blob()?, max: r.u64()? },
-            opcode::OMAP_GET_VALS => {
-                Operation::OmapGetVals { start_after: r.blob()?, max: r.u64()?, prefix: r.blob()? }
-            }
-            opcode::OMAP_GET_HEADER => Operation::OmapGetHeader,
-            opcode::OMAP_GET_VALS_BY_KEYS => Operation::OmapGetValsByKeys { keys: r.set()? },
-            opcode::OMAP_CMP => Operation::OmapCompare {
-                assertions: r.map_with(12, Reader::blob, |r| Ok((r.blob()?, r.s32()?)))?,
-            },
-            opcode::OMAP_SET_VALS => Operation::OmapSet { entries: r.map()? },
-            opcode::OMAP_SET_HEADER => Operation::OmapSetHeader { header: data() },
-            opcode::OMAP_CLEAR => Operation::OmapClear,
-            opcode::OMAP_RM_KEYS => Operation::OmapRemove { keys: r.set()? },
-            opcode::OMAP_RM_KEY_RANGE => Operation::OmapRemoveRange { first: r.blob()?, end: r.blob()? },
-            _ => Operation::Unsupported,
-        })
-    }
+            Operation::Create { exclusive: op.flags.contains(OpFlags::EXCLUSIVE) }
+        }
+        (OpCode::SET_ALLOC_HINT, OpArgs::AllocHint { object_size, write_size, flags }) => {
+            Operation::SetAllocHint { object_size, write_size, flags }
+        }
+        (OpCode::GETXATTRS, _) => Operation::GetAttrs,
+        (_, OpArgs::Xattr { name_length, value_length, compare_op, compare_mode }) => {
+            parse_attr(op.code, r, [name_length, value_length], [compare_op, compare_mode])?
+        }
+        (OpCode::OMAP_GET_KEYS, _) => Operation::OmapGetKeys { start_after: r.blob()?, max: r.u64()? },
+        (OpCode::OMAP_GET_VALUES, _) => {
+            Operation::OmapGetVals { start_after: r.blob()?, max: r.u64()?, prefix: r.blob()? }
+        }
+        (OpCode::OMAP_GET_HEADER, _) => Operation::OmapGetHeader,
+        (OpCode::OMAP_GET_VALUES_BY_KEYS, _) => Operation::OmapGetValsByKeys { keys: r.set()? },
+        (OpCode::OMAP_CMP, _) => Operation::OmapCompare {
+            assertions: r.map_with(12, Reader::blob, |r| Ok((r.blob()?, r.s32()?)))?,
+        },
+        (OpCode::OMAP_SET_VALUES, _) => Operation::OmapSet { entries: r.map()? },
+        (OpCode::OMAP_SET_HEADER, _) => Operation::OmapSetHeader { header: input },
+        (OpCode::OMAP_CLEAR, _) => Operation::OmapClear,
+        (OpCode::OMAP_REMOVE_KEYS, _) => Operation::OmapRemove { keys: r.set()? },
+        (OpCode::OMAP_REMOVE_KEY_RANGE, _) => Operation::OmapRemoveRange { first: r.blob()?, end: r.blob()? },
+        _ => Operation::Unsupported,
+    })
+}
 
-    /// Attribute ops: the payload is the name, then the value, without lengths of their own.
-    fn parse_attr(&self, mut r: Reader) -> Result<Operation, DecodeError> {
-        let length = |value: u32| usize::try_from(value).unwrap_or(usize::MAX);
-        let name = r.raw_bytes(length(self.u32_at(0)))?;
-        Ok(match self.code {
-            opcode::GETXATTR => Operation::GetAttr { name },
-            opcode::RMXATTR => Operation::RemoveAttr { name },
-            opcode::SETXATTR => Operation::SetAttr { name, value: r.raw_bytes(length(self.u32_at(4)))? },
-            _ => {
-                let value = r.raw_bytes(length(self.u32_at(4)))?;
-                let Some(relation) = Relation::from_code(u32::from(self.args[8])) else {
-                    return Err(r.error("a relation from 1 to 6", self.args[8].to_string()));
-                };
-                let operand = match self.args[9] {
-                    1 => AttrOperand::Text(value),
-                    2 => AttrOperand::Number(Reader::new("attribute operand", value).u64()?),
-                    mode => return Err(r.error("comparison mode 1 or 2", mode.to_string())),
-                };
-                Operation::CompareAttr { name, relation, operand }
-            }
-        })
+/// Attribute ops: the payload is the name, then the value, without lengths of their own.
+fn parse_attr(
+    code: OpCode,
+    mut r: Reader,
+    lengths: [u32; 2],
+    compare: [u8; 2],
+) -> Result<Operation, DecodeError> {
+    let [name_length, value_length] = lengths.map(|one| usize::try_from(one).unwrap_or(usize::MAX));
+    let name = r.raw_bytes(name_length)?;
+    Ok(match code {
+        OpCode::GETXATTR => Operation::GetAttr { name },
+        OpCode::RMXATTR => Operation::RemoveAttr { name },
+        OpCode::SETXATTR => Operation::SetAttr { name, value: r.raw_bytes(value_length)? },
+        OpCode::CMPXATTR => {
+            let value = r.raw_bytes(value_length)?;
+            let [relation, mode] = compare;
+            let Some(relation) = Relation::from_code(u32::from(relation)) else {
+                return Err(r.error("a relation from 1 to 6", relation.to_string()));
+            };
+            let operand = match mode {
+                1 => AttrOperand::Text(value),
+                2 => AttrOperand::Number(Reader::new("attribute operand", value).u64()?),
+                mode => return Err(r.error("comparison mode 1 or 2", mode.to_string())),
+            };
+            Operation::CompareAttr { name, relation, operand }
+        }
+        _ => Operation::Unsupported,
+    })
+}
+
+/// The range; an empty one for ops of another kind.
+fn extent_of(args: OpArgs) -> Extent {
+    match args {
+        OpArgs::Extent { offset, length, truncate_size, truncate_seq } => {
+            Extent { offset, length, truncate_size, truncate_seq }
+        }
+        _ => Extent::default(),
     }
 }

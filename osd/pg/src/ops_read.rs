@@ -1,7 +1,8 @@
 //! Ops that read an object's data or ask about it.
 
 use bytes::Bytes;
-use wire::codec::Writer;
+use wire::codec::{Writer, encode_to_bytes};
+use wire::msg::{CloneInfo, ListSnapsReply, ListWatchersReply};
 use wire::types::SnapId;
 
 use crate::checksum::{Checksum, ChecksumKind};
@@ -148,9 +149,7 @@ pub fn list_watchers(view: &ObjectView) -> OpResult<Output> {
     if !view.exists() {
         return Err(Errno::ENOENT.into());
     }
-    let mut w = Writer::new();
-    w.env(1, 1, |w| w.u32(0));
-    Ok(Output::bytes(w.finish()))
+    Ok(Output::bytes(encode_to_bytes(&ListWatchersReply::default())))
 }
 
 /// LIST_SNAPS of an object without clones: the head alone.
@@ -161,16 +160,6 @@ pub fn list_snaps(view: &ObjectView, snap: SnapId) -> OpResult<Output> {
     if !view.exists() {
         return Err(Errno::ENOENT.into());
     }
-    let mut w = Writer::new();
-    w.env(2, 1, |w| {
-        w.u32(1);
-        w.env(1, 1, |w| {
-            w.put(&SnapId::HEAD);
-            w.u32(0);
-            w.u32(0);
-            w.u64(view.size());
-        });
-        w.u64(0);
-    });
-    Ok(Output::bytes(w.finish()))
+    let head = CloneInfo { id: SnapId::HEAD, snaps: Vec::new(), overlap: Vec::new(), size: view.size() };
+    Ok(Output::bytes(encode_to_bytes(&ListSnapsReply { clones: vec![head], seq: SnapId::default() })))
 }

@@ -1,27 +1,12 @@
 //! A client's request on one object, and what is wrong with it before anything is executed.
 
 use store::ObjectId;
+use wire::msg::{Op, OpCode, RequestFlags};
 use wire::types::{RequestId, SnapId, UTime};
 
 use crate::errno::Errno;
 use crate::limits::{NAMESPACE_BYTES_MAX, OBJECT_NAME_BYTES_MAX, WRITE_PAYLOAD_BYTES_MAX};
-use crate::opcode;
-use crate::operation::RawOp;
-
-/// Request flags. //= ceph 16.2 rados.h: CEPH_OSD_FLAG_*
-#[expect(missing_docs, reason = "the names are Ceph's")]
-pub mod flags {
-    pub const ACK: u32 = 0x1;
-    pub const ONNVRAM: u32 = 0x2;
-    pub const ONDISK: u32 = 0x4;
-    pub const RETRY: u32 = 0x8;
-    pub const PARALLELEXEC: u32 = 0x200;
-    pub const PGOP: u32 = 0x400;
-    pub const RWORDERED: u32 = 0x4000;
-    pub const FULL_TRY: u32 = 0x80_0000;
-    pub const FULL_FORCE: u32 = 0x100_0000;
-    pub const RETURNVEC: u32 = 0x400_0000;
-}
+use crate::operation::may_write;
 
 /// The request.
 #[derive(Clone, Debug)]
@@ -33,40 +18,40 @@ pub struct Request {
     /// What to read: the head, or the object at a snapshot.
     pub snap: SnapId,
     /// Newest snapshot of the write's context.
-    pub snap_seq: u64,
+    pub snap_seq: SnapId,
     /// Snapshots of the write's context, descending.
-    pub snaps: Vec<u64>,
-    /// See [`flags`].
-    pub flags: u32,
+    pub snaps: Vec<SnapId>,
+    /// Flags.
+    pub flags: RequestFlags,
     /// Modification time for writes; zero leaves the object's.
     pub mtime: UTime,
     /// The ops.
-    pub ops: Vec<RawOp>,
+    pub ops: Vec<Op>,
 }
 
 impl Request {
     /// Whether any op may change the object. What the flags say is not trusted.
     pub fn may_write(&self) -> bool {
-        self.ops.iter().any(RawOp::may_write)
+        self.ops.iter().any(may_write)
     }
 
     /// Whether it concerns the whole group.
     pub fn is_group_request(&self) -> bool {
-        self.ops.iter().any(|op| opcode::is_group_op(op.code))
+        self.ops.iter().any(|op| op.code.is_pg_op())
     }
 
     /// Whether the flag is set.
-    pub fn has(&self, flag: u32) -> bool {
-        self.flags & flag != 0
+    pub fn has(&self, flag: RequestFlags) -> bool {
+        self.flags.contains(flag)
     }
 
     /// Refuses what can be refused without looking at the object. `Err` is answered without versions or per-op results.
     pub fn check(&self) -> Result<(), Errno> {
-        if self.has(flags::PARALLELEXEC) {
+        if self.has(RequestFlags::PARALLEL_EXEC) {
             return Err(Errno::EINVAL);
         }
         // No object class is registered, so every call is of an unknown one.
-        if self.ops.iter().any(|op| op.code == opcode::CALL) {
+        if self.ops.iter().any(|op| op.code == OpCode::CALL) {
             return Err(Errno::EOPNOTSUPP);
         }
         if self.is_group_request() {
@@ -76,7 +61,7 @@ impl Request {
         if self.may_write() {
             return self.check_write();
         }
-        if self.snap == SnapId::DIR && self.ops.iter().any(|op| op.code != opcode::LIST_SNAPS) {
+        if self.snap == SnapId::DIR && self.ops.iter().any(|op| op.code != OpCode::LIST_SNAPS) {
             return Err(Errno::EINVAL);
         }
         // Objects have no clones, so every real snapshot shows the head; 0 is none.
@@ -103,7 +88,7 @@ impl Request {
         if self.snap != SnapId::HEAD {
             return Err(Errno::EINVAL);
         }
-        let payload: usize = self.ops.iter().map(|op| op.input.len()).sum();
+        let payload: usize = self.ops.iter().map(|op| op.data.len()).sum();
         if payload > WRITE_PAYLOAD_BYTES_MAX {
             return Err(Errno::EMSGSIZE);
         }

@@ -5,14 +5,15 @@
 mod world;
 
 use bytes::Bytes;
-use pg::{Errno, GroupRange, ListQuery, RawOp, encode_page, hash_bits, opcode as o};
+use pg::{Errno, GroupRange, ListQuery, encode_page, hash_bits};
 use store::ObjectId;
 use wire::codec::{Reader, Writer, encode_to_bytes};
+use wire::msg::{Op, OpArgs, OpCode};
 use wire::types::{HObject, PgId, SnapId};
-use world::{arg, object, op};
+use world::{object, op};
 
-fn page_op(cursor: &HObject, count: u64) -> RawOp {
-    RawOp { input: encode_to_bytes(cursor), ..arg(op(o::PGNLS), 0, &count.to_le_bytes()) }
+fn page_op(cursor: &HObject, count: u64) -> Op {
+    Op::new(OpCode::PGNLS, OpArgs::PgList { count, start_epoch: 27 }, encode_to_bytes(cursor))
 }
 
 #[test]
@@ -33,7 +34,7 @@ fn cursors_must_lie_in_the_group() {
     ] {
         assert_eq!(decode(&outside), Err(Errno::EINVAL), "{outside:?}");
     }
-    assert_eq!(ListQuery::decode(&op(o::PGNLS), &Bytes::new(), &range), Err(Errno::EINVAL));
+    assert_eq!(ListQuery::decode(&op(OpCode::PGNLS), &Bytes::new(), &range), Err(Errno::EINVAL));
 }
 
 #[test]

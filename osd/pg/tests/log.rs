@@ -5,20 +5,21 @@
 mod world;
 
 use pg::limits::DUPLICATES_MIN;
-use pg::{Group, LogEntry, LogKind, OpReturn, flags, opcode as o};
+use pg::{Group, LogEntry, LogKind, OpReturn};
+use wire::msg::{OpCode as O, RequestFlags};
 use wire::types::{EVersion, Epoch};
 use world::{World, attr, extent, now, op, write};
 
 #[test]
 fn writes_are_recognized_again_even_after_a_restart() {
     let mut world = World::new();
-    let good = world.request("x", &[write(o::APPEND, 0, b"ab")]);
-    let bad = world.request("y", &[op(o::DELETE)]);
-    let mut vector = world.request("x", &[write(o::APPEND, 0, b"c"), extent(o::READ, 0, 0)]);
-    vector.flags = flags::RETURNVEC;
-    let idle = world.request("z", &[extent(o::TRUNCATE, 0, 0)]);
+    let good = world.request("x", &[write(O::APPEND, 0, b"ab")]);
+    let bad = world.request("y", &[op(O::DELETE)]);
+    let mut vector = world.request("x", &[write(O::APPEND, 0, b"c"), extent(O::READ, 0, 0)]);
+    vector.flags = RequestFlags::RETURN_VECTOR;
+    let idle = world.request("z", &[extent(O::TRUNCATE, 0, 0)]);
     let replies: Vec<_> = [&good, &bad, &vector, &idle].map(|request| world.serve(request)).into();
-    let unseen = world.request("x", &[write(o::APPEND, 0, b"ab")]);
+    let unseen = world.request("x", &[write(O::APPEND, 0, b"ab")]);
     for round in 0..2 {
         for (request, reply) in [&good, &bad, &vector, &idle].into_iter().zip(&replies) {
             let recorded = world.group.duplicate(request).expect("remembered");
@@ -39,8 +40,8 @@ fn writes_are_recognized_again_even_after_a_restart() {
 #[test]
 fn reads_are_not_logged() {
     let mut world = World::new();
-    world.run("x", &[op(o::CREATE)]);
-    let read = world.request("x", &[op(o::STAT)]);
+    world.run("x", &[op(O::CREATE)]);
+    let read = world.request("x", &[op(O::STAT)]);
     world.serve(&read);
     assert!(world.group.duplicate(&read).is_none());
     assert_eq!(world.group.info().last_update, EVersion::new(world::EPOCH, 1));
@@ -49,7 +50,7 @@ fn reads_are_not_logged() {
 #[test]
 fn a_request_the_store_refused_is_forgotten() {
     let mut world = World::new();
-    let request = world.request("x", &[op(o::CREATE)]);
+    let request = world.request("x", &[op(O::CREATE)]);
     world.serve(&request);
     world.group.forget(&request);
     assert!(world.group.duplicate(&request).is_none());
@@ -60,7 +61,7 @@ fn enough_writes_are_remembered_and_no_more() {
     let mut world = World::new();
     let mut requests = Vec::new();
     for _ in 0..DUPLICATES_MIN + 10 {
-        let request = world.request("x", &[attr(o::SETXATTR, "a", b"", (0, 0))]);
+        let request = world.request("x", &[attr(O::SETXATTR, "a", b"", (0, 0))]);
         world.serve(&request);
         requests.push(request);
     }
@@ -71,8 +72,8 @@ fn enough_writes_are_remembered_and_no_more() {
 #[test]
 fn versions_do_not_go_back_when_the_epoch_does() {
     let mut world = World::new();
-    world.run("x", &[op(o::CREATE)]);
-    let request = world.request("x", &[op(o::CREATE)]);
+    world.run("x", &[op(O::CREATE)]);
+    let request = world.request("x", &[op(O::CREATE)]);
     let collection = world.group.collection();
     let before = now(pg::load_state(&*world.store, collection, &request.object)).expect("readable");
     let view = pg::ObjectView::new(world.store.clone(), collection, request.object.clone(), before);
@@ -84,7 +85,7 @@ fn versions_do_not_go_back_when_the_epoch_does() {
 #[test]
 fn entries_survive_encoding_and_garbage_is_refused() {
     let mut world = World::new();
-    let request = world.request("x", &[op(o::CREATE)]);
+    let request = world.request("x", &[op(O::CREATE)]);
     let entry = LogEntry {
         kind: LogKind::Modify,
         version: EVersion::new(Epoch(4), 9),

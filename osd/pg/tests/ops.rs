@@ -4,9 +4,9 @@
 
 mod world;
 
-use pg::{EXCLUSIVE, FAIL_OK, RawOp, flags, opcode as o};
+use wire::msg::{Op, OpArgs, OpCode as O, OpFlags, RequestFlags};
 use wire::types::SnapId;
-use world::{World, arg, attr, bytes, encoded, extent, map, names, object, op, with, write};
+use world::{World, args, attr, bytes, encoded, extent, map, names, object, op, truncated, with, write};
 
 const ENOENT: i32 = -2;
 const EEXIST: i32 = -17;
@@ -26,10 +26,10 @@ fn furnished() -> World {
     let reply = world.run(
         "x",
         &[
-            write(o::WRITEFULL, 0, b"0123456789"),
-            attr(o::SETXATTR, "a", b"10", (0, 0)),
-            encoded(o::OMAP_SET_VALS, |w| map(w, &[("k1", "v1"), ("k2", "v2"), ("k3", "v3")])),
-            with(op(o::OMAP_SET_HEADER), b"head"),
+            write(O::WRITE_FULL, 0, b"0123456789"),
+            attr(O::SETXATTR, "a", b"10", (0, 0)),
+            encoded(O::OMAP_SET_VALUES, |w| map(w, &[("k1", "v1"), ("k2", "v2"), ("k3", "v3")])),
+            with(op(O::OMAP_SET_HEADER), b"head"),
         ],
     );
     assert_eq!(reply.result, 0);
@@ -38,7 +38,7 @@ fn furnished() -> World {
 
 /// Runs `ops` on `x` of a furnished world and compares the result and the bytes of the last op.
 #[track_caller]
-fn check(ops: &[RawOp], result: i32, data: &[u8]) {
+fn check(ops: &[Op], result: i32, data: &[u8]) {
     let reply = furnished().run("x", ops);
     assert_eq!(reply.result, result, "{ops:?}");
     assert_eq!(reply.data.last().expect("an op"), data, "{ops:?}");
@@ -46,32 +46,32 @@ fn check(ops: &[RawOp], result: i32, data: &[u8]) {
 
 /// The same, of a change: afterwards the object holds `content`.
 #[track_caller]
-fn check_change(ops: &[RawOp], result: i32, content: &[u8]) {
+fn check_change(ops: &[Op], result: i32, content: &[u8]) {
     let mut world = furnished();
     let reply = world.run("x", ops);
     assert_eq!(reply.result, result, "{ops:?}");
-    let read = world.run("x", &[extent(o::READ, 0, 0)]);
+    let read = world.run("x", &[extent(O::READ, 0, 0)]);
     assert_eq!(read.data[0], content, "{ops:?}");
 }
 
 /// Runs `ops` on an object that does not exist.
 #[track_caller]
-fn check_missing(ops: &[RawOp], result: i32, exists_after: bool) {
+fn check_missing(ops: &[Op], result: i32, exists_after: bool) {
     let mut world = furnished();
     assert_eq!(world.run("y", ops).result, result, "{ops:?}");
-    assert_eq!(world.run("y", &[op(o::STAT)]).result, if exists_after { 0 } else { ENOENT }, "{ops:?}");
+    assert_eq!(world.run("y", &[op(O::STAT)]).result, if exists_after { 0 } else { ENOENT }, "{ops:?}");
 }
 
 #[test]
 fn reads() {
-    check(&[extent(o::READ, 0, 0)], 0, b"0123456789");
-    check(&[extent(o::SYNC_READ, 2, 3)], 0, b"234");
-    check(&[extent(o::READ, 8, 100)], 0, b"89");
-    check(&[extent(o::READ, 10, 1)], 0, b"");
-    check(&[extent(o::READ, u64::MAX, u64::MAX)], 0, b"");
-    let newer = arg(arg(extent(o::READ, 0, 0), 16, &4u64.to_le_bytes()), 24, &1u32.to_le_bytes());
+    check(&[extent(O::READ, 0, 0)], 0, b"0123456789");
+    check(&[extent(O::SYNC_READ, 2, 3)], 0, b"234");
+    check(&[extent(O::READ, 8, 100)], 0, b"89");
+    check(&[extent(O::READ, 10, 1)], 0, b"");
+    check(&[extent(O::READ, u64::MAX, u64::MAX)], 0, b"");
+    let newer = truncated(extent(O::READ, 0, 0), 1, 4);
     check(std::slice::from_ref(&newer), 0, b"0123");
-    check_missing(&[extent(o::READ, 0, 0)], ENOENT, false);
+    check_missing(&[extent(O::READ, 0, 0)], ENOENT, false);
 }
 
 #[test]
@@ -84,11 +84,11 @@ fn sparse_reads() {
             w.blob(data);
         })
     };
-    check(&[extent(o::SPARSE_READ, 2, 3)], 0, &two(2, b"234"));
-    check(&[extent(o::SPARSE_READ, 8, 50)], 0, &two(8, b"89"));
-    check(&[extent(o::SPARSE_READ, 10, 5)], 0, &[0; 8]);
-    check(&[arg(extent(o::SPARSE_READ, 0, 5), 24, &1u32.to_le_bytes())], EINVAL, b"");
-    check(&[extent(o::MAPEXT, 0, 50)], 0, &two(0, b"0123456789")[..20]);
+    check(&[extent(O::SPARSE_READ, 2, 3)], 0, &two(2, b"234"));
+    check(&[extent(O::SPARSE_READ, 8, 50)], 0, &two(8, b"89"));
+    check(&[extent(O::SPARSE_READ, 10, 5)], 0, &[0; 8]);
+    check(&[truncated(extent(O::SPARSE_READ, 0, 5), 1, 0)], EINVAL, b"");
+    check(&[extent(O::MAPEXT, 0, 50)], 0, &two(0, b"0123456789")[..20]);
 }
 
 #[test]
@@ -98,16 +98,15 @@ fn stats() {
         w.u32(1000);
         w.u32(5);
     });
-    check(&[op(o::STAT)], 0, &expected);
-    check_missing(&[op(o::STAT)], ENOENT, false);
-    check_missing(&[op(o::STAT), write(o::WRITEFULL, 0, b"z")], ENOENT, false);
+    check(&[op(O::STAT)], 0, &expected);
+    check_missing(&[op(O::STAT)], ENOENT, false);
+    check_missing(&[op(O::STAT), write(O::WRITE_FULL, 0, b"z")], ENOENT, false);
 }
 
 #[test]
 fn checksums() {
-    let sum = |offset, length, chunk: u32, kind: u8, init: &[u8]| {
-        let op = arg(extent(o::CHECKSUM, offset, length), 16, &chunk.to_le_bytes());
-        with(arg(op, 20, &[kind]), init)
+    let sum = |offset, length, chunk_size, algorithm, init: &[u8]| {
+        with(args(O::CHECKSUM, OpArgs::Checksum { offset, length, chunk_size, algorithm }), init)
     };
     let seed = [0xff; 4];
     // The values come from a real OSD: crc32c of "123456789" with seed -1, and xxhash of the ten digits.
@@ -137,66 +136,66 @@ fn checksums() {
 
 #[test]
 fn compares_extents() {
-    check(&[write(o::CMPEXT, 3, b"345")], 0, b"");
-    check(&[write(o::CMPEXT, 3, b"355")], -4096, b"");
-    check(&[write(o::CMPEXT, 8, b"89\0\0")], 0, b"");
-    check(&[write(o::CMPEXT, 8, b"89\0x")], -4098, b"");
-    check_missing(&[write(o::CMPEXT, 0, b"\0")], ENOENT, false);
-    check_missing(&[write(o::CMPEXT, 0, b"\0\0"), write(o::WRITE, 0, b"q")], 0, true);
-    check_change(&[write(o::CMPEXT, 0, b"9"), write(o::WRITE, 0, b"q")], -4095, b"0123456789");
+    check(&[write(O::CMPEXT, 3, b"345")], 0, b"");
+    check(&[write(O::CMPEXT, 3, b"355")], -4096, b"");
+    check(&[write(O::CMPEXT, 8, b"89\0\0")], 0, b"");
+    check(&[write(O::CMPEXT, 8, b"89\0x")], -4098, b"");
+    check_missing(&[write(O::CMPEXT, 0, b"\0")], ENOENT, false);
+    check_missing(&[write(O::CMPEXT, 0, b"\0\0"), write(O::WRITE, 0, b"q")], 0, true);
+    check_change(&[write(O::CMPEXT, 0, b"9"), write(O::WRITE, 0, b"q")], -4095, b"0123456789");
 }
 
 #[test]
 fn asserts_versions() {
-    let version = |version: u64| arg(op(o::ASSERT_VER), 8, &version.to_le_bytes());
+    let version = |version| args(O::ASSERT_VERSION, OpArgs::AssertVersion { version });
     check(&[version(1)], 0, b"");
     check(&[version(0)], EINVAL, b"");
     check(&[version(2)], EOVERFLOW, b"");
     let mut world = furnished();
-    assert_eq!(world.run("x", &[write(o::WRITE, 0, b"z")]).versions.user, 2);
+    assert_eq!(world.run("x", &[write(O::WRITE, 0, b"z")]).versions.user, 2);
     assert_eq!(world.run("x", &[version(1)]).result, ERANGE);
 }
 
 #[test]
 fn writes() {
-    check_change(&[write(o::WRITE, 8, b"abcd")], 0, b"01234567abcd");
-    check_change(&[write(o::WRITE, 12, b"a")], 0, b"0123456789\0\0a");
-    check_change(&[write(o::WRITE, 12, b"")], 0, b"0123456789\0\0");
-    check_change(&[write(o::WRITE, 3, b"")], 0, b"0123456789");
-    check_change(&[with(extent(o::WRITE, 0, 2), b"abc")], EINVAL, b"0123456789");
-    check_change(&[write(o::WRITE, 128 * MIB, b"a")], EFBIG, b"0123456789");
-    check_change(&[write(o::WRITE, 128 * MIB - 1, b"ab")], EFBIG, b"0123456789");
-    check_change(&[write(o::WRITE, u64::MAX, b"a")], EFBIG, b"0123456789");
-    check_change(&[write(o::WRITEFULL, 0, b"ab")], 0, b"ab");
-    check_change(&[write(o::WRITEFULL, 0, b"")], 0, b"");
-    check_change(&[with(extent(o::WRITEFULL, 0, 2), b"a")], EINVAL, b"0123456789");
-    check_change(&[write(o::APPEND, 77, b"ab")], 0, b"0123456789ab");
-    check_missing(&[write(o::WRITE, 0, b"")], 0, true);
-    check_missing(&[write(o::WRITEFULL, 0, b"")], 0, true);
-    check_missing(&[write(o::APPEND, 0, b"a")], 0, true);
+    check_change(&[write(O::WRITE, 8, b"abcd")], 0, b"01234567abcd");
+    check_change(&[write(O::WRITE, 12, b"a")], 0, b"0123456789\0\0a");
+    check_change(&[write(O::WRITE, 12, b"")], 0, b"0123456789\0\0");
+    check_change(&[write(O::WRITE, 3, b"")], 0, b"0123456789");
+    check_change(&[with(extent(O::WRITE, 0, 2), b"abc")], EINVAL, b"0123456789");
+    check_change(&[write(O::WRITE, 128 * MIB, b"a")], EFBIG, b"0123456789");
+    check_change(&[write(O::WRITE, 128 * MIB - 1, b"ab")], EFBIG, b"0123456789");
+    check_change(&[write(O::WRITE, u64::MAX, b"a")], EFBIG, b"0123456789");
+    check_change(&[write(O::WRITE_FULL, 0, b"ab")], 0, b"ab");
+    check_change(&[write(O::WRITE_FULL, 0, b"")], 0, b"");
+    check_change(&[with(extent(O::WRITE_FULL, 0, 2), b"a")], EINVAL, b"0123456789");
+    check_change(&[write(O::APPEND, 77, b"ab")], 0, b"0123456789ab");
+    check_missing(&[write(O::WRITE, 0, b"")], 0, true);
+    check_missing(&[write(O::WRITE_FULL, 0, b"")], 0, true);
+    check_missing(&[write(O::APPEND, 0, b"a")], 0, true);
 }
 
 #[test]
 fn writes_around_truncations() {
-    let seq = |op, seq: u32, size: u64| arg(arg(op, 24, &seq.to_le_bytes()), 16, &size.to_le_bytes());
     let mut world = furnished();
     // A newer truncation comes along with the write.
-    world.run("x", &[seq(write(o::WRITE, 0, b"ab"), 2, 4)]);
-    assert_eq!(world.run("x", &[extent(o::READ, 0, 0)]).data[0], b"ab23");
+    world.run("x", &[truncated(write(O::WRITE, 0, b"ab"), 2, 4)]);
+    assert_eq!(world.run("x", &[extent(O::READ, 0, 0)]).data[0], b"ab23");
     // A write from before it does not reach beyond the end.
-    world.run("x", &[seq(write(o::WRITE, 3, b"zz"), 1, 10)]);
-    assert_eq!(world.run("x", &[extent(o::READ, 0, 0)]).data[0], b"ab2z");
+    world.run("x", &[truncated(write(O::WRITE, 3, b"zz"), 1, 10)]);
+    assert_eq!(world.run("x", &[extent(O::READ, 0, 0)]).data[0], b"ab2z");
     // Old truncations are ignored; new ones must agree with themselves.
-    assert_eq!(world.run("x", &[seq(extent(o::TRUNCATE, 1, 0), 2, 1)]).result, 0);
-    assert_eq!(world.run("x", &[seq(extent(o::TRUNCATE, 1, 0), 3, 2)]).result, EINVAL);
-    assert_eq!(world.run("x", &[seq(op(o::TRIMTRUNC), 3, 2)]).result, 0);
-    assert_eq!(world.run("x", &[extent(o::READ, 0, 0)]).data[0], b"ab");
+    assert_eq!(world.run("x", &[truncated(extent(O::TRUNCATE, 1, 0), 2, 1)]).result, 0);
+    assert_eq!(world.run("x", &[truncated(extent(O::TRUNCATE, 1, 0), 3, 2)]).result, EINVAL);
+    assert_eq!(world.run("x", &[truncated(op(O::TRIM_TRUNC), 3, 2)]).result, 0);
+    assert_eq!(world.run("x", &[extent(O::READ, 0, 0)]).data[0], b"ab");
 }
 
 #[test]
 fn repeats_patterns() {
     let same = |offset, length, pattern: &[u8]| {
-        with(arg(extent(o::WRITESAME, offset, length), 16, &(pattern.len() as u64).to_le_bytes()), pattern)
+        let pattern_length = pattern.len() as u64;
+        with(args(O::WRITE_SAME, OpArgs::WriteSame { offset, length, pattern_length }), pattern)
     };
     check_change(&[same(8, 6, b"ab")], 0, b"01234567ababab");
     check_change(&[same(8, 0, b"ab")], 0, b"0123456789");
@@ -209,68 +208,68 @@ fn repeats_patterns() {
 
 #[test]
 fn zeroes_and_truncates() {
-    check_change(&[extent(o::ZERO, 2, 3)], 0, b"01\0\0\x0056789");
-    check_change(&[extent(o::ZERO, 2, 8)], 0, b"01");
-    check_change(&[extent(o::ZERO, 2, 100)], 0, b"01");
-    check_change(&[extent(o::ZERO, 10, 3)], 0, b"0123456789");
-    check_change(&[extent(o::ZERO, 2, 0)], EINVAL, b"0123456789");
-    check_change(&[extent(o::ZERO, 128 * MIB, 1)], EFBIG, b"0123456789");
-    check_change(&[extent(o::TRUNCATE, 4, 0)], 0, b"0123");
-    check_change(&[extent(o::TRUNCATE, 12, 0)], 0, b"0123456789\0\0");
-    check_change(&[extent(o::TRUNCATE, 4, 0), extent(o::TRUNCATE, 6, 0)], 0, b"0123\0\0");
-    check_change(&[extent(o::TRUNCATE, 128 * MIB, 0)], EFBIG, b"0123456789");
-    check_missing(&[extent(o::ZERO, 0, 3)], 0, false);
-    check_missing(&[extent(o::TRUNCATE, 5, 0)], 0, false);
+    check_change(&[extent(O::ZERO, 2, 3)], 0, b"01\0\0\x0056789");
+    check_change(&[extent(O::ZERO, 2, 8)], 0, b"01");
+    check_change(&[extent(O::ZERO, 2, 100)], 0, b"01");
+    check_change(&[extent(O::ZERO, 10, 3)], 0, b"0123456789");
+    check_change(&[extent(O::ZERO, 2, 0)], EINVAL, b"0123456789");
+    check_change(&[extent(O::ZERO, 128 * MIB, 1)], EFBIG, b"0123456789");
+    check_change(&[extent(O::TRUNCATE, 4, 0)], 0, b"0123");
+    check_change(&[extent(O::TRUNCATE, 12, 0)], 0, b"0123456789\0\0");
+    check_change(&[extent(O::TRUNCATE, 4, 0), extent(O::TRUNCATE, 6, 0)], 0, b"0123\0\0");
+    check_change(&[extent(O::TRUNCATE, 128 * MIB, 0)], EFBIG, b"0123456789");
+    check_missing(&[extent(O::ZERO, 0, 3)], 0, false);
+    check_missing(&[extent(O::TRUNCATE, 5, 0)], 0, false);
 }
 
 #[test]
 fn creates_and_deletes() {
-    let exclusive = RawOp { flags: EXCLUSIVE, ..op(o::CREATE) };
-    check_missing(&[op(o::CREATE)], 0, true);
+    let exclusive = op(O::CREATE).with_flags(OpFlags::EXCLUSIVE);
+    check_missing(&[op(O::CREATE)], 0, true);
     check_missing(std::slice::from_ref(&exclusive), 0, true);
-    check_missing(&[op(o::DELETE)], ENOENT, false);
-    check_missing(&[op(o::CREATE), op(o::DELETE)], 0, false);
-    check_missing(&[encoded(o::CREATE, |w| w.str("category"))], 0, true);
-    check_missing(&[with(op(o::CREATE), &[9, 0, 0, 0])], EINVAL, false);
+    check_missing(&[op(O::DELETE)], ENOENT, false);
+    check_missing(&[op(O::CREATE), op(O::DELETE)], 0, false);
+    check_missing(&[encoded(O::CREATE, |w| w.str("category"))], 0, true);
+    check_missing(&[with(op(O::CREATE), &[9, 0, 0, 0])], EINVAL, false);
     check_change(&[exclusive], EEXIST, b"0123456789");
-    check_change(&[op(o::CREATE)], 0, b"0123456789");
+    check_change(&[op(O::CREATE)], 0, b"0123456789");
     // A new life has nothing of the old one.
-    check_change(&[op(o::DELETE), write(o::WRITE, 2, b"a")], 0, b"\0\0a");
+    check_change(&[op(O::DELETE), write(O::WRITE, 2, b"a")], 0, b"\0\0a");
     let mut world = furnished();
-    world.run("x", &[op(o::DELETE), op(o::CREATE)]);
-    assert_eq!(world.run("x", &[op(o::GETXATTRS)]).data[0], [0; 4]);
-    assert_eq!(world.run("x", &[op(o::OMAP_GET_HEADER)]).data[0], b"");
+    world.run("x", &[op(O::DELETE), op(O::CREATE)]);
+    assert_eq!(world.run("x", &[op(O::GETXATTRS)]).data[0], [0; 4]);
+    assert_eq!(world.run("x", &[op(O::OMAP_GET_HEADER)]).data[0], b"");
     // Hints create, and are kept.
-    check_missing(&[op(o::SETALLOCHINT)], 0, true);
+    check_missing(&[op(O::SET_ALLOC_HINT)], 0, true);
 }
 
 #[test]
 fn attributes() {
     let all = |entries: &[(&str, &str)]| bytes(|w| map(w, entries));
-    check(&[attr(o::GETXATTR, "a", b"", (0, 0))], 0, b"10");
-    check(&[attr(o::GETXATTR, "b", b"", (0, 0))], ENODATA, b"");
-    check(&[op(o::GETXATTRS)], 0, &all(&[("a", "10")]));
-    check(&[arg(op(o::GETXATTR), 0, &[9])], EINVAL, b"");
-    check_missing(&[attr(o::SETXATTR, "a", b"1", (0, 0))], 0, true);
-    check_missing(&[attr(o::RMXATTR, "a", b"", (0, 0))], ENOENT, false);
-    check_missing(&[attr(o::GETXATTR, "a", b"", (0, 0)), op(o::CREATE)], ENOENT, false);
-    check_missing(&[op(o::GETXATTRS), op(o::CREATE)], ENOENT, false);
+    check(&[attr(O::GETXATTR, "a", b"", (0, 0))], 0, b"10");
+    check(&[attr(O::GETXATTR, "b", b"", (0, 0))], ENODATA, b"");
+    check(&[op(O::GETXATTRS)], 0, &all(&[("a", "10")]));
+    check(&[with(attr(O::GETXATTR, "long", b"", (0, 0)), b"lon")], EINVAL, b"");
+    check_missing(&[attr(O::SETXATTR, "a", b"1", (0, 0))], 0, true);
+    check_missing(&[attr(O::RMXATTR, "a", b"", (0, 0))], ENOENT, false);
+    check_missing(&[attr(O::GETXATTR, "a", b"", (0, 0)), op(O::CREATE)], ENOENT, false);
+    check_missing(&[op(O::GETXATTRS), op(O::CREATE)], ENOENT, false);
     let mut world = furnished();
-    assert_eq!(world.run("x", &[attr(o::RMXATTR, "nope", b"", (0, 0))]).result, 0);
-    assert_eq!(world.run("x", &[attr(o::SETXATTR, "b", b"", (0, 0))]).result, 0);
-    assert_eq!(world.run("x", &[attr(o::RMXATTR, "a", b"", (0, 0))]).result, 0);
-    assert_eq!(world.run("x", &[op(o::GETXATTRS)]).data[0], all(&[("b", "")]));
+    assert_eq!(world.run("x", &[attr(O::RMXATTR, "nope", b"", (0, 0))]).result, 0);
+    assert_eq!(world.run("x", &[attr(O::SETXATTR, "b", b"", (0, 0))]).result, 0);
+    assert_eq!(world.run("x", &[attr(O::RMXATTR, "a", b"", (0, 0))]).result, 0);
+    assert_eq!(world.run("x", &[op(O::GETXATTRS)]).data[0], all(&[("b", "")]));
     let long = "n".repeat(101);
-    assert_eq!(world.run("x", &[attr(o::SETXATTR, &long, b"", (0, 0))]).result, ENAMETOOLONG);
-    assert_eq!(world.run("x", &[attr(o::SETXATTR, &long[1..], b"", (0, 0))]).result, 0);
+    assert_eq!(world.run("x", &[attr(O::SETXATTR, &long, b"", (0, 0))]).result, ENAMETOOLONG);
+    assert_eq!(world.run("x", &[attr(O::SETXATTR, &long[1..], b"", (0, 0))]).result, 0);
     // The store's own attributes are out of reach.
-    assert_eq!(world.run("x", &[attr(o::GETXATTR, "_", b"", (0, 0))]).result, ENODATA);
+    assert_eq!(world.run("x", &[attr(O::GETXATTR, "_", b"", (0, 0))]).result, ENODATA);
 }
 
 #[test]
 fn compares_attributes() {
-    let text = |name, relation, value: &[u8]| attr(o::CMPXATTR, name, value, (relation, 1));
-    let number = |relation, value: u64| attr(o::CMPXATTR, "a", &value.to_le_bytes(), (relation, 2));
+    let text = |name, relation, value: &[u8]| attr(O::CMPXATTR, name, value, (relation, 1));
+    let number = |relation, value: u64| attr(O::CMPXATTR, "a", &value.to_le_bytes(), (relation, 2));
     // Given value, relation, stored "10".
     for (given, holds) in [
         ("0", [false, true, false, false, true, true]),
@@ -293,21 +292,21 @@ fn compares_attributes() {
     }
     check(&[text("absent", 1, b"")], 1, b"");
     check(&[text("a", 7, b"")], EINVAL, b"");
-    check(&[attr(o::CMPXATTR, "a", b"10", (1, 3))], EINVAL, b"");
-    check(&[attr(o::CMPXATTR, "a", b"10", (1, 2))], EINVAL, b"");
-    check_missing(&[text("a", 1, b""), op(o::CREATE)], ENOENT, false);
+    check(&[attr(O::CMPXATTR, "a", b"10", (1, 3))], EINVAL, b"");
+    check(&[attr(O::CMPXATTR, "a", b"10", (1, 2))], EINVAL, b"");
+    check_missing(&[text("a", 1, b""), op(O::CREATE)], ENOENT, false);
 }
 
 #[test]
 fn omap_reads() {
     let keys = |after: &str, max: u64| {
-        encoded(o::OMAP_GET_KEYS, |w| {
+        encoded(O::OMAP_GET_KEYS, |w| {
             w.str(after);
             w.u64(max);
         })
     };
     let vals = |after: &str, max: u64, prefix: &str| {
-        encoded(o::OMAP_GET_VALS, |w| {
+        encoded(O::OMAP_GET_VALUES, |w| {
             w.str(after);
             w.u64(max);
             w.str(prefix);
@@ -354,10 +353,10 @@ fn omap_reads() {
     check(&[vals("", 2, "k")], 0, &page(&[("k1", "v1"), ("k2", "v2")], true));
     check(&[vals("", 9, "k2")], 0, &page(&[("k2", "v2")], false));
     check(&[vals("k3", 9, "")], 0, &page(&[], false));
-    check(&[with(op(o::OMAP_GET_VALS), b"\x01")], EINVAL, b"");
-    check(&[op(o::OMAP_GET_HEADER)], 0, b"head");
+    check(&[with(op(O::OMAP_GET_VALUES), b"\x01")], EINVAL, b"");
+    check(&[op(O::OMAP_GET_HEADER)], 0, b"head");
     check(
-        &[encoded(o::OMAP_GET_VALS_BY_KEYS, |w| names(w, &["k2", "zz", "k1"]))],
+        &[encoded(O::OMAP_GET_VALUES_BY_KEYS, |w| names(w, &["k2", "zz", "k1"]))],
         0,
         &bytes(|w| map(w, &[("k1", "v1"), ("k2", "v2")])),
     );
@@ -367,7 +366,7 @@ fn omap_reads() {
 #[test]
 fn omap_comparisons() {
     let cmp = |key: &str, value: &str, relation: i32| {
-        encoded(o::OMAP_CMP, |w| {
+        encoded(O::OMAP_CMP, |w| {
             w.u32(1);
             w.str(key);
             w.str(value);
@@ -383,19 +382,19 @@ fn omap_comparisons() {
     check(&[cmp("absent", "a", 5)], 0, b"");
     check(&[cmp("k1", "v1", 2)], EINVAL, b"");
     check_missing(&[cmp("k1", "", 1)], ENOENT, false);
-    check_missing(&[cmp("k1", "", 1), op(o::CREATE)], ENOENT, false);
+    check_missing(&[cmp("k1", "", 1), op(O::CREATE)], ENOENT, false);
 }
 
 #[test]
 fn omap_changes_are_seen_by_later_ops() {
-    let list = encoded(o::OMAP_GET_VALS, |w| {
+    let list = encoded(O::OMAP_GET_VALUES, |w| {
         w.str("");
         w.u64(10);
         w.str("");
     });
     // Reads of a changing request come back only with RETURNVEC, and only if short, so look at what is stored too.
     #[track_caller]
-    fn see(change: &[RawOp], list: &RawOp, expected: &[(&str, &str)]) {
+    fn see(change: &[Op], list: &Op, expected: &[(&str, &str)]) {
         let mut world = furnished();
         let page = bytes(|w| {
             map(w, expected);
@@ -404,15 +403,15 @@ fn omap_changes_are_seen_by_later_ops() {
         let mut ops = change.to_vec();
         ops.push(list.clone());
         let mut request = world.request("x", &ops);
-        request.flags = flags::RETURNVEC;
+        request.flags = RequestFlags::RETURN_VECTOR;
         let reply = world.serve(&request);
         assert_eq!(reply.data.last().expect("an op"), &page, "{change:?}");
         assert_eq!(world.run("x", std::slice::from_ref(list)).data[0], page, "{change:?}");
     }
-    let set = |entries: &[(&str, &str)]| encoded(o::OMAP_SET_VALS, |w| map(w, entries));
-    let remove = |keys: &[&str]| encoded(o::OMAP_RM_KEYS, |w| names(w, keys));
+    let set = |entries: &[(&str, &str)]| encoded(O::OMAP_SET_VALUES, |w| map(w, entries));
+    let remove = |keys: &[&str]| encoded(O::OMAP_REMOVE_KEYS, |w| names(w, keys));
     let range = |first: &str, end: &str| {
-        encoded(o::OMAP_RM_KEY_RANGE, |w| {
+        encoded(O::OMAP_REMOVE_KEY_RANGE, |w| {
             w.str(first);
             w.str(end);
         })
@@ -422,13 +421,13 @@ fn omap_changes_are_seen_by_later_ops() {
     see(&[range("k1", "k3")], &list, &[("k3", "v3")]);
     see(&[range("k1", "k3"), set(&[("k2", "n")])], &list, &[("k2", "n"), ("k3", "v3")]);
     see(&[set(&[("k2", "n")]), range("k2", "k9")], &list, &[("k1", "v1")]);
-    see(&[op(o::OMAP_CLEAR), set(&[("k2", "n")])], &list, &[("k2", "n")]);
-    see(&[op(o::DELETE), set(&[("k2", "n")])], &list, &[("k2", "n")]);
-    for change in [remove(&["a"]), range("a", "b"), op(o::OMAP_CLEAR)] {
+    see(&[op(O::OMAP_CLEAR), set(&[("k2", "n")])], &list, &[("k2", "n")]);
+    see(&[op(O::DELETE), set(&[("k2", "n")])], &list, &[("k2", "n")]);
+    for change in [remove(&["a"]), range("a", "b"), op(O::OMAP_CLEAR)] {
         check_missing(&[change], ENOENT, false);
     }
     check_missing(&[set(&[])], 0, true);
-    check_missing(&[op(o::OMAP_SET_HEADER)], 0, true);
+    check_missing(&[op(O::OMAP_SET_HEADER)], 0, true);
 }
 
 #[test]
@@ -437,61 +436,61 @@ fn data_changes_are_seen_by_later_ops() {
     let mut request = world.request(
         "x",
         &[
-            write(o::WRITE, 2, b"ab"),
-            extent(o::READ, 0, 6),
-            extent(o::ZERO, 0, 3),
-            extent(o::TRUNCATE, 5, 0),
-            extent(o::READ, 0, 0),
-            write(o::APPEND, 0, b"q"),
-            attr(o::SETXATTR, "a", b"77", (0, 0)),
-            attr(o::GETXATTR, "a", b"", (0, 0)),
-            op(o::STAT),
+            write(O::WRITE, 2, b"ab"),
+            extent(O::READ, 0, 6),
+            extent(O::ZERO, 0, 3),
+            extent(O::TRUNCATE, 5, 0),
+            extent(O::READ, 0, 0),
+            write(O::APPEND, 0, b"q"),
+            attr(O::SETXATTR, "a", b"77", (0, 0)),
+            attr(O::GETXATTR, "a", b"", (0, 0)),
+            op(O::STAT),
         ],
     );
-    request.flags = flags::RETURNVEC;
+    request.flags = RequestFlags::RETURN_VECTOR;
     let reply = world.serve(&request);
     assert_eq!(reply.result, 0);
     assert_eq!(reply.data[1], b"01ab45");
     assert_eq!(reply.data[4], b"\0\0\0b4");
     assert_eq!(reply.data[7], b"77");
     assert_eq!(reply.data[8][..8], 6u64.to_le_bytes());
-    assert_eq!(world.run("x", &[extent(o::READ, 0, 0)]).data[0], b"\0\0\0b4q");
+    assert_eq!(world.run("x", &[extent(O::READ, 0, 0)]).data[0], b"\0\0\0b4q");
 }
 
 #[test]
 fn a_failure_stops_the_request_and_undoes_it() {
     let mut world = furnished();
     let ops =
-        [write(o::WRITE, 0, b"zzz"), attr(o::GETXATTR, "none", b"", (0, 0)), write(o::WRITE, 3, b"zzz")];
+        [write(O::WRITE, 0, b"zzz"), attr(O::GETXATTR, "none", b"", (0, 0)), write(O::WRITE, 3, b"zzz")];
     let reply = world.run("x", &ops);
     assert_eq!((reply.result, reply.values), (ENODATA, vec![0, ENODATA, 0]));
-    assert_eq!(world.run("x", &[extent(o::READ, 0, 0)]).data[0], b"0123456789");
+    assert_eq!(world.run("x", &[extent(O::READ, 0, 0)]).data[0], b"0123456789");
     // Unless the op may fail.
     let mut lenient = ops;
-    lenient[1].flags = FAIL_OK;
+    lenient[1].flags = OpFlags::FAIL_OK;
     let reply = world.run("x", &lenient);
     assert_eq!((reply.result, reply.values), (0, vec![0, ENODATA, 0]));
-    assert_eq!(world.run("x", &[extent(o::READ, 0, 0)]).data[0], b"zzzzzz6789");
+    assert_eq!(world.run("x", &[extent(O::READ, 0, 0)]).data[0], b"zzzzzz6789");
 }
 
 #[test]
 fn results_of_changing_requests_need_a_flag() {
     let mut world = furnished();
-    let ops = [attr(o::CMPXATTR, "a", b"10", (1, 1)), extent(o::READ, 0, 4), write(o::WRITE, 0, b"z")];
+    let ops = [attr(O::CMPXATTR, "a", b"10", (1, 1)), extent(O::READ, 0, 4), write(O::WRITE, 0, b"z")];
     let reply = world.run("x", &ops);
     assert_eq!((reply.result, reply.values, reply.data[1].len()), (0, vec![1, 0, 0], 0));
-    let mut request = world.request("x", &[write(o::WRITE, 0, b"y"), attr(o::CMPXATTR, "a", b"10", (1, 1))]);
-    request.flags = flags::RETURNVEC;
+    let mut request = world.request("x", &[write(O::WRITE, 0, b"y"), attr(O::CMPXATTR, "a", b"10", (1, 1))]);
+    request.flags = RequestFlags::RETURN_VECTOR;
     assert_eq!(world.serve(&request).result, 1);
     // Too much to return: nothing happens.
-    world.run("x", &[write(o::WRITEFULL, 0, &[7; 65])]);
-    let mut request = world.request("x", &[extent(o::READ, 0, 0), write(o::WRITE, 0, b"q")]);
-    request.flags = flags::RETURNVEC;
+    world.run("x", &[write(O::WRITE_FULL, 0, &[7; 65])]);
+    let mut request = world.request("x", &[extent(O::READ, 0, 0), write(O::WRITE, 0, b"q")]);
+    request.flags = RequestFlags::RETURN_VECTOR;
     let reply = world.serve(&request);
     assert_eq!((reply.result, reply.values, reply.data[0].len()), (EOVERFLOW, vec![EOVERFLOW, 0], 0));
-    assert_eq!(world.run("x", &[extent(o::READ, 0, 0)]).data[0], [7; 65]);
+    assert_eq!(world.run("x", &[extent(O::READ, 0, 0)]).data[0], [7; 65]);
     // A write that changes nothing answers like a read.
-    let reply = world.run("y", &[extent(o::TRUNCATE, 0, 0)]);
+    let reply = world.run("y", &[extent(O::TRUNCATE, 0, 0)]);
     assert_eq!((reply.result, reply.versions.user), (0, 0));
     assert_ne!(reply.versions.replay.version, 0);
 }
@@ -499,7 +498,7 @@ fn results_of_changing_requests_need_a_flag() {
 #[test]
 fn refuses_what_is_wrong_with_the_whole_request() {
     let mut world = furnished();
-    let mut refused = |result: i32, name: &str, ops: &[RawOp], change: &dyn Fn(&mut pg::Request)| {
+    let mut refused = |result: i32, name: &str, ops: &[Op], change: &dyn Fn(&mut pg::Request)| {
         let mut request = world.request(name, ops);
         change(&mut request);
         let reply = world.serve(&request);
@@ -507,29 +506,29 @@ fn refuses_what_is_wrong_with_the_whole_request() {
         assert!(reply.values.iter().all(|&value| value == 0));
         assert_eq!(reply.versions, pg::ReplyVersions::default());
     };
-    let (read, put) = (extent(o::READ, 0, 0), write(o::WRITE, 0, b"a"));
+    let (read, put) = (extent(O::READ, 0, 0), write(O::WRITE, 0, b"a"));
     let (read, put) = (std::slice::from_ref(&read), std::slice::from_ref(&put));
     let same = |_: &mut pg::Request| {};
     refused(EINVAL, "", read, &same);
     refused(ENAMETOOLONG, &"n".repeat(2049), read, &same);
     refused(ENAMETOOLONG, "x", read, &|r| r.object.key = vec![b'k'; 2049].into());
     refused(ENAMETOOLONG, "x", read, &|r| r.object.namespace = vec![b'k'; 257].into());
-    refused(EINVAL, "x", read, &|r| r.flags = flags::PARALLELEXEC);
-    refused(EOPNOTSUPP, "x", &[op(o::CALL)], &same);
+    refused(EINVAL, "x", read, &|r| r.flags = RequestFlags::PARALLEL_EXEC);
+    refused(EOPNOTSUPP, "x", &[op(O::CALL)], &same);
     refused(EINVAL, "x", put, &|r| r.snap = SnapId(4));
     refused(EINVAL, "x", read, &|r| r.snap = SnapId::DIR);
-    refused(EINVAL, "x", put, &|r| (r.snap_seq, r.snaps) = (4, vec![3, 4]));
-    refused(EINVAL, "x", put, &|r| (r.snap_seq, r.snaps) = (4, vec![5]));
-    refused(EOPNOTSUPP, "x", put, &|r| (r.snap_seq, r.snaps) = (4, vec![4, 3]));
+    refused(EINVAL, "x", put, &|r| (r.snap_seq, r.snaps) = (SnapId(4), vec![SnapId(3), SnapId(4)]));
+    refused(EINVAL, "x", put, &|r| (r.snap_seq, r.snaps) = (SnapId(4), vec![SnapId(5)]));
+    refused(EOPNOTSUPP, "x", put, &|r| (r.snap_seq, r.snaps) = (SnapId(4), vec![SnapId(4), SnapId(3)]));
     let half = vec![0; 46 << 20];
-    refused(-90, "x", &[write(o::WRITE, 0, &half), write(o::WRITE, 0, &half)], &same);
+    refused(-90, "x", &[write(O::WRITE, 0, &half), write(O::WRITE, 0, &half)], &same);
     let mut fits = world.request(&"n".repeat(2048), put);
     fits.object.namespace = vec![b'k'; 256].into();
     assert_eq!(world.serve(&fits).result, 0);
     // Unknown ops fail where they stand.
-    assert_eq!(world.run("x", &[op(0x1fff)]).values, [EOPNOTSUPP]);
-    assert_eq!(world.run("x", &[op(0x2fff)]).values, [EOPNOTSUPP]);
-    assert_eq!(world.run("x", &[op(o::LIST_SNAPS)]).values, [EINVAL]);
+    assert_eq!(world.run("x", &[op(O(0x1fff))]).values, [EOPNOTSUPP]);
+    assert_eq!(world.run("x", &[op(O(0x2fff))]).values, [EOPNOTSUPP]);
+    assert_eq!(world.run("x", &[op(O::LIST_SNAPS)]).values, [EINVAL]);
 }
 
 #[test]
@@ -540,9 +539,9 @@ fn snapshots_show_the_head_of_objects_without_clones() {
         request.snap = snap;
         world.serve(&request)
     };
-    assert_eq!(at(SnapId(3), o::READ).data[0], b"0123");
-    assert_eq!(at(SnapId(0), o::READ).result, ENOENT);
-    let listing = at(SnapId::DIR, o::LIST_SNAPS);
+    assert_eq!(at(SnapId(3), O::READ).data[0], b"0123");
+    assert_eq!(at(SnapId(0), O::READ).result, ENOENT);
+    let listing = at(SnapId::DIR, O::LIST_SNAPS);
     assert_eq!(listing.result, 0);
     assert_eq!(listing.data[0][10..24], [1, 1, 24, 0, 0, 0, 0xfe, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff]);
 }
@@ -554,36 +553,36 @@ fn versions_follow_the_rules() {
         let versions = reply.versions;
         (versions.replay.version, versions.bad_replay.version, versions.user)
     };
-    let one = write(o::WRITE, 0, b"a");
+    let one = write(O::WRITE, 0, b"a");
     assert_eq!(version(&world.run("x", std::slice::from_ref(&one))), (1, 1, 1));
-    assert_eq!(version(&world.run("x", &[op(o::STAT)])), (0, 1, 1));
+    assert_eq!(version(&world.run("x", &[op(O::STAT)])), (0, 1, 1));
     // A failed write takes a version and leaves the object's.
-    let bad = with(extent(o::WRITE, 0, 9), b"a");
+    let bad = with(extent(O::WRITE, 0, 9), b"a");
     assert_eq!(version(&world.run("x", std::slice::from_ref(&bad))), (2, 1, 1));
     // For want of its object: the group's versions.
-    assert_eq!(version(&world.run("y", &[op(o::DELETE)])), (3, 2, 1));
+    assert_eq!(version(&world.run("y", &[op(O::DELETE)])), (3, 2, 1));
     // A failed read has none.
-    assert_eq!(version(&world.run("x", &[attr(o::GETXATTR, "z", b"", (0, 0))])), (0, 0, 0));
+    assert_eq!(version(&world.run("x", &[attr(O::GETXATTR, "z", b"", (0, 0))])), (0, 0, 0));
     // User versions catch up with the group's.
     assert_eq!(version(&world.run("y", std::slice::from_ref(&one))), (4, 4, 4));
     // Nothing changed on no object: its version is 0, old clients see the group's.
-    assert_eq!(version(&world.run("z", &[extent(o::TRUNCATE, 1, 0)])), (5, 5, 0));
-    assert_eq!(version(&world.run("y", &[op(o::DELETE)])), (6, 6, 6));
+    assert_eq!(version(&world.run("z", &[extent(O::TRUNCATE, 1, 0)])), (5, 5, 0));
+    assert_eq!(version(&world.run("y", &[op(O::DELETE)])), (6, 6, 6));
 }
 
 #[test]
 fn modification_times_are_the_writers() {
     let mut world = furnished();
-    let mut request = world.request("x", &[write(o::WRITE, 0, b"a")]);
+    let mut request = world.request("x", &[write(O::WRITE, 0, b"a")]);
     request.mtime = wire::types::UTime { seconds: 0, nanoseconds: 0 };
     world.serve(&request);
-    assert_eq!(world.run("x", &[op(o::STAT)]).data[0][8..12], 1000u32.to_le_bytes());
+    assert_eq!(world.run("x", &[op(O::STAT)]).data[0][8..12], 1000u32.to_le_bytes());
 }
 
 #[test]
 fn tells_what_grows() {
     use pg::{Effect, ObjectView, execute, load_state};
-    let grows = |name: &str, ops: &[RawOp]| {
+    let grows = |name: &str, ops: &[Op]| {
         let mut world = furnished();
         let request = world.request(name, ops);
         let collection = world.group.collection();
@@ -594,13 +593,13 @@ fn tells_what_grows() {
             other => panic!("{other:?}"),
         }
     };
-    assert!(grows("x", &[write(o::APPEND, 0, b"a")]));
-    assert!(grows("y", &[op(o::CREATE)]));
-    assert!(grows("x", &[attr(o::SETXATTR, "n", b"v", (0, 0))]));
-    assert!(grows("x", &[encoded(o::OMAP_SET_VALS, |w| map(w, &[("a", "b")]))]));
-    assert!(!grows("x", &[write(o::WRITE, 0, b"a")]));
-    assert!(!grows("x", &[op(o::DELETE)]));
-    assert!(!grows("x", &[extent(o::TRUNCATE, 0, 0)]));
-    assert!(!grows("x", &[op(o::OMAP_CLEAR)]));
-    assert!(!grows("x", &[attr(o::SETXATTR, "n", b"v", (0, 0)), op(o::DELETE)]));
+    assert!(grows("x", &[write(O::APPEND, 0, b"a")]));
+    assert!(grows("y", &[op(O::CREATE)]));
+    assert!(grows("x", &[attr(O::SETXATTR, "n", b"v", (0, 0))]));
+    assert!(grows("x", &[encoded(O::OMAP_SET_VALUES, |w| map(w, &[("a", "b")]))]));
+    assert!(!grows("x", &[write(O::WRITE, 0, b"a")]));
+    assert!(!grows("x", &[op(O::DELETE)]));
+    assert!(!grows("x", &[extent(O::TRUNCATE, 0, 0)]));
+    assert!(!grows("x", &[op(O::OMAP_CLEAR)]));
+    assert!(!grows("x", &[attr(O::SETXATTR, "n", b"v", (0, 0)), op(O::DELETE)]));
 }

@@ -6,9 +6,10 @@ use std::rc::Rc;
 
 use bytes::Bytes;
 use futures_util::FutureExt;
-use pg::{Execution, Group, ObjectView, RawOp, ReplyVersions, Request, execute, hash_bits, load_state};
+use pg::{Execution, Group, ObjectView, ReplyVersions, Request, execute, hash_bits, load_state};
 use store::{MemStore, ObjectId, ObjectStore};
 use wire::codec::Writer;
+use wire::msg::{Op, OpArgs, OpCode, RequestFlags};
 use wire::types::{EntityName, Epoch, PgId, RequestId, SnapId, UTime};
 
 /// The epoch of all requests.
@@ -54,22 +55,22 @@ impl World {
     }
 
     /// A request with a fresh id.
-    pub fn request(&mut self, name: &str, ops: &[RawOp]) -> Request {
+    pub fn request(&mut self, name: &str, ops: &[Op]) -> Request {
         self.tid += 1;
         Request {
             reqid: RequestId { name: EntityName::client(4100), incarnation: 0, tid: self.tid },
             object: object(name),
             snap: SnapId::HEAD,
-            snap_seq: 0,
+            snap_seq: SnapId(0),
             snaps: Vec::new(),
-            flags: 0,
+            flags: RequestFlags::default(),
             mtime: UTime { seconds: 1000, nanoseconds: 5 },
             ops: ops.to_vec(),
         }
     }
 
     /// Runs ops on an object.
-    pub fn run(&mut self, name: &str, ops: &[RawOp]) -> Reply {
+    pub fn run(&mut self, name: &str, ops: &[Op]) -> Reply {
         let request = self.request(name, ops);
         self.serve(&request)
     }
@@ -133,41 +134,46 @@ pub fn object(name: &str) -> ObjectId {
 }
 
 /// An op without arguments.
-pub fn op(code: u16) -> RawOp {
-    RawOp { code, ..RawOp::default() }
+pub fn op(code: OpCode) -> Op {
+    Op::new(code, OpArgs::NONE, Bytes::new())
 }
 
-/// Puts bytes into the arguments.
-pub fn arg(mut op: RawOp, at: usize, bytes: &[u8]) -> RawOp {
-    op.args[at..at + bytes.len()].copy_from_slice(bytes);
-    op
+/// An op with arguments of its own kind.
+pub fn args(code: OpCode, args: OpArgs) -> Op {
+    Op::new(code, args, Bytes::new())
 }
 
 /// An op on a range.
-pub fn extent(code: u16, offset: u64, length: u64) -> RawOp {
-    arg(arg(op(code), 0, &offset.to_le_bytes()), 8, &length.to_le_bytes())
+pub fn extent(code: OpCode, offset: u64, length: u64) -> Op {
+    Op::new(code, OpArgs::extent(offset, length), Bytes::new())
 }
 
-/// An op on a range with data.
-pub fn with(mut op: RawOp, input: &[u8]) -> RawOp {
-    op.input = Bytes::copy_from_slice(input);
-    op
+/// The same, of a client that knows of a truncation.
+pub fn truncated(op: Op, seq: u32, size: u64) -> Op {
+    let OpArgs::Extent { offset, length, .. } = op.args() else { panic!("{op:?} has no range") };
+    let args = OpArgs::Extent { offset, length, truncate_size: size, truncate_seq: seq };
+    Op::new(op.code, args, op.data)
+}
+
+/// An op with a payload.
+pub fn with(op: Op, input: &[u8]) -> Op {
+    op.reply(Bytes::copy_from_slice(input))
 }
 
 /// WRITE and its like.
-pub fn write(code: u16, offset: u64, data: &[u8]) -> RawOp {
+pub fn write(code: OpCode, offset: u64, data: &[u8]) -> Op {
     with(extent(code, offset, data.len() as u64), data)
 }
 
 /// An attribute op.
-pub fn attr(code: u16, name: &str, value: &[u8], cmp: (u8, u8)) -> RawOp {
-    let sizes =
-        arg(arg(op(code), 0, &(name.len() as u32).to_le_bytes()), 4, &(value.len() as u32).to_le_bytes());
-    with(arg(sizes, 8, &[cmp.0, cmp.1]), &[name.as_bytes(), value].concat())
+pub fn attr(code: OpCode, name: &str, value: &[u8], (compare_op, compare_mode): (u8, u8)) -> Op {
+    let [name_length, value_length] = [name.len(), value.len()].map(|length| length as u32);
+    let args = OpArgs::Xattr { name_length, value_length, compare_op, compare_mode };
+    Op::new(code, args, Bytes::from([name.as_bytes(), value].concat()))
 }
 
 /// An op with an encoded payload.
-pub fn encoded(code: u16, write: impl FnOnce(&mut Writer)) -> RawOp {
+pub fn encoded(code: OpCode, write: impl FnOnce(&mut Writer)) -> Op {
     let mut w = Writer::new();
     write(&mut w);
     with(op(code), &w.finish())

@@ -1,0 +1,86 @@
+//! Every bound of the daemon, and how they hang together.
+
+use std::time::Duration;
+
+/// Connections whose handshake is not over; more are closed as they come.
+pub const HALF_OPEN_MAX: usize = 128;
+/// Connections in all; more are closed as they come.
+pub const CONNECTIONS_MAX: usize = 8192;
+/// A handshake must be over by then. //= ceph 16.2 clients: connection set-up must finish in 10 s
+pub const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
+/// An idle connection of a client is closed after this. //= ceph 16.2 ms_connection_idle_timeout
+pub const IDLE_TIMEOUT: Duration = Duration::from_secs(900);
+/// A peer that takes no byte of what is written to it for this long is dropped.
+pub const WRITE_TIMEOUT: Duration = Duration::from_secs(60);
+
+/// Requests of one client in progress or not yet answered in full; beyond, its connection is not read.
+//= ceph 16.2 osd_client_message_cap
+pub const CLIENT_REQUESTS_MAX: u64 = 256;
+/// Bytes of requests and expected replies of one client; beyond, its connection is not read.
+//= ceph 16.2 osd_client_message_size_cap
+pub const CLIENT_BYTES_MAX: u64 = 500 << 20;
+/// Requests of all clients; beyond, no connection is read.
+pub const REQUESTS_MAX: u64 = 8192;
+/// Bytes of requests and expected replies of all clients; beyond, no connection is read.
+pub const REQUEST_BYTES_MAX: u64 = 1 << 30;
+/// What a read without a length is expected to return.
+pub const READ_BYTES_EXPECTED: u64 = 4 << 20;
+/// What any request costs besides its payload.
+pub const REQUEST_OVERHEAD_BYTES: u64 = 4096;
+
+/// Objects of one placement group whose state is remembered while nobody uses them.
+pub const CONTEXTS_PER_GROUP_MAX: usize = 1024;
+/// Requests on one object that may read at once; a write takes all of them.
+pub const READERS_PER_OBJECT_MAX: u64 = 1 << 20;
+
+/// A map that a client knows of must come by then, or the client is told to come again.
+pub const MAP_WAIT_MAX: Duration = Duration::from_secs(60);
+/// Map increments in one message. //= ceph 16.2 osd_map_message_max
+pub const MAP_INCREMENTS_PER_MESSAGE_MAX: u32 = 40;
+/// Map increments kept, in memory and in the store, for peers that are behind; older ones get a full map.
+pub const MAP_INCREMENTS_KEPT: u32 = 200;
+
+/// Free space is looked at this often.
+pub const SPACE_CHECK_INTERVAL: Duration = Duration::from_millis(250);
+
+/// Objects removed in one transaction when a pool is deleted.
+pub const REMOVALS_PER_TRANSACTION: usize = 64;
+/// Placement groups created in one transaction.
+pub const CREATIONS_PER_TRANSACTION: usize = 128;
+/// Placement groups mapped before other tasks get a turn.
+pub const MAPPINGS_PER_TURN: usize = 32;
+/// Objects looked at for one listing reply; a page may have fewer entries than asked for.
+pub const LIST_SCAN_MAX: usize = 8192;
+
+/// Reports to the monitor.
+pub const REPORT_INTERVAL: Duration = Duration::from_secs(2);
+/// Asking again when a start was not noticed.
+pub const BOOT_INTERVAL: Duration = Duration::from_secs(5);
+/// A monitor must take a connection by then.
+pub const MONITOR_CONNECT_TIMEOUT: Duration = Duration::from_secs(3);
+/// First pause between attempts to reach a monitor.
+pub const MONITOR_RETRY_MIN: Duration = Duration::from_millis(100);
+/// Longest pause between attempts to reach a monitor.
+pub const MONITOR_RETRY_MAX: Duration = Duration::from_secs(3);
+/// A sign of life is asked of the monitor this often.
+pub const MONITOR_KEEPALIVE_INTERVAL: Duration = Duration::from_secs(5);
+/// A monitor that shows none for this long is given up.
+pub const MONITOR_SILENCE_MAX: Duration = Duration::from_secs(20);
+
+/// Finished requests remembered, for each of the newest and the slowest. //= ceph 16.2 osd_op_history_size
+pub const HISTORIC_OPS: usize = 20;
+/// Requests shown by a command.
+pub const SHOWN_OPS_MAX: usize = 1000;
+/// Bytes of a command's input and of its text.
+pub const COMMAND_BYTES_MAX: usize = 1 << 20;
+/// Writes of a `bench` command in flight.
+pub const BENCH_IN_FLIGHT: u64 = 16;
+/// Most bytes a `bench` command may write.
+pub const BENCH_BYTES_MAX: u64 = 1 << 30;
+
+const _: () = assert!(CLIENT_BYTES_MAX <= REQUEST_BYTES_MAX);
+const _: () = assert!(CLIENT_REQUESTS_MAX <= REQUESTS_MAX);
+// The largest request must fit, or its client could never send it.
+const _: () =
+    assert!(wire::limits::MESSAGE_DATA_BYTES_MAX as u64 + REQUEST_OVERHEAD_BYTES < CLIENT_BYTES_MAX);
+const _: () = assert!(MAP_INCREMENTS_PER_MESSAGE_MAX <= MAP_INCREMENTS_KEPT);

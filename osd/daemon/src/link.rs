@@ -1,0 +1,144 @@
+//! One msgr2 connection on one stream: the machine, and the two tasks that move bytes for it.
+//!
+//! Invariants: the machine is only borrowed between awaits; what an answer holds on to (its admission) is let go when
+//! the answer is written. Lives on one core.
+
+use std::cell::{Cell, RefCell};
+use std::rc::Rc;
+
+use bytes::Bytes;
+use rt::net::WriteHalf;
+use rt::sync::{Either, Event as Flag, Notify, Permit, select};
+use rt::{Core, Nanos};
+use wire::msgr2::{Answer, Connection, Event, Message, ProtocolError, SendError};
+
+/// Permits of a request, given back when they are dropped.
+#[derive(Default)]
+pub struct Admission(pub Vec<Permit>);
+
+/// The connection.
+pub struct Link {
+    core: Core,
+    connection: RefCell<Connection>,
+    wake_writer: Notify,
+    closed: Flag,
+    held: RefCell<Vec<Admission>>,
+    last_read: Cell<Nanos>,
+    writing_since: Cell<Option<Nanos>>,
+}
+
+impl Link {
+    /// A link around a fresh connection.
+    pub fn new(core: Core, connection: Connection) -> Rc<Self> {
+        let last_read = Cell::new(core.now());
+        Rc::new(Self {
+            core,
+            connection: RefCell::new(connection),
+            wake_writer: Notify::default(),
+            closed: Flag::default(),
+            held: RefCell::default(),
+            last_read,
+            writing_since: Cell::new(None),
+        })
+    }
+
+    /// Queues a message; `admission` is let go when it is written.
+    pub fn send(&self, message: Message, admission: Admission) -> Result<(), SendError> {
+        self.connection.borrow_mut().send(message)?;
+        if !admission.0.is_empty() {
+            self.held.borrow_mut().push(admission);
+        }
+        self.wake_writer.notify_one();
+        Ok(())
+    }
+
+    /// Takes bytes read from the stream. After an error the rest is written, then the stream closed.
+    pub fn feed(&self, chunk: Bytes) -> Result<(), ProtocolError> {
+        self.last_read.set(self.core.now());
+        let result = self.connection.borrow_mut().feed(chunk);
+        self.wake_writer.notify_one();
+        result
+    }
+
+    /// The next event.
+    pub fn next_event(&self) -> Option<Event> {
+        self.connection.borrow_mut().poll_event()
+    }
+
+    /// Answers a request for a session.
+    pub fn answer(&self, answer: Answer) -> Result<(), ProtocolError> {
+        let result = self.connection.borrow_mut().answer(answer);
+        self.wake_writer.notify_one();
+        result
+    }
+
+    /// Asks the peer for a sign of life.
+    pub fn send_keepalive(&self) {
+        let now = wire::types::UTime::from_nanoseconds(self.core.wall_clock().0);
+        self.connection.borrow_mut().send_keepalive(now);
+        self.wake_writer.notify_one();
+    }
+
+    /// Whether messages flow.
+    pub fn is_ready(&self) -> bool {
+        self.connection.borrow().is_ready()
+    }
+
+    /// Whether it was closed.
+    pub fn is_closed(&self) -> bool {
+        self.closed.is_set()
+    }
+
+    /// Closes it: both tasks end.
+    pub fn close(&self) {
+        self.closed.set();
+        self.wake_writer.notify_one();
+    }
+
+    /// Waits until it is closed.
+    pub async fn closed(&self) {
+        self.closed.wait().await;
+    }
+
+    /// When bytes came last.
+    pub fn last_read(&self) -> Nanos {
+        self.last_read.get()
+    }
+
+    /// Since when the peer takes no bytes, if it does not.
+    pub fn writing_since(&self) -> Option<Nanos> {
+        self.writing_since.get()
+    }
+
+    /// What the connection is doing, for logs.
+    pub fn state_text(&self) -> &'static str {
+        self.connection.borrow().state_text()
+    }
+
+    /// Writes what the machine has, until the link is closed or the machine is done.
+    pub async fn write_loop(self: Rc<Self>, mut writer: WriteHalf) {
+        loop {
+            let (chunks, held, closing) = {
+                let mut connection = self.connection.borrow_mut();
+                let chunks = connection.poll_transmit();
+                (chunks, self.held.take(), connection.is_closing())
+            };
+            if !chunks.is_empty() {
+                self.writing_since.set(Some(self.core.now()));
+                let written = select(self.closed.wait(), writer.write_all(chunks)).await;
+                self.writing_since.set(None);
+                drop(held);
+                if !matches!(written, Either::Right(Ok(()))) {
+                    break;
+                }
+                continue;
+            }
+            if closing || self.is_closed() {
+                break;
+            }
+            self.wake_writer.notified().await;
+        }
+        self.close();
+        writer.shutdown();
+    }
+}

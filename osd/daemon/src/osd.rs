@@ -1,0 +1,334 @@
+//! The daemon: its parts, its life from start to stop, and what they all need from each other.
+//!
+//! Invariants: every task holds a pass of the gate, so `stop` returns when nothing of this OSD runs any more; once the
+//! store failed, nothing is answered. Lives on one core.
+
+use std::cell::{Cell, RefCell};
+use std::collections::BTreeMap;
+use std::rc::Rc;
+
+use rt::sync::{Event, Gate, Semaphore};
+use rt::{Core, Group};
+use store::ObjectStore;
+use wire::msgr2::{ConnectionId, PeerPolicy, SessionRequest, SessionTable, Verdict};
+use wire::osdmap::OsdMap;
+use wire::types::{Addr, AddrVec, Epoch, PgId};
+
+use crate::config::{Options, OsdConfig};
+use crate::limits::{REQUEST_BYTES_MAX, REQUESTS_MAX};
+use crate::maps::Maps;
+use crate::placement_group::{PlacementGroup, Room};
+use crate::session::Session;
+use crate::superblock::{self, Identity, SuperblockError};
+use crate::tracker::Tracker;
+use crate::{groups, listener, monitor, requests, space};
+
+/// Why an OSD does not start.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    /// Its store is not usable.
+    #[error(transparent)]
+    Superblock(#[from] SuperblockError),
+    /// A placement group is not readable.
+    #[error("placement group {pg}: {reason}")]
+    Group {
+        /// Which.
+        pg: PgId,
+        /// Why.
+        reason: String,
+    },
+    /// It cannot listen.
+    #[error("cannot listen on {address}: {error}")]
+    Listen {
+        /// Where.
+        address: std::net::SocketAddr,
+        /// Why.
+        error: std::io::Error,
+    },
+}
+
+/// Things counted since start.
+#[derive(Default)]
+#[allow(missing_docs, reason = "the names say it")]
+pub struct Counters {
+    pub connections: Cell<u64>,
+    pub connections_refused: Cell<u64>,
+    pub requests: Cell<u64>,
+    pub replies: Cell<u64>,
+    pub dropped: Cell<u64>,
+    pub maps: Cell<u64>,
+}
+
+/// The daemon's state.
+pub struct Osd {
+    /// Its core.
+    pub core: Core,
+    /// What it was told at start.
+    pub config: OsdConfig,
+    /// Options.
+    pub options: Options,
+    /// Its store.
+    pub store: Rc<dyn ObjectStore>,
+    /// Its published addresses.
+    pub addrs: AddrVec,
+    /// The map in force.
+    pub maps: Maps,
+    /// Requests in progress.
+    pub tracker: Tracker,
+    /// Things counted.
+    pub counters: Counters,
+    /// Room for requests.
+    pub requests: Semaphore,
+    /// Room for their bytes.
+    pub request_bytes: Semaphore,
+    /// Whether the store is nearly full, as last looked at.
+    pub store_full: Cell<bool>,
+    /// The monitor is asked for newer maps when this is set.
+    pub map_wanted: Event,
+    /// Set when the OSD is up in the map in force.
+    pub up: Event,
+    groups: RefCell<BTreeMap<PgId, Rc<PlacementGroup>>>,
+    sessions: RefCell<BTreeMap<ConnectionId, Rc<Session>>>,
+    table: RefCell<SessionTable>,
+    next_connection: Cell<u64>,
+    half_open: Cell<usize>,
+    gate: Gate,
+    failure: RefCell<Option<String>>,
+    failed: Event,
+}
+
+/// A running OSD. Dropping it leaves the OSD running.
+pub struct OsdHandle {
+    osd: Rc<Osd>,
+}
+
+impl Osd {
+    /// Starts an OSD on a store, which may be empty: loads its groups, listens, and reports to the monitor. It serves
+    /// requests from when the map says that it is up.
+    pub async fn start(
+        core: Core,
+        store: Rc<dyn ObjectStore>,
+        config: OsdConfig,
+    ) -> Result<OsdHandle, StartError> {
+        let identity = Identity { fsid: config.fsid, whoami: config.whoami, osd_uuid: config.osd_uuid };
+        let remembered = superblock::open(&*store, identity).await?;
+        let listen = |error| StartError::Listen { address: config.listen, error };
+        let accepting = core.listen(config.listen).map_err(listen)?;
+        // Nonces tell this process from an earlier one on the same port; 0 is for monitors.
+        let nonce = (core.random_u64() as u32).max(1);
+        let addrs = AddrVec(vec![Addr::msgr2(accepting.local_addr(), nonce)]);
+        let osd = Rc::new(Self {
+            options: Options::new(&config.options),
+            maps: Maps::new(remembered.map, remembered.full, remembered.increments),
+            tracker: Tracker::default(),
+            counters: Counters::default(),
+            requests: Semaphore::new(REQUESTS_MAX),
+            request_bytes: Semaphore::new(REQUEST_BYTES_MAX),
+            store_full: Cell::new(false),
+            map_wanted: Event::default(),
+            up: Event::default(),
+            groups: RefCell::default(),
+            sessions: RefCell::default(),
+            table: RefCell::new(SessionTable::new()),
+            next_connection: Cell::new(1),
+            half_open: Cell::new(0),
+            gate: Gate::default(),
+            failure: RefCell::new(None),
+            failed: Event::default(),
+            core,
+            config,
+            store,
+            addrs,
+        });
+        groups::load(&osd).await?;
+        osd.spawn(Group::Client, "listener", move |osd| listener::accept_loop(osd, accepting));
+        osd.spawn(Group::Background, "watch connections", listener::watch_loop);
+        osd.spawn(Group::Background, "watch space", space::watch_loop);
+        osd.spawn(Group::Client, "monitor session", monitor::session_loop);
+        Ok(OsdHandle { osd })
+    }
+
+    /// Starts a task of this OSD; none once it is stopping.
+    pub fn spawn<F: Future<Output = ()> + 'static>(
+        self: &Rc<Self>,
+        group: Group,
+        name: &'static str,
+        task: impl FnOnce(Rc<Self>) -> F,
+    ) {
+        let Some(pass) = self.gate.enter() else { return };
+        let future = task(self.clone());
+        drop(self.core.spawn(group, name, async move {
+            future.await;
+            drop(pass);
+        }));
+    }
+
+    /// Waits until the OSD is stopping.
+    pub async fn stopping(&self) {
+        self.gate.closing().await;
+    }
+
+    /// Whether it is.
+    pub fn is_stopping(&self) -> bool {
+        self.gate.is_closing()
+    }
+
+    /// The store is gone: closes everything. What was not answered will not be.
+    pub fn fail(&self, reason: &str) {
+        if self.failure.borrow().is_some() {
+            return;
+        }
+        log::error!("osd.{}: the store is down: {reason}", self.config.whoami);
+        self.failure.replace(Some(reason.to_owned()));
+        self.failed.set();
+        self.close_all_sessions();
+    }
+
+    /// Whether the store is gone.
+    pub fn has_failed(&self) -> bool {
+        self.failed.is_set()
+    }
+
+    /// Whether a map says that this OSD is up at this very address.
+    pub fn is_up_in(&self, map: &OsdMap) -> bool {
+        map.is_up(self.config.whoami)
+            && map.osd(self.config.whoami).is_some_and(|osd| osd.client_addrs == self.addrs)
+    }
+
+    /// Whether the map in force says so.
+    pub fn is_up(&self) -> bool {
+        self.up.is_set() && !self.has_failed()
+    }
+
+    /// Room for growth in a pool.
+    pub fn room(&self, pool: i64) -> Room {
+        if self.store_full.get() { Room::StoreFull } else { requests::pool_room(&self.maps.current(), pool) }
+    }
+
+    /// A newer map than ours exists.
+    pub fn want_map(&self, epoch: Epoch) {
+        log::debug!("osd.{}: epoch {epoch} is wanted, {} is here", self.config.whoami, self.maps.epoch());
+        self.map_wanted.set();
+    }
+
+    // Placement groups.
+
+    /// A group of which this OSD has the collection.
+    pub fn group(&self, pg: PgId) -> Option<Rc<PlacementGroup>> {
+        self.groups.borrow().get(&pg).cloned()
+    }
+
+    /// All of them, ascending.
+    pub fn all_groups(&self) -> Vec<Rc<PlacementGroup>> {
+        self.groups.borrow().values().cloned().collect()
+    }
+
+    /// Adds one.
+    pub fn add_group(&self, group: PlacementGroup) {
+        let old = self.groups.borrow_mut().insert(group.id(), Rc::new(group));
+        assert!(old.is_none(), "invariant: a group is added once");
+    }
+
+    /// Takes one out; nobody finds it any more.
+    pub fn take_group(&self, pg: PgId) -> Option<Rc<PlacementGroup>> {
+        self.groups.borrow_mut().remove(&pg)
+    }
+
+    // Connections.
+
+    /// A number for a new connection.
+    pub fn connection_id(&self) -> ConnectionId {
+        let id = self.next_connection.get();
+        self.next_connection.set(id + 1);
+        ConnectionId(id)
+    }
+
+    /// Connections in all, and those whose handshake is not over.
+    pub fn connection_counts(&self) -> (usize, usize) {
+        (self.sessions.borrow().len(), self.half_open.get())
+    }
+
+    /// All connections.
+    pub fn all_sessions(&self) -> Vec<Rc<Session>> {
+        self.sessions.borrow().values().cloned().collect()
+    }
+
+    /// A connection was accepted.
+    pub fn session_opened(&self, session: &Rc<Session>) {
+        self.sessions.borrow_mut().insert(session.id, session.clone());
+        self.half_open.set(self.half_open.get() + 1);
+    }
+
+    /// Its handshake is over.
+    pub fn session_ready(&self, _session: &Session) {
+        self.half_open.set(self.half_open.get() - 1);
+    }
+
+    /// It is closed.
+    pub fn session_closed(&self, session: &Session) {
+        if self.sessions.borrow_mut().remove(&session.id).is_none() {
+            return;
+        }
+        let addrs = session.peer_addrs();
+        if addrs.0.is_empty() {
+            self.half_open.set(self.half_open.get() - 1);
+        }
+        self.table.borrow_mut().closed(session.id, &addrs, None);
+    }
+
+    /// What to answer to a peer that wants a session.
+    pub fn decide_session(&self, id: ConnectionId, request: &SessionRequest, policy: PeerPolicy) -> Verdict {
+        let cookie = self.core.random_u64().max(1);
+        self.table.borrow_mut().decide(id, request, policy, &self.addrs, cookie)
+    }
+
+    /// Closes the older connection of a peer that comes anew.
+    pub fn close_session(&self, id: ConnectionId, addrs: &AddrVec) {
+        if let Some(session) = self.sessions.borrow().get(&id) {
+            session.link.close();
+        }
+        self.table.borrow_mut().closed(id, addrs, None);
+    }
+
+    fn close_all_sessions(&self) {
+        for session in self.all_sessions() {
+            session.link.close();
+        }
+    }
+}
+
+impl OsdHandle {
+    /// Where clients connect.
+    pub fn address(&self) -> AddrVec {
+        self.osd.addrs.clone()
+    }
+
+    /// Id of the OSD.
+    pub fn whoami(&self) -> i32 {
+        self.osd.config.whoami
+    }
+
+    /// Waits until the map says that the OSD is up.
+    pub async fn up(&self) {
+        self.osd.up.wait().await;
+    }
+
+    /// Waits until the store is gone; the reason.
+    pub async fn failed(&self) -> String {
+        self.osd.failed.wait().await;
+        self.osd.failure.borrow().clone().unwrap_or_default()
+    }
+
+    /// Stops: closes all connections, finishes what was begun, and waits until nothing runs any more. The store stays
+    /// open.
+    pub async fn stop(&self) {
+        let closed = self.osd.gate.close();
+        self.osd.close_all_sessions();
+        closed.await;
+    }
+
+    /// The state, for tests and tools.
+    pub fn osd(&self) -> &Rc<Osd> {
+        &self.osd
+    }
+}

@@ -1,0 +1,197 @@
+//! One client's connection: handshake, admission, and what its messages ask for.
+//!
+//! Invariants: messages are taken in order; while a message waits for room or for a map, nothing behind it is taken and
+//! the stream is not read. Lives on one core.
+
+use std::cell::{Cell, RefCell};
+use std::rc::Rc;
+
+use rt::net::ReadHalf;
+use rt::sync::{Either, Semaphore, select, timeout};
+use rt::{Group, Nanos};
+use wire::msg::{Command, MessageError, OpArgs, OpCode, OsdMapMessage, OsdOp, Payload};
+use wire::msgr2::{ConnectionId, Event, Message, Peer, PeerPolicy, SessionRequest, Verdict};
+use wire::types::{AddrVec, EntityName, Epoch};
+
+use crate::limits::{
+    CLIENT_BYTES_MAX, CLIENT_REQUESTS_MAX, MAP_WAIT_MAX, READ_BYTES_EXPECTED, REQUEST_OVERHEAD_BYTES,
+};
+use crate::link::{Admission, Link};
+use crate::osd::Osd;
+use crate::{requests, tell};
+
+/// The connection.
+pub struct Session {
+    /// Its number in this process.
+    pub id: ConnectionId,
+    /// Its link.
+    pub link: Rc<Link>,
+    /// When it was accepted.
+    pub opened: Nanos,
+    peer: RefCell<Option<Peer>>,
+    requests: Semaphore,
+    bytes: Semaphore,
+    told_epoch: Cell<Epoch>,
+}
+
+impl Session {
+    /// A connection just accepted.
+    pub fn new(id: ConnectionId, link: Rc<Link>, opened: Nanos) -> Rc<Self> {
+        Rc::new(Self {
+            id,
+            link,
+            opened,
+            peer: RefCell::new(None),
+            requests: Semaphore::new(CLIENT_REQUESTS_MAX),
+            bytes: Semaphore::new(CLIENT_BYTES_MAX),
+            told_epoch: Cell::default(),
+        })
+    }
+
+    /// Who is on the other side, once the handshake is over.
+    pub fn entity(&self) -> EntityName {
+        self.peer.borrow().as_ref().map(Peer::entity).unwrap_or_default()
+    }
+
+    /// Its addresses; empty before the handshake is over.
+    pub fn peer_addrs(&self) -> AddrVec {
+        self.peer.borrow().as_ref().map(|peer| peer.addrs.clone()).unwrap_or_default()
+    }
+
+    /// Requests admitted and not answered in full.
+    pub fn requests_in_progress(&self) -> u64 {
+        self.requests.total() - self.requests.free()
+    }
+
+    /// Brings the peer, which has the map of epoch `have`, up to date, unless it was told already.
+    pub fn share_maps(&self, osd: &Osd, have: Epoch) {
+        let have = have.max(self.told_epoch.get());
+        if let Some(message) = osd.maps.message_since(have) {
+            self.told_epoch.set(message.newest);
+            self.send(&message);
+        }
+    }
+
+    fn send(&self, message: &OsdMapMessage) {
+        if self.link.send(message.to_message(0), Admission::default()).is_err() {
+            self.link.close();
+        }
+    }
+}
+
+/// Reads and handles until either side ends it.
+pub async fn read_loop(osd: Rc<Osd>, session: Rc<Session>, mut reader: ReadHalf) {
+    let link = session.link.clone();
+    while !link.is_closed() {
+        let chunk = match select(link.closed(), reader.read()).await {
+            Either::Right(Ok(chunk)) if !chunk.is_empty() => chunk,
+            _ => break,
+        };
+        if let Err(error) = link.feed(chunk) {
+            log::info!("{} at {:?}: {error}", session.entity(), session.peer_addrs());
+            // The machine may have an answer for the peer; the writer closes the link after it.
+            link.closed().await;
+            break;
+        }
+        while let Some(event) = link.next_event() {
+            if let Either::Left(()) = select(link.closed(), handle(&osd, &session, event)).await {
+                break;
+            }
+        }
+    }
+    link.close();
+    osd.session_closed(&session);
+}
+
+async fn handle(osd: &Rc<Osd>, session: &Rc<Session>, event: Event) {
+    match event {
+        Event::NeedSession(request) => settle(osd, session, &request),
+        Event::Connected(peer) => {
+            log::debug!("{} connected", peer.entity());
+            session.peer.replace(Some(peer));
+            osd.session_ready(session);
+        }
+        Event::Message(message) => take(osd, session, message).await,
+        // Keep-alives are answered by the machine; the rest concerns connecting sides.
+        _ => {}
+    }
+}
+
+fn settle(osd: &Rc<Osd>, session: &Rc<Session>, request: &SessionRequest) {
+    loop {
+        match osd.decide_session(session.id, request, PeerPolicy::LOSSY_CLIENT) {
+            Verdict::Answer(answer) | Verdict::AnswerAfterReset(answer) => {
+                if let Err(error) = session.link.answer(answer) {
+                    log::info!("session of {:?}: {error}", request.peer.addrs);
+                }
+                return;
+            }
+            Verdict::CloseFirst(older) => osd.close_session(older, &request.peer.addrs),
+        }
+    }
+}
+
+async fn take(osd: &Rc<Osd>, session: &Rc<Session>, message: Message) {
+    let done = match message.header.kind {
+        OsdOp::KIND => take_request(osd, session, &message).await,
+        Command::KIND => take_command(osd, session, &message).await,
+        // PING, acknowledgements of back-offs, and what is not for us.
+        _ => Ok(()),
+    };
+    if let Err(error) = done {
+        log::warn!("{}: {error}", session.entity());
+        session.link.close();
+    }
+}
+
+async fn take_request(osd: &Rc<Osd>, session: &Rc<Session>, message: &Message) -> Result<(), MessageError> {
+    let op = OsdOp::from_message(message)?;
+    let admission = admit(osd, session, cost(&op, message)).await;
+    if op.epoch > osd.maps.epoch() {
+        // The client knows of a map that we do not have yet; what it asked for may depend on it.
+        osd.want_map(op.epoch);
+        if timeout(&osd.core, MAP_WAIT_MAX, osd.maps.reach(op.epoch)).await.is_err() {
+            log::warn!("{} has epoch {}, which did not come", session.entity(), op.epoch);
+            session.link.close();
+            return Ok(());
+        }
+    }
+    requests::dispatch(osd, session, op, message.header.tid, admission);
+    Ok(())
+}
+
+async fn take_command(osd: &Rc<Osd>, session: &Rc<Session>, message: &Message) -> Result<(), MessageError> {
+    let command = Command::from_message(message)?;
+    let admission = admit(osd, session, message.data.len() as u64 + REQUEST_OVERHEAD_BYTES).await;
+    let (session, tid) = (session.clone(), message.header.tid);
+    osd.spawn(Group::Background, "command", move |osd| async move {
+        let reply = tell::run(&osd, &command).await;
+        if session.link.send(reply.to_message(tid), admission).is_err() {
+            session.link.close();
+        }
+    });
+    Ok(())
+}
+
+/// Waits until the client and the OSD have room.
+async fn admit(osd: &Osd, session: &Session, bytes: u64) -> Admission {
+    Admission(vec![
+        session.requests.acquire(1).await,
+        session.bytes.acquire(bytes).await,
+        osd.requests.acquire(1).await,
+        osd.request_bytes.acquire(bytes).await,
+    ])
+}
+
+/// Bytes that the request keeps in memory, with what it is expected to return.
+fn cost(op: &OsdOp, message: &Message) -> u64 {
+    let returned = op.ops.iter().map(|op| match (op.code, op.args()) {
+        (OpCode::READ | OpCode::SYNC_READ | OpCode::SPARSE_READ, OpArgs::Extent { length, .. }) => {
+            let length = if length == 0 { READ_BYTES_EXPECTED } else { length };
+            length.min(pg::limits::OBJECT_BYTES_MAX)
+        }
+        _ => 0,
+    });
+    let payload = (message.front.len() + message.data.len()) as u64;
+    returned.fold(payload + REQUEST_OVERHEAD_BYTES, u64::saturating_add)
+}

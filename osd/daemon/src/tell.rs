@@ -1,0 +1,128 @@
+//! `ceph tell osd.N …`: commands for this daemon.
+//!
+//! Output is JSON text, indented unless the command asks for a format. Lives on one core.
+
+mod bench;
+mod options;
+mod show;
+mod table;
+
+use std::rc::Rc;
+
+use bytes::Bytes;
+use pg::Errno;
+use serde_json::{Map, Value};
+use wire::msg::{Command, CommandReply};
+use wire::msgr2::Data;
+
+use crate::limits::COMMAND_BYTES_MAX;
+use crate::osd::Osd;
+
+/// What a command gives: JSON, or why not.
+type Answer = Result<Value, Failure>;
+
+/// Why a command was refused.
+struct Failure {
+    errno: Errno,
+    text: String,
+}
+
+impl Failure {
+    fn invalid(text: impl Into<String>) -> Self {
+        Self { errno: Errno::EINVAL, text: text.into() }
+    }
+}
+
+/// The words and arguments of a command.
+struct Arguments(Map<String, Value>);
+
+impl Arguments {
+    fn parse(command: &Command) -> Result<Self, Failure> {
+        let [text] = command.command.as_slice() else {
+            return Err(Failure::invalid("a command is one JSON text"));
+        };
+        if text.len() > COMMAND_BYTES_MAX {
+            return Err(Failure::invalid("the command is too long"));
+        }
+        match serde_json::from_str(text) {
+            Ok(Value::Object(fields)) => Ok(Self(fields)),
+            _ => Err(Failure::invalid("the command is not a JSON object")),
+        }
+    }
+
+    fn text(&self, name: &str) -> Option<&str> {
+        self.0.get(name).and_then(Value::as_str)
+    }
+
+    /// A list of words, or one, as a line.
+    fn words(&self, name: &str) -> Option<String> {
+        match self.0.get(name)? {
+            Value::String(word) => Some(word.clone()),
+            Value::Array(words) => {
+                let words: Vec<&str> = words.iter().filter_map(Value::as_str).collect();
+                Some(words.join(" "))
+            }
+            other => Some(other.to_string()),
+        }
+    }
+
+    /// A number, however it is written.
+    fn number(&self, name: &str) -> Result<Option<u64>, Failure> {
+        let number = match self.0.get(name) {
+            None => return Ok(None),
+            Some(Value::Number(number)) => number.as_u64(),
+            Some(Value::String(text)) => text.parse().ok(),
+            Some(_) => None,
+        };
+        number.map(Some).ok_or_else(|| Failure::invalid(format!("{name} is not a number from 0 on")))
+    }
+}
+
+/// Runs a command.
+pub async fn run(osd: &Rc<Osd>, command: &Command) -> CommandReply {
+    match answer(osd, command).await {
+        Ok(output) => CommandReply { result: 0, status: String::new(), output },
+        Err(Failure { errno, text }) => {
+            CommandReply { result: errno.code(), status: text, output: Data::new() }
+        }
+    }
+}
+
+async fn answer(osd: &Rc<Osd>, command: &Command) -> Result<Data, Failure> {
+    let arguments = Arguments::parse(command)?;
+    let prefix = arguments.text("prefix").unwrap_or_default().to_owned();
+    let value = match prefix.as_str() {
+        "get_command_descriptions" => return Ok(text(table::descriptions().to_string())),
+        "help" => table::help(),
+        "version" => show::version(),
+        "git_version" => serde_json::json!({ "git_version": "" }),
+        "status" => show::status(osd),
+        "perf dump" => show::counters(osd),
+        "dump_ops_in_flight" | "ops" => osd.tracker.dump_in_flight(osd.core.now()),
+        "dump_historic_ops" => osd.tracker.dump_newest(osd.core.now()),
+        "dump_historic_ops_by_duration" | "dump_historic_slow_ops" => {
+            osd.tracker.dump_slowest(osd.core.now())
+        }
+        "dump_blocklist" => show::blocklist(osd),
+        "dump_pgs" => show::groups(osd),
+        "sessions" => show::sessions(osd),
+        "get_mapped_pools" => show::pools(osd),
+        "config show" => options::show(osd),
+        "config get" => options::get(osd, &arguments)?,
+        "config set" => options::set(osd, &arguments)?,
+        "config unset" => options::unset(osd, &arguments)?,
+        "config diff" => options::diff(osd),
+        "bench" => bench::run(osd, &arguments).await?,
+        _ => return Err(Failure::invalid(format!("unknown command prefix {prefix}"))),
+    };
+    let compact = arguments.text("format") == Some("json");
+    let rendered = if compact { Ok(value.to_string()) } else { serde_json::to_string_pretty(&value) };
+    match rendered {
+        Ok(rendered) => Ok(text(rendered + if compact { "" } else { "\n" })),
+        Err(error) => Err(Failure { errno: Errno::EIO, text: error.to_string() }),
+    }
+}
+
+fn text(text: String) -> Data {
+    Data::from(Bytes::from(text))
+}

@@ -1,0 +1,67 @@
+//! Commands on options.
+
+use serde_json::{Map, Value, json};
+
+use super::{Answer, Arguments, Failure};
+use crate::config::{KNOWN_OPTIONS, OptionSource};
+use crate::osd::Osd;
+use crate::space::FULL_RATIO_OPTION;
+
+/// Everything in force.
+pub fn show(osd: &Osd) -> Value {
+    osd.options.all().into_iter().map(|(name, value, _)| (name, Value::from(value))).collect()
+}
+
+/// One value.
+pub fn get(osd: &Osd, arguments: &Arguments) -> Answer {
+    let name = variable(arguments)?;
+    match osd.options.get(name) {
+        Some(value) => Ok(json!({ name: value })),
+        None => Err(Failure { errno: pg::Errno::ENOENT, text: format!("there is no option {name}") }),
+    }
+}
+
+/// Sets a value that can change while the OSD runs.
+pub fn set(osd: &Osd, arguments: &Arguments) -> Answer {
+    let name = variable(arguments)?;
+    let value = arguments.words("val").ok_or_else(|| Failure::invalid("val is missing"))?;
+    if name != FULL_RATIO_OPTION {
+        return Err(Failure::invalid(format!("{name} cannot be changed while the OSD runs")));
+    }
+    match value.parse::<f64>() {
+        Ok(ratio) if (0.0..=1.0).contains(&ratio) => {}
+        _ => return Err(Failure::invalid(format!("{name} is a number from 0 to 1, not {value:?}"))),
+    }
+    osd.options.set(OptionSource::Override, name, &value);
+    crate::space::look(osd);
+    Ok(json!({ "success": format!("{name} = '{value}'") }))
+}
+
+/// Undoes [`set`].
+pub fn unset(osd: &Osd, arguments: &Arguments) -> Answer {
+    let name = variable(arguments)?;
+    let removed = osd.options.unset(OptionSource::Override, name);
+    crate::space::look(osd);
+    Ok(json!({ "success": if removed { format!("{name} is unset") } else { String::new() } }))
+}
+
+/// What differs from the defaults.
+pub fn diff(osd: &Osd) -> Value {
+    let default =
+        |name: &str| KNOWN_OPTIONS.iter().find(|(known, _)| *known == name).map(|(_, value)| *value);
+    let differing: Map<String, Value> = osd
+        .options
+        .all()
+        .into_iter()
+        .filter(|(_, _, source)| *source != OptionSource::Default)
+        .map(|(name, value, source)| {
+            let entry = json!({ "default": default(&name).unwrap_or_default(), source.name(): value.clone(), "final": value });
+            (name, entry)
+        })
+        .collect();
+    json!({ "diff": differing })
+}
+
+fn variable(arguments: &Arguments) -> Result<&str, Failure> {
+    arguments.text("var").ok_or_else(|| Failure::invalid("var is missing"))
+}

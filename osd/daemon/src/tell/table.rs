@@ -1,0 +1,60 @@
+//! The commands there are, as the command line matches what is typed.
+
+use serde_json::{Map, Value, json};
+
+/// Words, arguments as (name, type, required), help.
+type Entry = (&'static str, &'static [(&'static str, &'static str, bool)], &'static str);
+
+const COMMANDS: &[Entry] = &[
+    (
+        "bench",
+        &[("count", "CephInt", false), ("size", "CephInt", false), ("object_size", "CephInt", false)],
+        "write <count> bytes in writes of <size> to objects of <object_size>, and remove them",
+    ),
+    ("config diff", &[], "options that differ from their defaults"),
+    ("config get", &[("var", "CephString", true)], "the value of an option"),
+    (
+        "config set",
+        &[("var", "CephString", true), ("val", "CephString", true)],
+        "set an option until the next start",
+    ),
+    ("config show", &[], "all options"),
+    ("config unset", &[("var", "CephString", true)], "undo a `config set`"),
+    ("dump_blocklist", &[], "blocked clients"),
+    ("dump_historic_ops", &[], "the newest finished requests"),
+    ("dump_historic_ops_by_duration", &[], "the slowest finished requests"),
+    ("dump_historic_slow_ops", &[], "the slowest finished requests"),
+    ("dump_ops_in_flight", &[], "requests in progress"),
+    ("dump_pgs", &[], "placement groups here, with their versions"),
+    ("get_command_descriptions", &[], "this list, for programs"),
+    ("get_mapped_pools", &[], "pools with placement groups here"),
+    ("git_version", &[], "the commit this was built from"),
+    ("help", &[], "this list"),
+    ("ops", &[], "requests in progress"),
+    ("perf dump", &[("logger", "CephString", false), ("counter", "CephString", false)], "counters"),
+    ("sessions", &[], "connections of clients"),
+    ("status", &[], "state of this OSD"),
+    ("version", &[], "version"),
+];
+
+/// For the command line.
+pub fn descriptions() -> Value {
+    let mut all = Map::new();
+    for (number, (words, arguments, help)) in COMMANDS.iter().enumerate() {
+        let mut sig: Vec<Value> = words.split(' ').map(Value::from).collect();
+        for (name, kind, required) in *arguments {
+            let mut one = json!({ "name": name, "type": kind });
+            if !required {
+                one["req"] = "false".into();
+            }
+            sig.push(one);
+        }
+        all.insert(format!("cmd{number:03}"), json!({ "sig": sig, "help": help }));
+    }
+    Value::Object(all)
+}
+
+/// For people.
+pub fn help() -> Value {
+    COMMANDS.iter().map(|(words, _, help)| ((*words).to_owned(), Value::from(*help))).collect()
+}

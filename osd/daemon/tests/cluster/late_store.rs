@@ -1,0 +1,170 @@
+//! A memory store on which nothing becomes durable until the test says so, and on which transactions can be refused.
+
+use std::cell::{Cell, RefCell};
+use std::rc::Rc;
+
+use bytes::Bytes;
+use rt::LocalBoxFuture;
+use rt::sync::Event;
+use store::{
+    CollectionId, FsckLevel, FsckReport, LogVersion, MemStore, ObjectId, ObjectStat, ObjectStore, OmapPage,
+    PoolStats, StoreError, StoreResult, StoreStats, Submitted, Transaction,
+};
+
+/// The store.
+pub struct LateStore {
+    inner: MemStore,
+    /// Writes wait for this to become durable.
+    pub gate: RefCell<Rc<Event>>,
+    /// The next transactions are refused with this.
+    pub refuse: RefCell<Option<StoreError>>,
+    /// What `stats` tells is available; all if none.
+    pub available: Cell<Option<u64>>,
+}
+
+impl LateStore {
+    /// A store that is not late yet.
+    pub fn new(inner: MemStore) -> Self {
+        let gate = Rc::new(Event::default());
+        gate.set();
+        Self { inner, gate: RefCell::new(gate), refuse: RefCell::new(None), available: Cell::new(None) }
+    }
+
+    /// From now on nothing becomes durable.
+    pub fn hold(&self) {
+        self.gate.replace(Rc::new(Event::default()));
+    }
+
+    /// Everything held becomes durable, and what comes.
+    pub fn release(&self) {
+        self.gate.borrow().set();
+    }
+}
+
+impl ObjectStore for LateStore {
+    fn submit(&self, transaction: Transaction) -> Submitted {
+        if let Some(error) = self.refuse.borrow().clone() {
+            let (a, b) = (error.clone(), error);
+            return Submitted {
+                readable: Box::pin(async move { Err(a) }),
+                durable: Box::pin(async move { Err(b) }),
+            };
+        }
+        let gate = self.gate.borrow().clone();
+        let submitted = self.inner.submit(transaction);
+        let durable = submitted.durable;
+        Submitted {
+            readable: submitted.readable,
+            durable: Box::pin(async move {
+                gate.wait().await;
+                durable.await
+            }),
+        }
+    }
+
+    fn read(
+        &self,
+        collection: CollectionId,
+        object: &ObjectId,
+        offset: u64,
+        len: u64,
+    ) -> LocalBoxFuture<'static, StoreResult<Vec<Bytes>>> {
+        self.inner.read(collection, object, offset, len)
+    }
+
+    fn extents(
+        &self,
+        collection: CollectionId,
+        object: &ObjectId,
+        offset: u64,
+        len: u64,
+    ) -> LocalBoxFuture<'static, StoreResult<Vec<(u64, u64)>>> {
+        self.inner.extents(collection, object, offset, len)
+    }
+
+    fn stat(
+        &self,
+        collection: CollectionId,
+        object: &ObjectId,
+    ) -> LocalBoxFuture<'static, StoreResult<ObjectStat>> {
+        self.inner.stat(collection, object)
+    }
+
+    fn attrs(
+        &self,
+        collection: CollectionId,
+        object: &ObjectId,
+    ) -> LocalBoxFuture<'static, StoreResult<Vec<(Bytes, Bytes)>>> {
+        self.inner.attrs(collection, object)
+    }
+
+    fn omap_header(
+        &self,
+        collection: CollectionId,
+        object: &ObjectId,
+    ) -> LocalBoxFuture<'static, StoreResult<Bytes>> {
+        self.inner.omap_header(collection, object)
+    }
+
+    fn omap_values(
+        &self,
+        collection: CollectionId,
+        object: &ObjectId,
+        keys: Vec<Bytes>,
+    ) -> LocalBoxFuture<'static, StoreResult<Vec<(Bytes, Bytes)>>> {
+        self.inner.omap_values(collection, object, keys)
+    }
+
+    fn omap_scan(
+        &self,
+        collection: CollectionId,
+        object: &ObjectId,
+        start_after: Option<Bytes>,
+        prefix: Bytes,
+        max: usize,
+        max_bytes: usize,
+    ) -> LocalBoxFuture<'static, StoreResult<OmapPage>> {
+        self.inner.omap_scan(collection, object, start_after, prefix, max, max_bytes)
+    }
+
+    fn list(
+        &self,
+        collection: CollectionId,
+        from: Option<ObjectId>,
+        max: usize,
+    ) -> LocalBoxFuture<'static, StoreResult<(Vec<ObjectId>, Option<ObjectId>)>> {
+        self.inner.list(collection, from, max)
+    }
+
+    fn collections(&self) -> LocalBoxFuture<'static, StoreResult<Vec<(CollectionId, u8, Bytes)>>> {
+        self.inner.collections()
+    }
+
+    fn log(
+        &self,
+        collection: CollectionId,
+    ) -> LocalBoxFuture<'static, StoreResult<Vec<(LogVersion, Bytes)>>> {
+        self.inner.log(collection)
+    }
+
+    fn stats(&self) -> StoreStats {
+        let stats = self.inner.stats();
+        StoreStats { available: self.available.get().unwrap_or(stats.available), ..stats }
+    }
+
+    fn pool_stats(&self) -> Vec<(i64, PoolStats)> {
+        self.inner.pool_stats()
+    }
+
+    fn fsck(
+        &self,
+        level: FsckLevel,
+        progress: Box<dyn Fn(u64, u64)>,
+    ) -> LocalBoxFuture<'static, StoreResult<FsckReport>> {
+        self.inner.fsck(level, progress)
+    }
+
+    fn close(&self) -> LocalBoxFuture<'static, StoreResult<()>> {
+        self.inner.close()
+    }
+}

@@ -1,0 +1,527 @@
+//! What clients see of a running OSD.
+
+mod cluster;
+
+use std::rc::Rc;
+use std::time::Duration;
+
+use cluster::client::{op, read, write};
+use cluster::late_store::LateStore;
+use cluster::{Client, POOL, start, until, with_monitor, with_osd, within};
+use store::{MemStore, ObjectStore, StoreError};
+use wire::msg::{Op, OpArgs, OpCode, RequestFlags};
+use wire::osdmap::PoolFlags;
+use wire::types::{Epoch, HObject, PgId, ShardPgId, SnapId, UTime};
+
+const MIB: u64 = 1 << 20;
+const SHORT: Duration = Duration::from_millis(500);
+
+fn memory() -> Rc<dyn ObjectStore> {
+    Rc::new(MemStore::new(256 * MIB))
+}
+
+#[test]
+fn put_get_stat_list_remove() {
+    with_osd(memory(), async |world| {
+        let client = world.client(4100).await;
+        for number in 0..40 {
+            let reply = client.run(&format!("o{number}"), vec![write(OpCode::WRITE_FULL, 0, b"hello")]).await;
+            assert_eq!((reply.result, reply.results), (0, vec![0]));
+            assert_ne!(reply.replay_version.version, 0);
+            assert_eq!(reply.user_version, reply.replay_version.version);
+        }
+        assert_eq!(client.read("o7").await, Ok(b"hello".to_vec()));
+        assert_eq!(client.read("absent").await, Err(-2));
+        let namespaced = client.request_in("space", "o7", vec![write(OpCode::WRITE, 2, b"x")]);
+        assert_eq!(client.ask(&namespaced).await.result, 0);
+        for count in [1, 3, 1024] {
+            let mut names: Vec<String> =
+                client.list("", count).await.into_iter().map(|(_, name)| name).collect();
+            names.sort();
+            let mut expected: Vec<String> = (0..40).map(|number| format!("o{number}")).collect();
+            expected.sort();
+            assert_eq!(names, expected, "pages of {count}");
+            assert_eq!(client.list("space", count).await, [("space".to_owned(), "o7".to_owned())]);
+            assert_eq!(client.list("\x01", count).await.len(), 41);
+        }
+        assert_eq!(client.run("o7", vec![op(OpCode::DELETE)]).await.result, 0);
+        assert_eq!(client.read("o7").await, Err(-2));
+        assert_eq!(client.list("", 1024).await.len(), 39);
+        let outside = client.list_request(3, &HObject::hash_start(POOL, 0), 10, "");
+        assert_eq!(client.ask(&outside).await.result, -22);
+    });
+}
+
+#[test]
+fn replies_look_like_real_ones() {
+    with_osd(memory(), async |world| {
+        let client = world.client(4100).await;
+        client.run("x", vec![write(OpCode::WRITE_FULL, 0, b"0123456789")]).await;
+        let mut request = client.request(
+            "x",
+            vec![Op::new(OpCode::READ, OpArgs::extent(8, 100), bytes::Bytes::new()), op(OpCode::STAT)],
+        );
+        request.flags = request.flags.with(RequestFlags(0x40_0000));
+        let reply = client.ask(&request).await;
+        assert_eq!(reply.flags, 0x40_0015);
+        assert_eq!(reply.ops[0].args(), OpArgs::extent(8, 2));
+        assert_eq!(reply.ops[0].data.to_bytes(), b"89"[..]);
+        assert_eq!(reply.ops[1].data.len(), 16);
+        assert_eq!((reply.attempt, reply.pg, &reply.object[..]), (0, request.pg.pg, &b"x"[..]));
+        // Refused before execution: no ACK.
+        request.snap = SnapId::DIR;
+        let reply = client.ask(&request).await;
+        assert_eq!((reply.result, reply.flags, reply.results), (-22, 0x40_0014, vec![0, 0]));
+    });
+}
+
+#[test]
+fn no_answer_leaves_before_what_it_shows_is_durable() {
+    let store = Rc::new(LateStore::new(MemStore::new(64 * MIB)));
+    with_osd(store.clone(), async move |world| {
+        let client = world.client(4100).await;
+        client.run("old", vec![write(OpCode::WRITE, 0, b"old")]).await;
+        store.hold();
+        let held = [
+            client.send(&client.request("x", vec![write(OpCode::WRITE, 0, b"new")])),
+            client.send(&client.request("x", vec![read()])),
+            client.send(&client.request("old", vec![op(OpCode::DELETE)])),
+            client.send(&client.request("old", vec![read()])),
+            client.send(&client.request("x", vec![op(OpCode::GETXATTRS)])),
+        ];
+        // The listing keeps no order with them, so it comes when they are under way.
+        client.listen(SHORT).await;
+        let seed = client.request("x", vec![]).pg.pg.seed;
+        let listing = client.send(&client.list_request(seed, &HObject::minimum(), 10, ""));
+        let free = client.send(&client.request("other", vec![read()]));
+        client.listen(SHORT).await;
+        assert!(client.reply_to(free).is_some(), "an object nobody writes is read at once");
+        for tid in held.into_iter().chain([listing]) {
+            assert!(client.reply_to(tid).is_none(), "request {tid} was answered too early");
+        }
+        store.release();
+        assert_eq!(client.wait(held[0]).await.result, 0);
+        assert_eq!(client.wait(held[1]).await.ops[0].data.to_bytes(), b"new"[..]);
+        assert_eq!(client.wait(held[2]).await.result, 0);
+        assert_eq!(client.wait(held[3]).await.result, -2);
+        client.wait(held[4]).await;
+        assert_eq!(client.wait(listing).await.result, 1);
+    });
+}
+
+#[test]
+fn requests_on_one_object_run_in_order() {
+    with_osd(memory(), async |world| {
+        let client = world.client(4100).await;
+        let mut sent = Vec::new();
+        for number in 0..200u8 {
+            let name = format!("o{}", number % 3);
+            sent.push((client.send(&client.request(&name, vec![write(OpCode::APPEND, 0, &[number])])), None));
+            sent.push((client.send(&client.request(&name, vec![read()])), Some(number)));
+        }
+        for (tid, number) in sent {
+            let reply = client.wait(tid).await;
+            if let Some(number) = number {
+                let expected: Vec<u8> = (0..=number).filter(|one| one % 3 == number % 3).collect();
+                assert_eq!(reply.ops[0].data.to_bytes(), expected);
+            }
+        }
+    });
+}
+
+#[test]
+fn a_request_sent_again_is_answered_and_not_repeated() {
+    let store = Rc::new(LateStore::new(MemStore::new(64 * MIB)));
+    with_osd(store.clone(), async move |world| {
+        let client = world.client(4100).await;
+        let append = client.request("x", vec![write(OpCode::APPEND, 0, b"ab")]);
+        let first = client.ask(&append).await;
+        let failed = client.ask(&client.request("y", vec![op(OpCode::DELETE)])).await;
+        assert_eq!(failed.result, -2);
+        // The same client on a new connection, with the same numbers.
+        client.pump.close();
+        let again = world.client(4100).await;
+        let repeated = again.ask(&append).await;
+        assert_eq!(
+            (repeated.result, repeated.replay_version, repeated.user_version),
+            (0, first.replay_version, first.user_version)
+        );
+        assert_eq!(again.ask(&again.request("y", vec![op(OpCode::DELETE)])).await.result, -2);
+        again.start_at(100);
+        assert_eq!(again.read("x").await, Ok(b"ab".to_vec()));
+        // Sent again while the first is not durable: both wait, it happens once.
+        store.hold();
+        again.start_at(200);
+        let one = again.send(&again.request("x", vec![write(OpCode::APPEND, 0, b"c")]));
+        again.start_at(200);
+        let two = again.send(&again.request("x", vec![write(OpCode::APPEND, 0, b"c")]));
+        assert_eq!(one, two);
+        again.listen(SHORT).await;
+        assert!(again.reply_to(one).is_none());
+        store.release();
+        let versions = (again.wait(one).await.replay_version, again.wait(one).await.replay_version);
+        assert_eq!(versions.0, versions.1);
+        assert_eq!(again.read("x").await, Ok(b"abc".to_vec()));
+        // Another client may use the same numbers.
+        let other = world.client(4200).await;
+        other.ask(&append).await;
+        assert_eq!(again.read("x").await, Ok(b"abcab".to_vec()));
+    });
+}
+
+#[test]
+fn maps_go_to_clients_that_are_behind_and_are_waited_for_when_ahead() {
+    with_osd(memory(), async |world| {
+        let client = world.client(4100).await;
+        client.run("x", vec![write(OpCode::WRITE, 0, b"a")]).await;
+        assert_eq!(client.told_epoch(), None);
+        world.monitor.change(|draft| draft.osds[1].xinfo.old_weight = 1);
+        let newest = world.monitor.map().epoch;
+        until(&world.core, "the map came", || world.osd.osd().maps.epoch() == newest).await;
+        // Served although it is behind, because nothing changed for the group; and told once.
+        assert_eq!(client.read("x").await, Ok(b"a".to_vec()));
+        assert_eq!(client.told_epoch(), Some(newest));
+        assert_eq!(client.told.borrow()[0].incrementals.keys().collect::<Vec<_>>(), [&newest]);
+        client.read("x").await.expect("still there");
+        assert_eq!(client.told.borrow().len(), 1);
+        // Ahead: waits until the map comes, and so do those behind it.
+        world.monitor.set_mute(true);
+        world.monitor.change(|draft| draft.osds[1].xinfo.old_weight = 2);
+        *client.map.borrow_mut() = world.monitor.map();
+        let tids = [
+            client.send(&client.request("x", vec![read()])),
+            client.send(&client.request("y", vec![read()])),
+        ];
+        client.listen(SHORT).await;
+        assert!(tids.iter().all(|tid| client.reply_to(*tid).is_none()));
+        world.monitor.set_mute(false);
+        assert_eq!(client.wait(tids[0]).await.epoch, world.monitor.map().epoch);
+        assert_eq!(client.wait(tids[1]).await.result, -2);
+    });
+}
+
+#[test]
+fn what_is_not_here_is_dropped_and_its_sender_told_of_newer_maps() {
+    with_osd(memory(), async |world| {
+        let client = world.client(4100).await;
+        world.monitor.change(|draft| draft.osds[1].xinfo.old_weight = 1);
+        let newest = world.monitor.map().epoch;
+        until(&world.core, "the map came", || world.osd.osd().maps.epoch() == newest).await;
+        let mut wrong_hash = client.request("x", vec![read()]);
+        wrong_hash.hash ^= 1;
+        let mut wrong_pool = client.request("x", vec![read()]);
+        wrong_pool.pg = ShardPgId::replicated(PgId::new(9, 0));
+        let mut wrong_group = client.request("x", vec![read()]);
+        wrong_group.pg = ShardPgId::replicated(PgId::new(POOL, 4000));
+        let tids = [&wrong_hash, &wrong_pool, &wrong_group].map(|request| client.send(request));
+        client.listen(SHORT).await;
+        assert!(tids.iter().all(|tid| client.reply_to(*tid).is_none()));
+        assert_eq!(client.told_epoch(), Some(newest));
+        assert_eq!(client.read("x").await, Err(-2));
+    });
+}
+
+#[test]
+fn a_client_that_must_resend_is_left_to_it() {
+    with_osd(memory(), async |world| {
+        let client = world.client(4100).await;
+        world.monitor.change(|draft| {
+            let next = draft.epoch;
+            draft.pools.get_mut(&POOL).expect("the pool").last_force_op_resend = next;
+        });
+        let newest = world.monitor.map().epoch;
+        until(&world.core, "the map came", || world.osd.osd().maps.epoch() == newest).await;
+        let old = client.send(&client.request("x", vec![read()]));
+        client.listen(SHORT).await;
+        assert!(client.reply_to(old).is_none());
+        *client.map.borrow_mut() = world.monitor.map();
+        assert_eq!(client.read("x").await, Err(-2));
+    });
+}
+
+#[test]
+fn blocked_clients_are_refused() {
+    with_osd(memory(), async |world| {
+        let client = world.client(4100).await;
+        client.run("x", vec![write(OpCode::WRITE, 0, b"a")]).await;
+        world.monitor.change(|draft| {
+            let blocked = wire::types::Addr::any("10.0.0.1:0".parse().expect("an address"), 4101);
+            draft.blocklist.0.insert(blocked, UTime { seconds: u32::MAX, nanoseconds: 0 });
+        });
+        let newest = world.monitor.map().epoch;
+        until(&world.core, "the map came", || world.osd.osd().maps.epoch() == newest).await;
+        assert_eq!(client.read("x").await, Err(-108));
+        assert_eq!(world.client(4200).await.read("x").await, Ok(b"a".to_vec()));
+    });
+}
+
+#[test]
+fn a_full_store_refuses_growth_and_nothing_else() {
+    let store = Rc::new(LateStore::new(MemStore::new(64 * MIB)));
+    with_osd(store.clone(), async move |world| {
+        let client = world.client(4100).await;
+        client.run("x", vec![write(OpCode::WRITE, 0, b"0123")]).await;
+        store.available.set(Some(MIB));
+        until(&world.core, "it is noticed", || world.osd.osd().store_full.get()).await;
+        assert_eq!(client.run("y", vec![write(OpCode::WRITE, 0, b"a")]).await.result, -28);
+        assert_eq!(client.run("x", vec![write(OpCode::APPEND, 0, b"a")]).await.result, -28);
+        assert_eq!(client.run("x", vec![write(OpCode::WRITE, 0, b"9")]).await.result, 0);
+        assert_eq!(client.read("x").await, Ok(b"9123".to_vec()));
+        let mut forced = client.request("y", vec![write(OpCode::WRITE, 0, b"a")]);
+        forced.flags = forced.flags.with(RequestFlags::FULL_FORCE);
+        assert_eq!(client.ask(&forced).await.result, 0);
+        assert_eq!(client.run("x", vec![op(OpCode::DELETE)]).await.result, 0);
+        store.available.set(None);
+        until(&world.core, "it is noticed", || !world.osd.osd().store_full.get()).await;
+        assert_eq!(client.run("z", vec![write(OpCode::WRITE, 0, b"a")]).await.result, 0);
+        // A store that refuses by itself: the same error, and no trace of the request.
+        store.refuse.replace(Some(StoreError::NoSpace("test".into())));
+        let tid = client.send(&client.request("z", vec![write(OpCode::APPEND, 0, b"b")]));
+        assert_eq!(client.wait(tid).await.result, -28);
+        store.refuse.replace(None);
+        client.start_at(tid);
+        assert_eq!(client.run("z", vec![write(OpCode::APPEND, 0, b"b")]).await.result, 0);
+        assert_eq!(client.read("z").await, Ok(b"ab".to_vec()));
+    });
+}
+
+#[test]
+fn a_full_pool_holds_growth_back_unless_asked_for_an_error() {
+    with_osd(memory(), async |world| {
+        let client = world.client(4100).await;
+        client.run("x", vec![write(OpCode::WRITE, 0, b"0123")]).await;
+        let set = |flags: PoolFlags| {
+            world.monitor.change(move |draft| {
+                let pool = draft.pools.get_mut(&POOL).expect("the pool");
+                pool.flags = PoolFlags(PoolFlags::HASHPSPOOL.0 | flags.0);
+            });
+            let newest = world.monitor.map().epoch;
+            *client.map.borrow_mut() = world.monitor.map();
+            newest
+        };
+        let newest = set(PoolFlags::FULL);
+        until(&world.core, "the map came", || world.osd.osd().maps.epoch() == newest).await;
+        let mut growing = client.request("x", vec![write(OpCode::APPEND, 0, b"a")]);
+        let silent = client.send(&growing);
+        client.listen(SHORT).await;
+        assert!(client.reply_to(silent).is_none());
+        growing.flags = growing.flags.with(RequestFlags::FULL_TRY);
+        assert_eq!(client.ask(&growing).await.result, -28);
+        set(PoolFlags(PoolFlags::FULL.0 | PoolFlags::FULL_QUOTA.0));
+        assert_eq!(
+            client
+                .ask(&{
+                    let mut request = client.request("x", vec![write(OpCode::APPEND, 0, b"a")]);
+                    request.flags = request.flags.with(RequestFlags::FULL_TRY);
+                    request
+                })
+                .await
+                .result,
+            -122
+        );
+        assert_eq!(client.run("x", vec![op(OpCode::DELETE)]).await.result, 0);
+    });
+}
+
+#[test]
+fn a_client_that_sends_too_much_is_not_read() {
+    let store = Rc::new(LateStore::new(MemStore::new(64 * MIB)));
+    with_osd(store.clone(), async move |world| {
+        let client = world.client(4100).await;
+        store.hold();
+        let tids: Vec<u64> = (0..1000)
+            .map(|number| {
+                client.send(&client.request(&format!("o{number}"), vec![write(OpCode::WRITE, 0, &[7; 1000])]))
+            })
+            .collect();
+        client.listen(SHORT).await;
+        assert_eq!(world.osd.osd().tracker.in_flight(), 256);
+        // Others are served meanwhile.
+        let other = world.client(4200).await;
+        assert_eq!(other.read("nothing").await, Err(-2));
+        store.release();
+        for tid in tids {
+            assert_eq!(client.wait(tid).await.result, 0);
+        }
+    });
+}
+
+#[test]
+fn a_failed_store_ends_everything_and_answers_nothing() {
+    let store = Rc::new(LateStore::new(MemStore::new(64 * MIB)));
+    with_osd(store.clone(), async move |world| {
+        let client = world.client(4100).await;
+        store.refuse.replace(Some(StoreError::Down("the device burnt".into())));
+        let tid = client.send(&client.request("x", vec![write(OpCode::WRITE, 0, b"a")]));
+        within(&world.core, client.pump.closed.wait()).await;
+        assert!(client.reply_to(tid).is_none());
+        assert!(within(&world.core, world.osd.failed()).await.contains("burnt"));
+        within(&world.core, world.osd.stop()).await;
+    });
+}
+
+#[test]
+fn deleted_pools_are_emptied() {
+    with_osd(memory(), async |world| {
+        let client = world.client(4100).await;
+        for number in 0..300 {
+            client.run(&format!("o{number}"), vec![write(OpCode::WRITE, 0, b"a")]).await;
+        }
+        until(&world.core, "statistics came", || {
+            world
+                .monitor
+                .stats()
+                .is_some_and(|stats| stats.pools.get(&POOL).is_some_and(|p| p.objects == 300))
+        })
+        .await;
+        let ahead = client.request("o1", vec![read()]);
+        world.monitor.change(|draft| {
+            draft.pools.remove(&POOL);
+            draft.pool_names.remove(&POOL);
+        });
+        let newest = world.monitor.map().epoch;
+        until(&world.core, "the map came", || world.osd.osd().maps.epoch() == newest).await;
+        let tid = client.send(&ahead);
+        client.listen(SHORT).await;
+        assert!(client.reply_to(tid).is_none());
+        assert_eq!(client.told_epoch(), Some(newest));
+        for _ in 0..1000 {
+            if world.store.collections().await.expect("collections").len() == 1 {
+                return;
+            }
+            world.core.sleep(Duration::from_millis(10)).await;
+        }
+        panic!("the collections are still there");
+    });
+}
+
+#[test]
+fn a_restarted_osd_has_its_data_and_remembers_its_requests() {
+    with_monitor(3, async |core, monitor| {
+        let store = Rc::new(MemStore::new(64 * MIB));
+        let osd = start(&core, 0, store.clone()).await.expect("starts");
+        within(&core, osd.up()).await;
+        let client = Client::connect(&core, &monitor, &osd.address(), 4100).await;
+        let append = client.request("x", vec![write(OpCode::APPEND, 0, b"ab")]);
+        let first = client.ask(&append).await;
+        let before = osd.osd().maps.epoch();
+        within(&core, osd.stop()).await;
+
+        let osd = start(&core, 0, Rc::new(store.reopen())).await.expect("starts again");
+        assert_eq!(osd.osd().maps.epoch(), before);
+        within(&core, osd.up()).await;
+        assert!(osd.osd().maps.epoch() > before);
+        let client = Client::connect(&core, &monitor, &osd.address(), 4100).await;
+        let mut append = append;
+        append.epoch = osd.osd().maps.epoch();
+        assert_eq!(client.ask(&append).await.replay_version, first.replay_version);
+        assert_eq!(client.read("x").await, Ok(b"ab".to_vec()));
+        within(&core, osd.stop()).await;
+
+        // Another's store is refused.
+        let mut other = cluster::config(0);
+        other.osd_uuid = uuid::Uuid::from_u128(5);
+        let refused = osd::Osd::start(core.clone(), Rc::new(store.reopen()), other).await;
+        assert!(refused.is_err_and(|error| error.to_string().contains("belongs to osd.0")));
+    });
+}
+
+#[test]
+fn an_osd_that_the_map_calls_down_asks_to_be_up_again() {
+    with_osd(memory(), async |world| {
+        let client = world.client(4100).await;
+        client.run("x", vec![write(OpCode::WRITE, 0, b"a")]).await;
+        let boots = world.monitor.boots();
+        world.monitor.change(|draft| {
+            let osd = &mut draft.osds[0];
+            osd.state = osd.state.without(wire::osdmap::OsdState::UP);
+        });
+        until(&world.core, "it booted again", || world.monitor.boots() > boots).await;
+        within(&world.core, world.osd.up()).await;
+        *client.map.borrow_mut() = world.monitor.map();
+        assert_eq!(client.read("x").await, Ok(b"a".to_vec()));
+        // And it finds its monitor again.
+        world.monitor.drop_sessions();
+        world.core.sleep(Duration::from_secs(2)).await;
+        world.monitor.change(|draft| draft.osds[1].xinfo.old_weight = 1);
+        let newest = world.monitor.map().epoch;
+        until(&world.core, "the map came", || world.osd.osd().maps.epoch() == newest).await;
+    });
+}
+
+#[test]
+fn maps_with_gaps_are_made_up_for() {
+    with_osd(memory(), async |world| {
+        world.monitor.set_mute(true);
+        for number in 0..60 {
+            world.monitor.change(|draft| draft.osds[1].xinfo.old_weight = number);
+        }
+        let behind = world.client(4100).await;
+        behind.map.borrow_mut().epoch = world.osd.osd().maps.epoch();
+        world.monitor.set_mute(false);
+        let newest = world.monitor.map().epoch;
+        until(&world.core, "the maps came", || world.osd.osd().maps.epoch() == newest).await;
+        // More than fits one message of increments: the whole map.
+        behind.read("x").await.expect_err("not there");
+        assert_eq!(behind.told.borrow()[0].full.keys().collect::<Vec<_>>(), [&newest]);
+        assert!(newest > Epoch(60));
+    });
+}
+
+#[test]
+fn commands_are_answered() {
+    with_osd(memory(), async |world| {
+        let client = world.client(4100).await;
+        client.run("x", vec![write(OpCode::WRITE, 0, b"a")]).await;
+        let tell = async |prefix: &str| client.tell(serde_json::json!({ "prefix": prefix })).await;
+        let (result, _, table) = tell("get_command_descriptions").await;
+        assert_eq!(result, 0);
+        assert!(table.as_object().is_some_and(|all| all.len() > 10));
+        assert_eq!(tell("version").await.2["release"], "pacific");
+        assert_eq!(tell("status").await.2["state"], "active");
+        assert_eq!(tell("perf dump").await.2["osd"]["op_w"], 1);
+        assert_eq!(tell("dump_ops_in_flight").await.2["num_ops"], 0);
+        assert_eq!(tell("dump_historic_ops").await.2["num_ops"], 1);
+        assert_eq!(tell("dump_pgs").await.2.as_array().map(Vec::len), Some(8));
+        assert_eq!(tell("sessions").await.2[0]["entity"], "client.4100");
+        let (result, status, _) = tell("make tea").await;
+        assert_eq!((result, status.as_str()), (-22, "unknown command prefix make tea"));
+        let set = client
+            .tell(
+                serde_json::json!({ "prefix": "config set", "var": "osd_failsafe_full_ratio", "val": ["0"] }),
+            )
+            .await;
+        assert_eq!(set.0, 0);
+        assert_eq!(client.run("y", vec![write(OpCode::WRITE, 0, b"a")]).await.result, -28);
+        let get =
+            client.tell(serde_json::json!({ "prefix": "config get", "var": "osd_failsafe_full_ratio" }));
+        assert_eq!(get.await.2["osd_failsafe_full_ratio"], "0");
+        client.tell(serde_json::json!({ "prefix": "config unset", "var": "osd_failsafe_full_ratio" })).await;
+        assert_eq!(client.run("y", vec![write(OpCode::WRITE, 0, b"a")]).await.result, 0);
+        let refused = client.tell(
+            serde_json::json!({ "prefix": "config set", "var": "osd_failsafe_full_ratio", "val": "2" }),
+        );
+        assert_eq!(refused.await.0, -22);
+        let bench =
+            client.tell(serde_json::json!({ "prefix": "bench", "count": 1 << 20, "size": "65536" })).await;
+        assert_eq!((bench.0, bench.2["bytes_written"].clone()), (0, (1 << 20).into()));
+    });
+}
+
+#[test]
+fn one_seed_gives_one_history() {
+    let run = || {
+        with_monitor(11, async |core, monitor| {
+            let osd = start(&core, 0, memory()).await.expect("starts");
+            within(&core, osd.up()).await;
+            let client = Client::connect(&core, &monitor, &osd.address(), 4100).await;
+            for number in 0..50 {
+                client
+                    .send(&client.request(&format!("o{}", number % 7), vec![write(OpCode::APPEND, 0, b"x")]));
+            }
+            client.listen(SHORT).await;
+            within(&core, osd.stop()).await;
+        })
+    };
+    assert_eq!(run(), run());
+}
