@@ -61,3 +61,44 @@ pub const ALERT_TEXT_BYTES_MAX: usize = 2048;
 pub const RATE_WINDOW_SECONDS: u32 = 10;
 /// Increases of counters that are kept for rates.
 pub const RATE_SAMPLES_MAX: usize = 4096;
+/// Clients that can be blocked at a time.
+pub const BLOCKLIST_ENTRIES_MAX: usize = 4096;
+/// Pools of a cluster.
+pub const POOLS_MAX: usize = 1024;
+/// PGs of one pool.
+pub const PG_NUM_MAX: u32 = 65536;
+/// Longest name of a pool, bytes.
+pub const POOL_NAME_BYTES_MAX: usize = 128;
+/// Snapshots that one pool can have of itself.
+pub const POOL_SNAPSHOTS_MAX: usize = 1024;
+/// Applications of a pool.
+pub const APPLICATIONS_MAX: usize = 4;
+/// Keys of an application.
+pub const APPLICATION_KEYS_MAX: usize = 64;
+/// Longest name, key or value of an application, bytes.
+pub const APPLICATION_NAME_BYTES_MAX: usize = 128;
+/// Highest OSD id.
+pub const OSD_ID_MAX: i32 = 4095;
+
+/// Connections that are served at a time.
+pub const SESSIONS_MAX: usize = 4096;
+/// Seconds for a connection to get through its handshake.
+pub const HANDSHAKE_SECONDS_MAX: u64 = 10;
+/// Seconds without a byte after which a connection is closed; clients send keepalives every ten.
+pub const IDLE_SECONDS_MAX: u64 = 900;
+/// Seconds that a peer may take to read what was sent to it.
+pub const WRITE_SECONDS_MAX: u64 = 60;
+/// Decisions that wait to be committed.
+pub const PROPOSALS_MAX: usize = 1024;
+/// Decisions in one entry of the log.
+pub const PROPOSALS_PER_ENTRY_MAX: usize = 64;
+/// Bytes of changes after which an entry of the log takes no more decisions.
+pub const ENTRY_BYTES_TARGET: usize = 256 << 10;
+/// PGs that are mapped before other tasks get a turn: about a tenth of a millisecond.
+pub const PGS_PER_TURN: usize = 32;
+/// Names in one subscription message.
+pub const SUBSCRIPTIONS_MAX: usize = 32;
+/// Entries of the cluster log in one message, either way.
+pub const LOG_ENTRIES_PER_MESSAGE_MAX: usize = 100;
+/// Ranges of removed self-managed snapshots of a pool that wait to be trimmed.
+pub const SELF_MANAGED_SNAPSHOTS_REMOVED_MAX: usize = 100_000;

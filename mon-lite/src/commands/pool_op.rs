@@ -1,0 +1,76 @@
+//! Changes of pools that librados asks for by message rather than by command. Pure.
+
+use bytes::Bytes;
+use wire::codec::encode_to_bytes;
+use wire::msg::{PoolOp, PoolOpKind};
+use wire::types::PoolId;
+
+use super::families::pool;
+use super::{Refusal, errno};
+use crate::limits::SELF_MANAGED_SNAPSHOTS_REMOVED_MAX;
+use crate::state::Change;
+use crate::view::View;
+
+/// What to commit, and the data of the answer.
+pub struct PoolOpOutcome {
+    /// Empty for nothing.
+    pub changes: Vec<Change>,
+    /// Id of a new self-managed snapshot, encoded.
+    pub data: Option<Bytes>,
+}
+
+/// Decides about a pool operation.
+pub fn decide(view: &View<'_>, op: &PoolOp) -> Result<PoolOpOutcome, Refusal> {
+    let id = PoolId::from(op.pool);
+    if op.op != PoolOpKind::CREATE && !view.osd_map().pools.contains_key(&id) {
+        return Err(Refusal::new(errno::ENOENT, format!("pool {id} does not exist")));
+    }
+    let changes = match op.op {
+        PoolOpKind::CREATE => create(view, op)?,
+        PoolOpKind::DELETE => pool::delete_pool(view, id)?,
+        PoolOpKind::CREATE_SNAP => pool::create_snapshot(view, id, &op.name)?,
+        PoolOpKind::DELETE_SNAP => pool::remove_snapshot(view, id, &op.name)?,
+        PoolOpKind::CREATE_UNMANAGED_SNAP => return create_self_managed(view, id),
+        PoolOpKind::DELETE_UNMANAGED_SNAP => remove_self_managed(view, id, op.snap.0)?,
+        other => return Err(Refusal::new(errno::EOPNOTSUPP, format!("pool operation {:#x} is not offered", other.0))),
+    };
+    Ok(PoolOpOutcome { changes, data: None })
+}
+
+fn create(view: &View<'_>, op: &PoolOp) -> Result<Vec<Change>, Refusal> {
+    if view.osd_map().pool_id(&op.name).is_some() {
+        return Err(Refusal::new(errno::EEXIST, format!("pool '{}' already exists", op.name)));
+    }
+    let crush_rule = u8::try_from(op.crush_rule).ok();
+    pool::create_pool(view, pool::NewPool { name: op.name.clone(), crush_rule, ..pool::NewPool::default() })
+}
+
+fn create_self_managed(view: &View<'_>, id: PoolId) -> Result<PoolOpOutcome, Refusal> {
+    let epoch = view.osd_map().epoch.next();
+    let mut snapshot = 0;
+    let changes = super::families::edit_pool(view, id, |pool| {
+        snapshot = pool.create_self_managed_snapshot(epoch)?;
+        Ok(())
+    })?;
+    Ok(PoolOpOutcome { changes, data: Some(encode_to_bytes(&snapshot)) })
+}
+
+fn remove_self_managed(view: &View<'_>, id: PoolId, snapshot: u64) -> Result<Vec<Change>, Refusal> {
+    let queued = view.osd_map().removed_snaps_queue.get(&id);
+    if queued.is_some_and(|queue| queue.contains(snapshot)) {
+        return Ok(Vec::new());
+    }
+    if queued.is_some_and(|queue| queue.range_count() >= SELF_MANAGED_SNAPSHOTS_REMOVED_MAX) {
+        return Err(Refusal::new(errno::EBUSY, "too many removed snapshots wait to be trimmed"));
+    }
+    let epoch = view.osd_map().epoch.next();
+    let mut removed = false;
+    let changes = super::families::edit(view, |map| {
+        let missing = || Refusal::new(errno::ENOENT, format!("pool {id} does not exist"));
+        let pool = map.pools.get_mut(&id).ok_or_else(missing)?;
+        removed = pool.remove_self_managed_snapshot(snapshot, epoch)?;
+        map.new_removed_snaps.entry(id).or_default().insert(snapshot, 1);
+        Ok(())
+    })?;
+    Ok(if removed { changes } else { Vec::new() })
+}

@@ -1,0 +1,106 @@
+//! The options that this monitor itself obeys, with their defaults. Others are kept and handed to whom they are for.
+//! Pure.
+
+use wire::types::{AuthName, EntityKind};
+
+use crate::state::State;
+
+/// An option of the monitor.
+#[derive(Clone, Copy, Debug)]
+pub struct OptionInfo {
+    /// Name.
+    pub name: &'static str,
+    /// How its value reads.
+    pub kind: OptionKind,
+    /// Value if nobody sets it.
+    pub default: &'static str,
+    /// For `ceph config help`.
+    pub description: &'static str,
+}
+
+/// How a value reads.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum OptionKind {
+    /// `true` or `false`.
+    Bool,
+    /// A whole number, not negative.
+    Uint,
+}
+
+/// Whether pools may be deleted.
+pub const ALLOW_POOL_DELETE: &str = "mon_allow_pool_delete";
+/// PGs of a pool that does not say.
+pub const POOL_PG_NUM: &str = "osd_pool_default_pg_num";
+/// PGs that pools may put on each OSD.
+pub const MAX_PG_PER_OSD: &str = "mon_max_pg_per_osd";
+/// Seconds without a beacon after which an OSD is taken for dead.
+pub const BEACON_GRACE_SECONDS: &str = "osd_heartbeat_grace";
+
+/// All of them.
+pub const OPTIONS: [OptionInfo; 4] = [
+    OptionInfo {
+        name: ALLOW_POOL_DELETE,
+        kind: OptionKind::Bool,
+        default: "false",
+        description: "allow pools to be deleted",
+    },
+    OptionInfo {
+        name: POOL_PG_NUM,
+        kind: OptionKind::Uint,
+        default: "32",
+        description: "number of placement groups of a new pool that does not say",
+    },
+    OptionInfo {
+        name: MAX_PG_PER_OSD,
+        kind: OptionKind::Uint,
+        default: "250",
+        description: "placement groups that pools may put on each OSD on average",
+    },
+    OptionInfo {
+        name: BEACON_GRACE_SECONDS,
+        kind: OptionKind::Uint,
+        default: "20",
+        description: "seconds of silence after which an OSD is marked down",
+    },
+];
+
+impl OptionInfo {
+    /// The option of this name.
+    pub fn find(name: &str) -> Option<&'static Self> {
+        OPTIONS.iter().find(|option| option.name == name)
+    }
+
+    /// Whether the option can have this value.
+    pub fn accepts(&self, value: &str) -> bool {
+        match self.kind {
+            OptionKind::Bool => parse_bool(value).is_some(),
+            OptionKind::Uint => value.parse::<u64>().is_ok(),
+        }
+    }
+}
+
+/// A flag, as the monitor `name` sees it.
+pub fn flag(state: &State, name: &str, option: &str) -> bool {
+    parse_bool(&value(state, name, option)).unwrap_or(false)
+}
+
+/// A number, as the monitor `name` sees it.
+pub fn uint(state: &State, name: &str, option: &str) -> u64 {
+    value(state, name, option).parse().unwrap_or(0)
+}
+
+fn value(state: &State, name: &str, option: &str) -> String {
+    let who = AuthName { kind: EntityKind::MON, id: name.to_owned() };
+    let set = state.config.effective(&who).remove(option).map(|(_, value)| value);
+    let known = OptionInfo::find(option);
+    let sound = set.filter(|value| known.is_some_and(|known| known.accepts(value)));
+    sound.unwrap_or_else(|| known.map_or("", |known| known.default).to_owned())
+}
+
+fn parse_bool(value: &str) -> Option<bool> {
+    match value {
+        "true" | "yes" | "on" | "1" => Some(true),
+        "false" | "no" | "off" | "0" => Some(false),
+        _ => None,
+    }
+}
