@@ -12,9 +12,14 @@ mod log;
 mod maps;
 mod monmap;
 mod op;
-mod osd;
+mod op_args;
+mod op_code;
+mod osd_events;
+mod osd_op;
+mod osd_op_reply;
 mod service;
 mod stats;
+mod subscribe;
 
 pub use command::{Command, CommandReply, MonCommand, MonCommandAck};
 pub use daemon::{Alert, OsdAlert, OsdBeacon, OsdBoot, OsdStatfs, OsdStats, PgReport, PoolReport, Severity};
@@ -22,15 +27,19 @@ pub use listing::{
     CloneInfo, ListSnapsReply, ListWatchersReply, ListedObject, PgListReply, WatchItem, pg_list_cursor,
 };
 pub use log::{Log, LogAck, LogEntry, LogPriority};
-pub use maps::{
-    ConfigMessage, GetConfig, MgrMap, MonGetMap, MonGetVersion, MonGetVersionReply, MonMapMessage,
-    MonSubscribe, MonSubscribeAck, OsdMapMessage, Subscription,
-};
+pub use maps::{MgrMap, MonGetMap, MonMapMessage, OsdMapMessage};
 pub use monmap::{MonInfo, MonMap};
-pub use op::{AccessKind, Op, OpArgs, OpCode, OpFlags};
-pub use osd::{Backoff, BackoffStep, OsdOp, OsdOpReply, Redirect, RequestFlags, WatchEvent, WatchNotify};
+pub use op::{Op, OpFlags};
+pub use op_args::OpArgs;
+pub use op_code::{AccessKind, OpCode};
+pub use osd_events::{Backoff, BackoffStep, WatchEvent, WatchNotify};
+pub use osd_op::{OsdOp, RequestFlags};
+pub use osd_op_reply::{OsdOpReply, Redirect};
 pub use service::{GetPoolStats, GetPoolStatsReply, PoolOp, PoolOpKind, PoolOpReply, StatFs, StatFsReply};
 pub use stats::{PoolStat, StatSum, StoreStatfs};
+pub use subscribe::{
+    ConfigMessage, GetConfig, MonGetVersion, MonGetVersionReply, MonSubscribe, MonSubscribeAck, Subscription,
+};
 
 use bytes::Bytes;
 
