@@ -64,6 +64,12 @@ impl Subscriptions {
             }
             other => {
                 let (level, channel) = log_level(other)?;
+                if start == 0 {
+                    // A new watcher is told what happens from now on.
+                    let next = Subscription { start: state.cluster_log.version() + 1, once };
+                    self.wanted.insert(name.to_owned(), next);
+                    return None;
+                }
                 let (log, next) = log_since(state, start, level, channel)?;
                 (log.into(), next)
             }
@@ -136,10 +142,9 @@ fn log_level(name: &str) -> Option<(LogPriority, Option<&str>)> {
     Some((cluster_log::priority_named(level)?, channel))
 }
 
-/// Entries from version `start` on; from the newest on if that is 0.
+/// Entries from version `start` on.
 fn log_since(state: &State, start: u64, level: LogPriority, channel: Option<&str>) -> Option<(Log, u64)> {
     let log = &state.cluster_log;
-    let start = if start == 0 { log.version() } else { start };
     let fits = |entry: &LogEntry| entry.priority >= level && channel.is_none_or(|channel| channel == entry.channel);
     let new = log.iter().filter(|(version, entry)| *version >= start && fits(entry));
     let entries: Vec<(u64, LogEntry)> =

@@ -69,7 +69,8 @@ impl<'a> Report<'a> {
             total,
             variance_min: if least.is_finite() { least } else { 0.0 },
             variance_max: osds().map(|row| row.variance).fold(0.0, f64::max),
-            deviation: (squares / count).sqrt(),
+            // Rounding may leave a negative zero, which would be printed as such.
+            deviation: (squares / count).sqrt().abs(),
             rows,
         }
     }
