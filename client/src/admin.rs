@@ -63,7 +63,8 @@ impl Client {
     /// Deletes a pool with all its objects.
     pub async fn delete_pool(&self, name: &str) -> Result<()> {
         let pool = self.pool(name).await?;
-        self.pool_op(pool.id(), PoolOpKind::DELETE, SnapId(0), name).await.map(drop)
+        //= ceph 16.2 mon: a deletion that names an existing pool is answered and not done; stock clients say this
+        self.pool_op(pool.id(), PoolOpKind::DELETE, SnapId(0), "delete").await.map(drop)
     }
 
     /// Space in the whole cluster.

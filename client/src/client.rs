@@ -89,10 +89,26 @@ struct State {
     shut_down: bool,
 }
 
-/// To which machine a link belongs.
+/// A link and to whom it goes.
 struct Which {
     link: Link,
-    kind: EntityKind,
+    daemon: Daemon,
+}
+
+/// A daemon we talk to.
+#[derive(Clone, Copy, Debug)]
+enum Daemon {
+    Monitor,
+    Osd(i32),
+}
+
+impl Daemon {
+    fn kind(self) -> EntityKind {
+        match self {
+            Self::Monitor => EntityKind::MON,
+            Self::Osd(_) => EntityKind::OSD,
+        }
+    }
 }
 
 struct OpWaiter {
@@ -375,22 +391,24 @@ impl Inner {
 
     fn apply_mon(self: &Rc<Self>, action: MonAction) {
         match action {
-            MonAction::Open { link, target, limit } => self.open(link, target, EntityKind::MON, limit),
+            MonAction::Open { link, target, limit } => self.open(link, target, Daemon::Monitor, limit),
             MonAction::Close(link) => self.close(link),
             MonAction::Send(link, message) => self.send(link, message),
             MonAction::Keepalive(link) => self.keepalive(link),
-            MonAction::OsdMap(message) => self.follow(&message),
+            MonAction::OsdMap(link, message) => self.follow(Some(link), &message),
             MonAction::Answered { tid, answer } => self.mon_answered(tid, answer),
         }
     }
 
     fn apply(self: &Rc<Self>, action: Action) {
         match action {
-            Action::Open { link, target } => self.open(link, target, EntityKind::OSD, OSD_CONNECT_TIMEOUT),
+            Action::Open { osd, link, target } => {
+                self.open(link, target, Daemon::Osd(osd), OSD_CONNECT_TIMEOUT);
+            }
             Action::Close(link) => self.close(link),
             Action::Send(link, message) => self.send(link, message),
             Action::Keepalive(link) => self.keepalive(link),
-            Action::OsdMap(message) => self.follow(&message),
+            Action::OsdMap(message) => self.follow(None, &message),
             Action::Done { tid, outcome } => {
                 let waiter = self.state.borrow_mut().op_waiters.remove(&tid);
                 if let Some(waiter) = waiter {
@@ -412,13 +430,13 @@ impl Inner {
         }
     }
 
-    fn open(self: &Rc<Self>, id: LinkId, target: Addr, kind: EntityKind, limit: Duration) {
+    fn open(self: &Rc<Self>, id: LinkId, target: Addr, daemon: Daemon, limit: Duration) {
         let name = AuthName { kind: EntityKind::CLIENT, id: self.config.name.clone() };
         let mut state = self.state.borrow_mut();
         let claim = Claim { name, global_id: state.monitor.global_id() };
-        let call = Call { id, target, kind, claim, nonce: self.nonce, limit };
-        let owner = Rc::new(Owner { inner: Rc::downgrade(self), kind });
-        state.links.insert(id, Which { link: Link::open(&self.core, call, owner), kind });
+        let call = Call { id, target, kind: daemon.kind(), claim, nonce: self.nonce, limit };
+        let owner = Rc::new(Owner { inner: Rc::downgrade(self), daemon });
+        state.links.insert(id, Which { link: Link::open(&self.core, call, owner), daemon });
     }
 
     fn close(&self, link: LinkId) {
@@ -431,12 +449,12 @@ impl Inner {
         let failed = {
             let state = self.state.borrow();
             let Some(which) = state.links.get(&link) else { return };
-            which.link.send(message).err().map(|error| (which.kind, error))
+            which.link.send(message).err().map(|error| (which.daemon, error))
         };
-        if let Some((kind, error)) = failed {
-            log::warn!("{kind}: {error}; closing the connection");
+        if let Some((daemon, error)) = failed {
+            log::warn!("{daemon:?}: {error}; closing the connection");
             self.close(link);
-            self.state.borrow_mut().closed(link, kind, self.core.now());
+            self.state.borrow_mut().closed(link, daemon, self.core.now());
         }
     }
 
@@ -446,7 +464,8 @@ impl Inner {
         }
     }
 
-    fn follow(&self, message: &OsdMapMessage) {
+    /// Takes maps from the monitor on link `from`, or from an OSD.
+    fn follow(&self, from: Option<LinkId>, message: &OsdMapMessage) {
         let current = self.map.borrow().clone();
         match follow(current.as_ref(), message) {
             Followed::Nothing => {}
@@ -463,6 +482,15 @@ impl Inner {
                 let mut state = self.state.borrow_mut();
                 let action = state.monitor.need_full_osdmap();
                 state.mon_actions.extend(action);
+            }
+            Followed::Useless(reason) => {
+                log::warn!("maps are of no use: {reason}");
+                // An OSD's maps are an extra; a monitor without maps is none.
+                if let Some(link) = from {
+                    let mut state = self.state.borrow_mut();
+                    let actions = state.monitor.distrust(link, self.core.now());
+                    state.mon_actions.extend(actions);
+                }
             }
         }
     }
@@ -501,11 +529,10 @@ impl Inner {
 }
 
 impl State {
-    fn closed(&mut self, link: LinkId, kind: EntityKind, now: Nanos) {
-        if kind == EntityKind::MON {
-            self.monitor.closed(link, now);
-        } else {
-            self.objecter.closed(link, now);
+    fn closed(&mut self, link: LinkId, daemon: Daemon, now: Nanos) {
+        match daemon {
+            Daemon::Monitor => self.monitor.closed(link, now),
+            Daemon::Osd(osd) => self.objecter.closed(osd, link, now),
         }
     }
 }
@@ -538,10 +565,10 @@ async fn run_timers(core: Core, inner: Weak<Inner>, timer: Rc<Notify>) {
     }
 }
 
-/// Where links of one kind report. Does not keep the client alive.
+/// Where a link reports. Does not keep the client alive.
 struct Owner {
     inner: Weak<Inner>,
-    kind: EntityKind,
+    daemon: Daemon,
 }
 
 impl Owner {
@@ -557,51 +584,42 @@ impl Owner {
         }
         inner.pump();
     }
-
-    fn is_mon(&self) -> bool {
-        self.kind == EntityKind::MON
-    }
 }
 
 impl LinkOwner for Owner {
     fn connected(&self, link: LinkId, global_id: u64) {
-        self.with(|state, now| {
-            if self.is_mon() {
+        self.with(|state, now| match self.daemon {
+            Daemon::Monitor => {
                 let actions = state.monitor.connected(link, global_id, now);
                 state.mon_actions.extend(actions);
-            } else {
-                state.objecter.connected(link, now);
             }
+            Daemon::Osd(osd) => state.objecter.connected(osd, link, now),
         });
     }
 
     fn message(&self, link: LinkId, message: Message) {
-        self.with(|state, now| {
-            if self.is_mon() {
+        self.with(|state, now| match self.daemon {
+            Daemon::Monitor => {
                 let actions = state.monitor.message(link, message, now);
                 state.mon_actions.extend(actions);
-            } else {
-                state.objecter.message(link, &message, now);
             }
+            Daemon::Osd(osd) => state.objecter.message(osd, link, &message, now),
         });
     }
 
     fn alive(&self, link: LinkId) {
-        self.with(|state, now| {
-            if self.is_mon() {
-                state.monitor.alive(link, now);
-            } else {
-                state.objecter.alive(link, now);
-            }
+        self.with(|state, now| match self.daemon {
+            Daemon::Monitor => state.monitor.alive(link, now),
+            Daemon::Osd(osd) => state.objecter.alive(osd, link, now),
         });
     }
 
     fn closed(&self, link: LinkId, reason: String) {
-        log::debug!("{} connection closed: {reason}", self.kind);
+        log::debug!("connection closed: {reason}");
         let mut gone = None;
         self.with(|state, now| {
             gone = state.links.remove(&link);
-            state.closed(link, self.kind, now);
+            state.closed(link, self.daemon, now);
         });
         drop(gone);
     }

@@ -44,21 +44,19 @@ impl Client {
 
     /// Sends ops to whom they belong.
     pub(crate) async fn operate_on(&self, target: Target, operation: ObjectOperation) -> Result<Reply> {
+        let writes = operation.may_write();
         let (ops, mut flags) = operation.into_parts();
         flags = flags.with(RequestFlags::ON_DISK).with(KNOWS_REDIRECTS);
         let mut mtime = UTime::default();
-        for op in &ops {
-            let access = op.code.access();
-            if matches!(access, AccessKind::Read | AccessKind::ReadWrite) {
-                flags = flags.with(RequestFlags::READ);
-            }
-            if op.code == OpCode::CALL {
-                flags = flags.with(RequestFlags::EXEC);
-            }
-            if matches!(access, AccessKind::Write | AccessKind::ReadWrite) {
-                flags = flags.with(RequestFlags::WRITE);
-                mtime = UTime::from_nanoseconds(self.core().wall_clock().0);
-            }
+        if writes {
+            flags = flags.with(RequestFlags::WRITE);
+            mtime = UTime::from_nanoseconds(self.core().wall_clock().0);
+        }
+        if ops.iter().any(|op| matches!(op.code.access(), AccessKind::Read | AccessKind::ReadWrite)) {
+            flags = flags.with(RequestFlags::READ);
+        }
+        if ops.iter().any(|op| op.code == OpCode::CALL) {
+            flags = flags.with(RequestFlags::EXEC);
         }
         let request = Rc::new(Request { target, body: Body::Ops { ops, flags, mtime } });
         match self.ask_osd(request.clone()).await? {

@@ -8,11 +8,13 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use rt::net::{ReadHalf, Stream, WriteHalf};
-use rt::sync::{Notify, timeout};
-use rt::{Core, Group, Task};
+use rt::sync::{Notify, deadline};
+use rt::{Core, Group, Nanos, Task};
 use wire::msgr2::auth::Claim;
 use wire::msgr2::{Config, Connection, Event, Message, Session};
 use wire::types::{Addr, AddrVec, EntityKind, Features, UTime};
+
+use crate::time::after;
 
 /// Number of a link within a client; never used again.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -121,14 +123,15 @@ async fn run(core: Core, call: Call, shared: Rc<Shared>, owner: Rc<dyn LinkOwner
     let Some(socket) = call.target.socket_addr() else {
         return owner.closed(call.id, format!("{} is not an address", call.target));
     };
-    let stream = match timeout(&core, call.limit, core.connect(socket)).await {
+    let limit = after(core.now(), call.limit);
+    let stream = match deadline(&core, limit, core.connect(socket)).await {
         Ok(Ok(stream)) => stream,
         Ok(Err(error)) => return owner.closed(call.id, format!("connecting to {}: {error}", call.target)),
         Err(_) => return owner.closed(call.id, format!("no connection to {} in time", call.target)),
     };
     let Stream { reader, writer, .. } = stream;
     let write = write_all(shared.clone(), writer);
-    let read = read_all(&core, &call, &shared, reader, &*owner);
+    let read = read_all(&core, &call, limit, &shared, reader, &*owner);
     // Whichever ends first ends the link; both are dropped with the task.
     let reason = match rt::sync::select(read, write).await {
         rt::sync::Either::Left(reason) | rt::sync::Either::Right(reason) => reason,
@@ -140,6 +143,7 @@ async fn run(core: Core, call: Call, shared: Rc<Shared>, owner: Rc<dyn LinkOwner
 async fn read_all(
     core: &Core,
     call: &Call,
+    limit: Nanos,
     shared: &Shared,
     mut reader: ReadHalf,
     owner: &dyn LinkOwner,
@@ -149,7 +153,7 @@ async fn read_all(
         let chunk = if connected {
             reader.read().await
         } else {
-            match timeout(core, call.limit, reader.read()).await {
+            match deadline(core, limit, reader.read()).await {
                 Ok(chunk) => chunk,
                 Err(_) => return "the handshake took too long".into(),
             }

@@ -13,14 +13,16 @@ pub(crate) enum Followed {
     Nothing,
     /// A newer map.
     Newer(Arc<OsdMap>),
-    /// What came does not fit or is broken, for this reason; a full map is needed.
+    /// Increments do not fit or are broken, for this reason; a full map is needed.
     NeedFull(String),
+    /// The peer's maps are of no use at all, for this reason.
+    Useless(String),
 }
 
-/// The newest map that can be had from `current` and `message`. Other clusters' maps are passed over.
+/// The newest map that can be had from `current` and `message`.
 pub(crate) fn follow(current: Option<&Arc<OsdMap>>, message: &OsdMapMessage) -> Followed {
     if current.is_some_and(|map| map.fsid != message.fsid) {
-        return Followed::NeedFull(format!("map of another cluster, {}", message.fsid));
+        return Followed::Useless(format!("they are of another cluster, {}", message.fsid));
     }
     let mut newest = current.cloned();
     let known = |map: &Option<Arc<OsdMap>>| map.as_ref().map(|map| map.epoch);
@@ -29,7 +31,7 @@ pub(crate) fn follow(current: Option<&Arc<OsdMap>>, message: &OsdMapMessage) -> 
     {
         match decode_exact::<OsdMap>("osd map", bytes.clone()) {
             Ok(map) => newest = Some(Arc::new(map)),
-            Err(error) => return Followed::NeedFull(error.to_string()),
+            Err(error) => return Followed::Useless(error.to_string()),
         }
     }
     while let Some(map) = &newest
@@ -50,5 +52,73 @@ pub(crate) fn follow(current: Option<&Arc<OsdMap>>, message: &OsdMapMessage) -> 
             Followed::NeedFull(format!("increments do not begin after epoch {}", map.epoch))
         }
         _ => Followed::Nothing,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use bytes::Bytes;
+    use wire::codec::encode_to_bytes;
+    use wire::osdmap::Step;
+    use wire::types::{Epoch, UTime};
+
+    use super::*;
+
+    /// The first four maps of a cluster, and a message without any.
+    fn history() -> (Vec<Step>, OsdMapMessage) {
+        let mut map = OsdMap::default();
+        let mut steps = Vec::new();
+        for _ in 0..4 {
+            let mut draft = map.draft_next(UTime::default());
+            draft.fsid = uuid::Uuid::from_u128(1);
+            draft.pool_max += 1;
+            steps.push(Step::between(&map, draft));
+            map = steps.last().unwrap().map.clone();
+        }
+        let message = OsdMapMessage {
+            fsid: map.fsid,
+            incrementals: Default::default(),
+            full: Default::default(),
+            oldest: Epoch(1),
+            newest: map.epoch,
+            trim_lower_bound: Epoch(0),
+        };
+        (steps, message)
+    }
+
+    #[test]
+    fn full_maps_and_increments_lead_to_the_newest() {
+        let (steps, empty) = history();
+        let newest = Followed::Newer(Arc::new(steps[3].map.clone()));
+        let mut message = empty.clone();
+        message.full.insert(Epoch(2), steps[1].full.clone());
+        for step in &steps[1..] {
+            message.incrementals.insert(step.map.epoch, encode_to_bytes(&step.incremental));
+        }
+        assert_eq!(follow(None, &message), newest);
+        let third = Arc::new(steps[2].map.clone());
+        assert_eq!(follow(Some(&third), &message), newest);
+        let fourth = Arc::new(steps[3].map.clone());
+        assert_eq!(follow(Some(&fourth), &message), Followed::Nothing);
+        assert_eq!(follow(Some(&third), &empty), Followed::Nothing);
+    }
+
+    #[test]
+    fn what_does_not_fit_is_noticed() {
+        let (steps, empty) = history();
+        let first = Arc::new(steps[0].map.clone());
+        let mut gap = empty.clone();
+        gap.incrementals.insert(Epoch(4), encode_to_bytes(&steps[3].incremental));
+        assert!(matches!(follow(Some(&first), &gap), Followed::NeedFull(_)));
+        let mut broken = empty.clone();
+        let mut bytes = encode_to_bytes(&steps[1].incremental).to_vec();
+        bytes[40] ^= 1;
+        broken.incrementals.insert(Epoch(2), bytes.into());
+        assert!(matches!(follow(Some(&first), &broken), Followed::NeedFull(_)));
+        let mut broken = empty.clone();
+        broken.full.insert(Epoch(2), Bytes::from_static(b"nonsense"));
+        assert!(matches!(follow(Some(&first), &broken), Followed::Useless(_)));
+        let foreign = OsdMapMessage { fsid: uuid::Uuid::nil(), ..empty };
+        assert!(matches!(follow(Some(&first), &foreign), Followed::Useless(_)));
     }
 }

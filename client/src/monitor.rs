@@ -37,7 +37,7 @@ pub(crate) enum MonAction {
     /// A request was answered.
     Answered { tid: u64, answer: Message },
     /// Maps came.
-    OsdMap(OsdMapMessage),
+    OsdMap(LinkId, OsdMapMessage),
 }
 
 const OSDMAP: &str = "osdmap";
@@ -151,7 +151,6 @@ impl Monitor {
             return Vec::new();
         }
         self.state = State::Open { link, heard: now, asked: now };
-        self.failures = 0;
         self.global_id = global_id;
         let mut actions = vec![self.subscribe(link, self.subscriptions.clone())];
         actions.extend(self.requests.values().map(|request| MonAction::Send(link, request.clone())));
@@ -180,13 +179,22 @@ impl Monitor {
             return Vec::new();
         }
         self.alive(link, now);
-        match self.understand(message) {
-            Ok(actions) => actions,
+        // Only a monitor that says something sensible is a success.
+        match self.understand(link, message) {
+            Ok(actions) => {
+                self.failures = 0;
+                actions
+            }
             Err(reason) => {
                 log::warn!("monitor's message is not understood: {reason}");
                 self.give_up(link, now)
             }
         }
+    }
+
+    /// What this monitor sends is of no use: tries the next one.
+    pub fn distrust(&mut self, link: LinkId, now: Nanos) -> Vec<MonAction> {
+        if self.is_current(link) { self.give_up(link, now) } else { Vec::new() }
     }
 
     /// Sends a request, now or when there is a monitor to send it to; the answer has the same tid.
@@ -245,11 +253,11 @@ impl Monitor {
         Some(MonAction::Send(link, message))
     }
 
-    fn understand(&mut self, message: Message) -> Result<Vec<MonAction>, String> {
+    fn understand(&mut self, link: LinkId, message: Message) -> Result<Vec<MonAction>, String> {
         let kind = message.header.kind;
         if kind == OsdMapMessage::KIND {
             let maps = OsdMapMessage::from_message(&message).map_err(|error| error.to_string())?;
-            return Ok(vec![MonAction::OsdMap(maps)]);
+            return Ok(vec![MonAction::OsdMap(link, maps)]);
         }
         if kind == MonMapMessage::KIND {
             let outer = MonMapMessage::from_message(&message).map_err(|error| error.to_string())?;
@@ -309,5 +317,101 @@ impl Monitor {
         let rounds = usize::try_from(self.failures).unwrap_or(usize::MAX) / self.candidates.len();
         let factor = u32::try_from(rounds).unwrap_or(u32::MAX).saturating_add(1).min(MON_HUNT_BACKOFF_MAX);
         MON_HUNT_TIMEOUT * factor
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use wire::msg::{StatFs, StatFsReply};
+
+    use super::*;
+
+    fn machine(monitors: u16) -> Monitor {
+        let addrs = (0..monitors).map(|i| Addr::msgr2(([127, 0, 0, 1], 3300 + i).into(), 0)).collect();
+        Monitor::new(addrs, 0, "here".into(), LinkIds::default())
+    }
+
+    fn called(actions: &[MonAction]) -> (LinkId, Addr) {
+        match actions {
+            [MonAction::Open { link, target, .. }] => (*link, *target),
+            other => panic!("{other:?}"),
+        }
+    }
+
+    #[test]
+    fn all_monitors_are_tried_ever_more_patiently() {
+        let mut monitor = machine(3);
+        let mut now = Nanos(0);
+        let mut targets = Vec::new();
+        let mut waits = Vec::new();
+        for _ in 0..9 {
+            now = now.max(monitor.deadline());
+            let (link, target) = called(&monitor.tick(now));
+            targets.push(target.socket_addr().unwrap().port());
+            let started = now;
+            now = monitor.deadline();
+            waits.push((now.0 - started.0) / 1_000_000_000);
+            assert_eq!(monitor.tick(now), [MonAction::Close(link)]);
+        }
+        assert_eq!(targets, [3300, 3301, 3302].repeat(3));
+        assert_eq!(waits, [3, 3, 3, 6, 6, 6, 9, 9, 9]);
+    }
+
+    #[test]
+    fn requests_and_subscriptions_survive_a_change_of_monitor() {
+        let mut monitor = machine(2);
+        let now = Nanos(1);
+        let ask = StatFs { version: 0, fsid: Default::default(), pool: None };
+        let (tid, action) = monitor.request(&ask);
+        assert_eq!(action, None, "there is nobody to ask yet");
+        let (first, _) = called(&monitor.tick(now));
+        let kinds = |actions: &[MonAction]| -> Vec<u16> {
+            let kind = |action: &MonAction| match action {
+                MonAction::Send(_, message) => message.header.kind,
+                other => panic!("{other:?}"),
+            };
+            actions.iter().map(kind).collect()
+        };
+        assert_eq!(kinds(&monitor.connected(first, 4711, now)), [MonSubscribe::KIND, StatFs::KIND]);
+        assert_eq!(monitor.global_id(), 4711);
+        monitor.have_osdmap(17);
+        monitor.closed(first, now);
+        let now = monitor.deadline();
+        let (second, _) = called(&monitor.tick(now));
+        let actions = monitor.connected(second, 4711, now);
+        assert_eq!(kinds(&actions), [MonSubscribe::KIND, StatFs::KIND]);
+        let MonAction::Send(_, subscribe) = &actions[0] else { panic!() };
+        let subscribe = MonSubscribe::from_message(subscribe).unwrap();
+        assert_eq!(subscribe.what["osdmap"], Subscription { start: 18, once: false });
+        // The answer is taken once, and only from the monitor of the moment.
+        let answer = StatFsReply {
+            fsid: Default::default(),
+            version: 0,
+            total_kb: 1,
+            used_kb: 1,
+            available_kb: 0,
+            objects: 0,
+        };
+        let answer = answer.to_message(tid);
+        assert_eq!(monitor.message(first, answer.clone(), now), []);
+        let answered = MonAction::Answered { tid, answer: answer.clone() };
+        assert_eq!(monitor.message(second, answer.clone(), now), [answered]);
+        assert_eq!(monitor.message(second, answer, now), []);
+    }
+
+    #[test]
+    fn a_silent_monitor_is_asked_then_left() {
+        let mut monitor = machine(1);
+        let (link, _) = called(&monitor.tick(Nanos(1)));
+        monitor.connected(link, 1, Nanos(1));
+        let mut asked = 0;
+        loop {
+            match monitor.tick(monitor.deadline()).as_slice() {
+                [MonAction::Keepalive(_)] => asked += 1,
+                [MonAction::Close(closed)] => break assert_eq!(*closed, link),
+                other => panic!("{other:?}"),
+            }
+        }
+        assert_eq!(asked, 2);
     }
 }

@@ -19,6 +19,7 @@ use crate::request::Request;
 pub struct ObjectOperation {
     ops: Vec<Op>,
     flags: RequestFlags,
+    calls_writer: bool,
 }
 
 /// Where a result will be in the reply.
@@ -114,7 +115,8 @@ impl ObjectOperation {
 
     /// Whether the object may change.
     pub fn may_write(&self) -> bool {
-        self.ops.iter().any(|op| matches!(op.code.access(), AccessKind::Write | AccessKind::ReadWrite))
+        let writes = |op: &Op| matches!(op.code.access(), AccessKind::Write | AccessKind::ReadWrite);
+        self.calls_writer || self.ops.iter().any(writes)
     }
 
     /// Lets the last op fail without ending the operation.
@@ -332,7 +334,13 @@ impl ObjectOperation {
         self
     }
 
-    /// Calls a method of an object class.
+    /// Calls a method of an object class that may change the object.
+    pub fn call_writer(&mut self, class: &str, method: &str, input: &[u8]) -> Result<Slot<Bytes>> {
+        self.calls_writer = true;
+        self.call(class, method, input)
+    }
+
+    /// Calls a method of an object class that only reads.
     pub fn call(&mut self, class: &str, method: &str, input: &[u8]) -> Result<Slot<Bytes>> {
         let length = |what: &str, text: &str| {
             u8::try_from(text.len()).map_err(|_| Error::TooMuch {

@@ -5,6 +5,8 @@
 
 mod place;
 mod session;
+#[cfg(test)]
+mod tests;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::rc::Rc;
@@ -24,14 +26,14 @@ use crate::limits::{BACKOFFS_MAX, LAGGY_OP_AGE, TRY_AGAIN_DELAY};
 use crate::link::{LinkId, LinkIds};
 use crate::request::{Body, Outcome, Request, Target};
 use crate::time::after;
-use place::{Located, Place, locate};
+use place::{GroupPlaces, Located, Place};
 use session::{Session, SessionState};
 
 /// What the shell is to do.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Action {
     /// Call this OSD.
-    Open { link: LinkId, target: Addr },
+    Open { osd: i32, link: LinkId, target: Addr },
     /// Drop the link.
     Close(LinkId),
     /// Send a message.
@@ -57,6 +59,8 @@ pub(crate) struct Objecter {
     sessions: BTreeMap<i32, Session>,
     timers: BTreeSet<(Nanos, Timer)>,
     last_tid: u64,
+    /// Where groups are, as of the map.
+    places: GroupPlaces,
     /// Tids whose pool is not in the map, and the epoch that has to be seen before that is believed.
     poolless: BTreeMap<u64, Option<Epoch>>,
     asking_latest: bool,
@@ -103,6 +107,7 @@ impl Objecter {
             sessions: BTreeMap::new(),
             timers: BTreeSet::new(),
             last_tid: 0,
+            places: GroupPlaces::default(),
             poolless: BTreeMap::new(),
             asking_latest: false,
             sweeping: false,
@@ -155,6 +160,7 @@ impl Objecter {
             "maps only get newer"
         );
         self.map = Some(map);
+        self.places.clear();
         self.drop_stale_sessions();
         let tids: Vec<u64> = self.pending.keys().copied().collect();
         for tid in tids {
@@ -173,16 +179,16 @@ impl Objecter {
     }
 
     /// The handshake on a link is over.
-    pub fn connected(&mut self, link: LinkId, now: Nanos) {
-        let Some((osd, session)) = self.session_of(link) else { return };
+    pub fn connected(&mut self, osd: i32, link: LinkId, now: Nanos) {
+        let Some(session) = self.session_on(osd, link) else { return };
         session.state = SessionState::Open { link, heard: now, asked: now };
         session.failures = 0;
         self.send_waiting(osd, now);
     }
 
     /// A link is gone.
-    pub fn closed(&mut self, link: LinkId, now: Nanos) {
-        let Some((osd, session)) = self.session_of(link) else { return };
+    pub fn closed(&mut self, osd: i32, link: LinkId, now: Nanos) {
+        let Some(session) = self.session_on(osd, link) else { return };
         let until = session.pause(now);
         let tids: Vec<u64> = session.requests.iter().copied().collect();
         if tids.is_empty() {
@@ -199,8 +205,8 @@ impl Objecter {
     }
 
     /// An OSD is alive.
-    pub fn alive(&mut self, link: LinkId, now: Nanos) {
-        if let Some((_, session)) = self.session_of(link)
+    pub fn alive(&mut self, osd: i32, link: LinkId, now: Nanos) {
+        if let Some(session) = self.session_on(osd, link)
             && let SessionState::Open { heard, .. } = &mut session.state
         {
             *heard = now;
@@ -208,13 +214,15 @@ impl Objecter {
     }
 
     /// A message came from an OSD. What cannot be understood ends the link.
-    pub fn message(&mut self, link: LinkId, message: &Message, now: Nanos) {
-        self.alive(link, now);
-        let Some((osd, _)) = self.session_of(link) else { return };
+    pub fn message(&mut self, osd: i32, link: LinkId, message: &Message, now: Nanos) {
+        self.alive(osd, link, now);
+        if self.session_on(osd, link).is_none() {
+            return;
+        }
         if let Err(reason) = self.understand(osd, link, message, now) {
             log::warn!("message of osd.{osd} is not understood: {reason}");
             self.actions.push(Action::Close(link));
-            self.closed(link, now);
+            self.closed(osd, link, now);
         }
     }
 
@@ -320,7 +328,7 @@ impl Objecter {
     fn route(&mut self, tid: u64, now: Nanos) {
         let Some(pending) = self.pending.get(&tid) else { return };
         let Some(map) = self.map.clone() else { return };
-        let located = locate(&map, &pending.request);
+        let located = self.places.locate(&map, &pending.request);
         if !matches!(located, Located::NoPool) {
             self.poolless.remove(&tid);
         }
@@ -374,10 +382,10 @@ impl Objecter {
         let actions = &mut self.actions;
         let session = self.sessions.entry(osd).or_insert_with(|| {
             let link = links.next();
-            actions.push(Action::Open { link, target });
+            actions.push(Action::Open { osd, link, target });
             Session::calling(target, link)
         });
-        session.requests.insert(tid);
+        session.expect(tid, now);
         if !std::mem::replace(&mut self.sweeping, true) {
             self.timers.insert((after(now, SWEEP_INTERVAL), Timer::Sweep));
         }
@@ -462,7 +470,7 @@ impl Objecter {
         }
         let link = self.links.next();
         session.state = SessionState::Calling { link };
-        self.actions.push(Action::Open { link, target: session.target });
+        self.actions.push(Action::Open { osd, link, target: session.target });
     }
 
     /// Ends sessions with OSDs that are down or have moved.
@@ -493,16 +501,16 @@ impl Objecter {
     /// Keeps an eye on sessions with requests in flight.
     fn sweep(&mut self, now: Nanos) {
         let mut dead = Vec::new();
-        for session in self.sessions.values_mut() {
+        for (&osd, session) in &mut self.sessions {
             match session.check(now) {
                 session::Check::Fine => {}
                 session::Check::Ask(link) => self.actions.push(Action::Keepalive(link)),
-                session::Check::Dead(link) => dead.push(link),
+                session::Check::Dead(link) => dead.push((osd, link)),
             }
         }
-        for link in dead {
+        for (osd, link) in dead {
             self.actions.push(Action::Close(link));
-            self.closed(link, now);
+            self.closed(osd, link, now);
         }
         let is_laggy =
             |pending: &Pending| pending.sent_at.is_some_and(|sent| after(sent, LAGGY_OP_AGE) <= now);
@@ -523,9 +531,9 @@ impl Objecter {
         }
     }
 
-    fn session_of(&mut self, link: LinkId) -> Option<(i32, &mut Session)> {
-        let found = self.sessions.iter_mut().find(|(_, session)| session.link() == Some(link));
-        found.map(|(&osd, session)| (osd, session))
+    /// The session with an OSD if this is its link: events of earlier links are late.
+    fn session_on(&mut self, osd: i32, link: LinkId) -> Option<&mut Session> {
+        self.sessions.get_mut(&osd).filter(|session| session.link() == Some(link))
     }
 }
 

@@ -63,6 +63,16 @@ impl Session {
         until
     }
 
+    /// A request belongs here now. The first one begins a time in which signs of life are expected.
+    pub fn expect(&mut self, tid: u64, now: Nanos) {
+        if self.requests.is_empty()
+            && let SessionState::Open { heard, asked, .. } = &mut self.state
+        {
+            (*heard, *asked) = (now, now);
+        }
+        self.requests.insert(tid);
+    }
+
     /// Whether the OSD asked to hold this request back.
     pub fn holds(&self, pending: &Pending) -> bool {
         let Some(place) = pending.place.as_ref().filter(|_| !self.backoffs.is_empty()) else { return false };
@@ -77,7 +87,6 @@ impl Session {
     pub fn check(&mut self, now: Nanos) -> Check {
         let SessionState::Open { link, heard, asked } = &mut self.state else { return Check::Fine };
         if self.requests.is_empty() {
-            *heard = now;
             return Check::Fine;
         }
         if after(*heard, KEEPALIVE_TIMEOUT) <= now {
