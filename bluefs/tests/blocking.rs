@@ -2,11 +2,11 @@
 
 #![expect(clippy::unwrap_used, reason = "tests fail by panicking")]
 
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex};
 
 use allocator::Extent;
-use bluefs::fs::{BlueFs, FormatOptions, FsError, MountOptions, Superblock};
+use bluefs::fs::{BlueFs, FormatOptions, FsError, MountOptions, Superblock, space_desk};
 use nvme::{BlockingDevice, DeviceError, DeviceResult, Geometry, MemoryDevice};
 use uuid::Uuid;
 
@@ -245,37 +245,48 @@ fn damage_in_the_log_is_corruption_not_truncation() {
     }
 }
 
+/// Polls a future on this thread, parked in between.
+fn block_on<T>(future: impl Future<Output = T>) -> T {
+    struct Unpark(std::thread::Thread);
+    impl std::task::Wake for Unpark {
+        fn wake(self: Arc<Self>) {
+            self.0.unpark();
+        }
+    }
+    let waker = Arc::new(Unpark(std::thread::current())).into();
+    let mut future = std::pin::pin!(future);
+    loop {
+        match future.as_mut().poll(&mut std::task::Context::from_waker(&waker)) {
+            std::task::Poll::Ready(value) => return value,
+            std::task::Poll::Pending => std::thread::park(),
+        }
+    }
+}
+
 #[test]
 fn space_is_lent_ahead_and_given_back() {
     let device = Arc::new(MemoryDevice::new(64 << 20));
     let start = 2 * 4096;
     BlueFs::format(&*device, &format_options(vec![Extent::new(start, 1 << 20)])).unwrap();
-    let asked: Arc<Mutex<Vec<u64>>> = Arc::default();
-    let (send, receive) = std::sync::mpsc::channel();
-    let end = send.clone();
-    let note = Arc::clone(&asked);
-    let lender = Box::new(move |bytes| {
-        note.lock().unwrap().push(bytes);
-        send.send(bytes).unwrap();
-    });
+    let (desk, requests) = space_desk();
     let mount = MountOptions { low_water: 512 << 10, lend: 2 << 20, ..options(2) };
-    let fs = BlueFs::mount(device.clone(), mount, Some(lender)).unwrap();
+    let fs = BlueFs::mount(device.clone(), mount, Some(desk)).unwrap();
     fs.with(|machine| machine.create_dir("db")).unwrap();
-    let lending = {
-        let fs = fs.clone();
-        std::thread::spawn(move || {
-            let mut at = start + (1 << 20);
-            // The file system owns the lender, and with it a sender: zero ends the thread.
-            for bytes in receive.into_iter().take_while(|bytes| *bytes > 0) {
+    let lending = std::thread::spawn(move || {
+        let (mut at, mut asked) = (start + (1 << 20), 0);
+        block_on(async move {
+            while let Some(bytes) = requests.next().await {
+                asked += 1;
                 if at + bytes > 24 << 20 {
-                    let _ = fs.deny_space();
-                    continue;
+                    requests.deny();
+                } else {
+                    requests.grant(vec![Extent::new(at, bytes)]);
+                    at += bytes;
                 }
-                fs.add_space(&[Extent::new(at, bytes)]).unwrap();
-                at += bytes;
             }
+            asked
         })
-    };
+    });
     let mut writer = fs.create("db/big").unwrap();
     let mut written = 0;
     let full = loop {
@@ -286,7 +297,6 @@ fn space_is_lent_ahead_and_given_back() {
     };
     assert!(matches!(full, FsError::NoSpace { .. }), "{full}");
     assert!(written > 60, "{written} appends of 300 kB in 24 MiB");
-    assert!(asked.lock().unwrap().len() >= 11);
     // Full is not dead: names still change, deletes make room, and the room goes back.
     drop(writer);
     fs.with(|machine| machine.unlink("db/big")).unwrap();
@@ -302,9 +312,9 @@ fn space_is_lent_ahead_and_given_back() {
     assert!(twice.is_err(), "{twice:?}");
     assert!(fs.add_space(&[Extent::new(1, UNIT)]).is_err());
     assert!(fs.add_space(&[Extent::new(64 << 20, UNIT)]).is_err());
-    end.send(0).unwrap();
-    lending.join().unwrap();
     drop(fs);
+    let asked = lending.join().unwrap();
+    assert!(asked >= 12, "asked {asked} times");
     // 4096.. is the second superblock copy: lending it was the lender's mistake, and is found.
     let found = BlueFs::load(&*device, COPIES).unwrap();
     let overlaps = found.check(COPIES);

@@ -6,7 +6,7 @@ use std::cell::RefCell;
 use std::rc::Rc;
 
 use allocator::Extent;
-use bluefs::fs::{FormatOptions, LocalBlueFs, MountOptions};
+use bluefs::fs::{FormatOptions, LocalBlueFs, MountOptions, space_desk};
 use bluefs::kv::suite::{self, Workload, contents};
 use bluefs::kv::{KvError, KvStore, MemKv, SimKv, SimKvOptions};
 use nvme::{BlockDevice, MemoryDevice, SimDisk, SimDiskConfig};
@@ -174,5 +174,51 @@ fn a_corrupt_block_is_found_by_its_reader() {
         assert!(matches!(bad, Err(KvError::Corrupt(_))), "{bad:?}");
         let good = store.get(&view, vec![bytes::Bytes::from_static(b"Mb")]).await.unwrap();
         assert_eq!(good[0].as_ref().map(|value| value.len()), Some(5000));
+    });
+}
+
+#[test]
+fn a_task_lends_ahead_and_gets_space_back() {
+    Sim::new(7, Config::default()).run(0, |core| async move {
+        let device = Rc::new(MemoryDevice::new(16 << 20));
+        format(&*device, 256 << 10).await;
+        let (desk, requests) = space_desk();
+        let granted = Rc::new(std::cell::Cell::new(0_u64));
+        let count = Rc::clone(&granted);
+        core.spawn(rt::Group::Background, "lender", async move {
+            let mut at = 1 << 20;
+            while let Some(bytes) = requests.next().await {
+                if at + bytes > 4 << 20 {
+                    requests.deny();
+                    continue;
+                }
+                requests.grant(vec![Extent::new(at, bytes)]);
+                count.set(count.get() + 1);
+                at += bytes;
+            }
+        });
+        let options = MountOptions {
+            superblocks: COPIES,
+            nonce: core.random_u64(),
+            low_water: 128 << 10,
+            lend: 256 << 10,
+        };
+        let fs = LocalBlueFs::mount(device.clone(), options, Some(desk)).await.unwrap();
+        let store = SimKv::open(core.clone(), fs.clone(), "kv", SimKvOptions::default()).await.unwrap();
+        let value = "x".repeat(20_000);
+        for written in 0..60 {
+            store.apply(suite::puts(&[(&format!("M{written:04}"), &value)])).await.unwrap();
+            store.flush().await.unwrap();
+        }
+        assert!(granted.get() >= 5, "{} grants", granted.get());
+        let lent = fs.stats().space_bytes;
+        let given = fs.give_back(1 << 20, 64 << 10).await.unwrap();
+        assert!(!given.is_empty());
+        store.close().await.unwrap();
+        drop((store, fs));
+        let fs = mount(&core, device).await;
+        assert_eq!(fs.stats().space_bytes, lent - given.iter().map(|extent| extent.len).sum::<u64>());
+        let store = SimKv::open(core.clone(), fs, "kv", SimKvOptions::default()).await.unwrap();
+        assert_eq!(contents(&store, &store.view()).await.len(), 60);
     });
 }

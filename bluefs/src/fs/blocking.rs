@@ -8,6 +8,7 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use allocator::Extent;
 use nvme::{BlockingDevice, DeviceResult, DmaBuf};
 
+use crate::fs::desk::SpaceDesk;
 use crate::fs::error::{FsError, FsResult};
 use crate::fs::machine::{
     Amount, Commit, FormatOptions, FsStats, Io, Loaded, Machine, MountOptions, ReadPiece, Ticket, format,
@@ -15,10 +16,6 @@ use crate::fs::machine::{
 };
 use crate::fs::record::Ino;
 use crate::fs::superblock::Superblock;
-
-/// Told, from any thread and without a lock held, how many bytes BlueFS would like to be lent. Must not block;
-/// answered once with [`BlueFs::add_space`] or [`BlueFs::deny_space`].
-pub type Lender = Box<dyn Fn(u64) + Send + Sync>;
 
 /// A mounted file system; clones share it.
 #[derive(Clone)]
@@ -29,9 +26,9 @@ pub struct BlueFs {
 struct Shared {
     device: Arc<dyn BlockingDevice>,
     machine: Mutex<Machine>,
-    /// A commit ended, space came or was denied, or the machine failed.
+    /// A commit ended or the machine failed.
     changed: Condvar,
-    lender: Option<Lender>,
+    desk: Option<SpaceDesk>,
 }
 
 impl BlueFs {
@@ -59,13 +56,13 @@ impl BlueFs {
     pub fn mount(
         device: Arc<dyn BlockingDevice>,
         options: MountOptions,
-        lender: Option<Lender>,
+        desk: Option<SpaceDesk>,
     ) -> FsResult<Self> {
         let machine = Self::load(&*device, options.superblocks)?.into_machine(options)?;
-        let shared = Shared { device, machine: Mutex::new(machine), changed: Condvar::new(), lender };
+        let shared = Shared { device, machine: Mutex::new(machine), changed: Condvar::new(), desk };
         let fs = Self { shared: Arc::new(shared) };
         fs.compact()?;
-        fs.shared.ask_lender();
+        fs.shared.talk_to_lender()?;
         Ok(fs)
     }
 
@@ -113,20 +110,11 @@ impl BlueFs {
         self.shared.commit_through(ticket)
     }
 
-    /// Lends space; returns when that is durable.
+    /// Lends space, past the desk; returns when that is durable. For foreign threads.
     pub fn add_space(&self, extents: &[Extent]) -> FsResult<()> {
         let ticket = self.shared.lock()?.add_space(extents)?;
-        self.shared.changed.notify_all();
         self.shared.commit_through(ticket)?;
-        self.shared.ask_lender();
-        Ok(())
-    }
-
-    /// Tells that there is nothing to lend: waiting writers get `NoSpace`.
-    pub fn deny_space(&self) -> FsResult<()> {
-        self.shared.lock()?.deny_space();
-        self.shared.changed.notify_all();
-        Ok(())
+        self.shared.talk_to_lender()
     }
 
     /// Gets up to `bytes` of lent space back, in multiples of `granule`; returns when that is durable.
@@ -202,25 +190,14 @@ impl FileWriter {
 
     fn write(&mut self, amount: Amount) -> FsResult<()> {
         let plan = loop {
-            let mut machine = self.shared.lock()?;
-            let lent = machine.tree().space_bytes();
-            match machine.plan_write(self.ino, amount) {
+            let planned = self.shared.lock()?.plan_write(self.ino, amount);
+            self.shared.talk_to_lender()?;
+            match planned {
                 Ok(plan) => break plan,
-                Err(error @ FsError::NoSpace { .. }) if self.shared.lender.is_some() => {
-                    drop(machine);
-                    self.shared.ask_lender();
-                    machine = self.shared.lock()?;
-                    while machine.is_asking() && machine.tree().space_bytes() == lent {
-                        machine = self.shared.wait(machine)?;
-                    }
-                    if machine.tree().space_bytes() == lent {
-                        return Err(error);
-                    }
-                }
+                Err(FsError::NoSpace { .. }) if self.shared.wait_for_space()? => {}
                 Err(error) => return Err(error),
             }
         };
-        self.shared.ask_lender();
         let Some(plan) = plan else { return Ok(()) };
         for (offset, piece) in &plan.pieces {
             self.shared.done(self.shared.device.write_at(*offset, piece))?;
@@ -303,6 +280,9 @@ impl Shared {
     fn fail(&self, reason: &impl ToString) {
         self.machine.lock().unwrap_or_else(PoisonError::into_inner).fail(reason);
         self.changed.notify_all();
+        if let Some(desk) = &self.desk {
+            desk.close();
+        }
     }
 
     /// A failed write or flush ends the mount.
@@ -321,11 +301,40 @@ impl Shared {
         Ok(())
     }
 
-    fn ask_lender(&self) {
-        let Some(lender) = &self.lender else { return };
-        let wanted = self.lock().ok().and_then(|mut machine| machine.take_space_request());
-        if let Some(bytes) = wanted {
-            lender(bytes);
+    /// Asks if it is time to, and picks up answers.
+    fn talk_to_lender(&self) -> FsResult<()> {
+        let Some(desk) = &self.desk else { return Ok(()) };
+        let mut machine = self.lock()?;
+        while let Some(answer) = desk.take() {
+            machine.take_answer(answer)?;
+        }
+        if let Some(bytes) = machine.take_space_request() {
+            desk.ask(bytes);
+        }
+        Ok(())
+    }
+
+    /// After an allocation found no space and the lender was asked: waits for the answer. False if there will be
+    /// none, or it was no.
+    fn wait_for_space(&self) -> FsResult<bool> {
+        let Some(desk) = &self.desk else { return Ok(false) };
+        loop {
+            let seen = {
+                let mut machine = self.lock()?;
+                let seen = desk.answered();
+                if let Some(answer) = desk.take() {
+                    return machine.take_answer(answer);
+                }
+                // Somebody else may have picked the answer up: try again.
+                if !machine.is_asking() {
+                    return Ok(true);
+                }
+                seen
+            };
+            desk.wait_blocking(seen);
+            if desk.is_deserted() {
+                return Ok(false);
+            }
         }
     }
 

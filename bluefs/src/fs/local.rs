@@ -12,6 +12,7 @@ use futures_util::future::try_join_all;
 use nvme::{BlockDevice, DeviceResult, DmaBuf};
 
 use crate::changes::Changes;
+use crate::fs::desk::SpaceDesk;
 use crate::fs::error::{FsError, FsResult};
 use crate::fs::machine::{
     Amount, Commit, FormatOptions, FsStats, Io, Loaded, Machine, MountOptions, ReadPiece, Ticket, format,
@@ -19,10 +20,6 @@ use crate::fs::machine::{
 };
 use crate::fs::record::Ino;
 use crate::fs::superblock::Superblock;
-
-/// Told how many bytes BlueFS would like to be lent; answered once with [`LocalBlueFs::add_space`] or
-/// [`LocalBlueFs::deny_space`].
-pub type LocalLender = Box<dyn Fn(u64)>;
 
 /// A mounted file system; clones share it.
 #[derive(Clone)]
@@ -35,7 +32,7 @@ struct Shared {
     machine: RefCell<Machine>,
     /// Counts what other tasks may wait for.
     changes: Changes,
-    lender: Option<LocalLender>,
+    desk: Option<SpaceDesk>,
 }
 
 impl LocalBlueFs {
@@ -68,13 +65,13 @@ impl LocalBlueFs {
     pub async fn mount(
         device: Rc<dyn BlockDevice>,
         options: MountOptions,
-        lender: Option<LocalLender>,
+        desk: Option<SpaceDesk>,
     ) -> FsResult<Self> {
         let machine = Self::load(&*device, options.superblocks).await?.into_machine(options)?;
-        let shared = Shared { device, machine: RefCell::new(machine), changes: Changes::default(), lender };
+        let shared = Shared { device, machine: RefCell::new(machine), changes: Changes::default(), desk };
         let fs = Self { shared: Rc::new(shared) };
         fs.compact().await?;
-        fs.shared.ask_lender();
+        fs.shared.talk_to_lender()?;
         Ok(fs)
     }
 
@@ -122,20 +119,11 @@ impl LocalBlueFs {
         self.shared.commit_through(ticket).await
     }
 
-    /// Lends space; returns when that is durable.
+    /// Lends space, past the desk; returns when that is durable.
     pub async fn add_space(&self, extents: &[Extent]) -> FsResult<()> {
         let ticket = self.shared.machine()?.add_space(extents)?;
-        self.shared.changes.note();
         self.shared.commit_through(ticket).await?;
-        self.shared.ask_lender();
-        Ok(())
-    }
-
-    /// Tells that there is nothing to lend: waiting writers get `NoSpace`.
-    pub fn deny_space(&self) -> FsResult<()> {
-        self.shared.machine()?.deny_space();
-        self.shared.changes.note();
-        Ok(())
+        self.shared.talk_to_lender()
     }
 
     /// Gets up to `bytes` of lent space back, in multiples of `granule`; returns when that is durable.
@@ -149,8 +137,7 @@ impl LocalBlueFs {
 
     /// Ends this mount: every later call fails with `reason`, waiting ones too.
     pub fn stop(&self, reason: &str) {
-        self.shared.machine.borrow_mut().fail(&reason);
-        self.shared.changes.note();
+        self.shared.fail(&reason);
     }
 
     /// Numbers for reports.
@@ -207,21 +194,14 @@ impl LocalWriter {
 
     async fn write(&mut self, amount: Amount) -> FsResult<()> {
         let plan = loop {
-            let lent = self.shared.machine()?.tree().space_bytes();
-            let plan = self.shared.machine()?.plan_write(self.ino, amount);
-            match plan {
+            let planned = self.shared.machine()?.plan_write(self.ino, amount);
+            self.shared.talk_to_lender()?;
+            match planned {
                 Ok(plan) => break plan,
-                Err(error @ FsError::NoSpace { .. }) if self.shared.lender.is_some() => {
-                    self.shared.ask_lender();
-                    self.shared.wait_for_space(lent).await?;
-                    if self.shared.machine()?.tree().space_bytes() == lent {
-                        return Err(error);
-                    }
-                }
+                Err(FsError::NoSpace { .. }) if self.shared.wait_for_space().await? => {}
                 Err(error) => return Err(error),
             }
         };
-        self.shared.ask_lender();
         let Some(mut plan) = plan else { return Ok(()) };
         let pieces = std::mem::take(&mut plan.pieces);
         let writes = pieces.into_iter().map(|(offset, piece)| self.shared.device.write(offset, piece));
@@ -278,8 +258,7 @@ struct Unfinished<'a>(Option<&'a Shared>);
 impl Drop for Unfinished<'_> {
     fn drop(&mut self) {
         if let Some(shared) = self.0 {
-            shared.machine.borrow_mut().fail(&"a commit was abandoned");
-            shared.changes.note();
+            shared.fail(&"a commit was abandoned");
         }
     }
 }
@@ -291,25 +270,50 @@ impl Shared {
         Ok(machine)
     }
 
-    async fn wait_for_space(&self, lent: u64) -> FsResult<()> {
-        loop {
-            let seen = self.changes.count();
-            let still_asking = {
-                let machine = self.machine()?;
-                machine.is_asking() && machine.tree().space_bytes() == lent
-            };
-            if !still_asking {
-                return Ok(());
-            }
-            self.changes.since(seen).await;
+    fn fail(&self, reason: &impl ToString) {
+        self.machine.borrow_mut().fail(reason);
+        self.changes.note();
+        if let Some(desk) = &self.desk {
+            desk.close();
         }
+    }
+
+    /// As in the blocking shell.
+    async fn wait_for_space(&self) -> FsResult<bool> {
+        let Some(desk) = &self.desk else { return Ok(false) };
+        loop {
+            let seen = desk.answered();
+            if let Some(answer) = desk.take() {
+                return self.machine()?.take_answer(answer);
+            }
+            // Somebody else may have picked the answer up: try again.
+            if !self.machine()?.is_asking() {
+                return Ok(true);
+            }
+            desk.wait(seen).await;
+            if desk.is_deserted() {
+                return Ok(false);
+            }
+        }
+    }
+
+    /// Asks if it is time to, and picks up answers.
+    fn talk_to_lender(&self) -> FsResult<()> {
+        let Some(desk) = &self.desk else { return Ok(()) };
+        let mut machine = self.machine()?;
+        while let Some(answer) = desk.take() {
+            machine.take_answer(answer)?;
+        }
+        if let Some(bytes) = machine.take_space_request() {
+            desk.ask(bytes);
+        }
+        Ok(())
     }
 
     /// A failed write or flush ends the mount.
     fn done<T>(&self, result: DeviceResult<T>) -> FsResult<T> {
         result.map_err(|error| {
-            self.machine.borrow_mut().fail(&error);
-            self.changes.note();
+            self.fail(&error);
             FsError::from(error)
         })
     }
@@ -321,14 +325,6 @@ impl Shared {
             self.machine()?.count_flush();
         }
         Ok(())
-    }
-
-    fn ask_lender(&self) {
-        let Some(lender) = &self.lender else { return };
-        let wanted = self.machine.borrow_mut().take_space_request();
-        if let Some(bytes) = wanted {
-            lender(bytes);
-        }
     }
 
     async fn commit_through(&self, ticket: Ticket) -> FsResult<()> {

@@ -7,6 +7,7 @@
 mod blocking;
 mod check;
 mod codec;
+mod desk;
 mod error;
 pub mod limits;
 mod local;
@@ -16,10 +17,11 @@ mod record;
 mod superblock;
 mod tree;
 
-pub use blocking::{BlueFs, FileReader, FileWriter, Lender};
+pub use blocking::{BlueFs, FileReader, FileWriter};
 pub use check::{Owner, Problem, check};
+pub use desk::{SpaceDesk, SpaceRequests, space_desk};
 pub use error::{FsError, FsResult};
-pub use local::{LocalBlueFs, LocalLender, LocalReader, LocalWriter};
+pub use local::{LocalBlueFs, LocalReader, LocalWriter};
 pub use machine::{
     Amount, Commit, FormatOptions, FsStats, Io, Loaded, Machine, MountOptions, OpenFile, ReadPiece, Ticket,
     WritePlan, format,

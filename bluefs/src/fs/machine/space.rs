@@ -1,11 +1,12 @@
 //! Lending: space comes ahead of need, and goes back when it is free.
 //!
-//! The lender is asked once when room falls below the low-water mark or an allocation fails, and answers with
+//! The lender is asked when room falls below the low-water mark or an allocation fails, and answers once with
 //! [`Machine::add_space`] or [`Machine::deny_space`]. Room for one new log is never given to files, so the log can
 //! always be compacted.
 
 use allocator::{Allocator, BitmapAllocator, Extent};
 
+use crate::fs::desk::Answer;
 use crate::fs::error::{FsError, FsResult};
 use crate::fs::machine::{Machine, Ticket};
 use crate::fs::record::Record;
@@ -67,6 +68,17 @@ impl Machine {
         self.lending = Lending::Quiet;
         self.watch_low_water();
         Ok(self.staged_ticket)
+    }
+
+    /// What came over the desk. True for a grant.
+    pub(crate) fn take_answer(&mut self, answer: Answer) -> FsResult<bool> {
+        match answer {
+            Answer::Grant(extents) => self.add_space(&extents).map(|_| true),
+            Answer::Deny => {
+                self.deny_space();
+                Ok(false)
+            }
+        }
     }
 
     /// The lender has nothing to lend now.
