@@ -22,4 +22,5 @@ pub mod state;
 pub mod version;
 pub mod view;
 
+pub use osd_life::NewOsd;
 pub use service::{MkfsOptions, MonConfig, MonError, MonHandle, Monitor, mkfs};

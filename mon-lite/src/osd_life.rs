@@ -37,7 +37,7 @@ pub struct NewOsd {
     pub uuid: Uuid,
     /// Name of the host.
     pub host: String,
-    /// Name of the device, unique on its host.
+    /// Name of the device, unique on its host; in the CRUSH map the host's name comes before it.
     pub device: String,
     /// Class of the device.
     pub class: String,
@@ -98,7 +98,7 @@ fn add(map: &mut OsdMap, new: &NewOsd) -> Result<(), BootRefusal> {
         root: "default".to_owned(),
         host: name_of(&new.host, "host"),
         // A device's name must be unique in the whole map.
-        device: format!("{}.{}", name_of(&new.host, "host"), name_of(&new.device, "device")),
+        device: device_name(&name_of(&new.host, "host"), &name_of(&new.device, "device")),
     };
     Arc::make_mut(&mut map.crush)
         .place_osd(new.id, weight(new.size_bytes), &name_of(&new.class, "ssd"), &location)
@@ -121,6 +121,11 @@ fn name_of(text: &str, fallback: &str) -> String {
     let name: String = text.chars().map(|letter| if sound(letter) { letter } else { '-' }).collect();
     let name = name.trim_matches('-').to_owned();
     if name.is_empty() { fallback.to_owned() } else { name }
+}
+
+/// The device's name with its host's before it, unless it is there already.
+fn device_name(host: &str, device: &str) -> String {
+    if device.starts_with(host) { device.to_owned() } else { format!("{host}.{device}") }
 }
 
 /// CRUSH weight of a size: 1 for a TiB, in 16.16 fixed point, and never 0.

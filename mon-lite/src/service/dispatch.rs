@@ -40,7 +40,7 @@ pub async fn handle(session: &mut Session, tid: u64, body: Body) -> Result<(), S
         }
         Body::OsdBeacon(beacon) => {
             let osd = from_osd(session, beacon.osd)?;
-            session.shared.osd_sessions.borrow_mut().heard(osd, session.shared.monotonic());
+            osd_sessions::heard(session, osd);
             Ok(())
         }
         Body::OsdStats(stats) => accept_stats(session, stats),
@@ -231,9 +231,9 @@ fn ping(session: &mut Session, tid: u64) -> Result<(), SessionEnd> {
 }
 
 fn accept_stats(session: &mut Session, stats: OsdStats) -> Result<(), SessionEnd> {
-    let shared = session.shared.clone();
     let osd = from_osd(session, stats.osd)?;
-    shared.osd_sessions.borrow_mut().heard(osd, shared.monotonic());
+    osd_sessions::heard(session, osd);
+    let shared = session.shared.clone();
     if shared.state.borrow().osd_maps.newest().exists(osd) {
         shared.live.borrow_mut().reports.accept(osd, OsdReport::new(stats, shared.now()));
     }

@@ -34,10 +34,13 @@ impl OsdSessions {
         self.by_osd.insert(osd, Heard { session: Some(session), last: now });
     }
 
-    /// Notes a sign of life.
-    pub fn heard(&mut self, osd: i32, now: Nanos) {
-        if let Some(heard) = self.by_osd.get_mut(&osd) {
-            heard.last = now;
+    /// Notes a sign of life. After a restart of the monitor, an OSD that is up goes on without booting again, so this
+    /// also ties the session to the OSD, unless a later one is.
+    fn heard(&mut self, osd: i32, session: u64, now: Nanos) {
+        let heard = self.by_osd.entry(osd).or_insert(Heard { session: None, last: now });
+        heard.last = heard.last.max(now);
+        if heard.session.is_none_or(|other| other < session) {
+            heard.session = Some(session);
         }
     }
 
@@ -78,6 +81,15 @@ pub async fn boot(session: &mut Session, boot: OsdBoot) -> Result<(), SessionEnd
             shared.log(LogPriority::ERROR, refusal.to_string()).await;
             Err(SessionEnd::Refused(refusal.to_string()))
         }
+    }
+}
+
+/// An OSD gives a sign of life on a session.
+pub fn heard(session: &mut Session, osd: i32) {
+    let shared = session.shared.clone();
+    if shared.state.borrow().osd_maps.newest().is_up(osd) {
+        session.osd = Some(osd);
+        shared.osd_sessions.borrow_mut().heard(osd, session.number, shared.monotonic());
     }
 }
 
