@@ -33,12 +33,12 @@ pub struct Reply {
 
 impl World {
     pub fn new() -> Self {
-        Self::with_store(MemStore::new(1 << 30))
+        Self::of(MemStore::new(1 << 30), PgId::new(1, 0), hash_bits(0, 1))
     }
 
-    pub fn with_store(store: MemStore) -> Self {
+    pub fn of(store: MemStore, pg: PgId, bits: u8) -> Self {
         let store = Rc::new(store);
-        let (group, transaction) = Group::create(PgId::new(1, 0), hash_bits(0, 1), EPOCH);
+        let (group, transaction) = Group::create(pg, bits, EPOCH);
         store.apply(&transaction).expect("a new collection");
         Self { store, group, tid: 0 }
     }
