@@ -343,6 +343,7 @@ impl State {
     pub fn detach(&mut self, end: EndId, reader: bool) {
         let Some(own) = self.net.end(end) else { return };
         if reader {
+            // What nobody reads stays where it is, and holds the peer back once the window is full.
             own.reader_gone = true;
             own.reader = None;
         } else {
@@ -404,13 +405,6 @@ impl State {
         }
         let Some(end) = self.net.end(id) else { return };
         match segment {
-            // As if it had been read, so that the writer goes on.
-            Segment::Data(bytes) if end.reader_gone => {
-                end.held -= bytes.len();
-                if let Some(writer) = self.net.end(id.peer()).and_then(|peer| peer.writer.take()) {
-                    writer.wake();
-                }
-            }
             Segment::Data(bytes) => {
                 end.inbox.push_back(bytes);
                 end.reader.take().into_iter().for_each(Waker::wake);

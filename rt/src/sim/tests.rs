@@ -303,3 +303,84 @@ fn a_limit_on_virtual_time_holds() {
     assert!(sim.now().0 >= 1_000_000_000 && sim.steps() > 1000);
     assert_eq!(sim.run_within(0, Duration::from_secs(1), |_| async { 5 }), Some(5));
 }
+
+/// A stream that is a pattern, through everything that can happen: what arrives is a prefix of it, and all of it if
+/// the reader sees an orderly end.
+#[test]
+fn under_faults_streams_arrive_in_order() {
+    const TOTAL: usize = 400_000;
+    let (mut whole, mut broken) = (0, 0);
+    for seed in 0..60 {
+        let mut config = Config::default();
+        config.link.reset_ppm = 300;
+        config.link.slow_ppm = 50_000;
+        config.window_bytes = 20_000;
+        let sim = Sim::new(seed, config);
+        let mut faults = sim.random_stream("test/faults");
+        for _ in 0..6 {
+            let time = Nanos(faults.below(60_000_000));
+            let kind = faults.below(8);
+            sim.at(time, move |sim| match kind {
+                0 => sim.kill(1),
+                1 => sim.kill_silently(0),
+                2 => sim.reset_connections(0, 1),
+                3 | 4 => sim.cut(0, 1),
+                5 => sim.cut(1, 0),
+                _ => sim.heal(),
+            });
+        }
+        let ends = Rc::new(RefCell::new(Vec::new()));
+        let (log, server) = (ends.clone(), sim.core(0));
+        let accepting = server.clone();
+        server.spawn(Group::Client, "accept", async move {
+            let mut listener = accepting.listen(address(0, PORT)).unwrap();
+            loop {
+                let mut stream = listener.accept().await.unwrap();
+                let log = log.clone();
+                accepting.spawn(Group::Client, "read", async move {
+                    let mut place = 0;
+                    loop {
+                        match stream.reader.read().await {
+                            Ok(bytes) if bytes.is_empty() => break log.borrow_mut().push((place, true)),
+                            Ok(bytes) => {
+                                assert!(bytes.iter().all(|&byte| {
+                                    place += 1;
+                                    byte == pattern(place - 1)
+                                }));
+                            }
+                            Err(_) => break log.borrow_mut().push((place, false)),
+                        }
+                    }
+                });
+            }
+        });
+        for _ in 0..3 {
+            let core = sim.core(1);
+            core.clone().spawn(Group::Client, "write", async move {
+                let Ok(mut stream) = connect(&core).await else { return };
+                for start in (0..TOTAL).step_by(10_000) {
+                    let chunk: Bytes = (start..start + 10_000).map(pattern).collect();
+                    if stream.writer.write_all(vec![chunk]).await.is_err() {
+                        return;
+                    }
+                }
+                // Dropping the reader, too, could reset what is still on its way.
+                stream.writer.shutdown();
+                let _ = stream.reader.read().await;
+            });
+        }
+        sim.run_for(Duration::from_secs(2));
+        sim.heal();
+        sim.run_for(Duration::from_secs(60));
+        for &(len, orderly) in ends.borrow().iter() {
+            assert!(len == TOTAL || !orderly, "seed {seed}: an orderly end after {len} bytes");
+            whole += usize::from(orderly);
+            broken += usize::from(!orderly);
+        }
+    }
+    assert!(whole > 20 && broken > 20, "{whole} whole, {broken} broken");
+}
+
+fn pattern(place: usize) -> u8 {
+    (place ^ (place >> 8) ^ (place >> 16)) as u8
+}

@@ -58,19 +58,26 @@ impl Trace {
 
     fn mix_bytes(&mut self, bytes: &[u8]) {
         self.mix(bytes.len() as u64);
-        let mut words = bytes.chunks_exact(8);
-        for word in &mut words {
-            let mut buffer = [0; 8];
-            buffer.copy_from_slice(word);
-            self.mix(u64::from_le_bytes(buffer));
+        // Four chains of their own, since one waits for its multiplication at each word.
+        let mut chains = [1, 2, 3, 4];
+        let mut blocks = bytes.chunks_exact(32);
+        for block in &mut blocks {
+            for (chain, word) in chains.iter_mut().zip(block.chunks_exact(8)) {
+                *chain = fold(*chain ^ word_of(word), 0x9e37_79b9_7f4a_7c15);
+            }
         }
-        let mut buffer = [0; 8];
-        let rest = words.remainder();
-        if !rest.is_empty() {
-            buffer[..rest.len()].copy_from_slice(rest);
-            self.mix(u64::from_le_bytes(buffer));
+        if bytes.len() >= 32 {
+            chains.into_iter().for_each(|chain| self.mix(chain));
         }
+        blocks.remainder().chunks(8).for_each(|word| self.mix(word_of(word)));
     }
+}
+
+/// At most eight bytes as a number; the length is hashed on its own.
+fn word_of(bytes: &[u8]) -> u64 {
+    let mut buffer = [0; 8];
+    buffer[..bytes.len()].copy_from_slice(bytes);
+    u64::from_le_bytes(buffer)
 }
 
 impl fmt::Display for Trace {
@@ -113,6 +120,11 @@ mod tests {
             hash(&[("b", &[1], b"x"), ("a", &[1], b"x")]),
             hash(&[("a", &[1], b"xxxxxxxx")]),
             hash(&[("a", &[1], b"xxxxxxxxx")]),
+            hash(&[("a", &[1], &[0; 32])]),
+            hash(&[("a", &[1], &[0; 33])]),
+            hash(&[("a", &[1], &[0; 64])]),
+            hash(&[("a", &[1], &[[0; 40], [1; 40]].concat())]),
+            hash(&[("a", &[1], &[[1; 40], [0; 40]].concat())]),
         ];
         let distinct: std::collections::BTreeSet<_> = all.iter().collect();
         assert_eq!(distinct.len(), all.len());

@@ -40,9 +40,10 @@ pub struct UringCore {
 
 impl UringCore {
     pub(super) fn new(id: CoreId, config: &Config) -> io::Result<Rc<Self>> {
-        let ring = Ring::new()?;
+        let ring = Ring::new(config.basic)?;
         let pool = match config.recv_buffers {
             0 => None,
+            _ if config.basic => None,
             count => match Pool::new(&ring, count, config.recv_buffer_bytes) {
                 Ok(pool) => Some(Rc::new(pool)),
                 Err(error) if error.kind() == io::ErrorKind::InvalidInput => return Err(error),

@@ -33,7 +33,7 @@ pub(super) fn listen(ring: &Ring, pool: Option<&Rc<Pool>>, address: SocketAddr) 
         socket,
         queue: RefCell::default(),
         accepting: Cell::new(None),
-        one_by_one: Cell::new(false),
+        one_by_one: Cell::new(ring.is_basic()),
         waker: RefCell::new(None),
     });
     Ok(Listener::new(Box::new(UringListener { acceptor, pool: pool.cloned(), bound })))

@@ -28,6 +28,8 @@ pub struct Config {
     pub cpus: Vec<usize>,
     /// How long an idle core polls the kernel before it sleeps.
     pub spin: Duration,
+    /// Do without what kernels before 6.1 lack, as happens on those by itself: for comparison and tests.
+    pub basic: bool,
     /// Buffers for receiving, a power of two; 0 for none.
     pub recv_buffers: u16,
     /// Size of each, bytes.
@@ -43,6 +45,7 @@ impl Default for Config {
         Self {
             cpus: Vec::new(),
             spin: Duration::ZERO,
+            basic: false,
             recv_buffers: 256,
             recv_buffer_bytes: 32 << 10,
             bridge: None,

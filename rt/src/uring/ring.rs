@@ -27,6 +27,7 @@ pub struct Ring(Rc<Inner>);
 
 struct Inner {
     uring: RefCell<IoUring>,
+    basic: bool,
     ops: RefCell<Slab<Slot>>,
     /// Entries that found the submission queue full.
     backlog: RefCell<VecDeque<squeue::Entry>>,
@@ -60,9 +61,11 @@ pub(super) trait Multi {
 const IGNORED: u64 = u64::MAX;
 
 impl Ring {
-    pub(super) fn new() -> io::Result<Self> {
+    /// With `basic`, without what older kernels lack.
+    pub(super) fn new(basic: bool) -> io::Result<Self> {
         Ok(Self(Rc::new(Inner {
-            uring: RefCell::new(build()?),
+            uring: RefCell::new(build(basic)?),
+            basic,
             ops: RefCell::new(Slab::new()),
             backlog: RefCell::new(VecDeque::new()),
             reaped: RefCell::new(Vec::new()),
@@ -136,6 +139,11 @@ impl Ring {
         }
         let builder = types::CancelBuilder::user_data(id.0);
         self.push(opcode::AsyncCancel2::new(builder).build().user_data(IGNORED));
+    }
+
+    /// Whether to do without what older kernels lack.
+    pub(super) fn is_basic(&self) -> bool {
+        self.0.basic
     }
 
     /// Operations the kernel has not finished.
@@ -359,24 +367,23 @@ fn tolerate(result: io::Result<usize>) -> io::Result<()> {
     }
 }
 
-/// The leanest ring the kernel allows.
-fn build() -> io::Result<IoUring> {
-    let mut builder = IoUring::builder();
-    builder.setup_cqsize(RING_COMPLETIONS).setup_clamp();
-    let mut best = builder.clone();
-    best.setup_single_issuer().setup_defer_taskrun().setup_coop_taskrun().setup_taskrun_flag();
-    let mut good = builder.clone();
+/// The leanest ring the kernel allows, or the plainest.
+fn build(basic: bool) -> io::Result<IoUring> {
+    let mut plain = IoUring::builder();
+    plain.setup_cqsize(RING_COMPLETIONS).setup_clamp();
+    let mut good = plain.clone();
     good.setup_coop_taskrun().setup_taskrun_flag();
-    let error = match best.build(RING_SUBMISSIONS).or_else(|_| good.build(RING_SUBMISSIONS)) {
-        Ok(uring) => return Ok(uring),
-        Err(error) => error,
-    };
-    builder.build(RING_SUBMISSIONS).map_err(|plain| {
-        io::Error::new(
-            plain.kind(),
-            format!("this kernel refuses io_uring: {plain} (with task flags: {error})"),
-        )
-    })
+    let mut best = good.clone();
+    best.setup_single_issuer().setup_defer_taskrun();
+    let mut last = None;
+    for builder in if basic { vec![plain] } else { vec![best, good, plain] } {
+        match builder.build(RING_SUBMISSIONS) {
+            Ok(uring) => return Ok(uring),
+            Err(error) => last = Some(error),
+        }
+    }
+    let error = last.unwrap_or_else(|| io::ErrorKind::Unsupported.into());
+    Err(io::Error::new(error.kind(), format!("the kernel refuses io_uring: {error}")))
 }
 
 impl OpId {

@@ -33,6 +33,11 @@ fn suite_without_receive_buffers() {
 }
 
 #[test]
+fn suite_as_on_an_old_kernel() {
+    suite::run_all(|test| in_world(&Config { basic: true, ..Config::default() }, test));
+}
+
+#[test]
 fn suite_with_few_small_receive_buffers() {
     let config = Config { recv_buffers: 4, recv_buffer_bytes: 4096, ..Config::default() };
     suite::run_all(|test| in_world(&config, test));
