@@ -185,6 +185,11 @@ fn storm(seed: u64) -> (u64, u64, u64) {
             }
         });
     }
+    // In the end all are in again: the storm must pass.
+    let healed = cluster.clone();
+    sim.at(Nanos(300_000_000), move |_| {
+        healed.change(|map| map.osds.iter_mut().for_each(|osd| osd.weight = 0x1_0000));
+    });
     let expected = sim.run(CLIENT_HOST, |core| {
         let cluster = cluster.clone();
         async move {

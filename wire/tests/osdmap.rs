@@ -223,3 +223,75 @@ fn drafts_become_increments() {
     assert!(!step.map.exists(0) && step.map.pools.is_empty());
     assert_eq!(decode_exact::<OsdMap>("osd map", step.full), Ok(step.map));
 }
+
+/// Maps and increments with random damage but the right checksum: what still decodes maps everything, encodes to
+/// what decodes to the same, and applies or is refused.
+#[test]
+fn damaged_maps_do_no_harm() {
+    use wire::crc::{SEED, crc32c};
+
+    let mut state = 0x9e37_79b9_7f4a_7c15u64;
+    let mut random = move |below: usize| {
+        state ^= state << 13;
+        state ^= state >> 7;
+        state ^= state << 17;
+        usize::try_from(state % u64::try_from(below).unwrap()).unwrap()
+    };
+    let mut damage = move |bytes: &mut Vec<u8>| {
+        for _ in 0..=random(3) {
+            let at = 6 + random(bytes.len() - 6);
+            match random(4) {
+                0 => bytes[at] ^= 1 << random(8),
+                1 => bytes[at] = [0, 1, 2, 0x7f, 0x80, 0xff][random(6)],
+                2 => bytes.truncate(at.max(20)),
+                _ => {
+                    let from = random(bytes.len() - 4);
+                    let copied: Vec<u8> = bytes[from..from + 4].to_vec();
+                    let to = random(bytes.len() - 4);
+                    bytes[to..to + 4].copy_from_slice(&copied);
+                }
+            }
+        }
+        let length = u32::try_from(bytes.len() - 6).unwrap().to_le_bytes();
+        bytes[2..6].copy_from_slice(&length);
+    };
+    let full = hex(&load("osdmap/map5.json")["hex"]);
+    let original: OsdMap = decode_exact("osd map", full.clone()).unwrap();
+    let (mut decoded, mut applied) = (0, 0);
+    for _ in 0..6000 {
+        let mut bytes = full.to_vec();
+        damage(&mut bytes);
+        let crc_at = bytes.len() - 4;
+        let crc = crc32c(SEED, &bytes[..crc_at]);
+        bytes[crc_at..].copy_from_slice(&crc.to_le_bytes());
+        let Ok(map) = decode_exact::<OsdMap>("osd map", bytes.into()) else { continue };
+        decoded += 1;
+        for (&id, pool) in &map.pools {
+            for seed in [0, 1, pool.pg_num / 2, pool.pg_num.wrapping_sub(1), u32::MAX] {
+                map_pg(&map, PgId::new(id, seed));
+            }
+            assert!(placement::map(&map, id, ObjectName { name: b"x", ..ObjectName::default() }).is_some());
+        }
+        assert_eq!(decode_exact::<OsdMap>("osd map", encode_to_bytes(&map)).as_ref(), Ok(&map));
+    }
+    let vector = load("osdmap/incrementals.json");
+    for row in vector["incrementals"].as_array().unwrap() {
+        for _ in 0..40 {
+            let mut bytes = hex(&row["hex"]).to_vec();
+            damage(&mut bytes);
+            let crc_at = bytes.len() - 8;
+            let crc = crc32c(crc32c(SEED, &bytes[..crc_at]), &bytes[crc_at + 4..]);
+            bytes[crc_at..crc_at + 4].copy_from_slice(&crc.to_le_bytes());
+            let Ok(inc) = decode_exact::<Incremental>("increment", bytes.into()) else { continue };
+            assert_eq!(decode_exact::<Incremental>("increment", encode_to_bytes(&inc)).as_ref(), Ok(&inc));
+            let inc = Incremental { epoch: original.epoch.next(), fsid: original.fsid, ..inc };
+            if let Ok(map) = original.apply(&inc) {
+                applied += 1;
+                let encoded = encode_to_bytes(&map);
+                let again: OsdMap = decode_exact("osd map", encoded.clone()).unwrap();
+                assert_eq!(encode_to_bytes(&again), encoded);
+            }
+        }
+    }
+    assert!(decoded > 500 && applied > 500, "{decoded} {applied}: most are refused, which tests little");
+}

@@ -109,8 +109,8 @@ fn decode_client(map: &mut OsdMap, r: &mut Reader) -> DecodeResult<()> {
     map.pool_names = r.map()?;
     map.pool_max = r.s32()?;
     map.flags = MapFlags(r.u32()?);
-    // An OSD takes a hundred bytes and more; the state alone takes four.
-    let osd_count = r.count(4)?;
+    // In this section alone an OSD takes a state, a weight and a list of addresses.
+    let osd_count = r.count(4 + 4 + AddrVec::BYTES_MIN)?;
     if osd_count > OSDS_MAX {
         return Err(r.error(format!("at most {OSDS_MAX} OSDs"), osd_count.to_string()));
     }
