@@ -322,6 +322,16 @@ fn space_is_lent_ahead_and_given_back() {
 }
 
 #[test]
+fn space_whose_free_is_not_durable_yet_is_made_free_when_needed() {
+    let (_, fs) = fresh(4 << 20);
+    for round in 0..20 {
+        // More than half of the space each time, and nobody syncs the unlink.
+        write(&fs, "db/a", &content(round, 2_500_000));
+        fs.with(|machine| machine.unlink("db/a")).unwrap();
+    }
+}
+
+#[test]
 fn threads_share_one_file_system() {
     let (device, fs) = fresh(64 << 20);
     std::thread::scope(|scope| {

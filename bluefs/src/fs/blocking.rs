@@ -194,6 +194,7 @@ impl FileWriter {
             self.shared.talk_to_lender()?;
             match planned {
                 Ok(plan) => break plan,
+                Err(FsError::NoSpace { .. }) if self.shared.free_by_commit()? => {}
                 Err(FsError::NoSpace { .. }) if self.shared.wait_for_space()? => {}
                 Err(error) => return Err(error),
             }
@@ -301,10 +302,26 @@ impl Shared {
         Ok(())
     }
 
+    /// Makes space free that only waits for its free to be durable. False if there is none.
+    fn free_by_commit(&self) -> FsResult<bool> {
+        let ticket = {
+            let machine = self.lock()?;
+            machine.has_frees_waiting().then(|| machine.staged_ticket())
+        };
+        let Some(ticket) = ticket else { return Ok(false) };
+        self.commit_through(ticket)?;
+        Ok(true)
+    }
+
     /// Asks if it is time to, and picks up answers.
     fn talk_to_lender(&self) -> FsResult<()> {
-        let Some(desk) = &self.desk else { return Ok(()) };
         let mut machine = self.lock()?;
+        let Some(desk) = &self.desk else {
+            if machine.take_space_request().is_some() {
+                machine.deny_space();
+            }
+            return Ok(());
+        };
         while let Some(answer) = desk.take() {
             machine.take_answer(answer)?;
         }

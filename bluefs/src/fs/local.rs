@@ -198,6 +198,7 @@ impl LocalWriter {
             self.shared.talk_to_lender()?;
             match planned {
                 Ok(plan) => break plan,
+                Err(FsError::NoSpace { .. }) if self.shared.free_by_commit().await? => {}
                 Err(FsError::NoSpace { .. }) if self.shared.wait_for_space().await? => {}
                 Err(error) => return Err(error),
             }
@@ -297,10 +298,26 @@ impl Shared {
         }
     }
 
+    /// Makes space free that only waits for its free to be durable. False if there is none.
+    async fn free_by_commit(&self) -> FsResult<bool> {
+        let ticket = {
+            let machine = self.machine()?;
+            machine.has_frees_waiting().then(|| machine.staged_ticket())
+        };
+        let Some(ticket) = ticket else { return Ok(false) };
+        self.commit_through(ticket).await?;
+        Ok(true)
+    }
+
     /// Asks if it is time to, and picks up answers.
     fn talk_to_lender(&self) -> FsResult<()> {
-        let Some(desk) = &self.desk else { return Ok(()) };
         let mut machine = self.machine()?;
+        let Some(desk) = &self.desk else {
+            if machine.take_space_request().is_some() {
+                machine.deny_space();
+            }
+            return Ok(());
+        };
         while let Some(answer) = desk.take() {
             machine.take_answer(answer)?;
         }

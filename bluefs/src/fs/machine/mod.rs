@@ -206,6 +206,11 @@ impl Machine {
         self.durable_ticket
     }
 
+    /// Whether a commit would make space free.
+    pub fn has_frees_waiting(&self) -> bool {
+        self.frees.iter().any(|(ticket, _)| *ticket > self.durable_ticket)
+    }
+
     fn stage_change(&mut self, record: Record) -> FsResult<Ticket> {
         self.check_alive()?;
         let freed = self.stage(record)?;

@@ -42,6 +42,11 @@ impl Machine {
         matches!(self.lending, Lending::Wanted(_) | Lending::Asked)
     }
 
+    /// Whether the lender's last word was no.
+    pub fn is_denied(&self) -> bool {
+        matches!(self.lending, Lending::Denied(_))
+    }
+
     /// Space lent from now on. Wait for the ticket to know that it is logged; a crash before that gives the space
     /// back to the lender.
     pub fn add_space(&mut self, extents: &[Extent]) -> FsResult<Ticket> {

@@ -1,0 +1,112 @@
+//! [`RocksOptions`], and RocksDB's own options made from them.
+
+use bluefs::kv::{merge, merge_operator};
+use rocksdb::{
+    BlockBasedOptions, Cache, ColumnFamilyDescriptor, DBCompressionType, Env, InfoLogger, LogLevel,
+    MergeOperands, Options,
+};
+
+use crate::families::{FAMILIES, NODES};
+
+/// Sizes. Everything else is fixed: one tuned configuration.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RocksOptions {
+    /// Directory in BlueFS.
+    pub dir: String,
+    /// Memtables of all families together are persisted at this size, bytes.
+    pub memtable_bytes: usize,
+    /// Cache of decompressed blocks, indexes and filters, bytes.
+    pub block_cache_bytes: usize,
+    /// Size of a sorted file, bytes.
+    pub file_bytes: u64,
+    /// Batches are refused as full while BlueFS has less room than this and its lender has no more, bytes: what
+    /// persisting the memtables and compacting a few files may need. Running out inside RocksDB would be final.
+    pub room_min: u64,
+}
+
+impl RocksOptions {
+    /// For a device that may give the store about `space` bytes.
+    pub fn for_space(space: u64) -> Self {
+        let share = |divisor: u64, least: u64, most: u64| (space / divisor).clamp(least, most);
+        let memtable_bytes = share(16, 256 << 10, 64 << 20);
+        let file_bytes = share(32, 256 << 10, 32 << 20);
+        Self {
+            dir: "db".to_owned(),
+            memtable_bytes: memtable_bytes as usize,
+            block_cache_bytes: share(16, 1 << 20, 256 << 20) as usize,
+            file_bytes,
+            room_min: 2 * memtable_bytes + 2 * file_bytes,
+        }
+    }
+
+    pub(crate) fn database(&self, env: &Env) -> Options {
+        let mut options = Options::default();
+        options.set_env(env);
+        options.create_if_missing(true);
+        options.create_missing_column_families(true);
+        // Batches span families, and there is no write-ahead log to make that whole again.
+        options.set_atomic_flush(true);
+        options.set_db_write_buffer_size(self.memtable_bytes);
+        options.set_max_background_jobs(2);
+        options.set_avoid_unnecessary_blocking_io(true);
+        options.set_max_open_files(512);
+        options.set_max_manifest_file_size(1 << 20);
+        options.set_writable_file_max_buffer_size(256 << 10);
+        options.set_stats_dump_period_sec(0);
+        options.set_stats_persist_period_sec(0);
+        options.set_skip_stats_update_on_db_open(true);
+        // What RocksDB has to say goes to our log, not to files on the device.
+        options.set_log_level(LogLevel::Warn);
+        options.set_info_logger(InfoLogger::new_callback_logger(LogLevel::Warn, |level, text| {
+            log::log!(target: "rocksdb", to_log_level(level), "{}", text.trim_end());
+        }));
+        options
+    }
+
+    pub(crate) fn families(&self, env: &Env) -> Vec<ColumnFamilyDescriptor> {
+        let cache = Cache::new_lru_cache(self.block_cache_bytes);
+        let family = |name: &&str| ColumnFamilyDescriptor::new(*name, self.family(env, &cache, name));
+        FAMILIES.iter().map(family).collect()
+    }
+
+    fn family(&self, env: &Env, cache: &Cache, name: &str) -> Options {
+        let mut blocks = BlockBasedOptions::default();
+        blocks.set_block_cache(cache);
+        blocks.set_cache_index_and_filter_blocks(true);
+        blocks.set_pin_l0_filter_and_index_blocks_in_cache(true);
+        blocks.set_bloom_filter(10.0, false);
+        blocks.set_format_version(5);
+        // Object nodes are read one by one: small blocks decompress faster.
+        blocks.set_block_size(if name == NODES { 4 << 10 } else { 16 << 10 });
+        let mut options = Options::default();
+        options.set_env(env);
+        options.set_block_based_table_factory(&blocks);
+        options.set_compression_type(DBCompressionType::Lz4);
+        options.set_write_buffer_size(self.memtable_bytes / 2);
+        options.set_max_write_buffer_number(4);
+        options.set_target_file_size_base(self.file_bytes);
+        options.set_max_bytes_for_level_base(self.file_bytes * 4);
+        options.set_level_compaction_dynamic_level_bytes(true);
+        options.set_merge_operator_associative("spirula", combine);
+        options
+    }
+}
+
+fn to_log_level(level: LogLevel) -> log::Level {
+    match level {
+        LogLevel::Fatal | LogLevel::Error => log::Level::Error,
+        LogLevel::Warn => log::Level::Warn,
+        _ => log::Level::Debug,
+    }
+}
+
+/// The seam's operators as RocksDB's one. `None` makes the read fail: a merge on a key without operator cannot have
+/// been written by this store.
+fn combine(key: &[u8], existing: Option<&[u8]>, operands: &MergeOperands) -> Option<Vec<u8>> {
+    let operator = merge_operator(key)?;
+    let mut value = existing.map(<[u8]>::to_vec);
+    for operand in operands {
+        value = Some(merge(operator, value.as_deref(), operand).to_vec());
+    }
+    Some(value.unwrap_or_default())
+}

@@ -1,0 +1,188 @@
+//! RocksDB on BlueFS: the suite, reopening, failures of the device, a full device.
+
+#![expect(clippy::unwrap_used, reason = "tests fail by panicking")]
+
+mod common;
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use bluefs::fs::BlueFs;
+use bluefs::kv::suite::{self, Workload, contents};
+use bluefs::kv::{KvError, KvStore, MemKv};
+use common::{COPIES, formatted, on_core, open};
+use nvme::{BlockingDevice, DeviceError, DeviceResult, Geometry, MemoryDevice};
+
+#[test]
+fn conforms() {
+    on_core(|core| async move {
+        suite::run(async || open(&core, Arc::new(formatted(16 << 20))).await).await;
+    });
+}
+
+#[test]
+fn what_was_flushed_is_there_after_reopening() {
+    on_core(|core| async move {
+        let device = Arc::new(formatted(16 << 20));
+        let oracle = MemKv::new();
+        let mut workload = Workload::new(3);
+        for _ in 0..4 {
+            let store = open(&core, device.clone()).await;
+            assert_eq!(contents(&store, &store.view()).await, oracle.contents());
+            for _ in 0..200 {
+                let batch = workload.batch();
+                oracle.apply(batch.clone()).await.unwrap();
+                store.apply(batch).await.unwrap();
+            }
+            store.flush().await.unwrap();
+            store.compact().await.unwrap();
+            let report = store.report().await.unwrap();
+            assert!(report.families.iter().map(|family| family.file_bytes).sum::<u64>() > 0, "{report:?}");
+            assert_eq!(report.background_errors, 0);
+            let stats = store.stats();
+            assert!(stats.written_files > 0 && stats.written_log > 0 && stats.flushes > 0, "{stats:?}");
+            store.close().await.unwrap();
+            let loaded = BlueFs::load(&*device, COPIES).unwrap();
+            assert_eq!(loaded.check(COPIES), []);
+        }
+    });
+}
+
+#[test]
+fn a_store_dropped_without_closing_lets_go_of_its_files() {
+    on_core(|core| async move {
+        let device = Arc::new(formatted(16 << 20));
+        let store = open(&core, device.clone()).await;
+        let view = store.apply(suite::puts(&[("Ma", "1"), ("Ob", "2")])).await.unwrap();
+        store.flush().await.unwrap();
+        drop(view);
+        let fs = store.fs().clone();
+        drop(store);
+        core.sleep(std::time::Duration::from_secs(1)).await;
+        // The database is gone, so nothing writes any more: a second mount is safe.
+        let (written, again) = (fs.stats().written_files, open(&core, device).await);
+        assert_eq!(contents(&again, &again.view()).await.len(), 2);
+        assert_eq!(fs.stats().written_files, written);
+        again.close().await.unwrap();
+    });
+}
+
+/// Fails writes, or reads, from some moment on.
+struct Failing {
+    device: MemoryDevice,
+    writes_fail: AtomicBool,
+    reads_fail: AtomicBool,
+}
+
+impl Failing {
+    fn check(&self, flag: &AtomicBool, op: &'static str, offset: u64) -> DeviceResult<()> {
+        if flag.load(Ordering::SeqCst) {
+            let device = "failing".to_owned();
+            return Err(DeviceError::Io { op, offset, len: 0, device, reason: "injected".to_owned() });
+        }
+        Ok(())
+    }
+}
+
+impl BlockingDevice for Failing {
+    fn geometry(&self) -> &Geometry {
+        self.device.geometry()
+    }
+    fn name(&self) -> &str {
+        "failing"
+    }
+    fn read_at(&self, offset: u64, memory: &mut [u8]) -> DeviceResult<()> {
+        self.check(&self.reads_fail, "read", offset)?;
+        self.device.read_at(offset, memory)
+    }
+    fn write_at(&self, offset: u64, memory: &[u8]) -> DeviceResult<()> {
+        self.check(&self.writes_fail, "write", offset)?;
+        self.device.write_at(offset, memory)
+    }
+    fn flush(&self) -> DeviceResult<()> {
+        self.check(&self.writes_fail, "flush", 0)?;
+        BlockingDevice::flush(&self.device)
+    }
+    fn discard(&self, _: u64, _: u64) -> DeviceResult<()> {
+        Ok(())
+    }
+}
+
+#[test]
+fn a_failed_write_is_final_and_loses_nothing_flushed() {
+    on_core(|core| async move {
+        let memory = formatted(16 << 20);
+        let failing = Arc::new(Failing {
+            device: memory.clone(),
+            writes_fail: AtomicBool::new(false),
+            reads_fail: AtomicBool::new(false),
+        });
+        let store = open(&core, failing.clone()).await;
+        store.apply(suite::puts(&[("Ma", "kept")])).await.unwrap();
+        store.flush().await.unwrap();
+        failing.writes_fail.store(true, Ordering::SeqCst);
+        store.apply(suite::puts(&[("Mb", "lost")])).await.unwrap();
+        let failed = store.flush().await;
+        assert!(matches!(failed, Err(KvError::Io(_))), "{failed:?}");
+        let after = store.apply(suite::puts(&[("Mc", "refused")])).await.err();
+        assert!(matches!(after, Some(KvError::Closed(_))), "{after:?}");
+        assert!(matches!(store.flush().await, Err(KvError::Closed(_))));
+        store.close().await.unwrap();
+        failing.writes_fail.store(false, Ordering::SeqCst);
+        let store = open(&core, Arc::new(memory)).await;
+        assert_eq!(contents(&store, &store.view()).await.len(), 1);
+        store.close().await.unwrap();
+    });
+}
+
+#[test]
+fn a_failed_read_fails_that_read_only() {
+    on_core(|core| async move {
+        let memory = formatted(16 << 20);
+        let failing = Arc::new(Failing {
+            device: memory,
+            writes_fail: AtomicBool::new(false),
+            reads_fail: AtomicBool::new(false),
+        });
+        let store = open(&core, failing.clone()).await;
+        let value = "x".repeat(30_000);
+        for index in 0..20 {
+            store.apply(suite::puts(&[(&format!("M{index:02}"), &value)])).await.unwrap();
+        }
+        store.flush().await.unwrap();
+        let view = store.view();
+        failing.reads_fail.store(true, Ordering::SeqCst);
+        let keys = |index: usize| vec![format!("M{index:02}").into()];
+        let failed = store.get(&view, keys(7)).await;
+        assert!(matches!(failed, Err(KvError::Io(_))), "{failed:?}");
+        failing.reads_fail.store(false, Ordering::SeqCst);
+        assert!(store.get(&view, keys(7)).await.unwrap()[0].is_some());
+        store.close().await.unwrap();
+    });
+}
+
+#[test]
+fn a_full_store_refuses_batches_and_stays_up() {
+    on_core(|core| async move {
+        let device = Arc::new(formatted(6 << 20));
+        let store = open(&core, device.clone()).await;
+        let mut workload = Workload::new(9);
+        let mut written = 0;
+        let full = loop {
+            let value: String = (0..20_000).map(|_| char::from(33 + workload.draw(90) as u8)).collect();
+            match store.apply(suite::puts(&[(&format!("M{written:05}"), &value)])).await {
+                Ok(_) => written += 1,
+                Err(error) => break error,
+            }
+            store.flush().await.unwrap();
+        };
+        assert!(matches!(full, KvError::Full(_)), "{full}");
+        assert!(written > 30, "{written} values of 20 kB in 6 MiB");
+        assert_eq!(contents(&store, &store.view()).await.len(), written);
+        store.flush().await.unwrap();
+        store.close().await.unwrap();
+        let store = open(&core, device).await;
+        assert_eq!(contents(&store, &store.view()).await.len(), written);
+        store.close().await.unwrap();
+    });
+}
