@@ -106,7 +106,8 @@ impl Health {
             let detail = vec!["start one with 'spirula up' or 'spirula osd'".to_owned()];
             self.raise("TOO_FEW_OSDS", Severity::Warning, "there is no OSD yet".into(), detail);
         }
-        let down: Vec<i32> = existing().filter(|(_, osd)| osd.is_in() && !osd.is_up()).map(|(id, _)| id).collect();
+        let down: Vec<i32> =
+            existing().filter(|(_, osd)| osd.is_in() && !osd.is_up()).map(|(id, _)| id).collect();
         if !down.is_empty() {
             let line = |id: &i32| format!("osd.{id} ({}) is down", crate::crush_view::location(map, *id));
             let detail = down.iter().map(line).collect();
@@ -116,7 +117,13 @@ impl Health {
 
     fn check_pgs(&mut self, view: &View<'_>) {
         const LINES_MAX: usize = 50;
-        let idle = || view.live.pg_map.iter().map(|(pg, _)| (pg, view.pg_state(pg))).filter(|(_, state)| !is_active(state));
+        let idle = || {
+            view.live
+                .pg_map
+                .iter()
+                .map(|(pg, _)| (pg, view.pg_state(pg)))
+                .filter(|(_, state)| !is_active(state))
+        };
         let count = idle().count();
         if count == 0 {
             return;
@@ -125,8 +132,12 @@ impl Health {
         idle().for_each(|(_, state)| *by_state.entry(state).or_default() += 1);
         let states: Vec<String> = by_state.iter().map(|(state, count)| format!("{count} {state}")).collect();
         let summary = format!("Reduced data availability: {count} pgs inactive ({})", states.join(", "));
-        let lines: Vec<String> = idle().take(LINES_MAX).map(|(pg, state)| format!("pg {pg} is {state}")).collect();
-        self.0.insert("PG_AVAILABILITY".into(), Check { severity: Severity::Warning, summary, count, detail: lines });
+        let lines: Vec<String> =
+            idle().take(LINES_MAX).map(|(pg, state)| format!("pg {pg} is {state}")).collect();
+        self.0.insert(
+            "PG_AVAILABILITY".into(),
+            Check { severity: Severity::Warning, summary, count, detail: lines },
+        );
     }
 
     fn check_space(&mut self, view: &View<'_>) {
@@ -136,14 +147,21 @@ impl Health {
             let within = |ratio: f64| ratio >= from && ratio < to;
             let reports = view.live.reports.iter().filter(|(osd, _)| map.exists(*osd));
             let reports = reports.filter(|(_, report)| within(report.space.ratio()));
-            reports.map(|(osd, report)| format!("osd.{osd} is {:.0}% full", report.space.ratio() * 100.0)).collect()
+            reports
+                .map(|(osd, report)| format!("osd.{osd} is {:.0}% full", report.space.ratio() * 100.0))
+                .collect()
         };
         let (is_full, is_near) = (over(full, f64::INFINITY), over(nearfull, full));
         if !is_full.is_empty() {
             self.raise("OSD_FULL", Severity::Error, format!("{} full osd(s)", is_full.len()), is_full);
         }
         if !is_near.is_empty() {
-            self.raise("OSD_NEARFULL", Severity::Warning, format!("{} nearfull osd(s)", is_near.len()), is_near);
+            self.raise(
+                "OSD_NEARFULL",
+                Severity::Warning,
+                format!("{} nearfull osd(s)", is_near.len()),
+                is_near,
+            );
         }
     }
 
@@ -152,10 +170,12 @@ impl Health {
         let name = |id| map.pool_names.get(id).map_or("?", String::as_str);
         let untagged = map.pools.iter().filter(|(_, pool)| pool.applications.is_empty());
         let untagged = untagged.filter(|(id, _)| view.live.reports.pool(**id).objects > 0);
-        let lines: Vec<String> = untagged.map(|(id, _)| format!("pool '{}' has no application", name(id))).collect();
+        let lines: Vec<String> =
+            untagged.map(|(id, _)| format!("pool '{}' has no application", name(id))).collect();
         if !lines.is_empty() {
             let summary = format!("{} pool(s) hold objects but have no application enabled", lines.len());
-            let hint = "name what uses a pool with 'ceph osd pool application enable <pool> <rbd|rgw|cephfs|other>'";
+            let hint =
+                "name what uses a pool with 'ceph osd pool application enable <pool> <rbd|rgw|cephfs|other>'";
             let count = lines.len();
             let detail = lines.into_iter().chain([hint.to_owned()]).collect();
             let check = Check { severity: Severity::Warning, summary, count, detail };

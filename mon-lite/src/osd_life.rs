@@ -57,7 +57,9 @@ pub enum BootRefusal {
     Id(i32),
     #[error("osd.{0} gave no address to be reached at")]
     Address(i32),
-    #[error("osd.{0} is new, and adding an OSD while there are pools would move data, which is not possible yet")]
+    #[error(
+        "osd.{0} is new, and adding an OSD while there are pools would move data, which is not possible yet"
+    )]
     Pools(i32),
     #[error("osd.{osd} cannot be put into the CRUSH map: {error}")]
     Crush { osd: i32, error: BuildError },
@@ -90,7 +92,8 @@ pub fn first_map(fsid: Uuid, now: UTime, osds: &[NewOsd]) -> Result<Change, Boot
 }
 
 fn add(map: &mut OsdMap, new: &NewOsd) -> Result<(), BootRefusal> {
-    let index = usize::try_from(new.id).ok().filter(|_| new.id <= OSD_ID_MAX).ok_or(BootRefusal::Id(new.id))?;
+    let index =
+        usize::try_from(new.id).ok().filter(|_| new.id <= OSD_ID_MAX).ok_or(BootRefusal::Id(new.id))?;
     if map.osds.len() <= index {
         map.osds.resize(index + 1, Osd::default());
     }
@@ -197,7 +200,11 @@ fn described(boot: &OsdBoot) -> NewOsd {
         id: boot.osd,
         uuid: boot.uuid,
         host: said(metadata::HOSTNAME),
-        device: if said(metadata::DEVICE).is_empty() { format!("osd{}", boot.osd) } else { said(metadata::DEVICE) },
+        device: if said(metadata::DEVICE).is_empty() {
+            format!("osd{}", boot.osd)
+        } else {
+            said(metadata::DEVICE)
+        },
         class: said(metadata::DEVICE_CLASS),
         size_bytes: said(metadata::SIZE_BYTES).parse().unwrap_or(0),
     }

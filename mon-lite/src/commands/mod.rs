@@ -9,6 +9,8 @@ mod reply;
 mod request;
 mod run;
 mod table;
+#[cfg(test)]
+mod tests;
 
 pub use families::pool_room;
 pub use reply::{Outcome, Refusal, Reply};

@@ -32,7 +32,12 @@ pub fn decide(view: &View<'_>, op: &PoolOp) -> Result<PoolOpOutcome, Refusal> {
         PoolOpKind::DELETE_SNAP => pool::remove_snapshot(view, id, &op.name)?,
         PoolOpKind::CREATE_UNMANAGED_SNAP => return create_self_managed(view, id),
         PoolOpKind::DELETE_UNMANAGED_SNAP => remove_self_managed(view, id, op.snap.0)?,
-        other => return Err(Refusal::new(errno::EOPNOTSUPP, format!("pool operation {:#x} is not offered", other.0))),
+        other => {
+            return Err(Refusal::new(
+                errno::EOPNOTSUPP,
+                format!("pool operation {:#x} is not offered", other.0),
+            ));
+        }
     };
     Ok(PoolOpOutcome { changes, data: None })
 }

@@ -62,7 +62,11 @@ impl Reply {
     }
 
     /// Success with text for people, or a value for programs, whichever was asked for.
-    pub fn formatted(request: &Request, plain: impl FnOnce() -> String, value: impl FnOnce() -> Value) -> Self {
+    pub fn formatted(
+        request: &Request,
+        plain: impl FnOnce() -> String,
+        value: impl FnOnce() -> Value,
+    ) -> Self {
         match request.format {
             Format::Plain => Self::output(plain()),
             format => Self::output(to_text(format, &value())),

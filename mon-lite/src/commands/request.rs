@@ -29,7 +29,8 @@ impl Request {
         if bytes > COMMAND_BYTES_MAX {
             return Err(Refusal::new(errno::E2BIG, "the command is too long"));
         }
-        let bad = |why: &str| Refusal::new(errno::EINVAL, format!("unparseable JSON {}: {why}", pieces.concat()));
+        let bad =
+            |why: &str| Refusal::new(errno::EINVAL, format!("unparseable JSON {}: {why}", pieces.concat()));
         let parsed = serde_json::from_str(&pieces.concat()).map_err(|error| bad(&error.to_string()))?;
         let Value::Object(arguments) = parsed else { return Err(bad("it is not an object")) };
         let Some(Value::String(prefix)) = arguments.get("prefix") else {
@@ -131,7 +132,10 @@ impl Request {
             Some(value) => vec![item(value)?],
         };
         if items.len() > COMMAND_LIST_MAX {
-            return Err(Refusal::new(errno::E2BIG, format!("{name} has more than {COMMAND_LIST_MAX} elements")));
+            return Err(Refusal::new(
+                errno::E2BIG,
+                format!("{name} has more than {COMMAND_LIST_MAX} elements"),
+            ));
         }
         Ok(items)
     }
@@ -162,7 +166,10 @@ mod tests {
         assert_eq!((request.int("a"), request.int("b")), (Ok(Some(12)), Ok(Some(12))));
         assert_eq!(request.text("b"), Ok(Some("12".into())));
         assert_eq!((request.float("c"), request.float("b")), (Ok(Some(1.5)), Ok(Some(12.0))));
-        assert_eq!((request.flag("d"), request.flag("yes_i"), request.flag("none")), (Ok(true), Ok(true), Ok(false)));
+        assert_eq!(
+            (request.flag("d"), request.flag("yes_i"), request.flag("none")),
+            (Ok(true), Ok(true), Ok(false))
+        );
         assert_eq!(request.list("l"), Ok(vec!["1".into(), "2".into()]));
         assert_eq!(request.list("m"), Ok(vec!["7".into()]));
         assert_eq!(request.need_int("e").unwrap_err().code, -errno::EINVAL);

@@ -205,7 +205,8 @@ impl Table {
 
     /// The answer to `get_command_descriptions`.
     pub fn descriptions(self) -> Value {
-        let describe = |(number, command): (usize, &Command)| (format!("cmd{number:03}"), self.describe(command));
+        let describe =
+            |(number, command): (usize, &Command)| (format!("cmd{number:03}"), self.describe(command));
         Value::Object(self.rows().enumerate().map(describe).collect())
     }
 

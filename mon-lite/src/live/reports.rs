@@ -236,7 +236,9 @@ impl Reports {
         let from = now.seconds.saturating_sub(RATE_WINDOW_SECONDS);
         let mut sum = IoCounters::default();
         let recent = self.increases.iter().filter(|(time, ..)| time.seconds >= from);
-        recent.filter(|(_, of, _)| pool.is_none_or(|pool| pool == *of)).for_each(|(.., increase)| sum += *increase);
+        recent
+            .filter(|(_, of, _)| pool.is_none_or(|pool| pool == *of))
+            .for_each(|(.., increase)| sum += *increase);
         let per_second = |count: u64| count / u64::from(RATE_WINDOW_SECONDS);
         IoRates {
             reads: per_second(sum.reads),

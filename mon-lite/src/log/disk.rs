@@ -95,7 +95,11 @@ impl DiskLog {
         let len = record::record_bytes(payload.len(), align);
         let capacity = self.superblock.slot_bytes();
         if self.position + len > capacity {
-            return Err(LogError::Full { device: self.device.name().to_owned(), used: self.position, capacity });
+            return Err(LogError::Full {
+                device: self.device.name().to_owned(),
+                used: self.position,
+                capacity,
+            });
         }
         let index = self.last_index.next();
         let mut buf = DmaBuf::zeroed(usize_of(len));
@@ -248,7 +252,9 @@ async fn refuse_used(device: &dyn BlockDevice) -> Result<(), LogError> {
         let buf = DmaBuf::zeroed(usize_of(superblock_io_bytes(device)));
         let bytes = device.read(Superblock::copy_offset(copy), buf).await?;
         let what = match Superblock::decode(&bytes) {
-            Ok(found) => format!("a log of monitor {} of cluster {}", found.identity.name, found.identity.fsid),
+            Ok(found) => {
+                format!("a log of monitor {} of cluster {}", found.identity.name, found.identity.fsid)
+            }
             Err(SuperblockFault::Magic) if bytes.iter().all(|byte| *byte == 0) => continue,
             Err(SuperblockFault::Magic) => "unknown data".to_owned(),
             Err(fault) => fault.to_string(),
@@ -259,7 +265,11 @@ async fn refuse_used(device: &dyn BlockDevice) -> Result<(), LogError> {
 }
 
 /// Writes both copies, the one that is not `last` first. Everything completed before is durable before either.
-async fn write_superblock(device: &dyn BlockDevice, superblock: &Superblock, last: u64) -> Result<(), LogError> {
+async fn write_superblock(
+    device: &dyn BlockDevice,
+    superblock: &Superblock,
+    last: u64,
+) -> Result<(), LogError> {
     device.flush().await?;
     let encoded = superblock.encode();
     for copy in [1 - last, last] {

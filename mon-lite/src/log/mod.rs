@@ -11,7 +11,6 @@ mod record;
 mod recovery;
 mod superblock;
 #[cfg(test)]
-#[expect(clippy::unwrap_used, reason = "tests")]
 mod tests;
 
 use bytes::Bytes;

@@ -69,7 +69,8 @@ pub fn check_superblock(
     if features != 0 || superblock.key_id != 0 {
         return Err(LogError::Incompatible { device: name(), features });
     }
-    let foreign = |what, found: String, expected: String| LogError::Foreign { device: name(), what, found, expected };
+    let foreign =
+        |what, found: String, expected: String| LogError::Foreign { device: name(), what, found, expected };
     if superblock.identity.fsid != expected.fsid {
         return Err(foreign("cluster", superblock.identity.fsid.to_string(), expected.fsid.to_string()));
     }
@@ -82,7 +83,10 @@ pub fn check_superblock(
         return Err(LogError::Geometry { device: name(), why });
     }
     if !superblock.align.is_multiple_of(u64::from(geometry.block_size)) {
-        let why = format!("it is aligned to {} bytes and the blocks have {}", superblock.align, geometry.block_size);
+        let why = format!(
+            "it is aligned to {} bytes and the blocks have {}",
+            superblock.align, geometry.block_size
+        );
         return Err(LogError::Geometry { device: name(), why });
     }
     Ok(())

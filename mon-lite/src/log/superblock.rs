@@ -185,7 +185,9 @@ impl Superblock {
         if !self.align.is_power_of_two() || !(LOG_ALIGN_MIN..=LOG_SUPERBLOCK_SPACING).contains(&self.align) {
             return Err(SuperblockFault::Field("alignment"));
         }
-        if !(crate::limits::LOG_DEVICE_BYTES_MIN..=crate::limits::LOG_DEVICE_BYTES_MAX).contains(&self.device_bytes) {
+        if !(crate::limits::LOG_DEVICE_BYTES_MIN..=crate::limits::LOG_DEVICE_BYTES_MAX)
+            .contains(&self.device_bytes)
+        {
             return Err(SuperblockFault::Field("device size"));
         }
         if self.snapshot_len > self.slot_bytes() {

@@ -146,7 +146,9 @@ fn every_cut_keeps_what_was_acknowledged() {
     }
     assert!(cuts > 40, "the sweep covers the workload, not {cuts} cuts of it");
     for steps in (1..200).step_by(7) {
-        for fate in [Fate::Kept, Fate::Lost, Fate::Torn(vec![true]), Fate::Torn(vec![false, true, true, false, true])] {
+        for fate in
+            [Fate::Kept, Fate::Lost, Fate::Torn(vec![true]), Fate::Torn(vec![false, true, true, false, true])]
+        {
             cut_once(2, steps, Some(fate));
         }
     }
@@ -215,7 +217,10 @@ fn damage_is_told_apart_from_a_torn_tail() {
         let memory = log_of(4).await;
         flip(&memory, LOG_SLOTS_START + 4096 + 60).await;
         let error = open(&memory).await.err().unwrap();
-        assert!(matches!(&error, LogError::Corrupt { what, .. } if what.contains("entry 3 is whole")), "{error}");
+        assert!(
+            matches!(&error, LogError::Corrupt { what, .. } if what.contains("entry 3 is whole")),
+            "{error}"
+        );
 
         // At the end, unsealed: as if the write had torn.
         let memory = log_of(4).await;
@@ -227,7 +232,10 @@ fn damage_is_told_apart_from_a_torn_tail() {
         open(&memory).await.unwrap();
         flip(&memory, LOG_SLOTS_START + 3 * 4096 + 60).await;
         let error = open(&memory).await.err().unwrap();
-        assert!(matches!(&error, LogError::Corrupt { what, .. } if what.contains("reached entry 4")), "{error}");
+        assert!(
+            matches!(&error, LogError::Corrupt { what, .. } if what.contains("reached entry 4")),
+            "{error}"
+        );
     });
 }
 
@@ -258,7 +266,11 @@ fn a_damaged_snapshot_is_refused_and_one_superblock_is_enough() {
             flip(&damaged, Superblock::copy_offset(copy) + 20).await;
             assert_eq!(replay(&mut open(&damaged).await.unwrap()).await, Counter(3), "copy {copy}");
             flip(&damaged, Superblock::copy_offset(1 - copy) + 20).await;
-            assert_eq!(open(&damaged).await.unwrap().committed_index(), LogIndex(3), "opening repaired copy {copy}");
+            assert_eq!(
+                open(&damaged).await.unwrap().committed_index(),
+                LogIndex(3),
+                "opening repaired copy {copy}"
+            );
         }
         let slot = (LOG_DEVICE_BYTES_MIN - LOG_SLOTS_START) / 2;
         flip(&memory, LOG_SLOTS_START + slot - slot % 4096 + 100).await;

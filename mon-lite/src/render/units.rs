@@ -31,7 +31,11 @@ fn scaled(value: u64, base: u64, units: &[&str; 7], space: &str) -> String {
     }
     let scaled = ratio(value, divisor);
     let with_decimals = |decimals: usize| format!("{scaled:.decimals$}{space}{name}");
-    [2, 1].into_iter().map(with_decimals).find(|text| text.len() <= WIDTH_MAX).unwrap_or_else(|| with_decimals(0))
+    [2, 1]
+        .into_iter()
+        .map(with_decimals)
+        .find(|text| text.len() <= WIDTH_MAX)
+        .unwrap_or_else(|| with_decimals(0))
 }
 
 /// `value / divisor`; for display, so that rounding to 53 bits does no harm.
@@ -121,7 +125,10 @@ mod tests {
         let time = UTime { seconds: 1_795_236_623, nanoseconds: 312_801_999 };
         assert_eq!(timestamp(time), "2026-11-21T04:50:23.312801+0000");
         assert_eq!(timestamp_z(time), "2026-11-21T04:50:23.312801Z");
-        assert_eq!(timestamp_z(UTime { seconds: 951_782_400, nanoseconds: 0 }), "2000-02-29T00:00:00.000000Z");
+        assert_eq!(
+            timestamp_z(UTime { seconds: 951_782_400, nanoseconds: 0 }),
+            "2000-02-29T00:00:00.000000Z"
+        );
         assert_eq!(timestamp(UTime::default()), "0.000000");
         for (seconds, expected) in [(7, "7s"), (119, "119s"), (1536, "25m"), (7300, "2h"), (200_000, "2d")] {
             assert_eq!(since(seconds), expected);

@@ -2,9 +2,9 @@
 
 use bytes::Bytes;
 use wire::msg::{
-    Body, Command, CommandReply, ConfigMessage, GetConfig, GetPoolStats, GetPoolStatsReply, Log, LogAck, MonCommand,
-    MonCommandAck, MonGetVersion, MonGetVersionReply, MonMapMessage, MonSubscribe, OsdAlert, OsdStats, Ping, PoolOp,
-    PoolOpReply, PoolStat, StatFs, StatFsReply, StatSum, StoreStatfs,
+    Body, Command, CommandReply, ConfigMessage, GetConfig, GetPoolStats, GetPoolStatsReply, Log, LogAck,
+    MonCommand, MonCommandAck, MonGetVersion, MonGetVersionReply, MonMapMessage, MonSubscribe, OsdAlert,
+    OsdStats, Ping, PoolOp, PoolOpReply, PoolStat, StatFs, StatFsReply, StatSum, StoreStatfs,
 };
 use wire::msgr2::Data;
 use wire::types::{EntityKind, PoolId};
@@ -70,7 +70,9 @@ fn get_version(session: &mut Session, tid: u64, request: &MonGetVersion) -> Resu
     let versions = {
         let state = session.shared.state.borrow();
         match request.what.as_str() {
-            "osdmap" => Some((u64::from(state.osd_maps.epoch().0), u64::from(state.osd_maps.oldest_epoch().0))),
+            "osdmap" => {
+                Some((u64::from(state.osd_maps.epoch().0), u64::from(state.osd_maps.oldest_epoch().0)))
+            }
             "monmap" => state.mon_map.as_ref().map(|map| (u64::from(map.epoch.0), 1)),
             "mdsmap" | "fsmap" => Some((1, 1)),
             _ => None,
@@ -131,7 +133,8 @@ fn pool_stat(view: &View<'_>, id: PoolId) -> PoolStat {
     let signed = |value: u64| i64::try_from(value).unwrap_or(i64::MAX);
     let PoolUse { objects, bytes, omap_keys, omap_bytes, allocated, io } = view.live.reports.pool(id);
     let size = view.osd_map().pools.get(&id).map_or(1, |pool| i64::from(pool.size));
-    let pg_num = view.osd_map().pools.get(&id).map_or(0, |pool| i32::try_from(pool.pg_num).unwrap_or(i32::MAX));
+    let pg_num =
+        view.osd_map().pools.get(&id).map_or(0, |pool| i32::try_from(pool.pg_num).unwrap_or(i32::MAX));
     let stores = view.live.reports.iter().filter(|(_, report)| report.pools.contains_key(&id)).count();
     PoolStat {
         sum: StatSum {
@@ -174,7 +177,12 @@ async fn change_pool(session: &mut Session, tid: u64, request: PoolOp) -> Result
 }
 
 /// Runs a command, in turn if it may change something.
-async fn execute(session: &Session, table: Table, pieces: &[String], input: Bytes) -> Result<(Reply, u64), SessionEnd> {
+async fn execute(
+    session: &Session,
+    table: Table,
+    pieces: &[String],
+    input: Bytes,
+) -> Result<(Reply, u64), SessionEnd> {
     let shared = &session.shared;
     let request = match Request::parse(pieces, input) {
         Ok(request) => request,

@@ -29,7 +29,11 @@ pub async fn run(shared: Rc<Shared>, mut listener: Listener) {
             }
         };
         if shared.sessions.get() >= SESSIONS_MAX {
-            log::warn!("mon.{}: turned {} away, {SESSIONS_MAX} are connected", shared.config.name, stream.peer);
+            log::warn!(
+                "mon.{}: turned {} away, {SESSIONS_MAX} are connected",
+                shared.config.name,
+                stream.peer
+            );
             continue;
         }
         if let Some(pass) = shared.gate.enter() {

@@ -83,7 +83,11 @@ pub struct MonHandle {
 
 impl Monitor {
     /// Opens the log on `device`, replays it, and serves until [`MonHandle::stop`].
-    pub async fn start(core: Core, device: Rc<dyn BlockDevice>, config: MonConfig) -> Result<MonHandle, MonError> {
+    pub async fn start(
+        core: Core,
+        device: Rc<dyn BlockDevice>,
+        config: MonConfig,
+    ) -> Result<MonHandle, MonError> {
         let identity = LogIdentity { fsid: config.fsid, name: config.name.clone() };
         let name = device.name().to_owned();
         let mut log = DiskLog::open(device, &identity).await?;
@@ -134,7 +138,8 @@ async fn replay(log: &mut DiskLog, fsid: Uuid) -> Result<State, MonError> {
     while at < end {
         match log.next_committed().await? {
             Committed::Snapshot { through, state: bytes } => {
-                state = wire::codec::decode_exact("snapshot of the monitor", bytes).map_err(StateError::Decode)?;
+                state = wire::codec::decode_exact("snapshot of the monitor", bytes)
+                    .map_err(StateError::Decode)?;
                 at = through;
             }
             Committed::Entry { index, payload } => {

@@ -129,7 +129,8 @@ impl Session {
             self.flush().await?;
             let seconds = if self.peer.is_some() { IDLE_SECONDS_MAX } else { HANDSHAKE_SECONDS_MAX };
             // A peer that trickles bytes must get through the handshake in time all the same.
-            let spent = if self.peer.is_some() { 0 } else { (self.shared.monotonic().0 - started.0) / 1_000_000_000 };
+            let spent =
+                if self.peer.is_some() { 0 } else { (self.shared.monotonic().0 - started.0) / 1_000_000_000 };
             let limit = Duration::from_secs(seconds.saturating_sub(spent));
             let read = timeout(&self.shared.core, limit, reader.read());
             let input = match select(select(pass.closing(), changed(&mut news)), read).await {

@@ -9,7 +9,7 @@ use std::rc::Rc;
 use rt::sync::{Event, Gate, OneSender, QueueReceiver, QueueSender, Watch, oneshot, queue};
 use rt::{Core, Nanos};
 use wire::codec::encode_to_bytes;
-use wire::msg::{LogEntry, LogPriority, MonInfo, MonMap};
+use wire::msg::{LogEntry, LogPriority, MonMap};
 use wire::types::{Addr, AddrVec, AuthName, EntityKind, EntityName, Epoch, UTime};
 
 use super::global_ids::GlobalIds;
@@ -24,10 +24,13 @@ use crate::view::View;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct ShutDown;
 
+/// What is decided when its turn has come.
+pub type Decide = Box<dyn FnOnce(&View<'_>) -> Vec<Change>>;
+
 /// A decision that waits for its turn.
 pub struct Proposal {
     /// Decides over the state as it will be then.
-    pub decide: Box<dyn FnOnce(&View<'_>) -> Vec<Change>>,
+    pub decide: Decide,
     /// Told the epoch of the OSD map once the decision is committed.
     pub done: OneSender<Epoch>,
 }
@@ -126,7 +129,8 @@ impl Shared {
     /// Writes a line into the cluster log as this monitor. Lost if the monitor is stopping.
     pub async fn log(&self, priority: LogPriority, text: String) {
         let (name, addrs, now) = (self.config.name.clone(), self.addrs.clone(), self.now());
-        let decided = self.propose(move |view| (vec![log_change(view, &name, addrs, now, priority, text)], ())).await;
+        let decided =
+            self.propose(move |view| (vec![log_change(view, &name, addrs, now, priority, text)], ())).await;
         if decided.is_err() {
             log::debug!("a line for the cluster log was lost in stopping");
         }
@@ -134,11 +138,14 @@ impl Shared {
 
     /// Puts this monitor's address into the monitor map.
     pub async fn announce(&self) -> Result<(), ShutDown> {
-        let (fsid, name, addrs, now) = (self.config.fsid, self.config.name.clone(), self.addrs.clone(), self.now());
+        let (fsid, name, addrs, now) =
+            (self.config.fsid, self.config.name.clone(), self.addrs.clone(), self.now());
         self.propose(move |view| {
             let next = match &view.state.mon_map {
-                None => first_mon_map(fsid, &name, addrs.clone(), now),
-                Some(map) if map.mons.get(&name).is_some_and(|info| info.addrs == addrs) => return (Vec::new(), ()),
+                None => crate::state::first_mon_map(fsid, &name, addrs.clone(), now),
+                Some(map) if map.mons.get(&name).is_some_and(|info| info.addrs == addrs) => {
+                    return (Vec::new(), ());
+                }
                 Some(map) => with_address(map.clone(), &name, addrs.clone(), now),
             };
             let text = format!("mon.{name} is at {addrs}, epoch {} of the monitor map", next.epoch);
@@ -218,27 +225,6 @@ fn log_change(
         text,
         channel: "cluster".to_owned(),
     })
-}
-
-fn first_mon_map(fsid: uuid::Uuid, name: &str, addrs: AddrVec, now: UTime) -> MonMap {
-    let info = MonInfo { name: name.to_owned(), addrs, ..MonInfo::default() };
-    MonMap {
-        fsid,
-        epoch: Epoch(1),
-        last_changed: now,
-        created: now,
-        persistent_features: MonMap::PERSISTENT_FEATURES,
-        optional_features: 0,
-        mons: [(name.to_owned(), info)].into(),
-        ranks: vec![name.to_owned()],
-        min_mon_release: MonMap::RELEASE_PACIFIC,
-        removed_ranks: Default::default(),
-        election_strategy: MonMap::ELECTION_CLASSIC,
-        disallowed_leaders: Default::default(),
-        stretch_mode: false,
-        tiebreaker: String::new(),
-        stretch_marked_down: Default::default(),
-    }
 }
 
 fn with_address(mut map: MonMap, name: &str, addrs: AddrVec, now: UTime) -> MonMap {

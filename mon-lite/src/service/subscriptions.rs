@@ -138,14 +138,16 @@ fn message(
 /// `log-info` and `log-info-audit`: the least priority, and the channel if only one is wanted.
 fn log_level(name: &str) -> Option<(LogPriority, Option<&str>)> {
     let rest = name.strip_prefix("log-")?;
-    let (level, channel) = rest.split_once('-').map_or((rest, None), |(level, channel)| (level, Some(channel)));
+    let (level, channel) =
+        rest.split_once('-').map_or((rest, None), |(level, channel)| (level, Some(channel)));
     Some((cluster_log::priority_named(level)?, channel))
 }
 
 /// Entries from version `start` on.
 fn log_since(state: &State, start: u64, level: LogPriority, channel: Option<&str>) -> Option<(Log, u64)> {
     let log = &state.cluster_log;
-    let fits = |entry: &LogEntry| entry.priority >= level && channel.is_none_or(|channel| channel == entry.channel);
+    let fits =
+        |entry: &LogEntry| entry.priority >= level && channel.is_none_or(|channel| channel == entry.channel);
     let new = log.iter().filter(|(version, entry)| *version >= start && fits(entry));
     let entries: Vec<(u64, LogEntry)> =
         new.take(LOG_ENTRIES_PER_MESSAGE_MAX).map(|(version, entry)| (version, entry.clone())).collect();

@@ -33,7 +33,7 @@ pub async fn run(shared: Rc<Shared>) {
 async fn unblock(shared: &Shared) {
     let over = |view: &View<'_>| -> Vec<Addr> {
         let blocks = view.osd_map().blocklist.0.iter();
-        blocks.filter(|(_, until)| **until <= view.now).map(|(addr, _)| addr.clone()).collect()
+        blocks.filter(|(_, until)| **until <= view.now).map(|(addr, _)| *addr).collect()
     };
     if shared.view(over).is_empty() {
         return;
@@ -96,7 +96,10 @@ async fn log_health(shared: &Shared, last: &mut BTreeMap<String, (Severity, Stri
     shared.refresh_pg_map().await;
     let checks: BTreeMap<String, (Severity, String)> = shared.view(|view| {
         let health = Health::of(view);
-        health.checks().map(|(code, check)| (code.to_owned(), (check.severity, check.summary.clone()))).collect()
+        health
+            .checks()
+            .map(|(code, check)| (code.to_owned(), (check.severity, check.summary.clone())))
+            .collect()
     });
     let mut lines = Vec::new();
     for (code, (severity, summary)) in &checks {

@@ -3,6 +3,7 @@
 //! Invariant: bounded in entries and bytes per entry; versions only grow. Cluster view; pure.
 
 use std::collections::VecDeque;
+use std::sync::Arc;
 
 use wire::codec::{DecodeResult, Reader, Wire, Writer};
 use wire::msg::{LogEntry, LogPriority};
@@ -38,7 +39,8 @@ pub fn line(entry: &LogEntry) -> String {
 /// The newest entries.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct ClusterLog {
-    entries: VecDeque<LogEntry>,
+    /// Shared by the drafts of the state that decisions are made on.
+    entries: VecDeque<Arc<LogEntry>>,
     /// Number of entries ever added: the version of the newest.
     version: u64,
 }
@@ -52,15 +54,16 @@ impl ClusterLog {
     /// Entries with their versions, oldest first.
     pub fn iter(&self) -> impl DoubleEndedIterator<Item = (u64, &LogEntry)> {
         let first = self.version + 1 - u64::try_from(self.entries.len()).unwrap_or(u64::MAX);
-        self.entries.iter().enumerate().map(move |(offset, entry)| {
-            (first + u64::try_from(offset).unwrap_or(u64::MAX), entry)
-        })
+        self.entries
+            .iter()
+            .enumerate()
+            .map(move |(offset, entry)| (first + u64::try_from(offset).unwrap_or(u64::MAX), &**entry))
     }
 
     pub(super) fn add(&mut self, mut entry: LogEntry) {
         bound(&mut entry.text);
         self.version += 1;
-        self.entries.push_back(entry);
+        self.entries.push_back(Arc::new(entry));
         while self.entries.len() > CLUSTER_LOG_ENTRIES_MAX {
             self.entries.pop_front();
         }
@@ -79,11 +82,11 @@ impl Wire for ClusterLog {
     fn encode(&self, w: &mut Writer) {
         w.u64(self.version);
         w.count(self.entries.len());
-        self.entries.iter().for_each(|entry| w.put(entry));
+        self.entries.iter().for_each(|entry| w.put(&**entry));
     }
     fn decode(r: &mut Reader) -> DecodeResult<Self> {
         let version = r.u64()?;
-        let entries: VecDeque<LogEntry> = r.list()?.into();
+        let entries: VecDeque<_> = r.list()?.into_iter().map(Arc::new).collect();
         if u64::try_from(entries.len()).unwrap_or(u64::MAX) > version {
             return Err(r.error(format!("at most {version} entries"), entries.len().to_string()));
         }

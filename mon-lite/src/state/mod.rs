@@ -15,9 +15,9 @@ use std::collections::BTreeMap;
 use bytes::Bytes;
 use uuid::Uuid;
 use wire::codec::{DecodeError, DecodeResult, Reader, Wire, Writer, decode_exact};
-use wire::msg::MonMap;
+use wire::msg::{MonInfo, MonMap};
 use wire::osdmap::ApplyError;
-use wire::types::Epoch;
+use wire::types::{AddrVec, Epoch, UTime};
 
 pub use change::{Change, Entry};
 pub use cluster_log::ClusterLog;
@@ -172,6 +172,28 @@ impl State {
         }
         self.mon_map = Some(next);
         Ok(())
+    }
+}
+
+/// The first monitor map of a cluster.
+pub fn first_mon_map(fsid: Uuid, name: &str, addrs: AddrVec, now: UTime) -> MonMap {
+    let info = MonInfo { name: name.to_owned(), addrs, ..MonInfo::default() };
+    MonMap {
+        fsid,
+        epoch: Epoch(1),
+        last_changed: now,
+        created: now,
+        persistent_features: MonMap::PERSISTENT_FEATURES,
+        optional_features: 0,
+        mons: [(name.to_owned(), info)].into(),
+        ranks: vec![name.to_owned()],
+        min_mon_release: MonMap::RELEASE_PACIFIC,
+        removed_ranks: Default::default(),
+        election_strategy: MonMap::ELECTION_CLASSIC,
+        disallowed_leaders: Default::default(),
+        stretch_mode: false,
+        tiebreaker: String::new(),
+        stretch_marked_down: Default::default(),
     }
 }
 

@@ -73,7 +73,9 @@ impl OsdMaps {
         }
         self.incremental_bytes += bytes.len();
         self.incrementals.insert(self.newest.epoch, bytes);
-        while self.incrementals.len() > OSD_INCREMENTALS_MAX || self.incremental_bytes > OSD_INCREMENTALS_BYTES_MAX {
+        while self.incrementals.len() > OSD_INCREMENTALS_MAX
+            || self.incremental_bytes > OSD_INCREMENTALS_BYTES_MAX
+        {
             let Some((_, first)) = self.incrementals.pop_first() else { break };
             self.oldest = apply(&self.oldest, &first)?;
             self.incremental_bytes -= first.len();
@@ -102,7 +104,8 @@ impl Wire for OsdMaps {
         let mut maps = Self { newest: oldest.clone(), oldest, ..Self::default() };
         let incrementals: Vec<Bytes> = r.list_with(4, Reader::name)?;
         for bytes in incrementals {
-            maps.apply(bytes).map_err(|error| r.error("increments that follow each other", error.to_string()))?;
+            maps.apply(bytes)
+                .map_err(|error| r.error("increments that follow each other", error.to_string()))?;
         }
         Ok(maps)
     }

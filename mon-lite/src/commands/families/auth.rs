@@ -8,7 +8,12 @@ use crate::view::View;
 const ENTITY: Argument = Argument::new("entity", Kind::String);
 const CAPS: Argument = Argument::new("caps", Kind::String).optional().many();
 
-const fn read(prefix: &'static str, arguments: &'static [Argument], help: &'static str, handler: Handler) -> Command {
+const fn read(
+    prefix: &'static str,
+    arguments: &'static [Argument],
+    help: &'static str,
+    handler: Handler,
+) -> Command {
     Command::read(prefix, Module::Auth, arguments, help, handler)
 }
 

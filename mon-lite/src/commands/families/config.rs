@@ -19,8 +19,20 @@ const FORCE: Argument = Argument::new("force", Kind::Bool).optional();
 pub const COMMANDS: &[Command] = &[
     Command::write("config set", Module::Config, &[WHO, NAME, VALUE, FORCE], "set an option", set),
     Command::write("config rm", Module::Config, &[WHO, NAME], "let an option have its default again", remove),
-    Command::read("config get", Module::Config, &[WHO, KEY.optional()], "show what applies to an entity", get),
-    Command::read("config show", Module::Config, &[WHO, KEY.optional()], "show what applies to a daemon", get),
+    Command::read(
+        "config get",
+        Module::Config,
+        &[WHO, KEY.optional()],
+        "show what applies to an entity",
+        get,
+    ),
+    Command::read(
+        "config show",
+        Module::Config,
+        &[WHO, KEY.optional()],
+        "show what applies to a daemon",
+        get,
+    ),
     Command::read("config dump", Module::Config, &[], "show all options that are set", dump),
     Command::read("config ls", Module::Config, &[], "list the options that the monitor obeys", list),
     Command::read("config help", Module::Config, &[KEY], "describe an option", help),
@@ -35,7 +47,9 @@ pub const COMMANDS: &[Command] = &[
 
 fn section(request: &Request) -> Result<Section, Refusal> {
     let who = request.need_text("who")?;
-    let bad = || format!("'{who}' is not global, mon, osd, client or one of them such as osd.3; masks are not offered");
+    let bad = || {
+        format!("'{who}' is not global, mon, osd, client or one of them such as osd.3; masks are not offered")
+    };
     Section::parse(&who).ok_or_else(|| Refusal::new(errno::EINVAL, bad()))
 }
 
@@ -49,7 +63,8 @@ fn option_name(request: &Request, argument: &str) -> Result<String, Refusal> {
 }
 
 fn set(view: &View<'_>, request: &Request) -> Result<Outcome, Refusal> {
-    let (section, name, value) = (section(request)?, option_name(request, "name")?, request.need_text("value")?);
+    let (section, name, value) =
+        (section(request)?, option_name(request, "name")?, request.need_text("value")?);
     if value.len() > CONFIG_VALUE_BYTES_MAX || view.state.config.len() >= CONFIG_VALUES_MAX {
         let text = format!("at most {CONFIG_VALUES_MAX} values of {CONFIG_VALUE_BYTES_MAX} bytes are kept");
         return Err(Refusal::new(errno::ENOSPC, text));
@@ -74,14 +89,17 @@ fn remove(view: &View<'_>, request: &Request) -> Result<Outcome, Refusal> {
 
 fn get(view: &View<'_>, request: &Request) -> Result<Outcome, Refusal> {
     let who = request.need_text("who")?;
-    let unknown = || Refusal::new(errno::EINVAL, format!("'{who}' is not an entity such as osd.3 or client.admin"));
+    let unknown =
+        || Refusal::new(errno::EINVAL, format!("'{who}' is not an entity such as osd.3 or client.admin"));
     let entity = parse_entity(&who).ok_or_else(unknown)?;
     let effective = view.state.config.effective(&entity);
     if request.text("key")?.is_none() {
         return Ok(Reply::formatted(
             request,
             || {
-                let rows = effective.iter().map(|(name, (section, value))| [section.to_string(), name.clone(), value.clone()]);
+                let rows = effective
+                    .iter()
+                    .map(|(name, (section, value))| [section.to_string(), name.clone(), value.clone()]);
                 option_table(rows)
             },
             || {
@@ -102,7 +120,8 @@ fn get(view: &View<'_>, request: &Request) -> Result<Outcome, Refusal> {
 
 fn option_table(rows: impl Iterator<Item = [String; 3]>) -> String {
     use Align::Left;
-    let columns = [("WHO", Left), ("MASK", Left), ("LEVEL", Left), ("OPTION", Left), ("VALUE", Left), ("RO", Left)];
+    let columns =
+        [("WHO", Left), ("MASK", Left), ("LEVEL", Left), ("OPTION", Left), ("VALUE", Left), ("RO", Left)];
     let mut table = Table::new(&columns);
     for [who, name, value] in rows {
         table.row([who, String::new(), "advanced".to_owned(), name, value, String::new()]);
@@ -112,7 +131,8 @@ fn option_table(rows: impl Iterator<Item = [String; 3]>) -> String {
 
 fn dump(view: &View<'_>, request: &Request) -> Result<Outcome, Refusal> {
     let all = || view.state.config.iter();
-    let text = || option_table(all().map(|(who, name, value)| [who.to_string(), name.to_owned(), value.to_owned()]));
+    let text =
+        || option_table(all().map(|(who, name, value)| [who.to_string(), name.to_owned(), value.to_owned()]));
     let one = |(who, name, value): (&Section, &str, &str)| {
         json!({
             "section": who.to_string(),
@@ -134,10 +154,12 @@ fn list(_: &View<'_>, request: &Request) -> Result<Outcome, Refusal> {
 fn help(_: &View<'_>, request: &Request) -> Result<Outcome, Refusal> {
     let key = option_name(request, "key")?;
     let option = OptionInfo::find(&key);
-    let unknown = || format!("'{key}' is not an option of the monitor; options of others are kept and handed on");
+    let unknown =
+        || format!("'{key}' is not an option of the monitor; options of others are kept and handed on");
     let option = option.ok_or_else(|| Refusal::new(errno::ENOENT, unknown()))?;
     let kind = format!("{:?}", option.kind).to_lowercase();
-    let text = || format!("{key} - {}\n  ({kind}, advanced)\n  Default: {}\n", option.description, option.default);
+    let text =
+        || format!("{key} - {}\n  ({kind}, advanced)\n  Default: {}\n", option.description, option.default);
     let value = || {
         json!({
             "name": key,

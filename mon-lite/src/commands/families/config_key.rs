@@ -10,11 +10,21 @@ use crate::view::View;
 const KEY: Argument = Argument::new("key", Kind::String);
 const VALUE: Argument = Argument::new("val", Kind::String).optional();
 
-const fn read(prefix: &'static str, arguments: &'static [Argument], help: &'static str, handler: Handler) -> Command {
+const fn read(
+    prefix: &'static str,
+    arguments: &'static [Argument],
+    help: &'static str,
+    handler: Handler,
+) -> Command {
     Command::read(prefix, Module::ConfigKey, arguments, help, handler)
 }
 
-const fn write(prefix: &'static str, arguments: &'static [Argument], help: &'static str, handler: Handler) -> Command {
+const fn write(
+    prefix: &'static str,
+    arguments: &'static [Argument],
+    help: &'static str,
+    handler: Handler,
+) -> Command {
     Command::write(prefix, Module::ConfigKey, arguments, help, handler)
 }
 
@@ -41,7 +51,8 @@ fn set(view: &View<'_>, request: &Request) -> Result<Outcome, Refusal> {
         None => request.input.clone(),
     };
     let keys = &view.state.config_keys;
-    let others: usize = keys.iter().filter(|(other, _)| **other != key).map(|(key, value)| key.len() + value.len()).sum();
+    let others: usize =
+        keys.iter().filter(|(other, _)| **other != key).map(|(key, value)| key.len() + value.len()).sum();
     let fits = key.len() + value.len() <= CONFIG_KEY_BYTES_MAX
         && others + key.len() + value.len() <= CONFIG_KEYS_BYTES_MAX
         && (keys.len() < CONFIG_KEYS_MAX || keys.contains_key(&key));

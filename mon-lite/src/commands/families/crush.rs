@@ -17,11 +17,21 @@ const SOURCE: Argument = Argument::new("srcname", Kind::String);
 const TARGET: Argument = Argument::new("dstname", Kind::String);
 const MODE: Argument = Argument::choice("mode", "firstn|indep").optional();
 
-const fn read(prefix: &'static str, arguments: &'static [Argument], help: &'static str, handler: Handler) -> Command {
+const fn read(
+    prefix: &'static str,
+    arguments: &'static [Argument],
+    help: &'static str,
+    handler: Handler,
+) -> Command {
     Command::read(prefix, Module::Osd, arguments, help, handler)
 }
 
-const fn write(prefix: &'static str, arguments: &'static [Argument], help: &'static str, handler: Handler) -> Command {
+const fn write(
+    prefix: &'static str,
+    arguments: &'static [Argument],
+    help: &'static str,
+    handler: Handler,
+) -> Command {
     Command::write(prefix, Module::Osd, arguments, help, handler)
 }
 
@@ -29,7 +39,12 @@ pub const COMMANDS: &[Command] = &[
     read("osd crush rule ls", &[], "list rules", rule_ls),
     read("osd crush rule list", &[], "list rules", rule_ls),
     read("osd crush rule dump", &[NAME.optional()], "show rules", rule_dump),
-    write("osd crush rule create-replicated", &[NAME, ROOT, TYPE, CLASS.optional()], "make a rule", rule_create),
+    write(
+        "osd crush rule create-replicated",
+        &[NAME, ROOT, TYPE, CLASS.optional()],
+        "make a rule",
+        rule_create,
+    ),
     write("osd crush rule create-simple", &[NAME, ROOT, TYPE, MODE], "make a rule", rule_create),
     write("osd crush rule rm", &[NAME], "remove a rule that no pool uses", rule_remove),
     write("osd crush rule rename", &[SOURCE, TARGET], "give a rule another name", rule_rename),
@@ -47,11 +62,15 @@ fn rule_ls(view: &View<'_>, request: &Request) -> Result<Outcome, Refusal> {
 }
 
 fn step_value(crush: &CrushMap, step: Step) -> Value {
-    let type_name = |number: i32| u16::try_from(number).map_or_else(|_| number.to_string(), |kind| crush_view::type_name(crush, kind));
+    let type_name = |number: i32| {
+        u16::try_from(number).map_or_else(|_| number.to_string(), |kind| crush_view::type_name(crush, kind))
+    };
     let choose = |op: &str| json!({"op": op, "num": step.arg1, "type": type_name(step.arg2)});
     let set = |op: &str| json!({"op": op, "num": step.arg1});
     match step.op {
-        Step::TAKE => json!({"op": "take", "item": step.arg1, "item_name": crush_view::name_of(crush, step.arg1)}),
+        Step::TAKE => {
+            json!({"op": "take", "item": step.arg1, "item_name": crush_view::name_of(crush, step.arg1)})
+        }
         Step::EMIT => json!({"op": "emit"}),
         Step::CHOOSE_FIRSTN => choose("choose_firstn"),
         Step::CHOOSE_INDEP => choose("choose_indep"),
@@ -87,17 +106,23 @@ fn rule_dump(view: &View<'_>, request: &Request) -> Result<Outcome, Refusal> {
         return Ok(Reply::value(request, &all).into());
     };
     let number = usize::from(super::pool::rule_named(view.osd_map(), &name)?);
-    let rule = crush.rule(number).ok_or_else(|| Refusal::new(errno::ENOENT, format!("rule {name} is gone")))?;
+    let rule =
+        crush.rule(number).ok_or_else(|| Refusal::new(errno::ENOENT, format!("rule {name} is gone")))?;
     Ok(Reply::value(request, &rule_value(crush, number, rule)).into())
 }
 
 fn rule_create(view: &View<'_>, request: &Request) -> Result<Outcome, Refusal> {
-    let (name, root, kind) = (request.need_text("name")?, request.need_text("root")?, request.need_text("type")?);
+    let (name, root, kind) =
+        (request.need_text("name")?, request.need_text("root")?, request.need_text("type")?);
     let crush = &view.osd_map().crush;
     if crush.rule_names.values().any(|other| *other == name) {
         return Ok(Reply::status(format!("rule {name} already exists")).into());
     }
-    let number = crush.type_names.iter().find(|(_, other)| **other == kind).and_then(|(kind, _)| u16::try_from(*kind).ok());
+    let number = crush
+        .type_names
+        .iter()
+        .find(|(_, other)| **other == kind)
+        .and_then(|(kind, _)| u16::try_from(*kind).ok());
     let number = number.ok_or_else(|| Refusal::new(errno::EINVAL, format!("unknown type {kind}")))?;
     // Two copies on slices of one device would be lost together.
     let failure_domain = if number == TYPE_OSD { TYPE_DEVICE } else { number };
@@ -109,7 +134,8 @@ fn rule_create(view: &View<'_>, request: &Request) -> Result<Outcome, Refusal> {
     })?;
     let mut status = String::new();
     if number != failure_domain {
-        status = "the failure domain is 'device' instead of 'osd', because OSDs of one device fail together".to_owned();
+        status = "the failure domain is 'device' instead of 'osd', because OSDs of one device fail together"
+            .to_owned();
     }
     Ok(Outcome::commit(changes, status))
 }
@@ -249,7 +275,8 @@ fn class_ls(view: &View<'_>, request: &Request) -> Result<Outcome, Refusal> {
 fn class_ls_osd(view: &View<'_>, request: &Request) -> Result<Outcome, Refusal> {
     let crush = &view.osd_map().crush;
     let class = request.need_text("class")?;
-    let ids = || crush.item_classes.keys().filter(|id| crush_view::class_of(crush, **id).as_ref() == Some(&class));
+    let ids =
+        || crush.item_classes.keys().filter(|id| crush_view::class_of(crush, **id).as_ref() == Some(&class));
     let text = || ids().map(|id| format!("{id}\n")).collect();
     Ok(Reply::formatted(request, text, || ids().copied().collect()).into())
 }

@@ -10,11 +10,21 @@ const FS_NAME: Argument = Argument::new("fs_name", Kind::String);
 const WHO: Argument = Argument::new("who", Kind::String).optional();
 const EPOCH: Argument = Argument::new("epoch", Kind::Int).optional().range("0");
 
-const fn fs(prefix: &'static str, arguments: &'static [Argument], help: &'static str, handler: Handler) -> Command {
+const fn fs(
+    prefix: &'static str,
+    arguments: &'static [Argument],
+    help: &'static str,
+    handler: Handler,
+) -> Command {
     Command::read(prefix, Module::Fs, arguments, help, handler)
 }
 
-const fn mds(prefix: &'static str, arguments: &'static [Argument], help: &'static str, handler: Handler) -> Command {
+const fn mds(
+    prefix: &'static str,
+    arguments: &'static [Argument],
+    help: &'static str,
+    handler: Handler,
+) -> Command {
     Command::read(prefix, Module::Mds, arguments, help, handler)
 }
 

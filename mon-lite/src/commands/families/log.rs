@@ -15,7 +15,13 @@ const CHANNEL: Argument = Argument::choice("channel", "*|cluster|audit|cephadm")
 const TEXT: Argument = Argument::new("logtext", Kind::String).many();
 
 pub const COMMANDS: &[Command] = &[
-    Command::read("log last", Module::Mon, &[NUM, LEVEL, CHANNEL], "show the newest entries of the log", last),
+    Command::read(
+        "log last",
+        Module::Mon,
+        &[NUM, LEVEL, CHANNEL],
+        "show the newest entries of the log",
+        last,
+    ),
     Command::write("log", Module::Mon, &[TEXT], "write a line into the cluster log", add),
 ];
 
@@ -29,7 +35,8 @@ fn last(view: &View<'_>, request: &Request) -> Result<Outcome, Refusal> {
     let channel = request.text("channel")?.unwrap_or_else(|| "*".to_owned());
     let fits = |entry: &&LogEntry| entry.priority >= level && (channel == "*" || entry.channel == channel);
     let log = &view.state.cluster_log;
-    let mut entries: Vec<&LogEntry> = log.iter().rev().map(|(_, entry)| entry).filter(fits).take(wanted).collect();
+    let mut entries: Vec<&LogEntry> =
+        log.iter().rev().map(|(_, entry)| entry).filter(fits).take(wanted).collect();
     entries.reverse();
     let text = || entries.iter().map(|entry| cluster_log::line(entry) + "\n").collect();
     Ok(Reply::formatted(request, text, || entries.iter().map(|entry| value(entry)).collect()).into())

@@ -4,6 +4,7 @@ mod auth;
 mod config;
 mod config_key;
 mod crush;
+mod df;
 mod filesystem;
 mod log;
 mod mgr;
@@ -33,6 +34,7 @@ pub(super) use shared::{edit, edit_pool};
 /// Every command, in the order in which clients look for a match.
 pub const FAMILIES: &[&[Command]] = &[
     status::COMMANDS,
+    df::COMMANDS,
     quorum::COMMANDS,
     mon::COMMANDS,
     log::COMMANDS,

@@ -25,7 +25,13 @@ pub const COMMANDS: &[Command] = &[
     Command::read("mon stat", Module::Mon, &[], "summarise the monitors", stat),
     Command::read("mon getmap", Module::Mon, &[EPOCH], "get the monitor map in its binary form", getmap),
     Command::read("mon metadata", Module::Mon, &[ID], "show what a monitor says of itself", metadata),
-    Command::read("mon count-metadata", Module::Mon, &[PROPERTY], "count monitors by a property", count_metadata),
+    Command::read(
+        "mon count-metadata",
+        Module::Mon,
+        &[PROPERTY],
+        "count monitors by a property",
+        count_metadata,
+    ),
     Command::read("mon feature ls", Module::Mon, &[], "list the features of the monitor map", feature_ls),
     Command::read("mon ok-to-stop", Module::Mon, &[IDS], "tell whether monitors can be stopped", ok_to_stop),
 ];
@@ -100,14 +106,17 @@ fn dump(view: &View<'_>, request: &Request) -> Result<Outcome, Refusal> {
         }
         value
     };
-    Ok(Reply::formatted(request, text, value).with_status(format!("dumped monmap epoch {}", map.epoch)).into())
+    Ok(Reply::formatted(request, text, value)
+        .with_status(format!("dumped monmap epoch {}", map.epoch))
+        .into())
 }
 
 fn stat(view: &View<'_>, request: &Request) -> Result<Outcome, Refusal> {
     let map = view.mon_map()?;
     let leader = map.ranks.first().cloned().unwrap_or_default();
     let text = || {
-        let all: Vec<String> = by_rank(map).map(|(_, info)| format!("{}={}", info.name, info.addrs)).collect();
+        let all: Vec<String> =
+            by_rank(map).map(|(_, info)| format!("{}={}", info.name, info.addrs)).collect();
         let ranks: Vec<String> = (0..map.ranks.len()).map(|rank| rank.to_string()).collect();
         format!(
             "e{}: {} mons at {{{}}} removed_ranks: {{}}, election epoch {ELECTION_EPOCH}, leader 0 {leader}, quorum {} {}\n",
@@ -118,7 +127,8 @@ fn stat(view: &View<'_>, request: &Request) -> Result<Outcome, Refusal> {
             map.ranks.join(","),
         )
     };
-    let quorum = || by_rank(map).map(|(rank, info)| json!({"rank": rank, "name": info.name})).collect::<Vec<_>>();
+    let quorum =
+        || by_rank(map).map(|(rank, info)| json!({"rank": rank, "name": info.name})).collect::<Vec<_>>();
     let value = || {
         json!({
             "epoch": map.epoch.0,
@@ -154,7 +164,8 @@ fn metadata(view: &View<'_>, request: &Request) -> Result<Outcome, Refusal> {
         let all: Vec<Value> = by_rank(map).map(|(_, info)| metadata_of(view, info)).collect();
         return Ok(Reply::value(request, &all.into()).into());
     };
-    let info = map.mons.get(&name).ok_or_else(|| Refusal::new(errno::ENOENT, format!("there is no mon.{name}")))?;
+    let info =
+        map.mons.get(&name).ok_or_else(|| Refusal::new(errno::ENOENT, format!("there is no mon.{name}")))?;
     Ok(Reply::value(request, &metadata_of(view, info)).into())
 }
 
@@ -189,7 +200,10 @@ fn ok_to_stop(view: &View<'_>, request: &Request) -> Result<Outcome, Refusal> {
     let map = view.mon_map()?;
     let ids = request.list("ids")?;
     if ids.iter().any(|id| map.mons.contains_key(id)) {
-        return Err(Refusal::new(errno::EBUSY, "the cluster has one monitor and would stand still without it"));
+        return Err(Refusal::new(
+            errno::EBUSY,
+            "the cluster has one monitor and would stand still without it",
+        ));
     }
     Ok(Reply::status("no monitor of the cluster is among these").into())
 }

@@ -28,11 +28,21 @@ const BLACK_OP: Argument = Argument::choice("blacklistop", "add|rm");
 const ADDR: Argument = Argument::new("addr", Kind::EntityAddr);
 const EXPIRE: Argument = Argument::new("expire", Kind::Float).optional().range("0.0");
 
-const fn write(prefix: &'static str, arguments: &'static [Argument], help: &'static str, handler: Handler) -> Command {
+const fn write(
+    prefix: &'static str,
+    arguments: &'static [Argument],
+    help: &'static str,
+    handler: Handler,
+) -> Command {
     Command::write(prefix, Module::Osd, arguments, help, handler)
 }
 
-const fn read(prefix: &'static str, arguments: &'static [Argument], help: &'static str, handler: Handler) -> Command {
+const fn read(
+    prefix: &'static str,
+    arguments: &'static [Argument],
+    help: &'static str,
+    handler: Handler,
+) -> Command {
     Command::read(prefix, Module::Osd, arguments, help, handler)
 }
 
@@ -45,7 +55,12 @@ pub const COMMANDS: &[Command] = &[
     write("osd in", &[IDS], "mark OSDs in", mark_in),
     write("osd set-full-ratio", &[RATIO], "set the use at which an OSD is full", full_ratio),
     write("osd set-nearfull-ratio", &[RATIO], "set the use at which an OSD is nearly full", nearfull_ratio),
-    write("osd set-backfillfull-ratio", &[RATIO], "set the use at which an OSD takes no backfill", backfillfull_ratio),
+    write(
+        "osd set-backfillfull-ratio",
+        &[RATIO],
+        "set the use at which an OSD takes no backfill",
+        backfillfull_ratio,
+    ),
     write("osd primary-affinity", &[ID, WEIGHT], "set how good a primary an OSD is", primary_affinity),
     write("osd blocklist", &[BLOCK_OP, ADDR, EXPIRE], "block a client, or no longer", blocklist),
     write("osd blacklist", &[BLACK_OP, ADDR, EXPIRE], "block a client, or no longer", blocklist),
@@ -129,7 +144,8 @@ fn change_osds(
     change: impl Fn(&mut Osd),
 ) -> Result<Outcome, Refusal> {
     let ids = chosen(view.osd_map(), request)?;
-    let (todo, done): (Vec<i32>, Vec<i32>) = ids.into_iter().partition(|id| view.osd_map().osd(*id).is_some_and(&fits));
+    let (todo, done): (Vec<i32>, Vec<i32>) =
+        ids.into_iter().partition(|id| view.osd_map().osd(*id).is_some_and(&fits));
     let mut status = String::new();
     done.iter().for_each(|id| status.push_str(&format!("osd.{id} is already {}. ", words.1)));
     todo.iter().for_each(|id| status.push_str(&format!("marked {} osd.{id}. ", words.0)));
@@ -145,12 +161,16 @@ fn change_osds(
 }
 
 fn down(view: &View<'_>, request: &Request) -> Result<Outcome, Refusal> {
-    change_osds(view, request, Osd::is_up, ("down", "down"), |osd| osd.state = osd.state.without(OsdState::UP))
+    change_osds(view, request, Osd::is_up, ("down", "down"), |osd| {
+        osd.state = osd.state.without(OsdState::UP)
+    })
 }
 
 fn mark_in(view: &View<'_>, request: &Request) -> Result<Outcome, Refusal> {
     // An OSD that is out holds nothing that the map knows of, so bringing it in moves data.
-    let out = chosen(view.osd_map(), request)?.into_iter().find(|id| !view.osd_map().osd(*id).is_some_and(Osd::is_in));
+    let out = chosen(view.osd_map(), request)?
+        .into_iter()
+        .find(|id| !view.osd_map().osd(*id).is_some_and(Osd::is_in));
     if let Some(id) = out {
         return Err(super::refused::moves_data(&format!("marking osd.{id} in")));
     }
@@ -171,7 +191,11 @@ fn change_ratio(
     let changes = edit(view, |map| {
         *field(map) = Ratio::new(ratio as f32);
         if map.nearfull_ratio.get() > map.full_ratio.get() {
-            let text = format!("nearfull ratio {} above full ratio {}", map.nearfull_ratio.get(), map.full_ratio.get());
+            let text = format!(
+                "nearfull ratio {} above full ratio {}",
+                map.nearfull_ratio.get(),
+                map.full_ratio.get()
+            );
             return Err(Refusal::new(errno::EINVAL, text));
         }
         Ok(())
@@ -240,21 +264,31 @@ fn blocklist(view: &View<'_>, request: &Request) -> Result<Outcome, Refusal> {
     let shown = bare(&addr);
     match op.as_str() {
         "add" => {
-            let seconds = request.float("expire")?.filter(|seconds| *seconds > 0.0).unwrap_or(BLOCK_SECONDS_DEFAULT);
+            let seconds =
+                request.float("expire")?.filter(|seconds| *seconds > 0.0).unwrap_or(BLOCK_SECONDS_DEFAULT);
             if view.osd_map().blocklist.0.len() >= BLOCKLIST_ENTRIES_MAX {
-                return Err(Refusal::new(errno::ENOSPC, format!("{BLOCKLIST_ENTRIES_MAX} clients are blocked already")));
+                return Err(Refusal::new(
+                    errno::ENOSPC,
+                    format!("{BLOCKLIST_ENTRIES_MAX} clients are blocked already"),
+                ));
             }
             let until = later(view.now, seconds);
             let changes = edit(view, |map| {
                 map.blocklist.0.insert(addr, until);
                 Ok(())
             })?;
-            Ok(Outcome::commit(changes, format!("blocklisting {shown} until {} ({seconds} sec)", timestamp(until))))
+            Ok(Outcome::commit(
+                changes,
+                format!("blocklisting {shown} until {} ({seconds} sec)", timestamp(until)),
+            ))
         }
         "rm" => {
-            let found = view.osd_map().blocklist.0.keys().find(|other| {
-                other.socket_addr() == addr.socket_addr() && other.nonce == addr.nonce
-            });
+            let found = view
+                .osd_map()
+                .blocklist
+                .0
+                .keys()
+                .find(|other| other.socket_addr() == addr.socket_addr() && other.nonce == addr.nonce);
             let Some(found) = found.cloned() else {
                 return Ok(Reply::status(format!("{shown} isn't blocklisted")).into());
             };
@@ -278,7 +312,9 @@ fn blocklist_ls(view: &View<'_>, request: &Request) -> Result<Outcome, Refusal> 
     let entries = || view.osd_map().blocklist.0.iter();
     let text = || entries().map(|(addr, until)| format!("{} {}\n", bare(addr), timestamp(*until))).collect();
     let value = || {
-        entries().map(|(addr, until)| serde_json::json!({"addr": bare(addr), "until": timestamp(*until)})).collect()
+        entries()
+            .map(|(addr, until)| serde_json::json!({"addr": bare(addr), "until": timestamp(*until)}))
+            .collect()
     };
     let count = entries().count();
     Ok(Reply::formatted(request, text, value).with_status(format!("listed {count} entries")).into())

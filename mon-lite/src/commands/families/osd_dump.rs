@@ -13,7 +13,8 @@ use crate::view::View;
 
 const EPOCH: Argument = Argument::new("epoch", Kind::Int).optional().range("0");
 
-pub const COMMANDS: &[Command] = &[Command::read("osd dump", Module::Osd, &[EPOCH], "show the OSD map", dump)];
+pub const COMMANDS: &[Command] =
+    &[Command::read("osd dump", Module::Osd, &[EPOCH], "show the OSD map", dump)];
 
 /// Name of a release of Ceph by its number.
 pub fn release_name(number: u8) -> &'static str {
@@ -56,7 +57,9 @@ fn dump_text(map: &OsdMap) -> String {
     lines.push(format!("max_osd {}", map.osds.len()));
     lines.extend(osd_ids(map).map(|id| osd_line(map, id)));
     let blocked = map.blocklist.0.iter();
-    lines.extend(blocked.map(|(addr, until)| format!("blocklist {} expires {}", bare(addr), timestamp(*until))));
+    lines.extend(
+        blocked.map(|(addr, until)| format!("blocklist {} expires {}", bare(addr), timestamp(*until))),
+    );
     lines.join("\n") + "\n"
 }
 
@@ -143,8 +146,10 @@ fn dump_value(map: &OsdMap) -> Value {
     let osds = || (0..).zip(&map.osds).filter(|(_, osd)| osd.exists());
     let blocklist: Map<String, Value> =
         map.blocklist.0.iter().map(|(addr, until)| (bare(addr), timestamp(*until).into())).collect();
-    let pg_temp: Vec<Value> = map.pg_temp.iter().map(|(pg, osds)| json!({"pgid": pg.to_string(), "osds": osds})).collect();
-    let upmap: Vec<Value> = map.pg_upmap.iter().map(|(pg, osds)| json!({"pgid": pg.to_string(), "osds": osds})).collect();
+    let pg_temp: Vec<Value> =
+        map.pg_temp.iter().map(|(pg, osds)| json!({"pgid": pg.to_string(), "osds": osds})).collect();
+    let upmap: Vec<Value> =
+        map.pg_upmap.iter().map(|(pg, osds)| json!({"pgid": pg.to_string(), "osds": osds})).collect();
     json!({
         "epoch": map.epoch.0,
         "fsid": map.fsid.to_string(),

@@ -20,7 +20,12 @@ const OBJECT: Argument = Argument::new("object", Kind::ObjectName);
 const NSPACE: Argument = Argument::new("nspace", Kind::String).optional();
 const PROPERTY: Argument = Argument::new("property", Kind::String);
 
-const fn read(prefix: &'static str, arguments: &'static [Argument], help: &'static str, handler: Handler) -> Command {
+const fn read(
+    prefix: &'static str,
+    arguments: &'static [Argument],
+    help: &'static str,
+    handler: Handler,
+) -> Command {
     Command::read(prefix, Module::Osd, arguments, help, handler)
 }
 
@@ -36,7 +41,12 @@ pub const COMMANDS: &[Command] = &[
     read("osd info", &[ID.optional()], "show what the map says of an OSD", info),
     read("osd map", &[POOL, OBJECT, NSPACE], "show where an object is, or would be", map_object),
     read("osd lspools", &[], "list pools", lspools),
-    read("osd get-require-min-compat-client", &[], "show the oldest clients that may connect", min_compat_client),
+    read(
+        "osd get-require-min-compat-client",
+        &[],
+        "show the oldest clients that may connect",
+        min_compat_client,
+    ),
     read("osd erasure-code-profile ls", &[], "list erasure code profiles", profiles),
     read(
         "osd erasure-code-profile get",
@@ -142,12 +152,16 @@ fn info(view: &View<'_>, request: &Request) -> Result<Outcome, Refusal> {
         return Ok(Reply::formatted(request, text, || super::osd_dump::osd_value(map, id)).into());
     }
     let text = || osd_ids(map).map(|id| super::osd_dump::osd_line(map, id) + "\n").collect();
-    Ok(Reply::formatted(request, text, || osd_ids(map).map(|id| super::osd_dump::osd_value(map, id)).collect()).into())
+    Ok(Reply::formatted(request, text, || {
+        osd_ids(map).map(|id| super::osd_dump::osd_value(map, id)).collect()
+    })
+    .into())
 }
 
 /// `[1,0]`, as sets of OSDs are written.
 pub fn osd_set(osds: &[i32]) -> String {
-    let ids: Vec<String> = osds.iter().map(|id| if *id < 0 { "NONE".to_owned() } else { id.to_string() }).collect();
+    let ids: Vec<String> =
+        osds.iter().map(|id| if *id < 0 { "NONE".to_owned() } else { id.to_string() }).collect();
     format!("[{}]", ids.join(","))
 }
 

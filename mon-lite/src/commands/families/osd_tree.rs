@@ -18,7 +18,13 @@ const NAME: Argument = Argument::new("name", Kind::String);
 
 pub const COMMANDS: &[Command] = &[
     Command::read("osd tree", Module::Osd, &[EPOCH, STATES], "show the hierarchy of OSDs", tree),
-    Command::read("osd tree-from", Module::Osd, &[EPOCH, BUCKET, STATES], "show a part of the hierarchy", tree),
+    Command::read(
+        "osd tree-from",
+        Module::Osd,
+        &[EPOCH, BUCKET, STATES],
+        "show a part of the hierarchy",
+        tree,
+    ),
     Command::read("osd crush tree", Module::Osd, &[SHADOW], "show the CRUSH hierarchy", crush_tree),
     Command::read("osd ls-tree", Module::Osd, &[EPOCH, NAME], "list the OSDs below a bucket", ls_tree),
 ];
@@ -59,7 +65,11 @@ fn nodes_of(map: &OsdMap, request: &Request) -> Result<Vec<Node>, Refusal> {
     // From the last to the first a node's children come before it.
     let mut shown = std::collections::BTreeSet::new();
     for node in nodes.iter().rev() {
-        let wanted = if node.id >= 0 { fits(node.id) } else { node.children.iter().any(|child| shown.contains(child)) };
+        let wanted = if node.id >= 0 {
+            fits(node.id)
+        } else {
+            node.children.iter().any(|child| shown.contains(child))
+        };
         if wanted {
             shown.insert(node.id);
         }
@@ -75,7 +85,11 @@ fn stray(map: &OsdMap) -> Vec<i32> {
 /// The name of a node, indented and with its type.
 pub fn label(node: &Node) -> String {
     let indent = "    ".repeat(node.depth);
-    if node.id >= 0 { format!("{indent}{}", node.name) } else { format!("{indent}{} {}", node.kind_name, node.name) }
+    if node.id >= 0 {
+        format!("{indent}{}", node.name)
+    } else {
+        format!("{indent}{} {}", node.kind_name, node.name)
+    }
 }
 
 /// A node for programs; OSDs get more from the caller.
@@ -177,8 +191,7 @@ fn crush_tree(view: &View<'_>, request: &Request) -> Result<Outcome, Refusal> {
         nodes.extend(tops.flat_map(|top| crush_view::tree_from(crush, *top)));
     }
     let text = || {
-        let mut table =
-            Table::new(&[("ID", Right), ("CLASS", Right), ("WEIGHT", Left), ("TYPE NAME", Left)]);
+        let mut table = Table::new(&[("ID", Right), ("CLASS", Right), ("WEIGHT", Left), ("TYPE NAME", Left)]);
         for node in &nodes {
             let class = node.class.clone().unwrap_or_default();
             table.row([node.id.to_string(), class, fixed_weight(node.weight), label(node)]);

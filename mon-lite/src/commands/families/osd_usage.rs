@@ -194,7 +194,8 @@ fn utilization(view: &View<'_>, request: &Request) -> Result<Outcome, Refusal> {
     let osds = lossy(counts.len() as u64);
     let total: u64 = counts.iter().map(|(_, pgs)| pgs).sum();
     let average = lossy(total) / osds;
-    let deviation = (counts.iter().map(|(_, pgs)| (lossy(*pgs) - average).powi(2)).sum::<f64>() / osds).sqrt();
+    let deviation =
+        (counts.iter().map(|(_, pgs)| (lossy(*pgs) - average).powi(2)).sum::<f64>() / osds).sqrt();
     // Throwing PGs at OSDs by chance would give this.
     let baseline = (average * (1.0 - 1.0 / osds)).sqrt();
     let relative = |pgs: u64| if average == 0.0 { 0.0 } else { lossy(pgs) / average };

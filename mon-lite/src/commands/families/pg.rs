@@ -18,9 +18,15 @@ const POOL: Argument = Argument::new("pool", Kind::Int).optional();
 const POOL_NAME: Argument = Argument::new("poolstr", Kind::String);
 const OSD: Argument = Argument::new("osd", Kind::OsdName);
 const STATES: Argument = Argument::new("states", Kind::String).optional().many();
-const STUCK: Argument = Argument::choice("stuckops", "inactive|unclean|stale|undersized|degraded").optional().many();
+const STUCK: Argument =
+    Argument::choice("stuckops", "inactive|unclean|stale|undersized|degraded").optional().many();
 
-const fn read(prefix: &'static str, arguments: &'static [Argument], help: &'static str, handler: Handler) -> Command {
+const fn read(
+    prefix: &'static str,
+    arguments: &'static [Argument],
+    help: &'static str,
+    handler: Handler,
+) -> Command {
     Command::read(prefix, Module::Pg, arguments, help, handler)
 }
 
@@ -36,7 +42,8 @@ pub const COMMANDS: &[Command] = &[
 ];
 
 fn states_text(view: &View<'_>) -> String {
-    let parts: Vec<String> = view.pg_states().iter().map(|(state, count)| format!("{count} {state}")).collect();
+    let parts: Vec<String> =
+        view.pg_states().iter().map(|(state, count)| format!("{count} {state}")).collect();
     parts.join(", ")
 }
 
@@ -84,7 +91,8 @@ fn rows<'a>(view: &View<'a>, fits: impl Fn(PgId, &Mapping) -> bool) -> Vec<Row<'
             state: view.pg_state(pg),
             objects: report.map_or(0, |report| report.objects),
             bytes: report.map_or(0, |report| report.bytes),
-            version: report.map_or_else(|| "0'0".to_owned(), |r| format!("{}'{}", r.version_epoch, r.version)),
+            version: report
+                .map_or_else(|| "0'0".to_owned(), |r| format!("{}'{}", r.version_epoch, r.version)),
             mapping,
         });
     }
@@ -153,7 +161,8 @@ fn dump(view: &View<'_>, request: &Request) -> Result<Outcome, Refusal> {
     let contents = request.list("dumpcontents")?;
     let rows = rows(view, |_, _| true);
     let brief = contents.iter().any(|part| part == "pgs_brief");
-    let wants = |part: &str| contents.is_empty() || contents.iter().any(|other| other == part || other == "all");
+    let wants =
+        |part: &str| contents.is_empty() || contents.iter().any(|other| other == part || other == "all");
     let text = || {
         let mut text = String::new();
         if !brief {
@@ -195,17 +204,29 @@ fn dumped(contents: &[String]) -> String {
 
 fn pool_sums(view: &View<'_>) -> String {
     use Align::Right;
-    let mut table = Table::new(&[("POOLID", Right), ("OBJECTS", Right), ("BYTES", Right), ("OMAP_BYTES", Right)]);
+    let mut table =
+        Table::new(&[("POOLID", Right), ("OBJECTS", Right), ("BYTES", Right), ("OMAP_BYTES", Right)]);
     for id in view.osd_map().pools.keys() {
         let used = view.live.reports.pool(*id);
-        table.row([id.to_string(), used.objects.to_string(), used.bytes.to_string(), used.omap_bytes.to_string()]);
+        table.row([
+            id.to_string(),
+            used.objects.to_string(),
+            used.bytes.to_string(),
+            used.omap_bytes.to_string(),
+        ]);
     }
     table.render()
 }
 
 fn osd_sums(view: &View<'_>) -> String {
     use Align::Right;
-    let mut table = Table::new(&[("OSD_STAT", Right), ("USED", Right), ("AVAIL", Right), ("TOTAL", Right), ("PG_SUM", Right)]);
+    let mut table = Table::new(&[
+        ("OSD_STAT", Right),
+        ("USED", Right),
+        ("AVAIL", Right),
+        ("TOTAL", Right),
+        ("PG_SUM", Right),
+    ]);
     for (osd, report) in view.live.reports.iter() {
         let space = report.space;
         let pgs = view.live.pg_map.on_osd(osd).to_string();

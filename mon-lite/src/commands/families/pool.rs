@@ -19,7 +19,12 @@ const fn count(name: &'static str) -> Argument {
     Argument::new(name, Kind::Int).optional().range("0")
 }
 
-const fn write(prefix: &'static str, arguments: &'static [Argument], help: &'static str, handler: Handler) -> Command {
+const fn write(
+    prefix: &'static str,
+    arguments: &'static [Argument],
+    help: &'static str,
+    handler: Handler,
+) -> Command {
     Command::write(prefix, Module::Osd, arguments, help, handler)
 }
 
@@ -104,19 +109,24 @@ fn create(view: &View<'_>, request: &Request) -> Result<Outcome, Refusal> {
 
 /// The refusal of more than one copy.
 pub fn one_copy_only(size: i64) -> Refusal {
-    let text = format!("size {size} is not offered yet: this version keeps one copy of each object, only size 1");
+    let text =
+        format!("size {size} is not offered yet: this version keeps one copy of each object, only size 1");
     Refusal::new(errno::EOPNOTSUPP, text)
 }
 
 /// The refusal of a pool whose PGs change their number by themselves.
 pub fn no_autoscaling(mode: &str) -> Refusal {
-    let text = format!("autoscale mode {mode} is not offered: the number of PGs of a pool cannot change yet, use off");
+    let text = format!(
+        "autoscale mode {mode} is not offered: the number of PGs of a pool cannot change yet, use off"
+    );
     Refusal::new(errno::EOPNOTSUPP, text)
 }
 
 fn pg_count(number: i64) -> Result<u32, Refusal> {
     let count = u32::try_from(number).ok().filter(|count| (1..=PG_NUM_MAX).contains(count));
-    count.ok_or_else(|| Refusal::new(errno::ERANGE, format!("pg_num {number} is not between 1 and {PG_NUM_MAX}")))
+    count.ok_or_else(|| {
+        Refusal::new(errno::ERANGE, format!("pg_num {number} is not between 1 and {PG_NUM_MAX}"))
+    })
 }
 
 /// Number of the rule that has this name.
@@ -139,12 +149,14 @@ pub fn create_pool(view: &View<'_>, new: NewPool) -> Result<Vec<Change>, Refusal
     check_pg_budget(view, pg_num)?;
     let crush_rule = new.crush_rule.unwrap_or(0);
     if map.crush.find_rule(crush_rule, Pool::REPLICATED, 1).is_none() {
-        let text = format!("there is no CRUSH rule {crush_rule} for replicated pools yet; start an OSD first");
+        let text =
+            format!("there is no CRUSH rule {crush_rule} for replicated pools yet; start an OSD first");
         return Err(Refusal::new(errno::ENOENT, text));
     }
     edit(view, |map| {
         let id = i64::from(map.pool_max) + 1;
-        map.pool_max = i32::try_from(id).map_err(|_| Refusal::new(errno::ERANGE, "all pool ids are used up"))?;
+        map.pool_max =
+            i32::try_from(id).map_err(|_| Refusal::new(errno::ERANGE, "all pool ids are used up"))?;
         let mut pool = Pool::replicated(pg_num, 1, 1, crush_rule, view.now);
         pool.expected_num_objects = new.expected_num_objects;
         pool.pg_autoscale_mode = new.autoscale_mode;
@@ -224,10 +236,13 @@ fn remove(view: &View<'_>, request: &Request) -> Result<Outcome, Refusal> {
 /// The change that deletes a pool, if that is allowed.
 pub fn delete_pool(view: &View<'_>, id: PoolId) -> Result<Vec<Change>, Refusal> {
     if !options::flag(view.state, &view.live.monitor.name, ALLOW_POOL_DELETE) {
-        let text = format!("deleting pools is not allowed; 'ceph config set mon {ALLOW_POOL_DELETE} true' allows it");
+        let text = format!(
+            "deleting pools is not allowed; 'ceph config set mon {ALLOW_POOL_DELETE} true' allows it"
+        );
         return Err(Refusal::new(errno::EPERM, text));
     }
-    let protected = view.osd_map().pools.get(&id).is_some_and(|pool| pool.flags.contains(PoolFlags::NODELETE));
+    let protected =
+        view.osd_map().pools.get(&id).is_some_and(|pool| pool.flags.contains(PoolFlags::NODELETE));
     if protected {
         let text = "the pool is protected; 'ceph osd pool set <pool> nodelete false' lifts that";
         return Err(Refusal::new(errno::EPERM, text));
@@ -265,7 +280,10 @@ pub fn create_snapshot(view: &View<'_>, id: PoolId, snap: &str) -> Result<Vec<Ch
     let epoch = view.osd_map().epoch.next();
     edit_pool(view, id, |pool| {
         if pool.snaps.len() >= POOL_SNAPSHOTS_MAX {
-            return Err(Refusal::new(errno::ERANGE, format!("the pool has {POOL_SNAPSHOTS_MAX} snapshots already")));
+            return Err(Refusal::new(
+                errno::ERANGE,
+                format!("the pool has {POOL_SNAPSHOTS_MAX} snapshots already"),
+            ));
         }
         pool.create_pool_snapshot(snap, view.now, epoch)?;
         Ok(())

@@ -13,7 +13,12 @@ const KEY: Argument = Argument::new("key", Kind::String);
 const VALUE: Argument = Argument::new("value", Kind::String);
 const SURE: Argument = Argument::new("yes_i_really_mean_it", Kind::Bool).optional();
 
-const fn write(prefix: &'static str, arguments: &'static [Argument], help: &'static str, handler: Handler) -> Command {
+const fn write(
+    prefix: &'static str,
+    arguments: &'static [Argument],
+    help: &'static str,
+    handler: Handler,
+) -> Command {
     Command::write(prefix, Module::Osd, arguments, help, handler)
 }
 
@@ -43,12 +48,18 @@ fn enable(view: &View<'_>, request: &Request) -> Result<Outcome, Refusal> {
         return Ok(Reply::status(status).into());
     }
     // Two uses of one pool are most often a mistake.
-    if let Some(other) = pool.applications.keys().next().filter(|_| !request.flag("yes_i_really_mean_it").unwrap_or(false)) {
-        let text = format!("pool '{name}' is used for '{other}' already; --yes-i-really-mean-it adds '{app}'");
+    if let Some(other) =
+        pool.applications.keys().next().filter(|_| !request.flag("yes_i_really_mean_it").unwrap_or(false))
+    {
+        let text =
+            format!("pool '{name}' is used for '{other}' already; --yes-i-really-mean-it adds '{app}'");
         return Err(Refusal::new(errno::EPERM, text));
     }
     if pool.applications.len() >= APPLICATIONS_MAX {
-        return Err(Refusal::new(errno::EINVAL, format!("a pool has at most {APPLICATIONS_MAX} applications")));
+        return Err(Refusal::new(
+            errno::EINVAL,
+            format!("a pool has at most {APPLICATIONS_MAX} applications"),
+        ));
     }
     let changes = edit_pool(view, id, |pool| {
         pool.applications.insert(app, Default::default());
@@ -61,7 +72,8 @@ fn disable(view: &View<'_>, request: &Request) -> Result<Outcome, Refusal> {
     let (id, pool) = named_pool(view.osd_map(), request, "pool")?;
     let (name, app) = (request.need_text("pool")?, request.need_text("app")?);
     if !request.flag("yes_i_really_mean_it")? {
-        let text = format!("clients may lose access to pool '{name}'; --yes-i-really-mean-it disables '{app}'");
+        let text =
+            format!("clients may lose access to pool '{name}'; --yes-i-really-mean-it disables '{app}'");
         return Err(Refusal::new(errno::EPERM, text));
     }
     if !pool.applications.contains_key(&app) {
@@ -86,7 +98,10 @@ fn set(view: &View<'_>, request: &Request) -> Result<Outcome, Refusal> {
     check_text("a value", &value)?;
     let keys = pool.applications.get(&app).ok_or_else(|| not_enabled(&app, &name))?;
     if keys.len() >= APPLICATION_KEYS_MAX && !keys.contains_key(&key) {
-        return Err(Refusal::new(errno::EINVAL, format!("an application has at most {APPLICATION_KEYS_MAX} keys")));
+        return Err(Refusal::new(
+            errno::EINVAL,
+            format!("an application has at most {APPLICATION_KEYS_MAX} keys"),
+        ));
     }
     let status = format!("set application '{app}' key '{key}' to '{value}' on pool '{name}'");
     let changes = edit_pool(view, id, |pool| {
@@ -101,7 +116,9 @@ fn remove(view: &View<'_>, request: &Request) -> Result<Outcome, Refusal> {
     let (name, app, key) = (request.need_text("pool")?, request.need_text("app")?, request.need_text("key")?);
     let keys = pool.applications.get(&app).ok_or_else(|| not_enabled(&app, &name))?;
     if !keys.contains_key(&key) {
-        return Ok(Reply::status(format!("application '{app}' on pool '{name}' does not have key '{key}'")).into());
+        return Ok(
+            Reply::status(format!("application '{app}' on pool '{name}' does not have key '{key}'")).into()
+        );
     }
     let status = format!("removed application '{app}' key '{key}' on pool '{name}'");
     let changes = edit_pool(view, id, |pool| {
@@ -127,7 +144,8 @@ fn get(view: &View<'_>, request: &Request) -> Result<Outcome, Refusal> {
             match key {
                 None => json!(keys),
                 Some(key) => {
-                    let missing = || format!("application '{app}' on pool '{name}' does not have key '{key}'");
+                    let missing =
+                        || format!("application '{app}' on pool '{name}' does not have key '{key}'");
                     let value = keys.get(&key).ok_or_else(|| Refusal::new(errno::ENOENT, missing()))?;
                     return Ok(Reply::formatted(request, || format!("{value}\n"), || json!(value)).into());
                 }

@@ -62,7 +62,11 @@ pub fn parse(kind: OptionType, value: &str) -> Option<PoolOption> {
     match kind {
         Text => Some(PoolOption::Text(value.to_owned())),
         Integer => value.parse().ok().map(PoolOption::Integer),
-        Float => value.parse().ok().filter(|value: &f64| value.is_finite()).map(|v| PoolOption::Float(FloatBits::new(v))),
+        Float => value
+            .parse()
+            .ok()
+            .filter(|value: &f64| value.is_finite())
+            .map(|v| PoolOption::Float(FloatBits::new(v))),
     }
 }
 

@@ -26,7 +26,12 @@ const VAR: Argument = Argument::choice(
      pg_autoscale_bias|dedup_tier|dedup_chunk_algorithm|dedup_cdc_chunk_size|all",
 );
 
-const fn read(prefix: &'static str, arguments: &'static [Argument], help: &'static str, handler: Handler) -> Command {
+const fn read(
+    prefix: &'static str,
+    arguments: &'static [Argument],
+    help: &'static str,
+    handler: Handler,
+) -> Command {
     Command::read(prefix, Module::Osd, arguments, help, handler)
 }
 
@@ -63,7 +68,9 @@ fn kind_name(pool: &Pool) -> &'static str {
 
 /// The line of a pool in `osd dump` and `osd pool ls detail`.
 pub fn pool_line(map: &OsdMap, id: PoolId) -> String {
-    let (Some(pool), Some(name)) = (map.pools.get(&id), map.pool_names.get(&id)) else { return String::new() };
+    let (Some(pool), Some(name)) = (map.pools.get(&id), map.pool_names.get(&id)) else {
+        return String::new();
+    };
     let mut line = format!(
         "pool {id} '{name}' {} size {} min_size {} crush_rule {} object_hash rjenkins pg_num {} pgp_num {} \
          autoscale_mode {} last_change {}",
@@ -152,9 +159,7 @@ pub fn pool_value(map: &OsdMap, id: PoolId, id_key: &str) -> Value {
     put("snap_mode", if pool_snaps { "pool" } else { "selfmanaged" }.into());
     put("snap_seq", pool.snap_seq.into());
     put("snap_epoch", pool.snap_epoch.0.into());
-    let snap = |(id, info): (&u64, &wire::osdmap::PoolSnapshot)| {
-        json!({"snapid": id, "stamp": timestamp(info.stamp), "name": info.name})
-    };
+    let snap = |(id, info): (&u64, &wire::osdmap::PoolSnapshot)| json!({"snapid": id, "stamp": timestamp(info.stamp), "name": info.name});
     put("pool_snaps", pool.snaps.iter().map(snap).collect());
     put("removed_snaps", "[]".into());
     put("quota_max_bytes", pool.quota_max_bytes.into());
@@ -184,7 +189,8 @@ pub fn pool_value(map: &OsdMap, id: PoolId, id_key: &str) -> Value {
     put("stripe_width", pool.stripe_width.into());
     put("expected_num_objects", pool.expected_num_objects.into());
     put("fast_read", pool.fast_read.into());
-    let options = pool.options.iter().map(|(key, option)| (pool_options::name_of(*key), option_value(option)));
+    let options =
+        pool.options.iter().map(|(key, option)| (pool_options::name_of(*key), option_value(option)));
     put("options", Value::Object(options.collect()));
     put("application_metadata", json!(pool.applications));
     value.into()
@@ -244,7 +250,10 @@ fn get(view: &View<'_>, request: &Request) -> Result<Outcome, Refusal> {
     let chosen: Vec<_> = all.into_iter().filter(|(name, ..)| var == "all" || *name == var).collect();
     if chosen.is_empty() && var != "all" {
         return Err(match pool_options::key_of(&var) {
-            Some(_) => Refusal::new(errno::ENOENT, format!("option '{var}' is not set on pool '{}'", request.need_text("pool")?)),
+            Some(_) => Refusal::new(
+                errno::ENOENT,
+                format!("option '{var}' is not set on pool '{}'", request.need_text("pool")?),
+            ),
             None => Refusal::new(errno::EINVAL, format!("unrecognized variable '{var}'")),
         });
     }
@@ -294,7 +303,11 @@ fn stats(view: &View<'_>, request: &Request) -> Result<Outcome, Refusal> {
     let text = || {
         let one = |(id, name): (&PoolId, &String)| {
             let traffic = traffic_text(rates(id));
-            let line = if traffic.is_empty() { "nothing is going on".to_owned() } else { format!("client io {traffic}") };
+            let line = if traffic.is_empty() {
+                "nothing is going on".to_owned()
+            } else {
+                format!("client io {traffic}")
+            };
             format!("pool {name} id {id}\n  {line}\n\n")
         };
         pools().map(one).collect()

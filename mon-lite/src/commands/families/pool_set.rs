@@ -5,9 +5,9 @@
 use wire::osdmap::PoolFlags;
 
 use super::pool::{no_autoscaling, one_copy_only, rule_named};
+use super::pool_options;
 use super::refused::moves_data;
 use super::shared::{edit_pool, named_pool};
-use super::pool_options;
 use crate::commands::{Argument, Command, Kind, Module, Outcome, Refusal, Reply, Request, errno};
 use crate::view::View;
 
@@ -27,7 +27,13 @@ const FIELD: Argument = Argument::choice("field", "max_objects|max_bytes");
 
 pub const COMMANDS: &[Command] = &[
     Command::write("osd pool set", Module::Osd, &[POOL, VAR, VALUE, SURE], "change a setting of a pool", set),
-    Command::write("osd pool set-quota", Module::Osd, &[POOL, FIELD, VALUE], "limit a pool; 0 for no limit", set_quota),
+    Command::write(
+        "osd pool set-quota",
+        Module::Osd,
+        &[POOL, FIELD, VALUE],
+        "limit a pool; 0 for no limit",
+        set_quota,
+    ),
 ];
 
 const FLAGS: [(&str, PoolFlags); 6] = [
@@ -44,7 +50,9 @@ fn set(view: &View<'_>, request: &Request) -> Result<Outcome, Refusal> {
     let (id, pool) = named_pool(map, request, "pool")?;
     let (var, val) = (request.need_text("var")?, request.need_text("val")?);
     let done = format!("set pool {id} {var} to {val}");
-    let whole = || val.parse::<i64>().map_err(|_| Refusal::new(errno::EINVAL, format!("'{val}' is not a whole number")));
+    let whole = || {
+        val.parse::<i64>().map_err(|_| Refusal::new(errno::EINVAL, format!("'{val}' is not a whole number")))
+    };
     if let Some((_, flag)) = FLAGS.iter().find(|(name, _)| *name == var) {
         let on = parse_flag(&val)?;
         let changes = edit_pool(view, id, |pool| {
@@ -59,8 +67,12 @@ fn set(view: &View<'_>, request: &Request) -> Result<Outcome, Refusal> {
         "min_size" if whole()? != 1 => {
             return Err(Refusal::new(errno::EINVAL, "min_size must be 1 as long as a pool has one copy"));
         }
-        "pg_num" if whole()? != i64::from(pool.pg_num) => return Err(moves_data("changing pg_num of a pool")),
-        "pgp_num" if whole()? != i64::from(pool.pgp_num) => return Err(moves_data("changing pgp_num of a pool")),
+        "pg_num" if whole()? != i64::from(pool.pg_num) => {
+            return Err(moves_data("changing pg_num of a pool"));
+        }
+        "pgp_num" if whole()? != i64::from(pool.pgp_num) => {
+            return Err(moves_data("changing pgp_num of a pool"));
+        }
         "pg_autoscale_mode" if val != "off" => return Err(no_autoscaling(&val)),
         "crush_rule" if rule_named(map, &val)? != pool.crush_rule => {
             return Err(moves_data("giving a pool another CRUSH rule"));
@@ -70,8 +82,8 @@ fn set(view: &View<'_>, request: &Request) -> Result<Outcome, Refusal> {
         "fast_read" if parse_flag(&val)? => {
             return Err(Refusal::new(errno::EINVAL, "fast_read is a setting of erasure-coded pools only"));
         }
-        "size" | "min_size" | "pg_num" | "pgp_num" | "pg_autoscale_mode" | "crush_rule" | "hashpspool" | "bulk"
-        | "fast_read" => true,
+        "size" | "min_size" | "pg_num" | "pgp_num" | "pg_autoscale_mode" | "crush_rule" | "hashpspool"
+        | "bulk" | "fast_read" => true,
         _ => false,
     };
     if as_it_is {
@@ -102,7 +114,8 @@ fn parse_flag(value: &str) -> Result<bool, Refusal> {
 
 fn set_quota(view: &View<'_>, request: &Request) -> Result<Outcome, Refusal> {
     let (id, _) = named_pool(view.osd_map(), request, "pool")?;
-    let (name, field, val) = (request.need_text("pool")?, request.need_text("field")?, request.need_text("val")?);
+    let (name, field, val) =
+        (request.need_text("pool")?, request.need_text("field")?, request.need_text("val")?);
     let bad = || Refusal::new(errno::EINVAL, format!("'{val}' is not a size such as 100, 10K or 4G"));
     let limit = match field.as_str() {
         "max_bytes" => parse_size(&val, 1024).ok_or_else(bad)?,

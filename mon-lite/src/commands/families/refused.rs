@@ -22,7 +22,9 @@ const fn refuse(prefix: &'static str, arguments: &'static [Argument], handler: H
 pub const COMMANDS: &[Command] = &[
     refuse("osd out", &[IDS], |_, _| Err(moves_data("marking an OSD out"))),
     refuse("osd reweight", &[ID, WEIGHT], reweight),
-    refuse("osd crush reweight", &[NAME, WEIGHT], |_, _| Err(moves_data("changing a weight in the CRUSH map"))),
+    refuse("osd crush reweight", &[NAME, WEIGHT], |_, _| {
+        Err(moves_data("changing a weight in the CRUSH map"))
+    }),
     refuse("osd crush set", &[ID, WEIGHT, ARGS], |_, _| Err(moves_data("moving an OSD in the CRUSH map"))),
     refuse("osd crush add", &[ID, WEIGHT, ARGS], |_, _| Err(moves_data("adding an OSD to the CRUSH map"))),
     refuse("osd crush move", &[NAME, ARGS], |_, _| Err(moves_data("moving a bucket in the CRUSH map"))),
@@ -37,7 +39,9 @@ pub const COMMANDS: &[Command] = &[
 
 /// The refusal of `what`.
 pub fn moves_data(what: &str) -> Refusal {
-    let text = format!("{what} would move data to other OSDs, which this version cannot do yet; nothing was changed");
+    let text = format!(
+        "{what} would move data to other OSDs, which this version cannot do yet; nothing was changed"
+    );
     Refusal::new(errno::EPERM, text)
 }
 

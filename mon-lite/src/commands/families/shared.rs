@@ -80,12 +80,14 @@ pub fn edit_pool(
 /// Bytes that can still be written to a pool: its OSDs fill evenly by weight, until the first is at the full ratio.
 pub fn pool_room(view: &View<'_>, pool: &Pool) -> u64 {
     let map = view.osd_map();
-    let rule = map.crush.find_rule(pool.crush_rule, pool.kind, pool.size).and_then(|rule| map.crush.rule(rule));
+    let rule =
+        map.crush.find_rule(pool.crush_rule, pool.kind, pool.size).and_then(|rule| map.crush.rule(rule));
     let Some(rule) = rule else { return 0 };
     let take = rule.steps.iter().find(|step| step.op == wire::crush::Step::TAKE).map(|step| step.arg1);
     let nodes = take.map(|root| crush_view::tree_from(&map.crush, root)).unwrap_or_default();
     let in_use = |node: &&crush_view::Node| node.id >= 0 && map.osd(node.id).is_some_and(Osd::is_in);
-    let osds: Vec<(i32, u64)> = nodes.iter().filter(in_use).map(|node| (node.id, u64::from(node.weight))).collect();
+    let osds: Vec<(i32, u64)> =
+        nodes.iter().filter(in_use).map(|node| (node.id, u64::from(node.weight))).collect();
     let weights: u64 = osds.iter().map(|(_, weight)| weight).sum();
     let full = f64::from(map.full_ratio.get());
     let room = |(osd, weight): &(i32, u64)| {
@@ -133,4 +135,9 @@ pub fn lossy(value: u64) -> f64 {
 #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "not negative, and saturates")]
 fn truncate(value: f64) -> u64 {
     value as u64
+}
+
+/// `part / whole`, 0 of nothing.
+pub fn ratio(part: u64, whole: u64) -> f64 {
+    if whole == 0 { 0.0 } else { lossy(part) / lossy(whole) }
 }

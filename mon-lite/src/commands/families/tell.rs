@@ -24,7 +24,13 @@ pub const COMMANDS: &[Command] = &[
     Command::read("config show", Module::Mon, &[], "show the options of this monitor", config_show),
     Command::write("config set", Module::Mon, &[VAR, VAL], "set an option of this monitor", config_set),
     Command::write("config unset", Module::Mon, &[VAR], "let an option have its default again", config_unset),
-    Command::write("injectargs", Module::Mon, &[ARGS], "set options of this monitor, as --name=value", inject),
+    Command::write(
+        "injectargs",
+        Module::Mon,
+        &[ARGS],
+        "set options of this monitor, as --name=value",
+        inject,
+    ),
     Command::read("sessions", Module::Mon, &[], "count who is connected", sessions),
 ];
 
@@ -72,7 +78,8 @@ fn config_get(view: &View<'_>, request: &Request) -> Result<Outcome, Refusal> {
 }
 
 fn config_show(view: &View<'_>, request: &Request) -> Result<Outcome, Refusal> {
-    let all = crate::options::OPTIONS.iter().map(|option| (option.name.to_owned(), current(view, option).into()));
+    let all =
+        crate::options::OPTIONS.iter().map(|option| (option.name.to_owned(), current(view, option).into()));
     Ok(Reply::value(request, &Value::Object(all.collect())).into())
 }
 
@@ -110,8 +117,6 @@ fn inject(view: &View<'_>, request: &Request) -> Result<Outcome, Refusal> {
 }
 
 fn sessions(view: &View<'_>, request: &Request) -> Result<Outcome, Refusal> {
-    let one = |((kind, features), count): (&(wire::types::EntityKind, wire::types::Features), &u64)| {
-        json!({"entity_type": kind.to_string(), "features": format!("{:#x}", features.0), "num": count})
-    };
+    let one = |((kind, features), count): (&(wire::types::EntityKind, wire::types::Features), &u64)| json!({"entity_type": kind.to_string(), "features": format!("{:#x}", features.0), "num": count});
     Ok(Reply::value(request, &view.live.sessions.iter().map(one).collect()).into())
 }
