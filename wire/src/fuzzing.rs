@@ -111,5 +111,8 @@ table! {
         "msgr2_frames_reproduced" => machines::frames_reproduced,
         "msgr2_lossless_session" => sessions::lossless_session,
         "block_checksums" => machines::block_checksums,
+        "osdmap_sealed" => maps::sealed_map,
+        "osdmap_incremental_sealed" => maps::sealed_increment,
+        "osdmap_apply_sealed" => maps::sealed_apply,
     }
 }

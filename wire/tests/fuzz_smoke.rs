@@ -134,7 +134,7 @@ fn seeds(target: &str, messages: &[Message]) -> Vec<Vec<u8>> {
         "type_pg_list_reply" => instances("pg_nls_response_t"),
         "type_list_watchers_reply" => instances("obj_list_watch_response_t"),
         "type_list_snaps_reply" => instances("obj_list_snap_response_t"),
-        "osdmap_apply" => {
+        "osdmap_apply" | "osdmap_apply_sealed" => {
             let vector = load("osdmap/incrementals.json");
             let incrementals = vector["incrementals"].as_array().unwrap();
             let full_maps = vector["full_maps"].as_object().unwrap();
@@ -147,11 +147,11 @@ fn seeds(target: &str, messages: &[Message]) -> Vec<Vec<u8>> {
             };
             full_maps.iter().map(seed).collect()
         }
-        "osdmap" | "placement" => vec![
+        "osdmap" | "placement" | "osdmap_sealed" => vec![
             hex(&load("minimal.json")["osdmap"]["hex"]).to_vec(),
             hex(&load("osdmap/map1.json")["hex"]).to_vec(),
         ],
-        "osdmap_incremental" => {
+        "osdmap_incremental" | "osdmap_incremental_sealed" => {
             let vector = load("osdmap/incrementals.json");
             let incrementals = vector["incrementals"].as_array().unwrap().iter().step_by(7);
             incrementals.map(|incremental| hex(&incremental["hex"]).to_vec()).collect()

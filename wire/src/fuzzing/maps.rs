@@ -3,6 +3,8 @@
 use bytes::Bytes;
 
 use crate::codec::{Reader, Wire, decode_exact, encode_to_bytes};
+use crate::crc::{SEED, crc32c};
+use crate::fuzzing::values::value;
 use crate::osdmap::{Incremental, OsdMap};
 use crate::placement::{Mapping, ObjectName, map, map_pg};
 use crate::types::PgId;
@@ -38,6 +40,10 @@ pub fn apply(input: &[u8]) {
     let (length, rest) = input.split_at(input.len().min(4));
     let length = length.iter().rev().fold(0usize, |n, byte| n << 8 | usize::from(*byte));
     let (old, change) = rest.split_at(length.min(rest.len()));
+    apply_change(old, change);
+}
+
+fn apply_change(old: &[u8], change: &[u8]) {
     let old = OsdMap::decode(&mut Reader::new("fuzz", Bytes::copy_from_slice(old)));
     let change = Incremental::decode(&mut Reader::new("fuzz", Bytes::copy_from_slice(change)));
     let (Ok(old), Ok(change)) = (old, change) else {
@@ -50,4 +56,46 @@ pub fn apply(input: &[u8]) {
             Err(error) => panic!("a changed map cannot be read: {error}"),
         }
     }
+}
+
+/// A map whose length and checksum are put right first, so that damage gets past them.
+pub fn sealed_map(input: &[u8]) {
+    let map = seal(input, 0);
+    value::<OsdMap>(&map);
+    placement(&map);
+}
+
+/// A change whose length and checksum are put right first.
+pub fn sealed_increment(input: &[u8]) {
+    value::<Incremental>(&seal(input, RESULT_CHECKSUM_BYTES));
+}
+
+/// As [`apply`], with the lengths and checksums of both put right first.
+pub fn sealed_apply(input: &[u8]) {
+    let (length, rest) = input.split_at(input.len().min(4));
+    let length = length.iter().rev().fold(0usize, |n, byte| n << 8 | usize::from(*byte));
+    let (old, change) = rest.split_at(length.min(rest.len()));
+    apply_change(&seal(old, 0), &seal(change, RESULT_CHECKSUM_BYTES));
+}
+
+/// An increment's own checksum is followed by that of the map it leads to.
+const RESULT_CHECKSUM_BYTES: usize = 4;
+/// Versions and length.
+const ENVELOPE_BYTES: usize = 6;
+const CHECKSUM_BYTES: usize = 4;
+
+/// Puts the outer length right, and the checksum that ends `after` bytes before the end.
+fn seal(input: &[u8], after: usize) -> Vec<u8> {
+    let mut bytes = input.to_vec();
+    let Some(checksum_at) = bytes.len().checked_sub(after + CHECKSUM_BYTES) else { return bytes };
+    let Some(length) = checksum_at.checked_sub(ENVELOPE_BYTES).and(bytes.len().checked_sub(ENVELOPE_BYTES))
+    else {
+        return bytes;
+    };
+    let length = u32::try_from(length).unwrap_or(u32::MAX);
+    bytes[2..ENVELOPE_BYTES].copy_from_slice(&length.to_le_bytes());
+    let (covered, rest) = bytes.split_at_mut(checksum_at);
+    let (checksum, tail) = rest.split_at_mut(CHECKSUM_BYTES);
+    checksum.copy_from_slice(&crc32c(crc32c(SEED, covered), tail).to_le_bytes());
+    bytes
 }
