@@ -3,18 +3,29 @@
 //! A store belongs to one slice and lives on that slice's core. It knows bytes and names, not Ceph's messages.
 
 mod check;
+mod checksum;
 pub mod codec;
+mod engine;
+pub mod fault;
+mod journal;
+mod keys;
 pub mod limits;
 mod memstore;
 mod object_store;
+mod onode;
+mod overlay;
+mod shard;
 pub mod suite;
+mod superblock;
 mod transaction;
 mod types;
 
+pub use engine::{Engine, FormatOptions, OpenError, OpenResult, Options};
 pub use memstore::MemStore;
 pub use object_store::{
     FsckFinding, FsckLevel, FsckReport, FsckSeverity, ObjectStore, OmapPage, StoreError, StoreResult,
     StoreStats, Submitted,
 };
+pub use superblock::{Features, Superblock};
 pub use transaction::{Op, Transaction};
 pub use types::{CollectionId, LogVersion, ObjectId, ObjectStat, PoolStats};

@@ -1,0 +1,220 @@
+//! [`Engine`]: the object store on a block device and a key-value store. One slice's single-threaded citizen: it does
+//! not know that other slices exist, nor which backends are below.
+//!
+//! `state` is what it consists of; `submit` is the life of a transaction, `read` that of a read; `writer`, `commit`,
+//! `checkpoint` and `mount` are the rules of durability.
+
+mod admit;
+mod apply;
+mod assemble;
+mod cache;
+mod checkpoint;
+mod close;
+mod commit;
+mod content;
+mod counters;
+mod deferred;
+mod effect;
+mod fsck;
+mod layout;
+mod load;
+mod mount;
+mod needs;
+mod open;
+mod options;
+mod pg_log;
+mod plan;
+mod read;
+mod sequencer;
+mod space;
+mod stage;
+mod stage_object;
+mod state;
+mod submit;
+mod traffic;
+mod writer;
+
+#[cfg(test)]
+mod tests;
+
+use std::rc::Rc;
+
+use bluefs::kv::KvStore;
+use bytes::Bytes;
+use nvme::BlockDevice;
+use rt::{Core, LocalBoxFuture};
+
+use crate::object_store::{FsckLevel, FsckReport, ObjectStore, OmapPage, StoreResult, StoreStats, Submitted};
+use crate::superblock::Superblock;
+use crate::transaction::Transaction;
+use crate::types::{CollectionId, LogVersion, ObjectId, ObjectStat, PoolStats};
+
+pub use open::{OpenError, OpenResult};
+pub use options::{FormatOptions, Options};
+use state::Inner;
+
+/// The store of one slice.
+pub struct Engine {
+    inner: Rc<Inner>,
+}
+
+impl Engine {
+    /// Makes an empty store on `device`, the slice's window. The key-value store must be empty too.
+    pub async fn format(device: &dyn BlockDevice, options: &FormatOptions) -> OpenResult<Superblock> {
+        open::format(device, options).await
+    }
+
+    /// Where a store formatted like this has its regions, without writing anything.
+    pub fn regions(device: &dyn BlockDevice, options: &FormatOptions) -> OpenResult<Superblock> {
+        open::regions(device, options)
+    }
+
+    /// The superblock on `device`: it tells where the key-value store's file system begins.
+    pub async fn superblock(device: &dyn BlockDevice) -> OpenResult<Superblock> {
+        Ok(open::read_superblock(device).await?.0)
+    }
+
+    /// Opens the store on `device`.
+    pub async fn mount(
+        core: Core,
+        device: Rc<dyn BlockDevice>,
+        kv: Rc<dyn KvStore>,
+        options: Options,
+    ) -> OpenResult<Self> {
+        Ok(Self { inner: mount::mount(core, device, kv, options, false).await? })
+    }
+
+    /// Opens the store to look only, as it would be after replay; nothing is written.
+    pub async fn mount_read_only(
+        core: Core,
+        device: Rc<dyn BlockDevice>,
+        kv: Rc<dyn KvStore>,
+        options: Options,
+    ) -> OpenResult<Self> {
+        Ok(Self { inner: mount::mount(core, device, kv, options, true).await? })
+    }
+
+    /// Makes a checkpoint now.
+    pub async fn checkpoint(&self) -> StoreResult<()> {
+        self.inner.check_open()?;
+        let before = self.inner.checkpoints.get();
+        while self.inner.checkpoints.get() == before && self.inner.checkpoint_is_due() {
+            self.inner.check_up()?;
+            self.inner.checkpoint_wanted.notify_one();
+            self.inner.progress.notified().await;
+        }
+        Ok(())
+    }
+}
+
+impl ObjectStore for Engine {
+    fn submit(&self, transaction: Transaction) -> Submitted {
+        self.inner.submit(transaction)
+    }
+
+    fn read(
+        &self,
+        collection: CollectionId,
+        object: &ObjectId,
+        offset: u64,
+        len: u64,
+    ) -> LocalBoxFuture<'static, StoreResult<Vec<Bytes>>> {
+        Box::pin(Rc::clone(&self.inner).read(collection, object.clone(), offset, len))
+    }
+
+    fn extents(
+        &self,
+        collection: CollectionId,
+        object: &ObjectId,
+        offset: u64,
+        len: u64,
+    ) -> LocalBoxFuture<'static, StoreResult<Vec<(u64, u64)>>> {
+        Box::pin(Rc::clone(&self.inner).extents(collection, object.clone(), offset, len))
+    }
+
+    fn stat(
+        &self,
+        collection: CollectionId,
+        object: &ObjectId,
+    ) -> LocalBoxFuture<'static, StoreResult<ObjectStat>> {
+        Box::pin(Rc::clone(&self.inner).stat(collection, object.clone()))
+    }
+
+    fn attrs(
+        &self,
+        collection: CollectionId,
+        object: &ObjectId,
+    ) -> LocalBoxFuture<'static, StoreResult<Vec<(Bytes, Bytes)>>> {
+        Box::pin(Rc::clone(&self.inner).attrs(collection, object.clone()))
+    }
+
+    fn omap_header(
+        &self,
+        collection: CollectionId,
+        object: &ObjectId,
+    ) -> LocalBoxFuture<'static, StoreResult<Bytes>> {
+        Box::pin(Rc::clone(&self.inner).omap_header(collection, object.clone()))
+    }
+
+    fn omap_values(
+        &self,
+        collection: CollectionId,
+        object: &ObjectId,
+        keys: Vec<Bytes>,
+    ) -> LocalBoxFuture<'static, StoreResult<Vec<(Bytes, Bytes)>>> {
+        Box::pin(Rc::clone(&self.inner).omap_values(collection, object.clone(), keys))
+    }
+
+    fn omap_scan(
+        &self,
+        collection: CollectionId,
+        object: &ObjectId,
+        start_after: Option<Bytes>,
+        prefix: Bytes,
+        max: usize,
+        max_bytes: usize,
+    ) -> LocalBoxFuture<'static, StoreResult<OmapPage>> {
+        let inner = Rc::clone(&self.inner);
+        Box::pin(inner.omap_scan(collection, object.clone(), start_after, prefix, max, max_bytes))
+    }
+
+    fn list(
+        &self,
+        collection: CollectionId,
+        from: Option<ObjectId>,
+        max: usize,
+    ) -> LocalBoxFuture<'static, StoreResult<(Vec<ObjectId>, Option<ObjectId>)>> {
+        Box::pin(Rc::clone(&self.inner).list(collection, from, max))
+    }
+
+    fn collections(&self) -> LocalBoxFuture<'static, StoreResult<Vec<(CollectionId, u8, Bytes)>>> {
+        Box::pin(std::future::ready(self.inner.list_collections()))
+    }
+
+    fn log(
+        &self,
+        collection: CollectionId,
+    ) -> LocalBoxFuture<'static, StoreResult<Vec<(LogVersion, Bytes)>>> {
+        Box::pin(std::future::ready(self.inner.log(collection)))
+    }
+
+    fn stats(&self) -> StoreStats {
+        self.inner.stats()
+    }
+
+    fn pool_stats(&self) -> Vec<(i64, PoolStats)> {
+        self.inner.pools.borrow().iter().map(|(pool, stats)| (*pool, *stats)).collect()
+    }
+
+    fn fsck(
+        &self,
+        level: FsckLevel,
+        progress: Box<dyn Fn(u64, u64)>,
+    ) -> LocalBoxFuture<'static, StoreResult<FsckReport>> {
+        Box::pin(Rc::clone(&self.inner).fsck(level, progress))
+    }
+
+    fn close(&self) -> LocalBoxFuture<'static, StoreResult<()>> {
+        Box::pin(Rc::clone(&self.inner).close())
+    }
+}

@@ -1,0 +1,114 @@
+//! Admission: what a transaction reserves before it takes effect. Journal and overlay space is handed out in order of
+//! arrival; device space may be waited for while freed space is on its way back. Everything is given back on drop.
+
+use std::rc::Rc;
+
+use allocator::{BitmapAllocator, Class, Reservation};
+
+use super::plan::Plan;
+use super::state::Inner;
+use super::writer::RESERVE_BLOCKS;
+use crate::object_store::{StoreError, StoreResult};
+
+/// Journal and log space for one record.
+pub struct Admitted {
+    inner: Rc<Inner>,
+    journal: u64,
+    log: u64,
+}
+
+impl Admitted {
+    /// The record takes effect now: its journal space goes over to it, its log space to the entries.
+    pub fn spend(mut self) -> u64 {
+        self.inner.pg_log.borrow_mut().unreserve(std::mem::take(&mut self.log));
+        std::mem::take(&mut self.journal)
+    }
+}
+
+impl Drop for Admitted {
+    fn drop(&mut self) {
+        self.inner.pg_log.borrow_mut().unreserve(self.log);
+        if self.journal > 0 {
+            self.inner.journal.borrow_mut().unreserve(self.journal);
+            self.inner.progress.notify_all();
+        }
+    }
+}
+
+impl Inner {
+    /// Waits for journal and overlay space for a record of up to `record_bytes`, of which `log_bytes` go to the
+    /// placement groups' log.
+    pub async fn admit(self: &Rc<Self>, record_bytes: usize, log_bytes: u64) -> StoreResult<Admitted> {
+        let (need, capacity) = {
+            let journal = self.journal.borrow();
+            (journal.need(record_bytes), journal.capacity())
+        };
+        if need > capacity {
+            let problem = format!("a transaction that needs {need} bytes of journal: at most {capacity}");
+            return Err(StoreError::TooLarge(problem));
+        }
+        if !self.reserve_log(log_bytes) {
+            let problem = format!("the log of the placement groups has no room for {log_bytes} bytes");
+            return Err(StoreError::NoSpace(problem));
+        }
+        let mut admitted = Admitted { inner: Rc::clone(self), journal: 0, log: log_bytes };
+        let permit = self.admission.acquire(1).await;
+        let mut waited = false;
+        while !self.fits(need, record_bytes) {
+            self.check_up()?;
+            if !std::mem::replace(&mut waited, true) {
+                self.counters.admission_waits.add(1);
+            }
+            self.checkpoint_wanted.notify_one();
+            self.progress.notified().await;
+        }
+        self.check_up()?;
+        admitted.journal = need;
+        drop(permit);
+        Ok(admitted)
+    }
+
+    /// Reserves the data space of a plan, waiting for freed space on its way back.
+    pub async fn reserve_space(self: &Rc<Self>, plan: &Plan) -> StoreResult<Reservation<BitmapAllocator>> {
+        let class = if plan.reclaims { Class::Reclaim } else { Class::Ordinary };
+        loop {
+            self.check_up()?;
+            // What needs no data still needs room in the key-value store, unless it removes.
+            let full = class == Class::Ordinary && self.space.space.available(class) == 0;
+            let problem = match self.space.space.reserve(plan.fresh_bytes, class) {
+                Ok(reservation) if !full => return Ok(reservation),
+                Ok(_) => "only removals are possible".to_owned(),
+                Err(error) => error.to_string(),
+            };
+            if self.space.pending_bytes() == 0 {
+                return Err(StoreError::NoSpace(problem));
+            }
+            let before = self.space.pending_bytes();
+            let record = self.journal.borrow().last_record();
+            self.wait_overwritable(record).await?;
+            self.write_deferred().await;
+            if self.space.pending_bytes() >= before {
+                rt::sync::select(self.progress.notified(), self.traffic.read_ended()).await;
+                self.release_ready();
+            }
+        }
+    }
+
+    fn fits(&self, need: u64, record_bytes: usize) -> bool {
+        let overlay = self.overlay.bytes();
+        let record = u64::try_from(record_bytes).unwrap_or(u64::MAX);
+        let overlay_fits = overlay == 0 || overlay.saturating_add(record) <= self.options.overlay_bytes_max;
+        overlay_fits && self.journal.borrow_mut().reserve(need, RESERVE_BLOCKS)
+    }
+
+    fn reserve_log(&self, bytes: u64) -> bool {
+        if bytes == 0 || self.pg_log.borrow_mut().reserve(bytes) {
+            return true;
+        }
+        let mut log = self.pg_log.borrow_mut();
+        for collection in self.collections.borrow_mut().values_mut() {
+            log.forget(collection, self.options.pg_log_entries);
+        }
+        log.reserve(bytes)
+    }
+}

@@ -1,0 +1,162 @@
+//! What a record's items mean. One function for records that take effect now and for those that replay finds, so
+//! that the two cannot differ.
+
+use bytes::Bytes;
+
+use super::pg_log::LogChange;
+use super::space::Change;
+use super::state::{Collection, Inner};
+use crate::codec::{DecodeError, DecodeResult, Decoder, Encoder};
+use crate::journal::format::Item;
+use crate::keys;
+use crate::types::PoolStats;
+
+/// Why a record cannot be applied: a mistake of the writer, or corruption that no checksum found.
+#[derive(Debug, thiserror::Error)]
+pub enum ApplyError {
+    /// A value cannot be decoded.
+    #[error("a value in record {0} cannot be decoded: {1}")]
+    Decode(u64, DecodeError),
+    /// Space is used or freed twice.
+    #[error("record {0} does not fit the allocation: {1}")]
+    Space(u64, allocator::AllocError),
+}
+
+/// Now, or after a crash.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Mode {
+    /// The record takes effect now; its space was taken from the allocator.
+    Live,
+    /// Replay: the allocator is as of the record before. Deferred payloads are the caller's.
+    Replay,
+}
+
+impl Inner {
+    /// Applies a record to everything in memory.
+    pub fn apply(&self, record: u64, items: &[Item], mode: Mode) -> Result<(), ApplyError> {
+        for item in items {
+            self.apply_item(record, item, mode)?;
+        }
+        Ok(())
+    }
+
+    fn apply_item(&self, record: u64, item: &Item, mode: Mode) -> Result<(), ApplyError> {
+        match item {
+            Item::Put(key, value) => {
+                self.note_key(key, Some(value)).map_err(|error| ApplyError::Decode(record, error))?;
+                self.overlay.put(key.clone(), value.clone());
+            }
+            Item::Delete(key) => {
+                self.note_key(key, None).map_err(|error| ApplyError::Decode(record, error))?;
+                self.overlay.delete(key.clone());
+            }
+            Item::DeleteRange(start, end) => self.overlay.delete_range(start.clone(), end.clone()),
+            Item::Statistics(pool, delta) => {
+                add(&mut self.pools.borrow_mut(), *pool, delta);
+                add(&mut self.pending.borrow_mut().statistics, *pool, delta);
+            }
+            Item::Allocate(extent) => match mode {
+                Mode::Live => self.space.used(*extent),
+                Mode::Replay => self.replay_space(record, Change::Use(*extent))?,
+            },
+            Item::Free(extent) => match mode {
+                Mode::Live => self.space.freed(record, *extent),
+                Mode::Replay => self.replay_space(record, Change::Free(*extent))?,
+            },
+            Item::Lend(extent) => {
+                match mode {
+                    Mode::Live => self.space.used(*extent),
+                    Mode::Replay => self.replay_space(record, Change::Use(*extent))?,
+                }
+                self.space.lend(*extent);
+            }
+            Item::Deferred(deferred) => {
+                if mode == Mode::Live {
+                    self.deferred.add(record, deferred.address, &deferred.payload);
+                }
+            }
+            Item::InFlight(..) => {}
+            Item::LogEntry(id, version, entry) => {
+                if let Some(collection) = self.collections.borrow_mut().get_mut(id) {
+                    let keep = self.options.pg_log_entries;
+                    self.pg_log.borrow_mut().append(collection, *version, entry.clone(), keep);
+                }
+                let change = LogChange::Entry(*id, *version, entry.clone());
+                self.pending.borrow_mut().log.push(change);
+            }
+            Item::LogDrop(id) => {
+                if let Some(collection) = self.collections.borrow_mut().get_mut(id) {
+                    self.pg_log.borrow_mut().clear(collection);
+                }
+                self.pending.borrow_mut().log.push(LogChange::Drop(*id));
+            }
+            Item::NextOmapId(id) => self.next_omap_id.set(self.next_omap_id.get().max(*id)),
+        }
+        Ok(())
+    }
+
+    fn replay_space(&self, record: u64, change: Change) -> Result<(), ApplyError> {
+        self.space.replay(change).map_err(|error| ApplyError::Space(record, error))
+    }
+
+    /// Keeps what is in memory beside the overlay equal to the keys.
+    fn note_key(&self, key: &Bytes, value: Option<&Bytes>) -> DecodeResult<()> {
+        if key.starts_with(b"C") {
+            let id = keys::parse_collection(key)?;
+            let mut collections = self.collections.borrow_mut();
+            match value {
+                Some(value) => {
+                    let (bits, meta) = decode_collection(value.clone())?;
+                    let collection = collections.entry(id).or_default();
+                    (collection.bits, collection.meta) = (bits, meta);
+                }
+                None => {
+                    if let Some(mut gone) = collections.remove(&id) {
+                        self.pg_log.borrow_mut().clear(&mut gone);
+                    }
+                }
+            }
+        } else if key.starts_with(b"Sreap.") {
+            let id = keys::parse_reap(key)?;
+            let mut reaps = self.reaps.borrow_mut();
+            match value {
+                Some(_) => reaps.push_back(id),
+                None => reaps.retain(|other| *other != id),
+            }
+        }
+        Ok(())
+    }
+}
+
+fn add(pools: &mut std::collections::BTreeMap<i64, PoolStats>, pool: i64, delta: &PoolStats) {
+    let stats = pools.entry(pool).or_default();
+    *stats = stats.plus(delta);
+    if *stats == PoolStats::default() {
+        pools.remove(&pool);
+    }
+}
+
+/// Value of a collection's key.
+pub fn encode_collection(collection: &Collection) -> Bytes {
+    let mut e = Encoder::new();
+    e.u8(1);
+    e.u8(collection.bits);
+    e.bytes(&collection.meta);
+    e.into_bytes()
+}
+
+/// Reads the value of a collection's key.
+pub fn decode_collection(value: Bytes) -> DecodeResult<(u8, Bytes)> {
+    let mut d = Decoder::new(value);
+    let version = d.u8("version of a collection")?;
+    if version != 1 {
+        return d.invalid("version of a collection", 0, version.into());
+    }
+    let bits = d.u8("bits of a collection")?;
+    if bits > 32 {
+        return d.invalid("bits of a collection", 1, bits.into());
+    }
+    let meta = d.bytes("metadata of a collection")?;
+    d.end("collection")?;
+    Ok((bits, meta))
+}

@@ -1,0 +1,186 @@
+//! Turning a plan into bytes: buffers for new space, payloads for deferred blocks, and every changed block's checksum,
+//! computed once.
+
+use std::cell::Cell;
+use std::collections::BTreeMap;
+use std::rc::Rc;
+
+use allocator::{BitmapAllocator, Extent, Request, Reservation, Taken};
+use bytes::Bytes;
+use futures_util::future::join_all;
+use nvme::DmaBuf;
+use rt::Group;
+
+use super::layout::{self, Target, Written};
+use super::plan::{KeptBlocks, Plan};
+use super::state::Inner;
+use crate::check::length;
+use crate::checksum;
+use crate::object_store::{StoreError, StoreResult};
+
+/// Longest device write put together from adjacent blocks.
+const WRITE_BYTES_MAX: u64 = 1 << 20;
+
+/// What a plan's changed blocks became.
+#[derive(Default)]
+pub struct Assembled {
+    /// Changed blocks by logical offset, for each (object, shard) of the plan.
+    pub written: BTreeMap<(usize, u32), BTreeMap<u64, Written>>,
+    /// Deferred blocks.
+    pub in_place: Vec<InPlace>,
+    /// Data in flight: extents with their checksums.
+    pub in_flight: Vec<(Extent, u32)>,
+    /// New space; given back if this is dropped.
+    pub taken: Option<Taken<BitmapAllocator>>,
+}
+
+/// A deferred block.
+pub struct InPlace {
+    /// Which object of the plan.
+    pub object: usize,
+    /// Which shard.
+    pub shard: u32,
+    /// Address of the block.
+    pub address: u64,
+    /// Birth of its blob.
+    pub birth: u64,
+    /// Content.
+    pub payload: Bytes,
+}
+
+/// Buffers for new space being filled block by block.
+struct Buffers {
+    runs: Vec<(Extent, DmaBuf)>,
+    run: usize,
+    filled: usize,
+}
+
+impl Buffers {
+    fn new(extents: &[Extent]) -> Self {
+        let mut runs = Vec::new();
+        for extent in extents {
+            let mut start = extent.start;
+            while start < extent.end() {
+                let len = (extent.end() - start).min(WRITE_BYTES_MAX);
+                runs.push((
+                    Extent::new(start, len),
+                    DmaBuf::zeroed(usize::try_from(len).unwrap_or(usize::MAX)),
+                ));
+                start += len;
+            }
+        }
+        Self { runs, run: 0, filled: 0 }
+    }
+
+    /// Address and memory of the next block.
+    fn next(&mut self, block: usize) -> (u64, &mut [u8]) {
+        if self.runs.get(self.run).is_some_and(|(extent, _)| u64::try_from(self.filled) == Ok(extent.len)) {
+            self.run += 1;
+            self.filled = 0;
+        }
+        let Some((extent, buffer)) = self.runs.get_mut(self.run) else {
+            panic!("more new blocks than were allocated")
+        };
+        let address = extent.start + u64::try_from(self.filled).unwrap_or(u64::MAX);
+        let memory = &mut buffer[self.filled..self.filled + block];
+        self.filled += block;
+        (address, memory)
+    }
+}
+
+impl Inner {
+    /// Takes the space and fills the blocks; gives the buffers to write beside the result.
+    pub fn assemble_blocks(
+        &self,
+        plan: &Plan,
+        kept: &KeptBlocks,
+        mut reservation: Reservation<BitmapAllocator>,
+    ) -> StoreResult<(Assembled, Vec<(Extent, DmaBuf)>)> {
+        let block = usize::try_from(self.block).unwrap_or(usize::MAX);
+        let mut assembled = Assembled::default();
+        let mut buffers = Buffers::new(&[]);
+        if plan.fresh_bytes > 0 {
+            let blocks = usize::try_from(plan.fresh_bytes / self.block).unwrap_or(usize::MAX);
+            let request = Request {
+                len: plan.fresh_bytes,
+                unit: self.block,
+                extents_max: blocks.min(allocator::limits::REQUEST_EXTENTS_MAX),
+                hint: None,
+            };
+            let taken = reservation.take(&request).map_err(|error| StoreError::NoSpace(error.to_string()))?;
+            buffers = Buffers::new(taken.extents());
+            assembled.taken = Some(taken);
+        }
+        for (index, object) in plan.objects.iter().enumerate() {
+            for (number, shard_layout) in &object.layouts {
+                let Some(content) = object.staged.contents.get(number) else { continue };
+                let written = assembled.written.entry((index, *number)).or_default();
+                for (logical, target) in &shard_layout.targets {
+                    let stored = shard_layout.reads.get(logical).and_then(|place| kept.get(&place.address));
+                    let one = match target {
+                        Target::Fresh => {
+                            let (address, memory) = buffers.next(block);
+                            layout::fill_block(content, *logical, stored, memory);
+                            Written { address, checksum: crc32c::crc32c(memory), fresh: true }
+                        }
+                        Target::InPlace(place) => {
+                            let mut payload = vec![0; block];
+                            layout::fill_block(content, *logical, stored, &mut payload);
+                            let checksum = crc32c::crc32c(&payload);
+                            assembled.in_place.push(InPlace {
+                                object: index,
+                                shard: *number,
+                                address: place.address,
+                                birth: place.birth,
+                                payload: Bytes::from(payload),
+                            });
+                            Written { address: place.address, checksum, fresh: false }
+                        }
+                    };
+                    written.insert(*logical, one);
+                }
+            }
+        }
+        // The extents' checksums come from the blocks' own, so that no byte is read twice.
+        let checksums: BTreeMap<u64, u32> = assembled
+            .written
+            .values()
+            .flat_map(|blocks| blocks.values())
+            .map(|w| (w.address, w.checksum))
+            .collect();
+        for (extent, _) in &buffers.runs {
+            let blocks: Vec<u32> = checksums.range(extent.start..extent.end()).map(|(_, sum)| *sum).collect();
+            assembled.in_flight.push((*extent, checksum::of_extent(&blocks)));
+        }
+        Ok((assembled, buffers.runs))
+    }
+
+    /// Sends data to new space. The flag is set, and `progress` told, when all of it completed.
+    pub fn write_data(self: &Rc<Self>, buffers: Vec<(Extent, DmaBuf)>) -> Rc<Cell<bool>> {
+        let done = Rc::new(Cell::new(buffers.is_empty()));
+        if buffers.is_empty() {
+            return done;
+        }
+        let mut writes = Vec::with_capacity(buffers.len());
+        let mut marks = Vec::with_capacity(buffers.len());
+        for (extent, buffer) in buffers {
+            self.counters.data_bytes_written.add(length(&buffer));
+            marks.push(self.traffic.write(extent));
+            writes.push(self.device.write(extent.start, buffer));
+        }
+        let (this, flag) = (Rc::clone(self), Rc::clone(&done));
+        self.spawn(Group::Commit, "data write", async move {
+            let failed = join_all(writes).await.into_iter().find_map(Result::err);
+            drop(marks);
+            match failed {
+                Some(error) => this.fail(format!("data cannot be written: {error}")),
+                None => {
+                    flag.set(true);
+                    this.progress.notify_all();
+                    this.pump();
+                }
+            }
+        });
+        done
+    }
+}

@@ -1,0 +1,317 @@
+//! Checkpoints: the overlay's generation, statistics, bitmap pages and the journal position go to the key-value store
+//! as one batch of absolute values; then the journal is trimmed.
+//!
+//! Order: records durable → their deferred payloads in place and flushed, the placement groups' log appended and
+//! flushed → batch applied → batch flushed → journal trimmed. The batch may become durable as soon as it is
+//! applied, so everything it relies on is durable before.
+
+use std::rc::Rc;
+
+use allocator::Extent;
+use bluefs::kv::{KvBatch, KvOp};
+use bytes::Bytes;
+use nvme::DmaBuf;
+use rt::Group;
+
+use super::pg_log::Window;
+use super::state::{Inner, Pending};
+use super::writer::GroupEnd;
+use crate::check::length;
+use crate::codec::{DecodeResult, Decoder, Encoder};
+use crate::journal::ring;
+use crate::keys;
+use crate::object_store::{StoreError, StoreResult};
+
+const VERSION: u8 = 1;
+/// Longest write to the placement groups' log.
+const LOG_WRITE_BYTES_MAX: u64 = 1 << 20;
+
+/// What the checkpoint says about the rest of the store.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct CheckpointRecord {
+    /// The last group it holds, and where the journal goes on.
+    pub end: GroupEnd,
+    /// No omap id from here on was used.
+    pub next_omap_id: u64,
+    /// Window of the placement groups' log.
+    pub log: Window,
+    /// Bytes used according to the bitmap: a check on its pages.
+    pub used: u64,
+    /// Space lent to the key-value store's file system.
+    pub lent: Vec<Extent>,
+}
+
+impl CheckpointRecord {
+    /// The value stored under [`keys::CHECKPOINT`].
+    pub fn encode(&self) -> Bytes {
+        let mut e = Encoder::new();
+        e.u8(VERSION);
+        e.u64(self.end.group);
+        e.u64(self.end.record);
+        e.u64(self.end.position);
+        e.u32(self.end.checksum);
+        e.u64(self.next_omap_id);
+        e.u64(self.log.tail);
+        e.u64(self.log.head);
+        e.u64(self.used);
+        e.count(self.lent.len());
+        for extent in &self.lent {
+            e.u64(extent.start);
+            e.u64(extent.len);
+        }
+        e.into_bytes()
+    }
+
+    /// Reads the value.
+    pub fn decode(value: Bytes) -> DecodeResult<Self> {
+        let mut d = Decoder::new(value);
+        let version = d.u8("version of a checkpoint")?;
+        if version != VERSION {
+            return d.invalid("version of a checkpoint", 0, version.into());
+        }
+        let end = GroupEnd {
+            group: d.u64("group")?,
+            record: d.u64("record")?,
+            position: d.u64("position")?,
+            checksum: d.u32("checksum")?,
+        };
+        let next_omap_id = d.u64("omap id")?;
+        let log = Window { tail: d.u64("log tail")?, head: d.u64("log head")? };
+        let used = d.u64("used bytes")?;
+        let mut lent = Vec::new();
+        for _ in 0..d.count(16, "lent extents")? {
+            let (start, len) = (d.u64("lent extent")?, d.u64("lent extent")?);
+            let Some(extent) = Extent::checked(start, len) else {
+                return d.invalid("lent extent", d.at(), start);
+            };
+            lent.push(extent);
+        }
+        d.end("checkpoint")?;
+        Ok(Self { end, next_omap_id, log, used, lent })
+    }
+}
+
+/// A bitmap page as it is stored: position of the checkpoint, checksum, bits.
+pub fn encode_page(position: u64, page: &[u8]) -> Bytes {
+    let mut e = Encoder::with_capacity(12 + page.len());
+    e.u64(position);
+    e.u32(crc32c::crc32c_append(crc32c::crc32c(&position.to_le_bytes()), page));
+    e.raw(page);
+    e.into_bytes()
+}
+
+/// The bits of a stored page, if its checksum is right.
+pub fn decode_page(value: Bytes) -> DecodeResult<Bytes> {
+    let mut d = Decoder::new(value);
+    let position = d.u64("position of a bitmap page")?;
+    let stored = d.u32("checksum of a bitmap page")?;
+    let page = d.raw(d.left(), "bitmap page")?;
+    if stored != crc32c::crc32c_append(crc32c::crc32c(&position.to_le_bytes()), &page) {
+        return d.invalid("checksum of a bitmap page", 8, stored.into());
+    }
+    Ok(page)
+}
+
+impl Inner {
+    /// Makes checkpoints when they are wanted, until the store closes.
+    pub async fn checkpoint_when_wanted(self: Rc<Self>) {
+        let Some(pass) = self.background.enter() else { return };
+        while !self.background.is_closing() && self.check_up().is_ok() {
+            rt::sync::select(self.checkpoint_wanted.notified(), pass.closing()).await;
+            if self.background.is_closing() || !self.checkpoint_is_due() {
+                continue;
+            }
+            if let Err(error) = self.checkpoint().await {
+                self.fail(format!("the checkpoint failed: {error}"));
+            }
+        }
+        drop(pass);
+    }
+
+    /// Whether a checkpoint would give back something.
+    pub fn checkpoint_is_due(&self) -> bool {
+        self.journal.borrow().used() > 0 || self.overlay.active_bytes() > 0
+    }
+
+    /// Makes one checkpoint of everything that took effect before the call.
+    pub async fn checkpoint(self: &Rc<Self>) -> StoreResult<()> {
+        let record = self.journal.borrow().last_record();
+        // Everything of one moment: between two records.
+        let ops = self.overlay.freeze();
+        self.space.freeze();
+        let pending = std::mem::take(&mut *self.pending.borrow_mut());
+        let (chunk, log) = self.pg_log.borrow().chunk(&pending.log, &self.collections.borrow());
+        let (next_omap_id, lent) = (self.next_omap_id.get(), self.space.lent());
+        self.journal.borrow_mut().cut_after(record);
+        self.pump();
+
+        self.wait_durable(record).await?;
+        while self.deferred.any_up_to(record) {
+            self.wait_overwritable(record).await?;
+            self.write_deferred().await;
+            self.check_up()?;
+        }
+        let log_written = chunk.is_some();
+        if let Some((position, bytes)) = chunk {
+            self.write_log(position, &bytes).await?;
+        }
+        if log_written || self.deferred_unflushed.get() {
+            self.flush_device().await?;
+        }
+
+        let Some(end) = self.journal.borrow().end_at(record) else {
+            panic!("record {record} is durable, so a group ends there")
+        };
+        let pages = self.space.checkpoint();
+        let state = CheckpointRecord { end, next_omap_id, log, used: self.space.shadow_used(), lent };
+        let batch = batch(ops, pending, &pages, &state);
+        let bytes = batch.ops.iter().map(op_bytes).sum();
+        self.counters.checkpoint_bytes.add(bytes);
+        let kv_error = |error: bluefs::kv::KvError| StoreError::Io(error.to_string());
+        let view = self.kv.apply(batch).await.map_err(kv_error)?;
+        self.overlay.release(view);
+        self.kv.flush().await.map_err(kv_error)?;
+
+        self.journal.borrow_mut().trim(end);
+        self.pg_log.borrow_mut().advance(log);
+        self.checkpoints.set(self.checkpoints.get() + 1);
+        self.counters.checkpoints.add(1);
+        self.overwriting_allowed();
+        self.progress.notify_all();
+        self.pump();
+        Ok(())
+    }
+
+    async fn write_log(&self, position: u64, bytes: &[u8]) -> StoreResult<()> {
+        let region = self.pg_log.borrow().region();
+        let mut at = 0;
+        for (place, len) in ring::pieces(position, length(bytes), region.len).into_iter().flatten() {
+            let mut done = 0;
+            while done < len {
+                let some = (len - done).min(LOG_WRITE_BYTES_MAX);
+                let end = at + usize::try_from(some).unwrap_or(usize::MAX);
+                let buffer = DmaBuf::from_slice_padded(&bytes[at..end], 1);
+                let written = self.device.write(region.start + place + done, buffer).await;
+                written.map_err(|error| StoreError::Io(error.to_string()))?;
+                at = end;
+                done += some;
+            }
+        }
+        self.counters.pg_log_bytes_written.add(length(bytes));
+        Ok(())
+    }
+
+    /// Flushes everything that completed, if the device needs that.
+    pub async fn flush_device(&self) -> StoreResult<()> {
+        self.deferred_unflushed.set(false);
+        if !self.device.geometry().volatile_cache {
+            return Ok(());
+        }
+        self.counters.flushes.add(1);
+        self.device.flush().await.map_err(|error| StoreError::Io(error.to_string()))
+    }
+
+    /// Removes the entries of omaps that nobody uses any more, until the store closes.
+    pub async fn reap_when_wanted(self: Rc<Self>) {
+        let Some(pass) = self.background.enter() else { return };
+        while !self.background.is_closing() && self.check_up().is_ok() {
+            let next = self.reaps.borrow().front().copied();
+            let Some(id) = next else {
+                rt::sync::select(self.reap_wanted.notified(), pass.closing()).await;
+                continue;
+            };
+            match rt::sync::select(Box::pin(self.reap(id)), pass.closing()).await {
+                rt::sync::Either::Left(Ok(())) => self.counters.omaps_reaped.add(1),
+                rt::sync::Either::Left(Err(error)) => {
+                    log::warn!("omap {id} is not reaped: {error}");
+                    break;
+                }
+                rt::sync::Either::Right(()) => {}
+            }
+        }
+        drop(pass);
+    }
+
+    async fn reap(self: &Rc<Self>, id: u64) -> StoreResult<()> {
+        let (start, end) = keys::omap_whole(id);
+        let items = vec![
+            crate::journal::format::Item::DeleteRange(start, end),
+            crate::journal::format::Item::Delete(keys::reap(id)),
+        ];
+        let bytes = items.iter().map(crate::journal::format::Item::encoded_bytes_max).sum();
+        let admitted = self.admit(bytes, 0).await?;
+        let record = self.journal.borrow_mut().number();
+        self.commit_items(record, &items, Rc::new(std::cell::Cell::new(true)), admitted.spend(), None);
+        self.pump();
+        Ok(())
+    }
+
+    /// Starts the tasks that run while the store is open.
+    pub fn start(self: &Rc<Self>) {
+        self.spawn(Group::Commit, "checkpoints", Rc::clone(self).checkpoint_when_wanted());
+        self.spawn(Group::Background, "seal", Rc::clone(self).seal_when_idle());
+        self.spawn(Group::Background, "omap reaper", Rc::clone(self).reap_when_wanted());
+    }
+}
+
+fn batch(
+    mut ops: Vec<KvOp>,
+    pending: Pending,
+    pages: &[(u64, allocator::Page)],
+    state: &CheckpointRecord,
+) -> KvBatch {
+    for (pool, delta) in pending.statistics {
+        let mut operand = Encoder::with_capacity(48);
+        delta.to_array().into_iter().for_each(|value| operand.i64(value));
+        ops.push(KvOp::Merge(keys::statistics(pool), operand.into_bytes()));
+    }
+    for (number, page) in pages {
+        let value = encode_page(state.end.position, &page[..]);
+        for copy in 0..2 {
+            ops.push(KvOp::Put(keys::bitmap_page(copy, *number), value.clone()));
+        }
+    }
+    ops.push(KvOp::Put(keys::CHECKPOINT, state.encode()));
+    KvBatch { ops }
+}
+
+fn op_bytes(op: &KvOp) -> u64 {
+    match op {
+        KvOp::Put(key, value) | KvOp::Merge(key, value) | KvOp::DeleteRange(key, value) => {
+            length(key) + length(value)
+        }
+        KvOp::Delete(key) => length(key),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_record_round_trips() {
+        let record = CheckpointRecord {
+            end: GroupEnd { group: 1, record: 2, position: 3, checksum: 4 },
+            next_omap_id: 5,
+            log: Window { tail: 6, head: 7 },
+            used: 8,
+            lent: vec![Extent::new(9, 10), Extent::new(100, 10)],
+        };
+        let value = record.encode();
+        assert_eq!(CheckpointRecord::decode(value.clone()), Ok(record));
+        for len in 0..value.len() {
+            assert!(CheckpointRecord::decode(value.slice(..len)).is_err());
+        }
+    }
+
+    #[test]
+    fn a_damaged_page_is_noticed() {
+        let value = encode_page(77, &[5; 4096]);
+        assert_eq!(decode_page(value.clone()), Ok(Bytes::from(vec![5; 4096])));
+        for at in (0..value.len()).step_by(97) {
+            let mut damaged = value.to_vec();
+            damaged[at] ^= 1;
+            assert!(decode_page(Bytes::from(damaged)).is_err());
+        }
+    }
+}

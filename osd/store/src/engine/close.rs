@@ -1,0 +1,67 @@
+//! Ending and accounting: closing the store, and its statistics.
+
+use std::rc::Rc;
+
+use allocator::{Allocator, Class};
+
+use super::state::Inner;
+use crate::object_store::{StoreError, StoreResult, StoreStats};
+use crate::types::PoolStats;
+
+impl Inner {
+    /// See the seam: finishes what was submitted, makes a checkpoint, seals the tail, lets go of the device.
+    pub async fn close(self: Rc<Self>) -> StoreResult<()> {
+        let first = !self.gate.is_closing();
+        self.gate.close().await;
+        self.wake_all();
+        self.background.close().await;
+        if first && !self.read_only && self.check_up().is_ok() {
+            self.finish().await?;
+        }
+        let closed = self.kv.close().await.map_err(|error| StoreError::Io(error.to_string()));
+        self.check_up()?;
+        if first { closed } else { Ok(()) }
+    }
+
+    async fn finish(self: &Rc<Self>) -> StoreResult<()> {
+        if self.checkpoint_is_due()
+            && let Err(error) = self.checkpoint().await
+        {
+            self.fail(format!("the last checkpoint failed: {error}"));
+            return Err(error);
+        }
+        while self.journal.borrow().wants_seal() {
+            self.check_up()?;
+            self.journal.borrow_mut().want_bare();
+            self.pump();
+            if self.journal.borrow().is_idle() {
+                break;
+            }
+            self.progress.notified().await;
+        }
+        while !self.journal.borrow().is_idle() {
+            self.check_up()?;
+            self.progress.notified().await;
+        }
+        self.check_up()
+    }
+
+    /// See the seam.
+    pub fn stats(&self) -> StoreStats {
+        let pools = self.pools.borrow();
+        let sum =
+            |field: fn(&PoolStats) -> i64| u64::try_from(pools.values().map(field).sum::<i64>()).unwrap_or(0);
+        let free = self.space.space.with(Allocator::free_bytes) + self.space.pending_bytes();
+        let allocated = sum(|pool| pool.allocated);
+        let window = self.superblock.window;
+        StoreStats {
+            total: window,
+            available: self.space.space.available(Class::Ordinary) + self.space.pending_bytes(),
+            allocated,
+            stored: sum(|pool| pool.stored),
+            omap: sum(|pool| pool.omap_bytes),
+            metadata: window.saturating_sub(free).saturating_sub(allocated),
+            counters: self.counters.list(),
+        }
+    }
+}

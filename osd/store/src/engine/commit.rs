@@ -1,0 +1,197 @@
+//! The commit path: does what the journal's writer chooses, and passes on what became durable. Nothing here waits for
+//! anything but the device, and no task is between a completion and the acknowledgement it allows.
+
+use std::rc::Rc;
+
+use nvme::DeviceResult;
+use rt::Group;
+
+use super::state::Inner;
+use super::writer::Action;
+use crate::check::length;
+use crate::fault::Planted;
+
+impl Inner {
+    /// Does everything there is to do now. Called after each event that may allow something.
+    pub fn pump(self: &Rc<Self>) {
+        while self.check_up().is_ok() {
+            let action = self.journal.borrow_mut().select();
+            match action {
+                Action::Write(group, pieces) => self.write_group(group, pieces),
+                Action::Flush(through) => self.flush_groups(through),
+                Action::Idle => break,
+            }
+        }
+        if self.journal.borrow().wants_seal() {
+            self.seal_wanted.notify_one();
+        }
+    }
+
+    fn write_group(self: &Rc<Self>, group: u64, pieces: Vec<(u64, nvme::DmaBuf)>) {
+        let region = self.journal_region();
+        let bytes: u64 = pieces.iter().map(|(_, piece)| length(piece)).sum();
+        self.counters.groups.add(1);
+        self.counters.journal_bytes_written.add(bytes);
+        if pieces.len() > 1 || pieces.first().is_some_and(|(place, _)| *place == 0) {
+            self.counters.journal_wraps.add(1);
+        }
+        let writes: Vec<_> =
+            pieces.into_iter().map(|(place, piece)| self.device.write(region.start + place, piece)).collect();
+        let this = Rc::clone(self);
+        self.spawn(Group::Commit, "journal write", async move {
+            let results = futures_util::future::join_all(writes).await;
+            match results.into_iter().collect::<DeviceResult<Vec<_>>>() {
+                Ok(_) => {
+                    let early = this.journal.borrow_mut().written(group);
+                    for waiter in early {
+                        drop(waiter.send(Ok(())));
+                    }
+                    this.pump();
+                }
+                Err(error) => this.fail(format!("the journal cannot be written: {error}")),
+            }
+        });
+    }
+
+    fn flush_groups(self: &Rc<Self>, through: u64) {
+        let needed = self.device.geometry().volatile_cache && !self.options.fault.is(Planted::FlushSkipped);
+        if !needed {
+            self.groups_durable(through);
+            return;
+        }
+        self.counters.flushes.add(1);
+        let flush = self.device.flush();
+        let this = Rc::clone(self);
+        self.spawn(Group::Commit, "journal flush", async move {
+            match flush.await {
+                Ok(()) => {
+                    this.groups_durable(through);
+                    this.pump();
+                }
+                Err(error) => this.fail(format!("the device cannot be flushed: {error}")),
+            }
+        });
+    }
+
+    fn groups_durable(self: &Rc<Self>, through: u64) {
+        let waiters = self.journal.borrow_mut().flushed(through);
+        for waiter in waiters {
+            // A caller that dropped its future is not told; its transaction is durable all the same.
+            drop(waiter.send(Ok(())));
+        }
+        self.overwriting_allowed();
+        self.progress.notify_all();
+    }
+
+    /// The journal may allow more overwriting than before: free what can be, write deferred blocks when they are
+    /// many.
+    pub fn overwriting_allowed(self: &Rc<Self>) {
+        let record = self.journal.borrow().overwritable();
+        self.space.allow(record, self.traffic.mark());
+        self.release_ready();
+        if self.deferred.bytes() >= self.options.deferred_batch_bytes && self.deferred.any_up_to(record) {
+            let this = Rc::clone(self);
+            self.spawn(Group::Commit, "deferred writes", async move { this.write_deferred().await });
+        }
+    }
+
+    /// Gives freed space back that nobody reads or writes any more.
+    pub fn release_ready(self: &Rc<Self>) {
+        let free = |mark, extent| self.traffic.ended_before(mark) && !self.deferred.overlaps(extent);
+        let extents = self.space.take_ready(free);
+        if extents.is_empty() {
+            return;
+        }
+        if !(self.options.discard && self.device.geometry().discard) {
+            for extent in extents {
+                self.counters.released_bytes.add(extent.len);
+                self.space.give_back(extent);
+            }
+            self.progress.notify_all();
+            return;
+        }
+        let discards: Vec<_> =
+            extents.iter().map(|extent| self.device.discard(extent.start, extent.len)).collect();
+        let this = Rc::clone(self);
+        self.spawn(Group::Background, "discard", async move {
+            // Advice: that the device did not take it changes nothing.
+            let refused =
+                futures_util::future::join_all(discards).await.iter().filter(|r| r.is_err()).count();
+            if refused > 0 {
+                log::debug!("{refused} discards were refused");
+            }
+            for extent in extents {
+                this.counters.released_bytes.add(extent.len);
+                this.space.give_back(extent);
+            }
+            this.progress.notify_all();
+        });
+    }
+
+    /// Waits until `record` is durable.
+    pub async fn wait_durable(&self, record: u64) -> crate::StoreResult<()> {
+        while self.journal.borrow().durable_record() < record {
+            self.check_up()?;
+            self.progress.notified().await;
+        }
+        self.check_up()
+    }
+
+    /// Waits until everything up to `record` may be overwritten, with a bare group if need be.
+    pub async fn wait_overwritable(self: &Rc<Self>, record: u64) -> crate::StoreResult<()> {
+        while self.journal.borrow().overwritable() < record {
+            self.check_up()?;
+            self.journal.borrow_mut().want_bare();
+            self.pump();
+            if self.journal.borrow().overwritable() >= record {
+                break;
+            }
+            self.progress.notified().await;
+        }
+        self.check_up()
+    }
+
+    /// Spawns a task of this store and counts it.
+    pub fn spawn(&self, group: Group, name: &'static str, task: impl Future<Output = ()> + 'static) {
+        self.counters.tasks.add(1);
+        drop(self.core.spawn(group, name, task));
+    }
+
+    /// Seals the tail when the slice goes idle. Runs until the store closes.
+    pub async fn seal_when_idle(self: Rc<Self>) {
+        let Some(pass) = self.background.enter() else { return };
+        while !self.background.is_closing() && self.check_up().is_ok() {
+            if !self.journal.borrow().wants_seal() {
+                rt::sync::select(self.seal_wanted.notified(), pass.closing()).await;
+                continue;
+            }
+            let before = self.journal.borrow().last_record();
+            rt::sync::select(self.core.sleep(self.options.seal_after), pass.closing()).await;
+            let idle = {
+                let journal = self.journal.borrow();
+                journal.wants_seal() && journal.last_record() == before
+            };
+            // The reserve is not spent on it: a checkpoint may need it, and seals by itself.
+            let room = {
+                let mut journal = self.journal.borrow_mut();
+                let need = journal.need(0);
+                let room = journal.reserve(need, 2);
+                if room {
+                    journal.unreserve(need);
+                }
+                room
+            };
+            if idle && room {
+                self.journal.borrow_mut().want_bare();
+                self.pump();
+            }
+            if idle && !room {
+                self.checkpoint_wanted.notify_one();
+            }
+            if self.journal.borrow().wants_seal() {
+                rt::sync::select(self.progress.notified(), pass.closing()).await;
+            }
+        }
+        drop(pass);
+    }
+}

@@ -1,0 +1,103 @@
+//! What the store did since it was opened, by name.
+
+use std::cell::Cell;
+
+macro_rules! counters {
+    ($($(#[doc = $doc:literal])+ $name:ident,)+) => {
+        /// One cell per count; see the fields.
+        #[derive(Debug, Default)]
+        pub struct Counters {
+            $($(#[doc = $doc])+ pub $name: Count,)+
+        }
+
+        impl Counters {
+            /// All counts, ascending by name.
+            pub fn list(&self) -> Vec<(&'static str, u64)> {
+                let mut all = vec![$((stringify!($name), self.$name.get()),)+];
+                all.sort_unstable();
+                all
+            }
+        }
+    };
+}
+
+/// A count.
+#[derive(Debug, Default)]
+pub struct Count(Cell<u64>);
+
+impl Count {
+    /// Adds.
+    pub fn add(&self, amount: u64) {
+        self.0.set(self.0.get() + amount);
+    }
+
+    /// The count.
+    pub fn get(&self) -> u64 {
+        self.0.get()
+    }
+}
+
+counters! {
+    /// Transactions that took effect.
+    transactions,
+    /// Transactions refused.
+    transactions_refused,
+    /// Records written, internal ones included.
+    records,
+    /// Journal groups written.
+    groups,
+    /// Groups without a record.
+    groups_bare,
+    /// Bytes of data written to new space.
+    data_bytes_written,
+    /// Bytes of journal written, padding included.
+    journal_bytes_written,
+    /// Bytes of deferred payload written in place.
+    deferred_bytes_written,
+    /// Bytes of the placement groups' log written.
+    pg_log_bytes_written,
+    /// Bytes of superblocks written.
+    superblock_bytes_written,
+    /// Bytes of keys and values given to the key-value store by checkpoints.
+    checkpoint_bytes,
+    /// Checkpoints.
+    checkpoints,
+    /// Device flushes.
+    flushes,
+    /// Blocks written by deferral.
+    deferred_blocks,
+    /// Deferred blocks that a later payload made needless.
+    deferred_coalesced,
+    /// Bytes read from the device for clients.
+    data_bytes_read,
+    /// Blocks read in order to overwrite a part of them.
+    blocks_read_to_modify,
+    /// Blocks whose checksum did not match at the first read.
+    checksum_mismatches,
+    /// Onodes and shards found in memory.
+    cache_hits,
+    /// Onodes and shards fetched from the key-value store.
+    cache_misses,
+    /// Omaps whose entries were removed in the background.
+    omaps_reaped,
+    /// Bytes of space given back for use.
+    released_bytes,
+    /// Tasks spawned: the hand-offs within the core.
+    tasks,
+    /// Times the journal went around its ring.
+    journal_wraps,
+    /// Groups that the last mount replayed.
+    replayed_groups,
+    /// Records that the last mount replayed.
+    replayed_records,
+    /// Groups at the end of the chain that the last mount left out because their data was not there.
+    replay_truncated_groups,
+    /// Deferred blocks that the last mount found still to be written in place.
+    replay_deferred_blocks,
+    /// Deferred blocks that the last mount left out because their blob is gone.
+    replay_deferred_foreign,
+    /// Transactions that waited for journal or overlay space.
+    admission_waits,
+    /// Bytes lent to the key-value store's file system.
+    lent_bytes,
+}

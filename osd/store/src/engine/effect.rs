@@ -1,0 +1,192 @@
+//! The one moment in which a transaction takes effect: its record gets a number, its items change everything in
+//! memory, and it joins the journal's queue. Nothing is awaited here.
+
+use std::cell::Cell;
+use std::collections::BTreeMap;
+use std::rc::Rc;
+
+use allocator::Extent;
+use rt::sync::OneSender;
+
+use super::apply::Mode;
+use super::assemble::Assembled;
+use super::layout;
+use super::plan::{Plan, PlannedObject};
+use super::state::Inner;
+use super::writer::Queued;
+use crate::journal::format::{self, Deferred, Item};
+use crate::keys;
+use crate::object_store::StoreResult;
+use crate::shard::Shard;
+use crate::types::PoolStats;
+
+/// An object's shards after the transaction; none where a shard is gone.
+type NewShards = BTreeMap<u32, Option<Rc<Shard>>>;
+
+impl Inner {
+    /// See the module. `reserved` is journal space for the record.
+    pub fn take_effect(
+        &self,
+        mut plan: Plan,
+        mut assembled: Assembled,
+        data_done: Rc<Cell<bool>>,
+        reserved: u64,
+        waiter: OneSender<StoreResult<()>>,
+    ) {
+        let record = self.journal.borrow_mut().number();
+        let mut items = std::mem::take(&mut plan.collections);
+        let mut freed = Vec::new();
+        let mut statistics: BTreeMap<i64, PoolStats> = BTreeMap::new();
+        for index in 0..plan.objects.len() {
+            let Some(object) = plan.objects.get_mut(index) else { continue };
+            let shards = self.new_shards(object, index, &assembled, record, &mut freed);
+            self.object_items(object, &shards, &mut items);
+            let stats = statistics.entry(object.object.pool).or_default();
+            let of = |onode: Option<&crate::onode::Onode>| onode.map(|o| o.statistics()).unwrap_or_default();
+            *stats = stats.plus(&of(object.staged.now.as_ref())).minus(&of(object.staged.base.as_deref()));
+            self.keep_in_cache(object, shards);
+        }
+        let changed = statistics.into_iter().filter(|(_, delta)| *delta != PoolStats::default());
+        items.extend(changed.map(|(pool, delta)| Item::Statistics(pool, delta)));
+        if let Some(taken) = assembled.taken.take() {
+            items.extend(taken.commit().into_iter().map(Item::Allocate));
+        }
+        items.extend(merge(freed).into_iter().map(Item::Free));
+        items.extend(assembled.in_flight.drain(..).map(|(extent, sum)| Item::InFlight(extent, sum)));
+        for block in assembled.in_place.drain(..) {
+            let Some(object) = plan.objects.get(block.object) else { continue };
+            items.push(Item::Deferred(Deferred {
+                onode: object.staged.key.clone(),
+                shard: block.shard,
+                birth: block.birth,
+                address: block.address,
+                payload: block.payload,
+            }));
+        }
+        items.append(&mut plan.log);
+        if plan.draws_omap_id {
+            items.push(Item::NextOmapId(self.next_omap_id.get()));
+        }
+        self.commit_items(record, &items, data_done, reserved, Some(waiter));
+    }
+
+    /// Applies a record's items and queues it. `record` was numbered in the same moment.
+    pub fn commit_items(
+        &self,
+        record: u64,
+        items: &[Item],
+        data_done: Rc<Cell<bool>>,
+        reserved: u64,
+        waiter: Option<OneSender<StoreResult<()>>>,
+    ) {
+        if let Err(error) = self.apply(record, items, Mode::Live) {
+            panic!("a record that was just made cannot be applied: {error}");
+        }
+        self.counters.records.add(1);
+        let bytes = format::encode_record(items);
+        let (journal_full, overlay_full) = {
+            let mut journal = self.journal.borrow_mut();
+            journal.push(Queued { record, bytes, reserved, data_done, waiter });
+            (
+                journal.used() > journal.size() / 2,
+                self.overlay.active_bytes() > self.options.overlay_bytes_max / 2,
+            )
+        };
+        if journal_full || overlay_full {
+            self.checkpoint_wanted.notify_one();
+        }
+        if !self.reaps.borrow().is_empty() {
+            self.reap_wanted.notify_one();
+        }
+    }
+
+    fn new_shards(
+        &self,
+        object: &mut PlannedObject,
+        index: usize,
+        assembled: &Assembled,
+        record: u64,
+        freed: &mut Vec<Extent>,
+    ) -> NewShards {
+        let staged = &mut object.staged;
+        let mut shards: NewShards = BTreeMap::new();
+        for (number, shard) in staged.dropped() {
+            freed.extend(shard.extents(self.block));
+            shards.insert(number, None);
+        }
+        let none = BTreeMap::new();
+        let base = staged.base.as_ref().filter(|_| !staged.replaced);
+        let (mut stored, mut allocated) = base.map_or((0, 0), |onode| (onode.stored, onode.allocated));
+        for (number, content) in &staged.contents {
+            let written = assembled.written.get(&(index, *number)).unwrap_or(&none);
+            let (shard, gone) = layout::new_shard(content, written, record, self.block);
+            freed.extend(gone);
+            stored = stored + shard.stored() - content.base.stored();
+            allocated = allocated + shard.allocated(self.block) - content.base.allocated(self.block);
+            shards.insert(*number, (!shard.is_empty()).then(|| Rc::new(shard)));
+        }
+        if let Some(onode) = staged.now.as_mut() {
+            let mut numbers: Vec<u32> = base.map(|onode| onode.shards.clone()).unwrap_or_default();
+            numbers.retain(|number| !shards.contains_key(number));
+            numbers.extend(shards.iter().filter(|(_, shard)| shard.is_some()).map(|(number, _)| *number));
+            numbers.sort_unstable();
+            (onode.shards, onode.stored, onode.allocated) = (numbers, stored, allocated);
+        }
+        shards
+    }
+
+    fn object_items(&self, object: &PlannedObject, shards: &NewShards, items: &mut Vec<Item>) {
+        let staged = &object.staged;
+        let key = &staged.key;
+        match (&staged.now, &staged.base) {
+            (Some(onode), base) => {
+                if base.as_deref() != Some(onode) {
+                    items.push(Item::Put(key.clone(), onode.encode()));
+                }
+            }
+            (None, Some(_)) => items.push(Item::Delete(key.clone())),
+            (None, None) => {}
+        }
+        for (number, shard) in shards {
+            let shard_key = keys::shard(key, *number);
+            match shard {
+                Some(shard) => items.push(Item::Put(shard_key, shard.encode())),
+                None if staged.base.as_ref().is_some_and(|onode| onode.shards.contains(number)) => {
+                    items.push(Item::Delete(shard_key));
+                }
+                None => {}
+            }
+        }
+        items.extend(staged.omap_items());
+    }
+
+    fn keep_in_cache(&self, object: &PlannedObject, shards: NewShards) {
+        let mut cache = self.cache.borrow_mut();
+        let key = &object.staged.key;
+        cache.changed(key);
+        if object.staged.replaced || object.staged.now.is_none() {
+            cache.remove(key);
+        }
+        let Some(onode) = &object.staged.now else { return };
+        cache.put_onode(key, Rc::new(onode.clone()));
+        for (number, shard) in shards {
+            match shard {
+                Some(shard) => cache.put_shard(key, number, shard),
+                None => cache.remove_shard(key, number),
+            }
+        }
+    }
+}
+
+/// Sorts and joins adjacent extents.
+pub fn merge(mut extents: Vec<Extent>) -> Vec<Extent> {
+    extents.sort_unstable();
+    let mut merged: Vec<Extent> = Vec::new();
+    for extent in extents {
+        match merged.last_mut() {
+            Some(last) if last.end() == extent.start => last.len += extent.len,
+            _ => merged.push(extent),
+        }
+    }
+    merged
+}

@@ -1,0 +1,374 @@
+//! The check of everything: rebuilds from the onodes what the bitmap, the statistics and the omaps should be, and
+//! compares. Works on the state after replay and writes nothing; with [`FsckLevel::Deep`] it reads every byte.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::rc::Rc;
+
+use allocator::{Allocator, BitmapAllocator, Extent};
+use bluefs::kv::ScanLimit;
+use bytes::Bytes;
+
+use super::state::{Collection, Inner};
+use crate::check;
+use crate::keys::{self, ObjectKey};
+use crate::limits;
+use crate::object_store::{FsckFinding, FsckLevel, FsckReport, FsckSeverity, StoreResult};
+use crate::onode::Onode;
+use crate::overlay::Pin;
+use crate::shard::{Place, Shard};
+use crate::superblock::Superblock;
+use crate::types::{CollectionId, ObjectId, PoolStats};
+
+const PAGE: ScanLimit = ScanLimit { keys: 1024, bytes: 1 << 20 };
+/// Blocks read at a time.
+const BLOCKS_AT_ONCE: usize = 64;
+
+/// The check while it runs: everything of one moment, and what was found.
+struct Check {
+    inner: Rc<Inner>,
+    pin: Pin,
+    collections: BTreeMap<CollectionId, Collection>,
+    pools: BTreeMap<i64, PoolStats>,
+    reaps: BTreeSet<u64>,
+    bitmap: BitmapAllocator,
+    rebuilt: BitmapAllocator,
+    found_pools: BTreeMap<i64, PoolStats>,
+    /// Omap id → its object, keys and bytes according to the onode.
+    omaps: BTreeMap<u64, (ObjectId, u64, u64)>,
+    report: FsckReport,
+}
+
+/// An object whose shards are being looked at.
+struct Open {
+    key: Bytes,
+    onode: Onode,
+    seen: BTreeSet<u32>,
+    stored: u64,
+    allocated: u64,
+}
+
+impl Inner {
+    /// See the seam.
+    pub async fn fsck(
+        self: Rc<Self>,
+        level: FsckLevel,
+        progress: Box<dyn Fn(u64, u64)>,
+    ) -> StoreResult<FsckReport> {
+        self.check_open()?;
+        let mut check = Check {
+            pin: self.overlay.pin(),
+            collections: self.collections.borrow().clone(),
+            pools: self.pools.borrow().clone(),
+            reaps: self.reaps.borrow().iter().copied().collect(),
+            bitmap: self.space.current(),
+            rebuilt: BitmapAllocator::new_free(self.superblock.window, self.block),
+            found_pools: BTreeMap::new(),
+            omaps: BTreeMap::new(),
+            report: FsckReport::default(),
+            inner: Rc::clone(&self),
+        };
+        check.regions();
+        check.objects(level, &progress).await?;
+        check.omap_entries().await?;
+        check.compare_bitmaps();
+        check.compare_pools();
+        check.logs();
+        Ok(check.report)
+    }
+}
+
+impl Check {
+    fn find(&mut self, severity: FsckSeverity, kind: &'static str, detail: String) {
+        let findings = &mut self.report.findings;
+        if findings.len() + 1 < limits::FSCK_FINDINGS_MAX {
+            findings.push(FsckFinding { severity, kind, detail });
+        } else if findings.len() < limits::FSCK_FINDINGS_MAX {
+            let detail = "further findings are left out".to_owned();
+            findings.push(FsckFinding { severity: FsckSeverity::Error, kind: "more", detail });
+        }
+    }
+
+    /// What belongs to no object.
+    fn regions(&mut self) {
+        let superblock = &self.inner.superblock;
+        let block = self.inner.block;
+        let places = Superblock::places(superblock.window, block).map(|place| Extent::new(place, block));
+        let mut regions = vec![superblock.journal, superblock.pg_log];
+        regions.extend(places);
+        regions.extend(Some(superblock.kv).filter(|kv| kv.len > 0));
+        regions.extend(self.inner.space.lent());
+        for region in regions {
+            self.claim(region, || "a region of the store".to_owned());
+        }
+    }
+
+    fn claim(&mut self, extent: Extent, owner: impl Fn() -> String) {
+        if let Err(error) = self.rebuilt.mark_used(extent) {
+            self.find(FsckSeverity::Fatal, "extent-overlap", format!("{extent} of {}: {error}", owner()));
+        }
+    }
+
+    async fn objects(&mut self, level: FsckLevel, progress: &dyn Fn(u64, u64)) -> StoreResult<()> {
+        let total = self.pools.values().map(|pool| u64::try_from(pool.objects).unwrap_or(0)).sum();
+        let (mut start, end) = keys::all_objects();
+        let mut open: Option<Open> = None;
+        loop {
+            let page = self.pin.scan(&*self.inner.kv, start, end.clone(), PAGE).await;
+            let page = page.map_err(|error| self.inner.kv_failed(&error))?;
+            let next = page.entries.last().filter(|_| page.more).map(|(key, _)| keys::after(key));
+            for (key, value) in page.entries {
+                match keys::parse_object(&key) {
+                    Ok(ObjectKey::Onode(name)) => {
+                        self.finish(open.take());
+                        open = self.onode(key, &name, value);
+                        self.report.objects += 1;
+                        progress(self.report.objects, total);
+                    }
+                    Ok(ObjectKey::Shard(onode, number)) => {
+                        let owner = open.as_mut().filter(|open| open.key == onode);
+                        let Some(owner) = owner else {
+                            let detail = format!("shard {number} of {}", onode.escape_ascii());
+                            self.find(FsckSeverity::Error, "shard-without-onode", detail);
+                            continue;
+                        };
+                        self.shard(owner, number, value, level).await;
+                    }
+                    Err(error) => {
+                        let detail = format!("key {}: {error}", key.escape_ascii());
+                        self.find(FsckSeverity::Error, "key", detail);
+                    }
+                }
+            }
+            match next {
+                Some(next) => start = next,
+                None => break,
+            }
+        }
+        self.finish(open.take());
+        Ok(())
+    }
+
+    fn onode(&mut self, key: Bytes, name: &ObjectId, value: Bytes) -> Option<Open> {
+        let onode = match Onode::decode(value) {
+            Ok(onode) if onode.object == *name => onode,
+            Ok(onode) => {
+                let detail = format!("the onode of {name:?} names {:?}", onode.object);
+                self.find(FsckSeverity::Fatal, "onode", detail);
+                return None;
+            }
+            Err(error) => {
+                self.find(FsckSeverity::Fatal, "onode", format!("the onode of {name:?}: {error}"));
+                return None;
+            }
+        };
+        let member = |(id, c): (&CollectionId, &Collection)| check::check_member(*id, c.bits, name).is_ok();
+        if !self.collections.iter().any(member) {
+            self.find(FsckSeverity::Error, "object-without-collection", format!("{name:?}"));
+        }
+        let stats = self.found_pools.entry(name.pool).or_default();
+        *stats = stats.plus(&onode.statistics());
+        if onode.omap_id != 0 {
+            let entry = (name.clone(), onode.omap_keys, onode.omap_bytes);
+            if let Some((other, ..)) = self.omaps.insert(onode.omap_id, entry) {
+                let detail = format!("id {} of {other:?} and {name:?}", onode.omap_id);
+                self.find(FsckSeverity::Fatal, "omap-shared", detail);
+            }
+        }
+        Some(Open { key, onode, seen: BTreeSet::new(), stored: 0, allocated: 0 })
+    }
+
+    async fn shard(&mut self, open: &mut Open, number: u32, value: Bytes, level: FsckLevel) {
+        let name = open.onode.object.clone();
+        if !open.onode.shards.contains(&number) {
+            let detail = format!("shard {number} is not in the onode of {name:?}");
+            return self.find(FsckSeverity::Error, "shard-without-onode", detail);
+        }
+        let shard = match Shard::decode(value, number, open.onode.shard_span, self.inner.block) {
+            Ok(shard) => shard,
+            Err(error) => {
+                let detail = format!("shard {number} of {name:?}: {error}");
+                return self.find(FsckSeverity::Fatal, "shard", detail);
+            }
+        };
+        open.seen.insert(number);
+        open.stored += shard.stored();
+        open.allocated += shard.allocated(self.inner.block);
+        for extent in shard.extents(self.inner.block) {
+            self.claim(extent, || format!("{name:?}"));
+        }
+        let end = shard.pieces.iter().next_back().map_or(0, |(at, piece)| at + u64::from(piece.len));
+        if end > open.onode.size {
+            let detail = format!("{name:?} has {} bytes and data up to {end}", open.onode.size);
+            self.find(FsckSeverity::Error, "data-beyond-size", detail);
+        }
+        if level == FsckLevel::Deep {
+            self.verify(&name, &shard).await;
+        }
+    }
+
+    async fn verify(&mut self, name: &ObjectId, shard: &Shard) {
+        let block = self.inner.block;
+        let places: Vec<Place> = shard
+            .blobs
+            .iter()
+            .flat_map(|(address, blob)| (0..blob.bytes(block) / block).map(move |n| (*address, n * block)))
+            .filter_map(|(blob, offset)| shard.block_of(blob, offset, block))
+            .collect();
+        for some in places.chunks(BLOCKS_AT_ONCE) {
+            while let Some(writing) = self.inner.blocked_by_write(some) {
+                writing.wait().await;
+            }
+            match self.inner.read_blocks(name, some.to_vec()).await {
+                Ok(blocks) => {
+                    self.report.bytes_verified += u64::try_from(blocks.len()).unwrap_or(0) * block;
+                }
+                Err(error) => self.find(FsckSeverity::Fatal, "checksum", format!("{name:?}: {error}")),
+            }
+        }
+    }
+
+    fn finish(&mut self, open: Option<Open>) {
+        let Some(open) = open else { return };
+        let (onode, name) = (&open.onode, &open.onode.object);
+        let missing: Vec<_> = onode.shards.iter().filter(|number| !open.seen.contains(number)).collect();
+        if !missing.is_empty() {
+            let detail = format!("{name:?} misses shards {missing:?}");
+            return self.find(FsckSeverity::Fatal, "shard-missing", detail);
+        }
+        if (onode.stored, onode.allocated) != (open.stored, open.allocated) {
+            let detail = format!(
+                "{name:?} counts {} bytes stored and {} allocated, expected {} and {}",
+                onode.stored, onode.allocated, open.stored, open.allocated
+            );
+            self.find(FsckSeverity::Error, "object-statistics", detail);
+        }
+    }
+
+    async fn omap_entries(&mut self) -> StoreResult<()> {
+        let (mut start, end) = keys::all_omaps();
+        let mut found: BTreeMap<u64, (u64, u64)> = BTreeMap::new();
+        let mut foreign = BTreeSet::new();
+        loop {
+            let page = self.pin.scan(&*self.inner.kv, start, end.clone(), PAGE).await;
+            let page = page.map_err(|error| self.inner.kv_failed(&error))?;
+            let next = page.entries.last().filter(|_| page.more).map(|(key, _)| keys::after(key));
+            for (key, value) in page.entries {
+                let Ok(id) = keys::omap_id(&key) else { continue };
+                if !self.omaps.contains_key(&id) {
+                    if !self.reaps.contains(&id) {
+                        foreign.insert(id);
+                    }
+                    continue;
+                }
+                if key != keys::omap_header(id)
+                    && let Ok(user) = keys::omap_user_key(&key)
+                {
+                    let (keys, bytes) = found.entry(id).or_default();
+                    *keys += 1;
+                    *bytes += check::length(&user) + check::length(&value);
+                }
+            }
+            match next {
+                Some(next) => start = next,
+                None => break,
+            }
+        }
+        for id in foreign {
+            self.find(FsckSeverity::Warning, "omap-without-owner", format!("omap id {id}"));
+        }
+        for (id, (name, keys, bytes)) in std::mem::take(&mut self.omaps) {
+            let is = found.get(&id).copied().unwrap_or_default();
+            if is != (keys, bytes) {
+                let detail = format!("{name:?} counts {keys} keys of {bytes} bytes, expected {is:?}");
+                self.find(FsckSeverity::Error, "omap-statistics", detail);
+            }
+        }
+        Ok(())
+    }
+
+    fn compare_bitmaps(&mut self) {
+        let (should, is) = (self.rebuilt.used_extents(), self.bitmap.used_extents());
+        for extent in difference(&should, &is) {
+            self.find(
+                FsckSeverity::Fatal,
+                "extent-not-allocated",
+                format!("{extent} is used and marked free"),
+            );
+        }
+        for extent in difference(&is, &should) {
+            self.find(FsckSeverity::Warning, "extent-leak", format!("{extent} is marked used by nobody"));
+        }
+        let free = self.inner.space.space.with(Allocator::free_extents);
+        for extent in difference(&free, &self.bitmap.free_extents()) {
+            let detail = format!("{extent} can be allocated although the bitmap says that it is used");
+            self.find(FsckSeverity::Fatal, "allocator", detail);
+        }
+    }
+
+    fn compare_pools(&mut self) {
+        let pools: BTreeSet<i64> = self.pools.keys().chain(self.found_pools.keys()).copied().collect();
+        for pool in pools {
+            let is = self.pools.get(&pool).copied().unwrap_or_default();
+            let should = self.found_pools.get(&pool).copied().unwrap_or_default();
+            if is != should {
+                let detail = format!("pool {pool}: {is:?}, expected {should:?}");
+                self.find(FsckSeverity::Error, "pool-statistics", detail);
+            }
+        }
+    }
+
+    fn logs(&mut self) {
+        for (id, collection) in std::mem::take(&mut self.collections) {
+            if !collection.log.iter().map(|(version, _)| version).is_sorted() {
+                self.find(FsckSeverity::Error, "log-order", format!("log of {id:?}"));
+            }
+        }
+    }
+}
+
+/// What is in `a` and not in `b`; both ascending and without overlaps.
+fn difference(a: &[Extent], b: &[Extent]) -> Vec<Extent> {
+    let mut out = Vec::new();
+    let mut others = b.iter().peekable();
+    for extent in a {
+        let mut start = extent.start;
+        while let Some(other) = others.peek() {
+            if other.end() <= start {
+                others.next();
+                continue;
+            }
+            if other.start >= extent.end() {
+                break;
+            }
+            if other.start > start {
+                out.push(Extent::new(start, other.start - start));
+            }
+            start = other.end();
+            if start >= extent.end() {
+                break;
+            }
+        }
+        if start < extent.end() {
+            out.push(Extent::new(start, extent.end() - start));
+        }
+    }
+    out
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn differences() {
+        let e = |list: &[(u64, u64)]| list.iter().map(|(s, l)| Extent::new(*s, *l)).collect::<Vec<_>>();
+        let check = |a: &[(u64, u64)], b: &[(u64, u64)], expect: &[(u64, u64)]| {
+            assert_eq!(difference(&e(a), &e(b)), e(expect));
+        };
+        check(&[(0, 10)], &[], &[(0, 10)]);
+        check(&[(0, 10)], &[(0, 10)], &[]);
+        check(&[(0, 10), (20, 10)], &[(5, 20)], &[(0, 5), (25, 5)]);
+        check(&[(10, 10)], &[(0, 12), (14, 2), (18, 50)], &[(12, 2), (16, 2)]);
+        check(&[(0, 4), (6, 4)], &[(4, 2)], &[(0, 4), (6, 4)]);
+    }
+}

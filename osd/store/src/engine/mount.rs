@@ -1,0 +1,335 @@
+//! Mounting: from what is on the device to an open store. May crash anywhere, any number of times.
+//!
+//! Order: flush, so that what is read is durable → read superblock, checkpoint, bitmap, log and journal → find the
+//! chain and verify data that was in flight → make the next mount epoch durable, which fixes where the chain ended for
+//! all later mounts → compute the final state in memory → only then queue deferred payloads whose blob still owns its
+//! block. So nothing that a later replay would verify is overwritten before the superblock says that it need not be.
+
+use std::cell::{Cell, RefCell};
+use std::collections::{BTreeMap, VecDeque};
+use std::rc::Rc;
+
+use allocator::Extent;
+use bluefs::kv::KvStore;
+use bytes::Bytes;
+use nvme::{BlockDevice, DmaBuf};
+use rt::Core;
+use rt::sync::{Gate, Notify, Semaphore};
+
+use super::apply::{Mode, decode_collection};
+use super::cache::Cache;
+use super::checkpoint::CheckpointRecord;
+use super::counters::Counters;
+use super::deferred::Deferred;
+use super::open::{self, FromKv, OpenError, OpenResult};
+use super::options::Options;
+use super::pg_log::{self, LogChange, PgLog, Window};
+use super::sequencer::Sequencer;
+use super::space::SpaceBook;
+use super::state::{Collection, Inner, Pending};
+use super::traffic::Traffic;
+use super::writer::{Begin, GroupEnd, Writer};
+use crate::checksum;
+use crate::fault::Planted;
+use crate::journal::format::{self, Item};
+use crate::journal::ring::Ring;
+use crate::journal::scan::{self, Group, Start};
+use crate::keys::{self, ObjectKey};
+use crate::overlay::Overlay;
+use crate::shard::Shard;
+use crate::superblock::Superblock;
+use crate::types::{CollectionId, PoolStats};
+
+/// Opens what is on the device.
+pub async fn mount(
+    core: Core,
+    device: Rc<dyn BlockDevice>,
+    kv: Rc<dyn KvStore>,
+    options: Options,
+    read_only: bool,
+) -> OpenResult<Rc<Inner>> {
+    if !read_only {
+        // A process that was killed leaves completed writes in the device's cache; what we read must be durable.
+        device.flush().await?;
+    }
+    let (mut superblock, writable) = open::read_superblock(&*device).await?;
+    if !writable && !read_only {
+        let unknown = superblock.features.ro_compat;
+        return Err(OpenError::Features { device: device.name().to_owned(), unknown });
+    }
+    let view = kv.view();
+    let from_kv = open::read_kv(&*device, &kv, &view, &superblock).await?;
+    let checkpoint = from_kv.checkpoint.clone().unwrap_or_else(|| fresh(&superblock));
+    let start = Start {
+        store: superblock.store,
+        position: checkpoint.end.position,
+        group: checkpoint.end.group + 1,
+        previous: checkpoint.end.checksum,
+        record: checkpoint.end.record + 1,
+        epoch: superblock.epoch,
+        epoch_start: superblock.epoch_start,
+        block: superblock.journal_block.into(),
+    };
+    let ring = Ring::new(open::read_region(&*device, superblock.journal).await?);
+    let name = || device.name().to_owned();
+    let mut groups = scan::scan(&ring, &start, options.fault)
+        .map_err(|error| OpenError::Journal { device: name(), error })?;
+    let truncated = verify(&*device, &mut groups, &start, u64::from(superblock.block)).await?;
+    let log = Ring::new(open::read_region(&*device, superblock.pg_log).await?);
+    let log_changes = pg_log::read(&log, checkpoint.log, superblock.block.into())
+        .map_err(|error| OpenError::Corrupt { device: name(), reason: format!("log: {error}") })?;
+
+    let counters = Counters::default();
+    let end = groups.last().map_or(checkpoint.end, |group| GroupEnd {
+        group: group.header.group,
+        record: group.header.first_record + u64::from(group.header.records) - 1,
+        position: group.end,
+        checksum: group.checksum,
+    });
+    if !read_only {
+        superblock.generation += 1;
+        superblock.epoch += 1;
+        superblock.epoch_start = end.group + 1;
+        counters.superblock_bytes_written.add(open::write_superblock(&*device, &superblock).await?);
+        counters.flushes.add(2);
+    }
+    counters.replay_truncated_groups.add(truncated);
+    let inner = build(core, device, kv, options, read_only, superblock, &checkpoint, &from_kv, end, counters);
+    let corrupt = |reason: String| OpenError::Corrupt { device: inner.device.name().to_owned(), reason };
+    load(&inner, from_kv, log_changes).map_err(|error| corrupt(error.to_string()))?;
+    inner.replay(groups).await.map_err(|error| corrupt(error.to_string()))?;
+    if !read_only {
+        inner.start();
+    }
+    Ok(inner)
+}
+
+/// What a store without a checkpoint begins with.
+fn fresh(superblock: &Superblock) -> CheckpointRecord {
+    let bitmap = open::empty_bitmap(superblock);
+    let checksum = format::first_previous(superblock.store);
+    CheckpointRecord {
+        end: GroupEnd { group: 0, record: 0, position: 0, checksum },
+        next_omap_id: 1,
+        log: Window { tail: 0, head: 0 },
+        used: allocator::Allocator::capacity(&bitmap) - allocator::Allocator::free_bytes(&bitmap),
+        lent: Vec::new(),
+    }
+}
+
+/// Cuts the chain before the first group whose data is not what was written. Only groups above the last that is known
+/// to be durable are looked at: below, space may have been reused. Gives how many groups were cut off.
+async fn verify(
+    device: &dyn BlockDevice,
+    groups: &mut Vec<Group>,
+    start: &Start,
+    block: u64,
+) -> OpenResult<u64> {
+    let durable = scan::durable_through(groups, start);
+    for index in 0..groups.len() {
+        let Some(group) = groups.get(index) else { break };
+        if group.header.group <= durable {
+            continue;
+        }
+        for item in group.records.iter().flatten() {
+            if let Item::InFlight(extent, expected) = item
+                && !extent_matches(device, *extent, *expected, block).await?
+            {
+                let cut = groups.len() - index;
+                groups.truncate(index);
+                return Ok(u64::try_from(cut).unwrap_or(u64::MAX));
+            }
+        }
+    }
+    Ok(0)
+}
+
+async fn extent_matches(
+    device: &dyn BlockDevice,
+    extent: Extent,
+    expected: u32,
+    block: u64,
+) -> OpenResult<bool> {
+    let fits = extent.end() <= device.geometry().size
+        && extent.start.is_multiple_of(block)
+        && extent.len.is_multiple_of(block);
+    if !fits {
+        let reason = format!("the journal names data at {extent}, which is not on the device");
+        return Err(OpenError::Corrupt { device: device.name().to_owned(), reason });
+    }
+    let buffer = DmaBuf::zeroed(usize::try_from(extent.len).unwrap_or(usize::MAX));
+    let data = device.read(extent.start, buffer).await?;
+    let blocks = checksum::of_blocks(&data, usize::try_from(block).unwrap_or(usize::MAX));
+    Ok(checksum::of_extent(&blocks) == expected)
+}
+
+#[expect(clippy::too_many_arguments, reason = "called once, with what mount found")]
+fn build(
+    core: Core,
+    device: Rc<dyn BlockDevice>,
+    kv: Rc<dyn KvStore>,
+    options: Options,
+    read_only: bool,
+    superblock: Superblock,
+    checkpoint: &CheckpointRecord,
+    from_kv: &FromKv,
+    end: GroupEnd,
+    counters: Counters,
+) -> Rc<Inner> {
+    let begin = Begin {
+        store: superblock.store,
+        size: superblock.journal.len,
+        block: superblock.journal_block.into(),
+        epoch: superblock.epoch,
+        tail: checkpoint.end.position,
+        head: end.position,
+        group: end.group + 1,
+        previous: end.checksum,
+        record: end.record + 1,
+        group_bytes_max: options.group_bytes_max,
+        in_flight_max: options.groups_in_flight,
+        fault: options.fault,
+    };
+    let block = u64::from(superblock.block);
+    let fault = options.fault;
+    Rc::new(Inner {
+        core,
+        overlay: Overlay::new(kv.view(), fault),
+        cache: RefCell::new(Cache::new(options.cache_bytes_max)),
+        space: SpaceBook::new(from_kv.bitmap.clone(), options.reserve_bytes, checkpoint.lent.clone(), fault),
+        traffic: Traffic::default(),
+        journal: RefCell::new(Writer::new(begin)),
+        deferred: Deferred::new(block),
+        deferred_unflushed: Cell::new(false),
+        sequencer: Sequencer::default(),
+        collections: RefCell::default(),
+        pools: RefCell::default(),
+        pg_log: RefCell::new(PgLog::new(superblock.pg_log, block, checkpoint.log)),
+        pending: RefCell::new(Pending::default()),
+        next_omap_id: Cell::new(checkpoint.next_omap_id),
+        reaps: RefCell::new(VecDeque::new()),
+        admission: Semaphore::new(1),
+        progress: Notify::default(),
+        checkpoint_wanted: Notify::default(),
+        seal_wanted: Notify::default(),
+        reap_wanted: Notify::default(),
+        checkpoints: Cell::new(0),
+        gate: Gate::default(),
+        background: Gate::default(),
+        down: RefCell::default(),
+        counters,
+        device,
+        kv,
+        options,
+        superblock,
+        block,
+        read_only,
+    })
+}
+
+/// Takes over what the checkpoint holds beside the overlay.
+fn load(inner: &Inner, from_kv: FromKv, log: Vec<LogChange>) -> Result<(), crate::codec::DecodeError> {
+    let mut collections: BTreeMap<CollectionId, Collection> = BTreeMap::new();
+    for (key, value) in from_kv.collections {
+        let (bits, meta) = decode_collection(value)?;
+        let collection = Collection { bits, meta, ..Collection::default() };
+        collections.insert(keys::parse_collection(&key)?, collection);
+    }
+    let mut pg_log = inner.pg_log.borrow_mut();
+    for change in log {
+        match change {
+            LogChange::Entry(id, version, entry) => {
+                if let Some(collection) = collections.get_mut(&id) {
+                    pg_log.append(collection, version, entry, inner.options.pg_log_entries);
+                }
+            }
+            LogChange::Drop(id) => {
+                if let Some(collection) = collections.get_mut(&id) {
+                    pg_log.clear(collection);
+                }
+            }
+        }
+    }
+    drop(pg_log);
+    *inner.collections.borrow_mut() = collections;
+    let mut pools = inner.pools.borrow_mut();
+    for (key, value) in from_kv.statistics {
+        let mut d = crate::codec::Decoder::new(value);
+        let mut array = [0; 6];
+        for field in &mut array {
+            *field = d.i64("statistics")?;
+        }
+        let stats = PoolStats::from_array(array);
+        if stats != PoolStats::default() {
+            pools.insert(keys::parse_statistics(&key)?, stats);
+        }
+    }
+    for (key, _) in from_kv.reaps {
+        inner.reaps.borrow_mut().push_back(keys::parse_reap(&key)?);
+    }
+    Ok(())
+}
+
+/// Why replay stopped.
+#[derive(Debug, thiserror::Error)]
+pub enum ReplayError {
+    /// A record.
+    #[error(transparent)]
+    Apply(#[from] super::apply::ApplyError),
+    /// A shard that a deferred payload belongs to.
+    #[error(transparent)]
+    Store(#[from] crate::object_store::StoreError),
+}
+
+impl Inner {
+    /// Applies the chain: first everything, then the deferred payloads that still have an owner.
+    async fn replay(&self, groups: Vec<Group>) -> Result<(), ReplayError> {
+        let mut deferred = Vec::new();
+        for group in groups {
+            self.counters.replayed_groups.add(1);
+            let numbers = group.header.first_record..;
+            for (record, items) in numbers.zip(group.records) {
+                self.counters.replayed_records.add(1);
+                self.apply(record, &items, Mode::Replay)?;
+                for item in items {
+                    match item {
+                        Item::Deferred(payload) => deferred.push((record, payload)),
+                        Item::Statistics(..) if self.options.fault.is(Planted::MergeAppliedTwiceOnReplay) => {
+                            self.apply(record, &[item], Mode::Replay)?;
+                        }
+                        _ => {}
+                    }
+                }
+            }
+        }
+        let step = usize::try_from(self.block).unwrap_or(usize::MAX);
+        for (record, payload) in deferred {
+            let shard = self.final_shard(&payload.onode, payload.shard).await?;
+            for (at, start) in (payload.address..).step_by(step).zip((0..payload.payload.len()).step_by(step))
+            {
+                let end = (start + step).min(payload.payload.len());
+                let owned = shard.as_ref().is_some_and(|shard| shard.owns(at, payload.birth, self.block));
+                if owned || self.options.fault.is(Planted::DeferredAppliedToForeignRange) {
+                    self.deferred.add(record, at, &payload.payload.slice(start..end));
+                    self.counters.replay_deferred_blocks.add(1);
+                } else {
+                    self.counters.replay_deferred_foreign.add(1);
+                }
+            }
+        }
+        Ok(())
+    }
+
+    async fn final_shard(&self, onode: &Bytes, number: u32) -> crate::StoreResult<Option<Shard>> {
+        let shard_key = keys::shard(onode, number);
+        let values = self.fetch(vec![onode.clone(), shard_key.clone()]).await?;
+        let mut values = values.into_iter();
+        let (Some(Some(value)), Some(Some(shard))) = (values.next(), values.next()) else { return Ok(None) };
+        let found =
+            crate::onode::Onode::decode(value).map_err(|error| self.corrupt("onode", onode, &error))?;
+        debug_assert!(matches!(keys::parse_object(onode), Ok(ObjectKey::Onode(_))));
+        let shard = Shard::decode(shard, number, found.shard_span, self.block)
+            .map_err(|error| self.corrupt("extent map", &shard_key, &error))?;
+        Ok(Some(shard))
+    }
+}

@@ -1,0 +1,182 @@
+//! What a transaction needs in memory before it can be staged: found from its ops alone, a little too much rather than
+//! too little.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::ops::Bound;
+use std::rc::Rc;
+
+use bluefs::kv::ScanLimit;
+use bytes::Bytes;
+
+use super::load::{Loaded, shard_range, total};
+use super::state::Inner;
+use crate::check::length;
+use crate::keys::{self, ObjectKey};
+use crate::object_store::{StoreError, StoreResult};
+use crate::onode::Onode;
+use crate::transaction::{Op, Transaction};
+use crate::types::{CollectionId, ObjectId};
+
+/// Most existing omap keys that range removals of one transaction may cover: each is counted.
+const OMAP_RANGE_KEYS_MAX: usize = 1 << 20;
+/// Page of a count.
+const COUNT_PAGE: ScanLimit = ScanLimit { keys: 4096, bytes: 1 << 20 };
+
+/// What one object's ops touch.
+#[derive(Debug, Default)]
+struct Need {
+    all_shards: bool,
+    ranges: Vec<(u64, u64)>,
+    from: Option<u64>,
+    omap_keys: BTreeSet<Bytes>,
+    omap_ranges: Vec<(Bytes, Bytes)>,
+}
+
+/// An object that ops touch, in memory.
+pub struct Basis {
+    /// Its onode and the shards that the ops touch.
+    pub loaded: Loaded,
+    /// Existing omap keys that the ops touch, with the bytes of key and value.
+    pub omap: BTreeMap<Bytes, u64>,
+}
+
+/// Everything a transaction needs.
+#[derive(Default)]
+pub struct Bases {
+    /// By object.
+    pub objects: BTreeMap<ObjectId, Basis>,
+    /// The first objects of collections to be removed: one more than the transaction removes.
+    pub first_objects: BTreeMap<CollectionId, Vec<ObjectId>>,
+}
+
+impl Bases {
+    /// Whether nothing changed since.
+    pub fn are_newest(&self) -> bool {
+        self.objects.values().all(|basis| basis.loaded.is_newest())
+    }
+}
+
+impl Need {
+    fn add(&mut self, op: &Op) {
+        match op {
+            Op::Write { offset, data, .. } => self.ranges.push((*offset, total(data))),
+            Op::Zero { offset, len, .. } => self.ranges.push((*offset, *len)),
+            Op::Truncate { size, .. } => {
+                self.from = Some(self.from.map_or(*size, |from| from.min(*size)));
+            }
+            Op::Remove { .. } => self.all_shards = true,
+            Op::OmapSet { entries, .. } => self.omap_keys.extend(entries.keys().cloned()),
+            Op::OmapRemove { keys, .. } => self.omap_keys.extend(keys.iter().cloned()),
+            Op::OmapRemoveRange { first, end, .. } => self.omap_ranges.push((first.clone(), end.clone())),
+            _ => {}
+        }
+    }
+
+    fn wants(&self, onode: &Onode, number: u32) -> bool {
+        let span = onode.shard_span;
+        let touches = |(offset, len): &(u64, u64)| {
+            let (first, last) = shard_range(*offset, *len, span);
+            *len > 0 && (first..=last).contains(&number)
+        };
+        self.all_shards
+            || self.from.is_some_and(|from| (u64::from(number) + 1) * u64::from(span) > from)
+            || self.ranges.iter().any(touches)
+    }
+}
+
+impl Inner {
+    /// Loads it.
+    pub async fn bases(self: &Rc<Self>, transaction: &Transaction) -> StoreResult<Bases> {
+        let mut needs: BTreeMap<&ObjectId, Need> = BTreeMap::new();
+        let mut bases = Bases::default();
+        let mut removed = 0;
+        for op in &transaction.ops {
+            if let Some(object) = op.object() {
+                needs.entry(object).or_default().add(op);
+            }
+            removed += usize::from(matches!(op, Op::Remove { .. }));
+        }
+        for op in &transaction.ops {
+            if let Op::RemoveCollection { collection } = op
+                && let Ok(bits) = self.bits(*collection)
+            {
+                let first = self.first_objects(*collection, bits, removed + 1).await?;
+                bases.first_objects.insert(*collection, first);
+            }
+        }
+        for (object, need) in needs {
+            let loaded = self.load(object, |onode, number| need.wants(onode, number)).await?;
+            let id = loaded.onode.as_ref().map_or(0, |onode| onode.omap_id);
+            let omap = if id == 0 { BTreeMap::new() } else { self.count_omap(id, &need).await? };
+            bases.objects.insert(object.clone(), Basis { loaded, omap });
+        }
+        Ok(bases)
+    }
+
+    async fn count_omap(&self, id: u64, need: &Need) -> StoreResult<BTreeMap<Bytes, u64>> {
+        let mut found = BTreeMap::new();
+        if !need.omap_keys.is_empty() {
+            let keys = need.omap_keys.iter().map(|key| keys::omap_entry(id, key)).collect();
+            let values = self.fetch(keys).await?;
+            for (key, value) in need.omap_keys.iter().zip(values) {
+                if let Some(value) = value {
+                    found.insert(key.clone(), length(key) + length(&value));
+                }
+            }
+        }
+        for (first, end) in &need.omap_ranges {
+            let (mut start, end) = (keys::omap_entry(id, first), keys::omap_entry(id, end));
+            let pin = self.overlay.pin();
+            while start < end {
+                let page = pin.scan(&*self.kv, start, end.clone(), COUNT_PAGE).await;
+                let page = page.map_err(|error| self.kv_failed(&error))?;
+                for (key, value) in &page.entries {
+                    let user = keys::omap_user_key(key).map_err(|error| self.corrupt("omap", key, &error))?;
+                    let bytes = length(&user) + length(value);
+                    found.insert(user, bytes);
+                }
+                if found.len() > OMAP_RANGE_KEYS_MAX {
+                    let problem = format!("omap keys in a range: at most {OMAP_RANGE_KEYS_MAX}");
+                    return Err(StoreError::TooLarge(problem));
+                }
+                let Some((last, _)) = page.entries.last().filter(|_| page.more) else { break };
+                start = keys::after(last);
+            }
+        }
+        Ok(found)
+    }
+
+    async fn first_objects(&self, id: CollectionId, bits: u8, max: usize) -> StoreResult<Vec<ObjectId>> {
+        let (mut start, end) = keys::collection_objects(id, bits);
+        let pin = self.overlay.pin();
+        let mut names = Vec::new();
+        while start < end && names.len() < max {
+            let page = pin.scan(&*self.kv, start, end.clone(), COUNT_PAGE).await;
+            let page = page.map_err(|error| self.kv_failed(&error))?;
+            for (key, _) in &page.entries {
+                let parsed = keys::parse_object(key).map_err(|error| self.corrupt("name", key, &error))?;
+                if let ObjectKey::Onode(name) = parsed {
+                    names.push(name);
+                }
+            }
+            let Some((last, _)) = page.entries.last().filter(|_| page.more) else { break };
+            start = keys::after(last);
+        }
+        names.truncate(max);
+        Ok(names)
+    }
+}
+
+/// The existing keys within `[first, end)`.
+pub fn in_range<'a>(
+    omap: &'a BTreeMap<Bytes, u64>,
+    first: &Bytes,
+    end: &Bytes,
+) -> impl Iterator<Item = (&'a Bytes, &'a u64)> {
+    let bounds = if first < end {
+        (Bound::Included(first.clone()), Bound::Excluded(end.clone()))
+    } else {
+        (Bound::Excluded(Bytes::new()), Bound::Excluded(Bytes::from_static(&[0])))
+    };
+    omap.range(bounds)
+}

@@ -1,0 +1,298 @@
+//! Formatting a window and reading what is on it: superblock, checkpoint, bitmap, log. Nothing here needs an open store.
+
+use std::rc::Rc;
+
+use allocator::{Allocator, BitmapAllocator, Extent, limits::PAGE_BYTES};
+use bluefs::kv::{KvError, KvStore, KvView, ScanLimit};
+use bytes::Bytes;
+use nvme::{BlockDevice, DeviceError, DmaBuf};
+
+use super::checkpoint::{CheckpointRecord, decode_page};
+use super::options::FormatOptions;
+use super::writer::RESERVE_BLOCKS;
+use crate::check::length;
+use crate::codec::DecodeError;
+use crate::journal::scan::ScanError;
+use crate::keys;
+use crate::limits;
+use crate::superblock::{Features, Superblock};
+
+/// Longest single read of a region.
+const READ_BYTES_MAX: u64 = 1 << 20;
+/// Page of a scan while mounting.
+const SCAN_PAGE: ScanLimit = ScanLimit { keys: 1024, bytes: 1 << 20 };
+
+/// Why a store cannot be formatted or opened.
+#[derive(Debug, thiserror::Error)]
+pub enum OpenError {
+    /// The window is too small for its regions.
+    #[error("{device} has {size} bytes; the store needs at least {need}")]
+    TooSmall {
+        /// Device.
+        device: String,
+        /// What it has.
+        size: u64,
+        /// What it needs.
+        need: u64,
+    },
+    /// No superblock at all.
+    #[error("{device} holds no store: {reason}")]
+    NoStore {
+        /// Device.
+        device: String,
+        /// What was found.
+        reason: String,
+    },
+    /// The window is not the one that was formatted.
+    #[error("{device} has {found} bytes, but the store on it was made for {expected}")]
+    SizeChanged {
+        /// Device.
+        device: String,
+        /// Bytes of the superblock.
+        expected: u64,
+        /// Bytes of the device.
+        found: u64,
+    },
+    /// Made by a newer version.
+    #[error("{device} needs features that this version does not know: {unknown:#x}")]
+    Features {
+        /// Device.
+        device: String,
+        /// Bits.
+        unknown: u64,
+    },
+    /// What is there contradicts itself.
+    #[error("the store on {device} is corrupt: {reason}")]
+    Corrupt {
+        /// Device.
+        device: String,
+        /// What and where.
+        reason: String,
+    },
+    /// The device failed.
+    #[error(transparent)]
+    Device(#[from] DeviceError),
+    /// The key-value store failed.
+    #[error(transparent)]
+    Kv(#[from] KvError),
+    /// The journal is damaged.
+    #[error("the store on {device} cannot be replayed: {error}")]
+    Journal {
+        /// Device.
+        device: String,
+        /// What is wrong.
+        error: ScanError,
+    },
+}
+
+/// Result of opening.
+pub type OpenResult<T> = Result<T, OpenError>;
+
+/// Unit of allocation on a device with blocks of `block_size`.
+pub fn block_of(block_size: u32) -> u64 {
+    limits::BLOCK.max(block_size.into())
+}
+
+/// Where the regions of a window go; an error if it is too small.
+pub fn regions(device: &dyn BlockDevice, options: &FormatOptions) -> OpenResult<Superblock> {
+    let geometry = device.geometry();
+    let block = block_of(geometry.block_size);
+    let round = |bytes: u64| bytes.next_multiple_of(block);
+    let journal = Extent::new(block, round(options.journal_bytes).max(2 * RESERVE_BLOCKS * block));
+    let pg_log = Extent::new(journal.end(), round(options.pg_log_bytes).max(16 * block));
+    let kv = Extent::new(pg_log.end(), round(options.kv_bytes));
+    let window = geometry.size / block * block;
+    // At least as much object space as metadata, or the store would be full from the start.
+    let need = kv.end() * 2 + block;
+    if window < need {
+        return Err(OpenError::TooSmall { device: device.name().to_owned(), size: geometry.size, need });
+    }
+    Ok(Superblock {
+        generation: 1,
+        features: Features::default(),
+        store: options.store,
+        window,
+        block: u32::try_from(block).unwrap_or(u32::MAX),
+        journal_block: geometry.block_size,
+        epoch: 0,
+        epoch_start: 1,
+        key_id: 0,
+        journal,
+        pg_log,
+        kv,
+    })
+}
+
+/// Makes an empty store. What was there is gone as soon as this returns; the key-value store must be empty.
+pub async fn format(device: &dyn BlockDevice, options: &FormatOptions) -> OpenResult<Superblock> {
+    let superblock = regions(device, options)?;
+    write_superblock(device, &superblock).await?;
+    Ok(superblock)
+}
+
+/// Writes both copies, one durable before the other is touched, so that afterwards either of them is the present one.
+pub async fn write_superblock(device: &dyn BlockDevice, superblock: &Superblock) -> OpenResult<u64> {
+    let block = usize::try_from(superblock.block).unwrap_or(usize::MAX);
+    let mut places = Superblock::places(superblock.window, superblock.block.into());
+    if superblock.generation.is_multiple_of(2) {
+        places.reverse();
+    }
+    for place in places {
+        let mut buffer = DmaBuf::zeroed(block);
+        let bytes = superblock.encode();
+        buffer[..bytes.len()].copy_from_slice(&bytes);
+        device.write(place, buffer).await?;
+        device.flush().await?;
+    }
+    Ok(2 * u64::from(superblock.block))
+}
+
+/// Reads the superblock; gives also whether writing is allowed.
+pub async fn read_superblock(device: &dyn BlockDevice) -> OpenResult<(Superblock, bool)> {
+    let name = || device.name().to_owned();
+    let block = block_of(device.geometry().block_size);
+    let window = device.geometry().size / block * block;
+    if window < 2 * block {
+        return Err(OpenError::TooSmall { device: name(), size: device.geometry().size, need: 2 * block });
+    }
+    let mut best: Option<Superblock> = None;
+    let mut problems = Vec::new();
+    for place in Superblock::places(window, block) {
+        let buffer = DmaBuf::zeroed(usize::try_from(block).unwrap_or(usize::MAX));
+        let read = device.read(place, buffer).await;
+        let decoded = read.map_err(|error| error.to_string()).and_then(|buffer| {
+            Superblock::decode(buffer.freeze()).map_err(|error| format!("at {place:#x}: {error}"))
+        });
+        match decoded {
+            Ok(found) => {
+                if best.as_ref().is_none_or(|best| found.generation > best.generation) {
+                    best = Some(found);
+                }
+            }
+            Err(problem) => problems.push(problem),
+        }
+    }
+    let Some(superblock) = best else {
+        return Err(OpenError::NoStore { device: name(), reason: problems.join("; ") });
+    };
+    let writable =
+        superblock.features.check().map_err(|unknown| OpenError::Features { device: name(), unknown })?;
+    if superblock.window != window || u64::from(superblock.block) != block {
+        return Err(OpenError::SizeChanged { device: name(), expected: superblock.window, found: window });
+    }
+    if superblock.journal_block != device.geometry().block_size {
+        let reason = format!(
+            "it was made for blocks of {} bytes, the device has {}",
+            superblock.journal_block,
+            device.geometry().block_size
+        );
+        return Err(OpenError::Corrupt { device: name(), reason });
+    }
+    Ok((superblock, writable))
+}
+
+/// Reads a whole region.
+pub async fn read_region(device: &dyn BlockDevice, region: Extent) -> OpenResult<Bytes> {
+    let mut all = Vec::with_capacity(usize::try_from(region.len).unwrap_or(0));
+    let mut at = region.start;
+    while at < region.end() {
+        let len = (region.end() - at).min(READ_BYTES_MAX);
+        let buffer = device.read(at, DmaBuf::zeroed(usize::try_from(len).unwrap_or(usize::MAX))).await?;
+        all.extend_from_slice(&buffer);
+        at += len;
+    }
+    Ok(Bytes::from(all))
+}
+
+/// Everything of the key-value store that mounting needs.
+pub struct FromKv {
+    /// None if there was no checkpoint yet.
+    pub checkpoint: Option<CheckpointRecord>,
+    /// The bitmap as of the checkpoint.
+    pub bitmap: BitmapAllocator,
+    /// Collections, statistics and omap ids to reap, as they are stored.
+    pub collections: Vec<(Bytes, Bytes)>,
+    /// See `collections`.
+    pub statistics: Vec<(Bytes, Bytes)>,
+    /// See `collections`.
+    pub reaps: Vec<(Bytes, Bytes)>,
+}
+
+/// Reads it.
+pub async fn read_kv(
+    device: &dyn BlockDevice,
+    kv: &Rc<dyn KvStore>,
+    view: &KvView,
+    superblock: &Superblock,
+) -> OpenResult<FromKv> {
+    let corrupt = |reason: String| OpenError::Corrupt { device: device.name().to_owned(), reason };
+    let value = kv.get(view, vec![keys::CHECKPOINT]).await?.pop().flatten();
+    let decoded = value.map(CheckpointRecord::decode).transpose();
+    let checkpoint = decoded.map_err(|error| corrupt(format!("checkpoint: {error}")))?;
+    let mut bitmap = empty_bitmap(superblock);
+    let mut pages = std::collections::BTreeMap::new();
+    for copy in 0..2 {
+        let (start, end) = keys::all_bitmap_pages(copy);
+        for (key, value) in scan_all(kv, view, start, end).await? {
+            let number = keys::parse_bitmap_page(&key).map_err(|error| corrupt(error.to_string()))?;
+            let page: Result<Bytes, DecodeError> = decode_page(value);
+            let best = pages.entry(number).or_insert_with(|| page.clone());
+            if best.is_err() {
+                *best = page;
+            }
+        }
+    }
+    for (number, page) in pages {
+        let page = page.map_err(|error| corrupt(format!("both copies of bitmap page {number}: {error}")))?;
+        let Ok(page) = <&[u8; PAGE_BYTES]>::try_from(&page[..]) else {
+            return Err(corrupt(format!("bitmap page {number} has {} bytes", length(&page))));
+        };
+        bitmap.load_page(number, page).map_err(|error| corrupt(error.to_string()))?;
+    }
+    if let Some(checkpoint) = &checkpoint {
+        let used = bitmap.capacity() - bitmap.free_bytes();
+        if used != checkpoint.used {
+            let expected = checkpoint.used;
+            return Err(corrupt(format!(
+                "the bitmap has {used} bytes in use, the checkpoint says {expected}"
+            )));
+        }
+    }
+    let (start, end) = keys::all_collections();
+    let collections = scan_all(kv, view, start, end).await?;
+    let (start, end) = keys::all_statistics();
+    let statistics = scan_all(kv, view, start, end).await?;
+    let (start, end) = keys::all_reaps();
+    let reaps = scan_all(kv, view, start, end).await?;
+    Ok(FromKv { checkpoint, bitmap, collections, statistics, reaps })
+}
+
+/// The bitmap of a store without objects: everything but the regions is free.
+pub fn empty_bitmap(superblock: &Superblock) -> BitmapAllocator {
+    let block = u64::from(superblock.block);
+    let mut bitmap = BitmapAllocator::new(superblock.window, block);
+    let start = superblock.kv.end();
+    let freed = bitmap.mark_free(Extent::new(start, superblock.window - block - start));
+    assert!(freed.is_ok(), "the object space is within the window: {freed:?}");
+    // These pages need no storing: they follow from the superblock.
+    drop(bitmap.take_dirty_pages());
+    bitmap
+}
+
+async fn scan_all(
+    kv: &Rc<dyn KvStore>,
+    view: &KvView,
+    mut start: Bytes,
+    end: Bytes,
+) -> OpenResult<Vec<(Bytes, Bytes)>> {
+    let mut all = Vec::new();
+    loop {
+        let page = kv.scan(view, start, end.clone(), SCAN_PAGE).await?;
+        let next = page.entries.last().filter(|_| page.more).map(|(key, _)| keys::after(key));
+        all.extend(page.entries);
+        match next {
+            Some(next) => start = next,
+            None => return Ok(all),
+        }
+    }
+}

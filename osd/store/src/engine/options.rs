@@ -1,0 +1,105 @@
+//! What a store can be told when it is formatted and when it is opened.
+
+use std::time::Duration;
+
+use uuid::Uuid;
+
+use crate::fault::Fault;
+use crate::limits;
+
+/// Sizes that are fixed when a store is formatted.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct FormatOptions {
+    /// Names the store for ever.
+    pub store: Uuid,
+    /// Bytes of the journal.
+    pub journal_bytes: u64,
+    /// Bytes of the placement groups' log.
+    pub pg_log_bytes: u64,
+    /// Bytes that the key-value store's file system owns from the start; 0 if it lives elsewhere.
+    pub kv_bytes: u64,
+}
+
+impl FormatOptions {
+    /// Sizes that suit a window of `window` bytes.
+    pub fn for_window(store: Uuid, window: u64) -> Self {
+        let part =
+            |divisor: u64, min: u64, max: u64| (window / divisor).clamp(min, max).next_multiple_of(1 << 16);
+        Self {
+            store,
+            journal_bytes: part(64, 64 << 10, 64 << 20),
+            pg_log_bytes: part(128, 256 << 10, 64 << 20),
+            kv_bytes: part(16, 4 << 20, 1 << 30),
+        }
+    }
+}
+
+/// What may differ from one opening to the next.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Options {
+    /// Largest object, bytes.
+    pub object_bytes_max: u64,
+    /// Logical bytes of one shard of a new object's extent map.
+    pub shard_span: u32,
+    /// Partly overwritten blocks are deferred if they are at most this many bytes in a transaction.
+    pub deferred_partial_max: u64,
+    /// Wholly overwritten blocks that exist are deferred if they are at most this many bytes in a transaction: for
+    /// devices that seek.
+    pub deferred_whole_max: u64,
+    /// Bytes of deferred payload that wait before they are written in place.
+    pub deferred_batch_bytes: u64,
+    /// Data of more than this is written before its record joins a group.
+    pub large_write_bytes: u64,
+    /// Groups that may be on their way at once.
+    pub groups_in_flight: usize,
+    /// A group takes no further record beyond this.
+    pub group_bytes_max: u64,
+    /// Bytes of the overlay at which writers wait for a checkpoint; it starts at half of it.
+    pub overlay_bytes_max: u64,
+    /// Bytes of clean onodes and shards.
+    pub cache_bytes_max: u64,
+    /// The tail is sealed after this much idleness.
+    pub seal_after: Duration,
+    /// Bytes that only checkpoints and removals may use.
+    pub reserve_bytes: u64,
+    /// Freed space is discarded before it is used again.
+    pub discard: bool,
+    /// Entries of a collection's log that are kept at least, up to `limits::PG_LOG_ENTRIES_MAX`.
+    pub pg_log_entries: usize,
+    /// A mistake for tests to find.
+    pub fault: Fault,
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        Self {
+            object_bytes_max: limits::OBJECT_BYTES_MAX,
+            shard_span: 128 << 10,
+            deferred_partial_max: 16 << 10,
+            deferred_whole_max: 0,
+            deferred_batch_bytes: 1 << 20,
+            large_write_bytes: 64 << 10,
+            groups_in_flight: 2,
+            group_bytes_max: 1 << 20,
+            overlay_bytes_max: 64 << 20,
+            cache_bytes_max: 64 << 20,
+            seal_after: Duration::from_millis(5),
+            reserve_bytes: 1 << 20,
+            discard: false,
+            pg_log_entries: limits::PG_LOG_ENTRIES_MIN,
+            fault: Fault::default(),
+        }
+    }
+}
+
+impl Options {
+    /// What suits a device.
+    pub fn for_device(geometry: &nvme::Geometry) -> Self {
+        let defaults = Self::default();
+        Self {
+            deferred_whole_max: if geometry.rotational { 64 << 10 } else { 0 },
+            reserve_bytes: (geometry.size / 64).clamp(1 << 20, 1 << 30),
+            ..defaults
+        }
+    }
+}

@@ -1,0 +1,167 @@
+//! A staged transaction laid out: where each changed block goes, and bounds on what it will take. Pure.
+
+use std::collections::BTreeMap;
+
+use bytes::Bytes;
+
+use super::apply::encode_collection;
+use super::content::Source;
+use super::layout::{self, Layout, Policy};
+use super::needs::Bases;
+use super::pg_log::ENTRY_OVERHEAD;
+use super::stage::Stage;
+use super::stage_object::StagedObject;
+use super::state::{Collection, Inner};
+use crate::check::length;
+use crate::journal::format::Item;
+use crate::keys;
+use crate::object_store::StoreResult;
+use crate::shard::Place;
+use crate::transaction::Transaction;
+use crate::types::ObjectId;
+
+/// Bytes an item takes beside keys and values.
+const ITEM_BYTES: usize = 32;
+
+/// See the module.
+pub struct Plan {
+    /// Objects touched, in order.
+    pub objects: Vec<PlannedObject>,
+    /// Collections, as items.
+    pub collections: Vec<Item>,
+    /// Log entries and removals, as items.
+    pub log: Vec<Item>,
+    /// Bytes of new space.
+    pub fresh_bytes: u64,
+    /// At least the bytes of the record.
+    pub record_bytes: usize,
+    /// Bytes of log entries.
+    pub log_bytes: u64,
+    /// It gives back at least as much space as it takes, so it may use the reserve.
+    pub reclaims: bool,
+    /// A new omap id was drawn.
+    pub draws_omap_id: bool,
+}
+
+/// An object of a plan.
+pub struct PlannedObject {
+    /// Its name.
+    pub object: ObjectId,
+    /// What becomes of it.
+    pub staged: StagedObject,
+    /// Its changed shards.
+    pub layouts: BTreeMap<u32, Layout>,
+}
+
+impl PlannedObject {
+    /// Blocks of which a part stays, to be read.
+    pub fn reads(&self) -> Vec<Place> {
+        self.layouts.values().flat_map(|layout| layout.reads.values().copied()).collect()
+    }
+}
+
+impl Inner {
+    /// Stages and lays out a transaction.
+    pub fn plan(&self, bases: &Bases, transaction: &Transaction) -> StoreResult<Plan> {
+        let collections = self.collections.borrow();
+        let mut stage = Stage::new(bases, &collections, &self.options, &self.next_omap_id);
+        stage.apply(transaction)?;
+        let Stage { objects, changed, log, removes, .. } = stage;
+        let objects = objects.into_iter().collect::<Vec<_>>();
+        let contents: Vec<_> = objects.iter().flat_map(|(_, object)| object.contents.values()).collect();
+        let policy = Policy {
+            block: self.block,
+            partial_max: self.options.deferred_partial_max,
+            whole_max: self.options.deferred_whole_max,
+        };
+        let mut layouts = layout::lay_out(&contents, policy).into_iter();
+        let objects: Vec<PlannedObject> = objects
+            .into_iter()
+            .map(|(object, staged)| {
+                let numbers: Vec<u32> = staged.contents.keys().copied().collect();
+                let layouts = numbers.into_iter().zip(layouts.by_ref()).collect();
+                PlannedObject { object, staged, layouts }
+            })
+            .collect();
+        let fresh_blocks: usize =
+            objects.iter().flat_map(|o| o.layouts.values()).map(|layout| layout.fresh().count()).sum();
+        let fresh_bytes = u64::try_from(fresh_blocks).unwrap_or(u64::MAX) * self.block;
+        let freed: u64 = objects.iter().map(|object| self.freed_bytes(object)).sum();
+        let collections = changed.into_iter().map(|(id, change)| match change {
+            Some((bits, meta)) => {
+                let value = encode_collection(&Collection { bits, meta, ..Collection::default() });
+                Item::Put(keys::collection(id), value)
+            }
+            None => Item::Delete(keys::collection(id)),
+        });
+        let mut plan = Plan {
+            collections: collections.collect(),
+            log_bytes: log.iter().map(log_bytes).sum(),
+            log,
+            fresh_bytes,
+            record_bytes: 0,
+            reclaims: removes && freed >= fresh_bytes,
+            draws_omap_id: objects.iter().any(|object| object.staged.omap_is_fresh()),
+            objects,
+        };
+        let items = plan.collections.iter().chain(&plan.log).map(Item::encoded_bytes_max).sum::<usize>();
+        let objects: usize = plan.objects.iter().map(|object| self.record_bytes(object)).sum();
+        // Space is allocated and described in pieces no smaller than a block; statistics and the omap id once.
+        plan.record_bytes =
+            items + objects + fresh_blocks * 2 * ITEM_BYTES + plan.objects.len() * 96 + ITEM_BYTES;
+        Ok(plan)
+    }
+
+    /// At least the bytes that an object's items take.
+    fn record_bytes(&self, object: &PlannedObject) -> usize {
+        let staged = &object.staged;
+        let key = staged.key.len() + 8 + ITEM_BYTES;
+        let onode =
+            staged.now.as_ref().map_or(0, |onode| onode.encoded_bytes_max() + staged.contents.len() * 5);
+        let mut bytes = key + onode + staged.omap_items().iter().map(Item::encoded_bytes_max).sum::<usize>();
+        for (_, shard) in staged.dropped() {
+            bytes += key + shard.blobs.len() * ITEM_BYTES;
+        }
+        for (number, content) in &staged.contents {
+            let parts = content.by_block(self.block).count();
+            let base_blocks: usize = content.base.blobs.values().map(|blob| blob.checksums.len()).sum();
+            // Worst case: every block a blob and every part of one a piece; every block of the base freed by itself.
+            bytes += key + 16 + parts * (25 + 4 + 30) + base_blocks * ITEM_BYTES;
+            let in_place = object.layouts.get(number).map_or(0, |layout| layout.in_place().count());
+            bytes += in_place * (key + 2 * ITEM_BYTES + usize::try_from(self.block).unwrap_or(usize::MAX));
+        }
+        bytes
+    }
+
+    /// Bytes of space that an object gives back.
+    fn freed_bytes(&self, object: &PlannedObject) -> u64 {
+        let dropped: u64 = object.staged.dropped().map(|(_, shard)| shard.allocated(self.block)).sum();
+        let mut freed = dropped;
+        for (number, content) in &object.staged.contents {
+            let mut kept: Vec<u64> = content
+                .by_block(self.block)
+                .filter(|(_, part)| matches!(part.source, Source::Stored { .. }))
+                .map(|(at, _)| at / self.block * self.block)
+                .collect();
+            if let Some(layout) = object.layouts.get(number) {
+                kept.retain(|logical| !layout.targets.contains_key(logical));
+                kept.extend(layout.in_place().map(|(logical, _)| logical));
+            }
+            kept.sort_unstable();
+            kept.dedup();
+            let kept = u64::try_from(kept.len()).unwrap_or(u64::MAX) * self.block;
+            freed += content.base.allocated(self.block).saturating_sub(kept);
+        }
+        freed
+    }
+}
+
+fn log_bytes(item: &Item) -> u64 {
+    match item {
+        Item::LogEntry(_, _, entry) => length(entry) + ENTRY_OVERHEAD,
+        _ => 0,
+    }
+}
+
+/// Blocks as they were read, by address.
+pub type KeptBlocks = BTreeMap<u64, Bytes>;

@@ -1,0 +1,316 @@
+//! The reading half of the seam. A read of data plans at one instant with the newest metadata in memory, so that it
+//! sees whole transactions only and never bytes that were replaced meanwhile.
+
+use std::collections::BTreeMap;
+use std::rc::Rc;
+
+use bluefs::kv::ScanLimit;
+use bytes::Bytes;
+
+use super::load::{Loaded, not_found, shard_range};
+use super::state::Inner;
+use crate::keys::{self, ObjectKey};
+use crate::limits;
+use crate::object_store::{OmapPage, StoreError, StoreResult};
+use crate::shard::{Piece, Place, Shard};
+use crate::types::{CollectionId, LogVersion, ObjectId, ObjectStat};
+
+/// Zeroes for holes, in slices.
+static ZEROES: [u8; 64 << 10] = [0; 64 << 10];
+
+impl Inner {
+    /// See the seam.
+    pub async fn read(
+        self: Rc<Self>,
+        collection: CollectionId,
+        object: ObjectId,
+        offset: u64,
+        len: u64,
+    ) -> StoreResult<Vec<Bytes>> {
+        self.check_member(collection, &object)?;
+        loop {
+            self.check_open()?;
+            let loaded = self.load_range(&object, offset, len).await?;
+            let size = loaded.existing(&object)?.size;
+            let end = offset.saturating_add(len).min(size);
+            if offset >= end {
+                return Ok(Vec::new());
+            }
+            let places = self.places(&loaded, offset, end);
+            if let Some(writing) = self.blocked_by_write(&places) {
+                // The data is on its way to the device, which owns the buffer: it is there in a moment.
+                drop(loaded);
+                writing.wait().await;
+                continue;
+            }
+            // From the load's last look to here nothing was awaited: the places are the newest.
+            assert!(loaded.is_newest(), "the plan of a read is made at one instant");
+            let blocks = self.read_blocks(&object, places).await?;
+            return Ok(self.assemble(&loaded, &blocks, offset, end));
+        }
+    }
+
+    /// See the seam.
+    pub async fn extents(
+        self: Rc<Self>,
+        collection: CollectionId,
+        object: ObjectId,
+        offset: u64,
+        len: u64,
+    ) -> StoreResult<Vec<(u64, u64)>> {
+        self.check_open()?;
+        self.check_member(collection, &object)?;
+        let loaded = self.load_range(&object, offset, len).await?;
+        let end = offset.saturating_add(len).min(loaded.existing(&object)?.size);
+        let mut out: Vec<(u64, u64)> = Vec::new();
+        for (at, piece) in loaded.shards.values().flat_map(|shard| &shard.pieces) {
+            let (from, to) = ((*at).max(offset), (at + u64::from(piece.len)).min(end));
+            match out.last_mut() {
+                _ if from >= to => {}
+                Some((start, len)) if *start + *len == from => *len = to - *start,
+                _ => out.push((from, to - from)),
+            }
+        }
+        Ok(out)
+    }
+
+    /// See the seam.
+    pub async fn stat(self: Rc<Self>, collection: CollectionId, object: ObjectId) -> StoreResult<ObjectStat> {
+        let loaded = self.load_onode(collection, &object).await?;
+        let onode = loaded.existing(&object)?;
+        Ok(ObjectStat { size: onode.size, allocated: onode.allocated })
+    }
+
+    /// See the seam.
+    pub async fn attrs(
+        self: Rc<Self>,
+        collection: CollectionId,
+        object: ObjectId,
+    ) -> StoreResult<Vec<(Bytes, Bytes)>> {
+        let loaded = self.load_onode(collection, &object).await?;
+        let onode = loaded.existing(&object)?;
+        Ok(onode.attrs.iter().map(|(name, value)| (name.clone(), value.clone())).collect())
+    }
+
+    /// See the seam.
+    pub async fn omap_header(
+        self: Rc<Self>,
+        collection: CollectionId,
+        object: ObjectId,
+    ) -> StoreResult<Bytes> {
+        let loaded = self.load_onode(collection, &object).await?;
+        let id = loaded.existing(&object)?.omap_id;
+        if id == 0 {
+            return Ok(Bytes::new());
+        }
+        let value = self.fetch(vec![keys::omap_header(id)]).await?.pop().flatten();
+        Ok(value.unwrap_or_default())
+    }
+
+    /// See the seam.
+    pub async fn omap_values(
+        self: Rc<Self>,
+        collection: CollectionId,
+        object: ObjectId,
+        mut wanted: Vec<Bytes>,
+    ) -> StoreResult<Vec<(Bytes, Bytes)>> {
+        let loaded = self.load_onode(collection, &object).await?;
+        let id = loaded.existing(&object)?.omap_id;
+        wanted.sort();
+        wanted.dedup();
+        if id == 0 {
+            return Ok(Vec::new());
+        }
+        let values = self.fetch(wanted.iter().map(|key| keys::omap_entry(id, key)).collect()).await?;
+        Ok(wanted.into_iter().zip(values).filter_map(|(key, value)| Some((key, value?))).collect())
+    }
+
+    /// See the seam.
+    pub async fn omap_scan(
+        self: Rc<Self>,
+        collection: CollectionId,
+        object: ObjectId,
+        start_after: Option<Bytes>,
+        prefix: Bytes,
+        max: usize,
+        max_bytes: usize,
+    ) -> StoreResult<OmapPage> {
+        let loaded = self.load_onode(collection, &object).await?;
+        let id = loaded.existing(&object)?.omap_id;
+        if id == 0 {
+            return Ok(OmapPage::default());
+        }
+        let (_, whole_end) = keys::omap_entries(id);
+        let mut start = keys::omap_entry(id, &prefix);
+        let end = match keys::after_prefix(&prefix) {
+            Some(next) => keys::omap_entry(id, &next),
+            None => whole_end,
+        };
+        if let Some(after) = start_after {
+            start = start.max(keys::after(&keys::omap_entry(id, &after)));
+        }
+        // The onode and the entries must be of one state, so the pin comes before anything else can change.
+        assert!(loaded.is_newest(), "the omap id is the newest");
+        let pin = self.overlay.pin();
+        drop(loaded);
+        if start >= end {
+            return Ok(OmapPage::default());
+        }
+        // Keys are longer in the store by the prefix; the caller's bound is about the caller's bytes, roughly.
+        let limit = ScanLimit { keys: max.clamp(1, limits::LIST_MAX), bytes: max_bytes.max(1) };
+        let page = pin.scan(&*self.kv, start, end, limit).await.map_err(|error| self.kv_failed(&error))?;
+        let mut entries = Vec::with_capacity(page.entries.len());
+        for (key, value) in page.entries {
+            let user = keys::omap_user_key(&key).map_err(|error| self.corrupt("omap", &key, &error))?;
+            entries.push((user, value));
+        }
+        Ok(OmapPage { entries, more: page.more })
+    }
+
+    /// See the seam.
+    pub async fn list(
+        self: Rc<Self>,
+        collection: CollectionId,
+        from: Option<ObjectId>,
+        max: usize,
+    ) -> StoreResult<(Vec<ObjectId>, Option<ObjectId>)> {
+        self.check_open()?;
+        let bits = self.bits(collection)?;
+        let (mut start, end) = keys::collection_objects(collection, bits);
+        if let Some(from) = from {
+            start = start.max(keys::onode(&from));
+        }
+        let max = max.clamp(1, limits::LIST_MAX);
+        let pin = self.overlay.pin();
+        let mut names = Vec::new();
+        while start < end {
+            // Shards lie between the onodes, so a page holds fewer names than keys.
+            let limit = ScanLimit { keys: 2 * max + 16, bytes: 1 << 20 };
+            let page = pin.scan(&*self.kv, start, end.clone(), limit).await;
+            let page = page.map_err(|error| self.kv_failed(&error))?;
+            for (key, _) in &page.entries {
+                let parsed = keys::parse_object(key).map_err(|error| self.corrupt("name", key, &error))?;
+                let ObjectKey::Onode(name) = parsed else { continue };
+                if names.len() >= max {
+                    return Ok((names, Some(name)));
+                }
+                names.push(name);
+            }
+            let Some((last, _)) = page.entries.last().filter(|_| page.more) else { break };
+            start = keys::after(last);
+        }
+        Ok((names, None))
+    }
+
+    /// See the seam.
+    pub fn list_collections(&self) -> StoreResult<Vec<(CollectionId, u8, Bytes)>> {
+        self.check_open()?;
+        let collections = self.collections.borrow();
+        Ok(collections.iter().map(|(id, c)| (*id, c.bits, c.meta.clone())).collect())
+    }
+
+    /// See the seam.
+    pub fn log(&self, collection: CollectionId) -> StoreResult<Vec<(LogVersion, Bytes)>> {
+        self.check_open()?;
+        let collections = self.collections.borrow();
+        let found = collections.get(&collection).map(|c| c.log.iter().cloned().collect());
+        found.ok_or_else(|| no_collection(collection))
+    }
+
+    /// The bits of a collection.
+    pub fn bits(&self, collection: CollectionId) -> StoreResult<u8> {
+        let collections = self.collections.borrow();
+        collections.get(&collection).map(|c| c.bits).ok_or_else(|| no_collection(collection))
+    }
+
+    fn check_member(&self, collection: CollectionId, object: &ObjectId) -> StoreResult<()> {
+        let found =
+            self.bits(collection).and_then(|bits| crate::check::check_member(collection, bits, object));
+        found.map_err(|_| not_found(object))
+    }
+
+    async fn load_onode(self: &Rc<Self>, collection: CollectionId, object: &ObjectId) -> StoreResult<Loaded> {
+        self.check_open()?;
+        self.check_member(collection, object)?;
+        self.load(object, |_, _| false).await
+    }
+
+    async fn load_range(self: &Rc<Self>, object: &ObjectId, offset: u64, len: u64) -> StoreResult<Loaded> {
+        self.load(object, |onode, number| {
+            let end = offset.saturating_add(len).min(onode.size);
+            if offset >= end {
+                return false;
+            }
+            let (first, last) = shard_range(offset, end - offset, onode.shard_span);
+            (first..=last).contains(&number)
+        })
+        .await
+    }
+
+    /// The blocks that hold bytes of the range.
+    fn places(&self, loaded: &Loaded, offset: u64, end: u64) -> Vec<Place> {
+        let mut places = Vec::new();
+        for shard in loaded.shards.values() {
+            for (from, to, piece, at) in pieces_in(shard, offset, end) {
+                let first = u64::from(piece.blob_offset) + (from - at);
+                let last = first + (to - from) - 1;
+                for number in first / self.block..=last / self.block {
+                    places.extend(shard.block_of(piece.blob, number * self.block, self.block));
+                }
+            }
+        }
+        places
+    }
+
+    /// The bytes of the range, holes as zeroes, without copying.
+    fn assemble(&self, loaded: &Loaded, blocks: &BTreeMap<u64, Bytes>, offset: u64, end: u64) -> Vec<Bytes> {
+        let mut out = Vec::new();
+        let mut at = offset;
+        for shard in loaded.shards.values() {
+            for (from, to, piece, start) in pieces_in(shard, offset, end) {
+                push_zeroes(&mut out, from - at);
+                let mut address = piece.blob + u64::from(piece.blob_offset) + (from - start);
+                let mut left = to - from;
+                while left > 0 {
+                    let in_block = address % self.block;
+                    let len = left.min(self.block - in_block);
+                    let Some(block) = blocks.get(&(address - in_block)) else {
+                        panic!("block {address:#x} was not read")
+                    };
+                    out.push(block.slice(index(in_block)..index(in_block + len)));
+                    address += len;
+                    left -= len;
+                }
+                at = to;
+            }
+        }
+        push_zeroes(&mut out, end - at);
+        out
+    }
+}
+
+/// The error for a collection that does not exist.
+pub fn no_collection(collection: CollectionId) -> StoreError {
+    StoreError::NotFound(format!("collection {}.{:x}", collection.pool, collection.seed))
+}
+
+/// Pieces with bytes in `[offset, end)`, as (from, to, piece, logical offset of the piece).
+fn pieces_in(shard: &Shard, offset: u64, end: u64) -> impl Iterator<Item = (u64, u64, &Piece, u64)> {
+    let before = shard.pieces.range(..offset).next_back();
+    before.into_iter().chain(shard.pieces.range(offset..end)).filter_map(move |(at, piece)| {
+        let (from, to) = ((*at).max(offset), (at + u64::from(piece.len)).min(end));
+        (from < to).then_some((from, to, piece, *at))
+    })
+}
+
+fn push_zeroes(out: &mut Vec<Bytes>, mut len: u64) {
+    while len > 0 {
+        let some = index(len).min(ZEROES.len());
+        out.push(Bytes::from_static(&ZEROES[..some]));
+        len -= u64::try_from(some).unwrap_or(len);
+    }
+}
+
+fn index(value: u64) -> usize {
+    usize::try_from(value).unwrap_or(usize::MAX)
+}

@@ -1,0 +1,151 @@
+//! Trying a transaction: its ops change staged values beside the store's state; if one fails nothing happened. Pure
+//! over what was loaded, except that omap ids are drawn (an id that is not used is no loss).
+
+use std::cell::Cell;
+use std::collections::{BTreeMap, BTreeSet};
+
+use bytes::Bytes;
+
+use super::needs::Bases;
+use super::options::Options;
+use super::read::no_collection;
+use super::stage_object::StagedObject;
+use super::state::Collection;
+use crate::check;
+use crate::journal::format::Item;
+use crate::object_store::{StoreError, StoreResult};
+use crate::transaction::{Op, Transaction};
+use crate::types::{CollectionId, LogVersion, ObjectId};
+
+/// What a transaction would change.
+pub struct Stage<'a> {
+    bases: &'a Bases,
+    collections: &'a BTreeMap<CollectionId, Collection>,
+    options: &'a Options,
+    next_omap_id: &'a Cell<u64>,
+    /// By object.
+    pub objects: BTreeMap<ObjectId, StagedObject>,
+    /// Bits and metadata; none if removed.
+    pub changed: BTreeMap<CollectionId, Option<(u8, Bytes)>>,
+    /// Entries and removals of logs, in order.
+    pub log: Vec<Item>,
+    last_versions: BTreeMap<CollectionId, Option<LogVersion>>,
+    /// An op gives space back or removes keys.
+    pub removes: bool,
+}
+
+impl<'a> Stage<'a> {
+    /// Nothing changed yet.
+    pub fn new(
+        bases: &'a Bases,
+        collections: &'a BTreeMap<CollectionId, Collection>,
+        options: &'a Options,
+        next_omap_id: &'a Cell<u64>,
+    ) -> Self {
+        Self {
+            bases,
+            collections,
+            options,
+            next_omap_id,
+            objects: BTreeMap::new(),
+            changed: BTreeMap::new(),
+            log: Vec::new(),
+            last_versions: BTreeMap::new(),
+            removes: false,
+        }
+    }
+
+    /// Tries all ops.
+    pub fn apply(&mut self, transaction: &Transaction) -> StoreResult<()> {
+        for op in &transaction.ops {
+            self.apply_op(op)?;
+        }
+        Ok(())
+    }
+
+    fn apply_op(&mut self, op: &Op) -> StoreResult<()> {
+        let id = op.collection();
+        match op {
+            Op::CreateCollection { bits, .. } => {
+                if self.collection(id).is_some() {
+                    return Err(StoreError::Exists(format!("collection {}.{:x}", id.pool, id.seed)));
+                }
+                self.changed.insert(id, Some((*bits, Bytes::new())));
+                Ok(())
+            }
+            Op::RemoveCollection { .. } => {
+                self.existing(id)?;
+                if self.has_objects(id) {
+                    return Err(StoreError::NotEmpty(format!("collection {}.{:x}", id.pool, id.seed)));
+                }
+                self.changed.insert(id, None);
+                self.log.push(Item::LogDrop(id));
+                self.last_versions.insert(id, None);
+                self.removes = true;
+                Ok(())
+            }
+            Op::SetCollectionMeta { value, .. } => {
+                let (bits, _) = self.existing(id)?;
+                self.changed.insert(id, Some((bits, value.clone())));
+                Ok(())
+            }
+            Op::LogAppend { version, entry, .. } => {
+                self.existing(id)?;
+                let before =
+                    || self.collections.get(&id).and_then(|c| c.log.back()).map(|(version, _)| *version);
+                let last = self.last_versions.get(&id).copied().unwrap_or_else(before);
+                if let Some(last) = last.filter(|last| last >= version) {
+                    let problem = format!("log version {version:?} does not follow {last:?}");
+                    return Err(StoreError::Invalid(problem));
+                }
+                self.last_versions.insert(id, Some(*version));
+                self.log.push(Item::LogEntry(id, *version, entry.clone()));
+                Ok(())
+            }
+            _ => self.apply_to_object(id, op),
+        }
+    }
+
+    fn apply_to_object(&mut self, id: CollectionId, op: &Op) -> StoreResult<()> {
+        let Some(name) = op.object() else { return Ok(()) };
+        check::check_member(id, self.existing(id)?.0, name)?;
+        if !self.objects.contains_key(name) {
+            let Some(basis) = self.bases.objects.get(name) else { panic!("an op's object was not loaded") };
+            self.objects.insert(name.clone(), StagedObject::new(name, basis));
+        }
+        let Some(object) = self.objects.get_mut(name) else { return Ok(()) };
+        self.removes |= matches!(
+            op,
+            Op::Remove { .. }
+                | Op::Truncate { .. }
+                | Op::Zero { .. }
+                | Op::OmapRemove { .. }
+                | Op::OmapRemoveRange { .. }
+                | Op::OmapClear { .. }
+                | Op::RemoveAttr { .. }
+        );
+        object.apply(op, self.options.shard_span, self.next_omap_id)
+    }
+
+    fn collection(&self, id: CollectionId) -> Option<(u8, Bytes)> {
+        match self.changed.get(&id) {
+            Some(staged) => staged.clone(),
+            None => self.collections.get(&id).map(|c| (c.bits, c.meta.clone())),
+        }
+    }
+
+    fn existing(&self, id: CollectionId) -> StoreResult<(u8, Bytes)> {
+        self.collection(id).ok_or_else(|| no_collection(id))
+    }
+
+    fn has_objects(&self, id: CollectionId) -> bool {
+        let Some((bits, _)) = self.collection(id) else { return false };
+        let staged: BTreeSet<&ObjectId> = self.objects.keys().collect();
+        let first = self.bases.first_objects.get(&id);
+        first.into_iter().flatten().any(|name| !staged.contains(name))
+            || self
+                .objects
+                .iter()
+                .any(|(name, object)| check::check_member(id, bits, name).is_ok() && object.exists())
+    }
+}

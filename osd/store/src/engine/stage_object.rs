@@ -1,0 +1,304 @@
+//! One object while a transaction is tried on it. Pure.
+
+use std::cell::Cell;
+use std::collections::BTreeMap;
+use std::rc::Rc;
+
+use bytes::Bytes;
+
+use super::content::Content;
+use super::load::{not_found, shard_range, total};
+use super::needs::{Basis, in_range};
+use crate::check::{self, length};
+use crate::journal::format::Item;
+use crate::keys;
+use crate::object_store::StoreResult;
+use crate::onode::Onode;
+use crate::shard::Shard;
+use crate::transaction::Op;
+use crate::types::ObjectId;
+
+/// See the module.
+pub struct StagedObject {
+    object: ObjectId,
+    /// Key of the onode.
+    pub key: Bytes,
+    /// As the store has it.
+    pub base: Option<Rc<Onode>>,
+    /// As it would be; its shards, `stored` and `allocated` are filled in when the data is laid out.
+    pub now: Option<Onode>,
+    /// Loaded shards of the base.
+    base_shards: BTreeMap<u32, Rc<Shard>>,
+    /// The object of the base was removed (and perhaps created again): all its shards go.
+    pub replaced: bool,
+    /// Shards touched, by number.
+    pub contents: BTreeMap<u32, Content>,
+    omap: StagedOmap,
+}
+
+#[derive(Default)]
+struct StagedOmap {
+    /// Existing entries that the transaction touches; empty once the omap was replaced.
+    base: BTreeMap<Bytes, u64>,
+    ranges: Vec<(Bytes, Bytes)>,
+    entries: BTreeMap<Bytes, Option<Bytes>>,
+    header: Option<Bytes>,
+    /// Ids that the store knows and nobody uses any more.
+    reaps: Vec<u64>,
+    /// The id is new in this transaction.
+    fresh: bool,
+}
+
+impl StagedObject {
+    /// As the store has it.
+    pub fn new(object: &ObjectId, basis: &Basis) -> Self {
+        let base = basis.loaded.onode.clone();
+        Self {
+            object: object.clone(),
+            key: basis.loaded.key.clone(),
+            now: base.as_deref().cloned(),
+            base,
+            base_shards: basis.loaded.shards.clone(),
+            replaced: false,
+            contents: BTreeMap::new(),
+            omap: StagedOmap { base: basis.omap.clone(), ..StagedOmap::default() },
+        }
+    }
+
+    /// Whether it would exist.
+    pub fn exists(&self) -> bool {
+        self.now.is_some()
+    }
+
+    /// Shards of the base that go because the object was removed.
+    pub fn dropped(&self) -> impl Iterator<Item = (u32, &Rc<Shard>)> {
+        self.base_shards.iter().filter(|_| self.replaced).map(|(number, shard)| (*number, shard))
+    }
+
+    /// Tries an op.
+    pub fn apply(&mut self, op: &Op, shard_span: u32, next_omap_id: &Cell<u64>) -> StoreResult<()> {
+        match op {
+            Op::Touch { .. } => {
+                self.create(shard_span);
+            }
+            Op::Write { offset, data, .. } => self.write(*offset, data, shard_span),
+            Op::Zero { offset, len, .. } => self.zero(*offset, *len, shard_span),
+            Op::Truncate { size, .. } => self.truncate(*size, shard_span),
+            Op::Remove { .. } => self.remove()?,
+            Op::SetAttrs { attrs, .. } => {
+                let onode = self.create(shard_span);
+                onode.attrs.extend(attrs.iter().map(|(name, value)| (name.clone(), value.clone())));
+                check::check_attrs(onode.attrs.iter())?;
+            }
+            Op::RemoveAttr { name, .. } => {
+                self.existing()?.attrs.remove(name);
+            }
+            Op::OmapSet { entries, .. } => {
+                self.create(shard_span);
+                for (key, value) in entries {
+                    self.omap_change(key, Some(value), next_omap_id);
+                }
+            }
+            Op::OmapRemove { keys, .. } => {
+                self.existing()?;
+                for key in keys {
+                    self.omap_change(key, None, next_omap_id);
+                }
+            }
+            Op::OmapRemoveRange { first, end, .. } => {
+                self.existing()?;
+                self.omap_remove_range(first, end, next_omap_id);
+            }
+            Op::OmapSetHeader { header, .. } => {
+                self.create(shard_span);
+                self.omap_id(next_omap_id);
+                self.omap.header = Some(header.clone());
+            }
+            Op::OmapClear { .. } => {
+                self.existing()?;
+                self.omap_clear();
+            }
+            Op::CreateCollection { .. }
+            | Op::RemoveCollection { .. }
+            | Op::SetCollectionMeta { .. }
+            | Op::LogAppend { .. } => {}
+        }
+        Ok(())
+    }
+
+    /// The omap's changes as items.
+    pub fn omap_items(&self) -> Vec<Item> {
+        let mut items: Vec<Item> =
+            self.omap.reaps.iter().map(|id| Item::Put(keys::reap(*id), Bytes::new())).collect();
+        let Some(id) = self.now.as_ref().map(|onode| onode.omap_id).filter(|id| *id != 0) else {
+            return items;
+        };
+        let entry = |key: &Bytes| keys::omap_entry(id, key);
+        items.extend(self.omap.ranges.iter().map(|(first, end)| Item::DeleteRange(entry(first), entry(end))));
+        items.extend(self.omap.entries.iter().map(|(key, value)| match value {
+            Some(value) => Item::Put(entry(key), value.clone()),
+            None => Item::Delete(entry(key)),
+        }));
+        items.extend(self.omap.header.iter().map(|header| Item::Put(keys::omap_header(id), header.clone())));
+        items
+    }
+
+    /// Whether the omap got a new id.
+    pub fn omap_is_fresh(&self) -> bool {
+        self.omap.fresh
+    }
+
+    fn create(&mut self, shard_span: u32) -> &mut Onode {
+        self.now.get_or_insert_with(|| Onode::new(self.object.clone(), shard_span))
+    }
+
+    fn existing(&mut self) -> StoreResult<&mut Onode> {
+        self.now.as_mut().ok_or_else(|| not_found(&self.object))
+    }
+
+    fn write(&mut self, offset: u64, data: &[Bytes], shard_span: u32) {
+        let len = total(data);
+        let onode = self.create(shard_span);
+        if len == 0 {
+            return;
+        }
+        onode.size = onode.size.max(offset + len);
+        let span = u64::from(onode.shard_span);
+        let mut at = offset;
+        for chunk in data {
+            let mut chunk = chunk.clone();
+            while !chunk.is_empty() {
+                let room = span - at % span;
+                let some = chunk.split_to(chunk.len().min(usize::try_from(room).unwrap_or(usize::MAX)));
+                let moved = length(&some);
+                self.content(at / span).write(at, some);
+                at += moved;
+            }
+        }
+    }
+
+    fn zero(&mut self, offset: u64, len: u64, shard_span: u32) {
+        let onode = self.create(shard_span);
+        if len == 0 {
+            return;
+        }
+        onode.size = onode.size.max(offset + len);
+        let span = onode.shard_span;
+        let (first, last) = shard_range(offset, len, span);
+        self.punch(first, last, offset, offset + len);
+    }
+
+    fn truncate(&mut self, size: u64, shard_span: u32) {
+        let onode = self.create(shard_span);
+        let old = std::mem::replace(&mut onode.size, size);
+        let span = onode.shard_span;
+        if old > size {
+            let (first, last) = shard_range(size, old - size, span);
+            self.punch(first, last, size, old);
+        }
+    }
+
+    /// Punches those shards that hold something.
+    fn punch(&mut self, first: u32, last: u32, start: u64, end: u64) {
+        let held: Vec<u32> = self.held().filter(|number| (first..=last).contains(number)).collect();
+        for number in held {
+            self.content(number.into()).punch(start, end);
+        }
+    }
+
+    /// Numbers of the shards that may hold something.
+    fn held(&self) -> impl Iterator<Item = u32> {
+        let base = self.base.iter().filter(|_| !self.replaced).flat_map(|onode| onode.shards.iter().copied());
+        let touched = self.contents.keys().copied();
+        let mut all: Vec<u32> = base.chain(touched).collect();
+        all.sort_unstable();
+        all.dedup();
+        all.into_iter()
+    }
+
+    fn content(&mut self, number: u64) -> &mut Content {
+        let Ok(number) = u32::try_from(number) else { panic!("shard {number} of an object") };
+        let (replaced, base, shards) = (self.replaced, &self.base, &self.base_shards);
+        self.contents.entry(number).or_insert_with(|| {
+            let exists = !replaced && base.as_ref().is_some_and(|onode| onode.shards.contains(&number));
+            let shard = shards.get(&number).filter(|_| exists).cloned();
+            assert!(shard.is_some() == exists, "shard {number} was not loaded");
+            Content::of(shard.unwrap_or_default())
+        })
+    }
+
+    fn remove(&mut self) -> StoreResult<()> {
+        self.existing()?;
+        self.omap_clear();
+        self.now = None;
+        self.replaced = self.base.is_some();
+        self.contents.clear();
+        Ok(())
+    }
+
+    fn omap_id(&mut self, next_omap_id: &Cell<u64>) {
+        let Some(onode) = self.now.as_mut() else { return };
+        if onode.omap_id == 0 {
+            onode.omap_id = next_omap_id.replace(next_omap_id.get() + 1);
+            self.omap.fresh = true;
+        }
+    }
+
+    /// Bytes of an entry as the transaction sees it.
+    fn omap_entry(&self, key: &Bytes) -> Option<u64> {
+        match self.omap.entries.get(key) {
+            Some(staged) => staged.as_ref().map(|value| length(key) + length(value)),
+            None => {
+                let gone = self.omap.ranges.iter().any(|(first, end)| first <= key && key < end);
+                self.omap.base.get(key).copied().filter(|_| !gone)
+            }
+        }
+    }
+
+    fn omap_change(&mut self, key: &Bytes, value: Option<&Bytes>, next_omap_id: &Cell<u64>) {
+        let old = self.omap_entry(key);
+        if value.is_none() && old.is_none() && !self.omap.entries.contains_key(key) {
+            return;
+        }
+        self.omap_id(next_omap_id);
+        self.omap.entries.insert(key.clone(), value.cloned());
+        self.omap_count(old, value.map(|value| length(key) + length(value)));
+    }
+
+    fn omap_count(&mut self, old: Option<u64>, new: Option<u64>) {
+        let Some(onode) = self.now.as_mut() else { return };
+        onode.omap_keys = onode.omap_keys + u64::from(new.is_some()) - u64::from(old.is_some());
+        onode.omap_bytes = onode.omap_bytes + new.unwrap_or(0) - old.unwrap_or(0);
+    }
+
+    fn omap_remove_range(&mut self, first: &Bytes, end: &Bytes, next_omap_id: &Cell<u64>) {
+        if first >= end {
+            return;
+        }
+        let base = in_range(&self.omap.base, first, end).map(|(key, _)| key);
+        let staged = self.omap.entries.range(first.clone()..end.clone()).map(|(key, _)| key);
+        let mut touched: Vec<Bytes> = base.chain(staged).cloned().collect();
+        touched.sort();
+        touched.dedup();
+        if touched.is_empty() {
+            return;
+        }
+        self.omap_id(next_omap_id);
+        for key in &touched {
+            let old = self.omap_entry(key);
+            self.omap_count(old, None);
+        }
+        self.omap.entries.retain(|key, _| key < first || key >= end);
+        self.omap.ranges.push((first.clone(), end.clone()));
+    }
+
+    fn omap_clear(&mut self) {
+        let Some(onode) = self.now.as_mut() else { return };
+        if onode.omap_id != 0 && !self.omap.fresh {
+            self.omap.reaps.push(onode.omap_id);
+        }
+        (onode.omap_id, onode.omap_keys, onode.omap_bytes) = (0, 0, 0);
+        let reaps = std::mem::take(&mut self.omap.reaps);
+        self.omap = StagedOmap { reaps, ..StagedOmap::default() };
+    }
+}

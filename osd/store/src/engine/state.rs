@@ -1,0 +1,145 @@
+//! What the engine consists of. One value per open store, shared by its tasks on one core.
+
+use std::cell::{Cell, RefCell};
+use std::collections::{BTreeMap, VecDeque};
+use std::rc::Rc;
+
+use allocator::Extent;
+use bluefs::kv::{KvError, KvStore};
+use bytes::Bytes;
+use nvme::BlockDevice;
+use rt::Core;
+use rt::sync::{Gate, Notify, Semaphore};
+
+use super::cache::Cache;
+use super::counters::Counters;
+use super::deferred::Deferred;
+use super::options::Options;
+use super::pg_log::{LogChange, PgLog};
+use super::sequencer::Sequencer;
+use super::space::SpaceBook;
+use super::traffic::Traffic;
+use super::writer::Writer;
+use crate::codec::DecodeError;
+use crate::object_store::{StoreError, StoreResult};
+use crate::overlay::Overlay;
+use crate::superblock::Superblock;
+use crate::types::{CollectionId, LogVersion, PoolStats};
+
+/// See the module.
+pub struct Inner {
+    pub core: Core,
+    pub device: Rc<dyn BlockDevice>,
+    pub kv: Rc<dyn KvStore>,
+    pub options: Options,
+    pub superblock: Superblock,
+    /// Unit of allocation and checksums, bytes.
+    pub block: u64,
+    /// Mounted to look only: nothing is written.
+    pub read_only: bool,
+
+    pub overlay: Overlay,
+    pub cache: RefCell<Cache>,
+    pub space: SpaceBook,
+    pub traffic: Traffic,
+    pub journal: RefCell<Writer>,
+    pub deferred: Deferred,
+    /// In-place writes completed that no flush has covered.
+    pub deferred_unflushed: Cell<bool>,
+    pub sequencer: Sequencer,
+    pub collections: RefCell<BTreeMap<CollectionId, Collection>>,
+    pub pools: RefCell<BTreeMap<i64, PoolStats>>,
+    pub pg_log: RefCell<PgLog>,
+    /// What the next checkpoint adds beside the overlay.
+    pub pending: RefCell<Pending>,
+    pub next_omap_id: Cell<u64>,
+    /// Omap ids whose entries are still to be removed.
+    pub reaps: RefCell<VecDeque<u64>>,
+
+    /// One at a time waits for journal and overlay space, in order.
+    pub admission: Semaphore,
+    /// Journal, overlay or device space came free, or durability moved on.
+    pub progress: Notify,
+    pub checkpoint_wanted: Notify,
+    pub seal_wanted: Notify,
+    pub reap_wanted: Notify,
+    /// Checkpoints that ended.
+    pub checkpoints: Cell<u64>,
+    /// Transactions pass here; closing waits for them.
+    pub gate: Gate,
+    /// Background tasks pass here.
+    pub background: Gate,
+    pub down: RefCell<Option<String>>,
+    pub counters: Counters,
+}
+
+/// A collection in memory.
+#[derive(Clone, Debug, Default)]
+pub struct Collection {
+    pub bits: u8,
+    pub meta: Bytes,
+    pub log: VecDeque<(LogVersion, Bytes)>,
+}
+
+/// Changes of a generation that are not keys.
+#[derive(Debug, Default)]
+pub struct Pending {
+    pub statistics: BTreeMap<i64, PoolStats>,
+    pub log: Vec<LogChange>,
+}
+
+impl Inner {
+    /// The store goes down: nothing more becomes durable, everybody who waits learns why.
+    pub fn fail(&self, reason: String) {
+        if self.down.borrow().is_some() {
+            return;
+        }
+        log::error!("store {} is down: {reason}", self.superblock.store);
+        let error = StoreError::Down(reason.clone());
+        *self.down.borrow_mut() = Some(reason);
+        let waiters = self.journal.borrow_mut().fail();
+        for waiter in waiters {
+            // Who dropped its future does not want to know.
+            drop(waiter.send(Err(error.clone())));
+        }
+        self.wake_all();
+    }
+
+    /// An error if the store is down.
+    pub fn check_up(&self) -> StoreResult<()> {
+        match &*self.down.borrow() {
+            Some(reason) => Err(StoreError::Down(reason.clone())),
+            None => Ok(()),
+        }
+    }
+
+    /// An error if the store is down or closing.
+    pub fn check_open(&self) -> StoreResult<()> {
+        self.check_up()?;
+        if self.gate.is_closing() { Err(StoreError::Down("closed".into())) } else { Ok(()) }
+    }
+
+    /// Everything that waits looks again.
+    pub fn wake_all(&self) {
+        self.progress.notify_all();
+        self.checkpoint_wanted.notify_one();
+        self.seal_wanted.notify_one();
+        self.reap_wanted.notify_one();
+    }
+
+    /// A failure of the key-value store: final for reads too, unless it is about space.
+    pub fn kv_failed(&self, error: &KvError) -> StoreError {
+        self.fail(format!("key-value store: {error}"));
+        StoreError::Io(error.to_string())
+    }
+
+    /// A value of the key-value store that cannot be decoded.
+    pub fn corrupt(&self, what: &str, key: &Bytes, error: &DecodeError) -> StoreError {
+        StoreError::Io(format!("{what} under key {} is corrupt: {error}", key.escape_ascii()))
+    }
+
+    /// The region of the journal.
+    pub fn journal_region(&self) -> Extent {
+        self.superblock.journal
+    }
+}

@@ -1,0 +1,144 @@
+//! The life of a transaction: its turn, loading, staging, reading what is overwritten in part, admission, data to new
+//! space, and the one moment in which it takes effect.
+//!
+//! Invariant: from the choice of its number to the record in the queue nothing is awaited, so records take effect, are
+//! numbered and join groups in one order, and nobody sees half of one.
+
+use std::collections::BTreeSet;
+use std::rc::Rc;
+
+use rt::Group;
+use rt::sync::{OneReceiver, OneSender, oneshot};
+
+use super::plan::{KeptBlocks, Plan};
+use super::sequencer::Turn;
+use super::state::Inner;
+use crate::check;
+use crate::object_store::{StoreError, StoreResult, Submitted};
+use crate::transaction::Transaction;
+
+impl Inner {
+    /// See the seam.
+    pub fn submit(self: &Rc<Self>, transaction: Transaction) -> Submitted {
+        let (readable_in, readable) = oneshot();
+        let (durable_in, durable) = oneshot();
+        match self.accept(&transaction) {
+            Ok(pass) => {
+                let collections: BTreeSet<_> = transaction.ops.iter().map(|op| op.collection()).collect();
+                // The place in line is taken here, not when the task first runs.
+                let turn = self.sequencer.enter(collections);
+                let this = Rc::clone(self);
+                self.spawn(Group::Client, "transaction", async move {
+                    this.run(transaction, turn, readable_in, durable_in).await;
+                    drop(pass);
+                });
+            }
+            Err(error) => {
+                // The receivers are here: they cannot have been dropped.
+                drop(readable_in.send(Err(error.clone())));
+                drop(durable_in.send(Err(error)));
+            }
+        }
+        let (first, second) = (Rc::clone(self), Rc::clone(self));
+        Submitted {
+            readable: Box::pin(async move { answer(&first, readable).await }),
+            durable: Box::pin(async move { answer(&second, durable).await }),
+        }
+    }
+
+    fn accept(&self, transaction: &Transaction) -> StoreResult<rt::sync::Pass> {
+        self.check_open()?;
+        if self.read_only {
+            return Err(StoreError::Invalid("the store is open for reading only".into()));
+        }
+        check::check_transaction(transaction, self.options.object_bytes_max)?;
+        self.gate.enter().ok_or_else(|| StoreError::Down("closed".into()))
+    }
+
+    async fn run(
+        self: Rc<Self>,
+        transaction: Transaction,
+        mut turn: Turn,
+        readable: OneSender<StoreResult<()>>,
+        durable: OneSender<StoreResult<()>>,
+    ) {
+        turn.come().await;
+        let (record_durable, receiver) = oneshot();
+        let result = self.execute(&transaction, record_durable).await;
+        drop(turn);
+        match &result {
+            Ok(()) => self.counters.transactions.add(1),
+            Err(_) => self.counters.transactions_refused.add(1),
+        }
+        // Whoever dropped a future does not want to know.
+        drop(readable.send(result.clone()));
+        let outcome = match result {
+            Ok(()) => answer(&self, receiver).await,
+            Err(error) => Err(error),
+        };
+        drop(durable.send(outcome));
+    }
+
+    /// Does everything up to the moment in which the transaction takes effect.
+    async fn execute(
+        self: &Rc<Self>,
+        transaction: &Transaction,
+        durable: OneSender<StoreResult<()>>,
+    ) -> StoreResult<()> {
+        loop {
+            self.check_up()?;
+            let bases = self.bases(transaction).await?;
+            let plan = self.plan(&bases, transaction)?;
+            let kept = self.read_kept(&plan).await?;
+            let admitted = self.admit(plan.record_bytes, plan.log_bytes).await?;
+            let reservation = self.reserve_space(&plan).await?;
+            if !bases.are_newest() {
+                continue;
+            }
+            let (assembled, buffers) = self.assemble_blocks(&plan, &kept, reservation)?;
+            let data_done = self.write_data(buffers);
+            if plan.fresh_bytes > self.options.large_write_bytes {
+                // The record of a large write follows its data, so that nobody else's group waits for it.
+                while !data_done.get() {
+                    self.check_up()?;
+                    self.progress.notified().await;
+                }
+                if !bases.are_newest() {
+                    continue;
+                }
+            }
+            self.check_up()?;
+            let reserved = admitted.spend();
+            self.take_effect(plan, assembled, data_done, reserved, durable);
+            self.pump();
+            return Ok(());
+        }
+    }
+
+    /// Reads the blocks of which a part stays.
+    async fn read_kept(self: &Rc<Self>, plan: &Plan) -> StoreResult<KeptBlocks> {
+        let mut kept = KeptBlocks::new();
+        for object in &plan.objects {
+            let places = object.reads();
+            if places.is_empty() {
+                continue;
+            }
+            self.counters.blocks_read_to_modify.add(u64::try_from(places.len()).unwrap_or(0));
+            while let Some(writing) = self.blocked_by_write(&places) {
+                writing.wait().await;
+            }
+            kept.extend(self.read_blocks(&object.object, places).await?);
+        }
+        Ok(kept)
+    }
+}
+
+async fn answer(inner: &Inner, receiver: OneReceiver<StoreResult<()>>) -> StoreResult<()> {
+    match receiver.await {
+        Ok(result) => result,
+        Err(_) => {
+            let reason = inner.down.borrow().clone().unwrap_or_else(|| "the store was dropped".into());
+            Err(StoreError::Down(reason))
+        }
+    }
+}

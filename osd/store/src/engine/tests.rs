@@ -1,0 +1,7 @@
+//! Tests of the whole engine, in simulated worlds.
+
+mod conformance;
+mod crash;
+mod history;
+mod kv;
+mod world;

@@ -1,0 +1,126 @@
+//! The engine passes the seam's suite on a simulated disk and on memory.
+
+use std::rc::Rc;
+
+use bluefs::kv::KvStore;
+use nvme::{BlockDevice, MemoryDevice};
+use rt::sim::{Config, Sim};
+use rt::{Core, LocalBoxFuture};
+use uuid::Uuid;
+
+use super::kv::TestKv;
+use super::world::World;
+use crate::engine::{Engine, FormatOptions, Options};
+use crate::object_store::ObjectStore;
+use crate::suite::{self, Host};
+
+struct SimHost {
+    core: Core,
+    seed: u64,
+    options: Options,
+    world: Option<World>,
+}
+
+impl Host for SimHost {
+    fn fresh(&mut self) -> LocalBoxFuture<'_, Rc<dyn ObjectStore>> {
+        Box::pin(async move {
+            self.seed += 1;
+            let block_size = if self.seed.is_multiple_of(2) { 512 } else { 4096 };
+            let mut world = World::new(self.seed, 64 << 20, block_size, 512 << 10);
+            world.options = self.options.clone();
+            world.format(&self.core).await;
+            let store = world.mount(&self.core).await.expect("mount");
+            self.world = Some(world);
+            Rc::new(store) as Rc<dyn ObjectStore>
+        })
+    }
+
+    fn reopen(&mut self, store: Rc<dyn ObjectStore>) -> LocalBoxFuture<'_, Rc<dyn ObjectStore>> {
+        Box::pin(async move {
+            store.close().await.expect("close");
+            let world = self.world.as_ref().expect("fresh comes first");
+            Rc::new(world.mount(&self.core).await.expect("mount")) as Rc<dyn ObjectStore>
+        })
+    }
+}
+
+fn conforms(seed: u64, options: Options) {
+    let sim = Sim::new(seed, Config::default());
+    sim.run(0, |core| async move {
+        suite::run(&mut SimHost { core, seed, options, world: None }).await;
+    });
+}
+
+#[test]
+fn with_defaults() {
+    conforms(1, Options::default());
+}
+
+#[test]
+fn without_deferral() {
+    conforms(2, Options { deferred_partial_max: 0, ..Options::default() });
+}
+
+#[test]
+fn as_on_a_device_that_seeks() {
+    conforms(
+        3,
+        Options { deferred_whole_max: 64 << 10, deferred_batch_bytes: 8 << 10, ..Options::default() },
+    );
+}
+
+#[test]
+fn with_tiny_caches_and_overlay() {
+    let options = Options {
+        cache_bytes_max: 1,
+        overlay_bytes_max: 16 << 10,
+        groups_in_flight: 4,
+        ..Options::default()
+    };
+    conforms(4, options);
+}
+
+#[test]
+fn with_discard_and_large_writes_first() {
+    conforms(5, Options { discard: true, large_write_bytes: 0, ..Options::default() });
+}
+
+struct MemoryHost {
+    core: Core,
+    device: Option<Rc<dyn BlockDevice>>,
+    kv: Option<Rc<dyn KvStore>>,
+}
+
+impl Host for MemoryHost {
+    fn fresh(&mut self) -> LocalBoxFuture<'_, Rc<dyn ObjectStore>> {
+        Box::pin(async move {
+            let device: Rc<dyn BlockDevice> = Rc::new(MemoryDevice::new(64 << 20));
+            let format = FormatOptions::for_window(Uuid::from_u128(9), 64 << 20);
+            Engine::format(&*device, &format).await.expect("format");
+            let kv = TestKv::new();
+            self.device = Some(Rc::clone(&device));
+            self.kv = Some(kv.open(&self.core));
+            let kv = kv.open(&self.core);
+            let store = Engine::mount(self.core.clone(), device, kv.clone(), Options::default()).await;
+            self.kv = Some(kv);
+            Rc::new(store.expect("mount")) as Rc<dyn ObjectStore>
+        })
+    }
+
+    fn reopen(&mut self, store: Rc<dyn ObjectStore>) -> LocalBoxFuture<'_, Rc<dyn ObjectStore>> {
+        Box::pin(async move {
+            store.close().await.expect("close");
+            let (device, kv) = (self.device.clone().expect("fresh"), self.kv.clone().expect("fresh"));
+            let store = Engine::mount(self.core.clone(), device, kv, Options::default()).await;
+            Rc::new(store.expect("mount")) as Rc<dyn ObjectStore>
+        })
+    }
+}
+
+#[test]
+fn on_memory() {
+    let sim = Sim::new(6, Config::default());
+    sim.run(0, |core| async move {
+        suite::run(&mut MemoryHost { core, device: None, kv: None }).await;
+    });
+}

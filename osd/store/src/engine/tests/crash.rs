@@ -1,0 +1,333 @@
+//! Random crashes: a store is killed between any two steps, mounted again, and must show, for each collection, a prefix
+//! of what was submitted that holds all that was acknowledged; and fsck must be clean.
+
+use std::cell::{Cell, RefCell};
+use std::collections::{BTreeMap, VecDeque};
+use std::rc::Rc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use rt::sim::{Config, RandomStream, Sim};
+use rt::{Core, Group, LocalBoxFuture};
+
+use super::history::Track;
+use super::world::World;
+use crate::engine::Engine;
+use crate::object_store::{FsckLevel, ObjectStore, StoreResult};
+use crate::suite::{Generator, Shape, collection, compare_object, join, object};
+use crate::{CollectionId, Op, Transaction};
+
+/// Where one object is always written as a whole, so that a read that mixes two states is noticed.
+const UNIFORM: CollectionId = CollectionId { pool: 9, seed: 0 };
+const UNIFORM_BYTES: usize = 30_000;
+const UNIFORM_KEYS: u32 = 60;
+
+/// How a run is set up.
+#[derive(Clone, Debug)]
+pub struct Setup {
+    pub seed: u64,
+    pub lives: u32,
+    /// Longest life in virtual time.
+    pub life_max: Duration,
+    pub fault: crate::fault::Fault,
+}
+
+/// Counts over a run, to see that it did what it is for.
+#[derive(Clone, Debug, Default)]
+pub struct Tally {
+    pub counters: BTreeMap<&'static str, u64>,
+    pub crashes_in_mount: u64,
+    pub transactions_lost: u64,
+}
+
+/// What a life shares with the test around it.
+struct Shared {
+    tracks: Vec<RefCell<Track>>,
+    uniform: RefCell<Uniform>,
+    generator: RefCell<Generator>,
+    mounted: Cell<bool>,
+    store: RefCell<Option<Rc<Engine>>>,
+    failure: RefCell<Option<String>>,
+    tally: RefCell<Tally>,
+}
+
+#[derive(Default)]
+struct Uniform {
+    submitted: u64,
+    acknowledged: u64,
+}
+
+/// Runs one seed; an error says what was found.
+pub fn run(setup: &Setup) -> Result<Tally, String> {
+    let mut random = RandomStream::new(setup.seed, "crash test");
+    let sim = Sim::new(setup.seed, Config::default());
+    let block_size = if random.one_in(2) { 512 } else { 4096 };
+    let mut world = World::new(setup.seed, 8 << 20, block_size, 64 << 10);
+    world.options.fault = setup.fault;
+    world.options.groups_in_flight = 1 + random.below(4) as usize;
+    world.options.group_bytes_max = [4 << 10, 64 << 10][random.below(2) as usize];
+    world.options.deferred_partial_max = [0, 4096, 16 << 10][random.below(3) as usize];
+    world.options.deferred_whole_max = [0, 16 << 10][random.below(2) as usize];
+    world.options.deferred_batch_bytes = [1, 32 << 10, 1 << 20][random.below(3) as usize];
+    world.options.large_write_bytes = [8 << 10, 64 << 10][random.below(2) as usize];
+    world.options.overlay_bytes_max = [24 << 10, 1 << 20][random.below(2) as usize];
+    world.options.cache_bytes_max = [1, 1 << 20][random.below(2) as usize];
+    world.options.discard = random.one_in(2);
+    let world = Rc::new(world);
+    let shape = Shape { objects: 6, object_bytes: 100_000, write_bytes: 20_000, ..Shape::default() };
+    let second = CollectionId { pool: 7, seed: 0x2b };
+    let shared = Rc::new(Shared {
+        tracks: vec![RefCell::new(Track::new(collection(), 8)), RefCell::new(Track::new(second, 8))],
+        uniform: RefCell::default(),
+        generator: RefCell::new(Generator::new(setup.seed, shape)),
+        mounted: Cell::new(false),
+        store: RefCell::default(),
+        failure: RefCell::default(),
+        tally: RefCell::default(),
+    });
+    sim.run(0, |core| prepare(core, Rc::clone(&world)));
+    for _ in 0..setup.lives {
+        shared.mounted.set(false);
+        let core = sim.core(0);
+        let life = live(core.clone(), Rc::clone(&world), Rc::clone(&shared));
+        core.spawn(Group::Client, "life", life);
+        let long = nanos(setup.life_max);
+        let time = if random.one_in(4) { random.below(long / 20) } else { random.below(long) };
+        sim.run_for(Duration::from_nanos(time));
+        if let Some(failure) = shared.failure.borrow_mut().take() {
+            return Err(failure);
+        }
+        if let Some(store) = shared.store.borrow_mut().take() {
+            tally(&store, &shared);
+        }
+        if !shared.mounted.get() {
+            shared.tally.borrow_mut().crashes_in_mount += 1;
+        }
+        sim.kill_silently(0);
+        if random.one_in(4) {
+            world.disk.end_process();
+        } else {
+            world.disk.crash();
+        }
+        world.kv.crash(random.below(world.kv.choices() as u64) as usize);
+    }
+    let found = sim.run(0, |core| finish(core, Rc::clone(&world), Rc::clone(&shared)));
+    found?;
+    let disk = world.disk.counters();
+    if disk.racing_writes > 0 {
+        return Err(format!("{} writes overlapped another one in flight", disk.racing_writes));
+    }
+    Ok(shared.tally.borrow().clone())
+}
+
+fn nanos(duration: Duration) -> u64 {
+    u64::try_from(duration.as_nanos()).expect("short")
+}
+
+async fn prepare(core: Core, world: Rc<World>) {
+    world.format(&core).await;
+    let store = world.mount(&core).await.expect("mount");
+    let create = Op::CreateCollection { collection: UNIFORM, bits: 0 };
+    store.submit(Generator::prologue()).durable.await.expect("create");
+    store.submit(Transaction { ops: vec![create] }).durable.await.expect("create");
+    write_uniform(&store, 0).await.expect("write");
+    store.close().await.expect("close");
+}
+
+fn write_uniform(store: &Engine, value: u64) -> LocalBoxFuture<'static, StoreResult<()>> {
+    let name = uniform_name();
+    let byte = value.to_le_bytes()[0];
+    let key = |n: u32| Bytes::from(format!("key {n:03}"));
+    let text = Bytes::from(value.to_string());
+    let ops = vec![
+        Op::Write {
+            collection: UNIFORM,
+            object: name.clone(),
+            offset: 0,
+            data: vec![Bytes::from(vec![byte; UNIFORM_BYTES])],
+        },
+        Op::OmapSet {
+            collection: UNIFORM,
+            object: name,
+            entries: (0..UNIFORM_KEYS).map(|n| (key(n), text.clone())).collect(),
+        },
+    ];
+    store.submit(Transaction { ops }).durable
+}
+
+fn uniform_name() -> crate::ObjectId {
+    crate::ObjectId { pool: 9, ..object("uniform", 1) }
+}
+
+/// The number that the uniform object shows; an error if it shows more than one.
+async fn read_uniform(store: &Engine) -> Result<u64, String> {
+    let name = uniform_name();
+    let page = store.omap_scan(UNIFORM, &name, None, Bytes::new(), 1000, usize::MAX).await;
+    let entries = page.map_err(|error| error.to_string())?.entries;
+    let values: std::collections::BTreeSet<_> = entries.iter().map(|(_, value)| value.clone()).collect();
+    if entries.len() != UNIFORM_KEYS as usize || values.len() != 1 {
+        return Err(format!("the omap shows {} keys and the values {values:?}", entries.len()));
+    }
+    let data = join(store.read(UNIFORM, &name, 0, u64::MAX).await.map_err(|error| error.to_string())?);
+    if data.len() != UNIFORM_BYTES || data.iter().any(|byte| *byte != data[0]) {
+        return Err("the data is of more than one write".to_owned());
+    }
+    let first = values.first().expect("one value");
+    String::from_utf8_lossy(first).parse().map_err(|_| format!("value {first:?}"))
+}
+
+/// Mount and everything that must hold right after it.
+async fn open_and_check(core: &Core, world: &World, shared: &Shared) -> Result<Rc<Engine>, String> {
+    let store = world.mount(core).await.map_err(|error| format!("mount: {error}"))?;
+    let store = Rc::new(store);
+    check(&store, shared).await?;
+    Ok(store)
+}
+
+async fn check(store: &Rc<Engine>, shared: &Shared) -> Result<(), String> {
+    // Unless the wrong length of a borrow matters to nobody: one life at a time looks at the tracks.
+    #[expect(clippy::await_holding_refcell_ref, reason = "one task uses the tracks while it resolves")]
+    for track in &shared.tracks {
+        let lost = track.borrow_mut().resolve(&**store).await?;
+        shared.tally.borrow_mut().transactions_lost += lost as u64;
+    }
+    let value = read_uniform(store).await?;
+    {
+        let mut uniform = shared.uniform.borrow_mut();
+        if value < uniform.acknowledged || value > uniform.submitted {
+            return Err(format!(
+                "the uniform object shows {value}, acknowledged {}, submitted {}",
+                uniform.acknowledged, uniform.submitted
+            ));
+        }
+        (uniform.submitted, uniform.acknowledged) = (value, value);
+    }
+    let report = store.fsck(FsckLevel::Deep, Box::new(|_, _| {})).await.map_err(|error| error.to_string())?;
+    if !report.findings.is_empty() {
+        return Err(format!("fsck: {:?}", report.findings));
+    }
+    Ok(())
+}
+
+async fn live(core: Core, world: Rc<World>, shared: Rc<Shared>) {
+    match open_and_check(&core, &world, &shared).await {
+        Ok(store) => {
+            shared.mounted.set(true);
+            *shared.store.borrow_mut() = Some(Rc::clone(&store));
+            drive(&core, &store, &shared).await;
+        }
+        Err(failure) => *shared.failure.borrow_mut() = Some(failure),
+    }
+}
+
+async fn finish(core: Core, world: Rc<World>, shared: Rc<Shared>) -> Result<(), String> {
+    let store = open_and_check(&core, &world, &shared).await?;
+    tally(&store, &shared);
+    store.close().await.map_err(|error| format!("close: {error}"))?;
+    let store = open_and_check(&core, &world, &shared).await?;
+    if store.stats().counters.iter().any(|(name, count)| *name == "replayed_records" && *count > 0) {
+        return Err("a clean close left records to replay".to_owned());
+    }
+    store.close().await.map_err(|error| format!("second close: {error}"))
+}
+
+fn tally(store: &Engine, shared: &Shared) {
+    let mut tally = shared.tally.borrow_mut();
+    for (name, count) in store.stats().counters {
+        *tally.counters.entry(name).or_default() += count;
+    }
+}
+
+/// Submits transactions and reads until the life ends.
+async fn drive(core: &Core, store: &Rc<Engine>, shared: &Rc<Shared>) {
+    let failed = |failure: String| {
+        shared.failure.borrow_mut().get_or_insert(failure);
+    };
+    {
+        let (core, store, shared) = (core.clone(), Rc::clone(store), Rc::clone(shared));
+        core.clone().spawn(Group::Client, "uniform reads", async move {
+            loop {
+                core.sleep(Duration::from_micros(core.random_u64() % 700)).await;
+                if let Err(failure) = read_uniform(&store).await {
+                    shared.failure.borrow_mut().get_or_insert(format!("a read saw: {failure}"));
+                    return;
+                }
+            }
+        });
+    }
+    let mut in_flight: VecDeque<(usize, usize, LocalBoxFuture<'static, StoreResult<()>>)> = VecDeque::new();
+    let mut depth = 1;
+    loop {
+        let roll = core.random_u64();
+        if roll % 40 == 0 {
+            depth = 1 + (roll / 64) % 12;
+        }
+        let transaction = shared.generator.borrow_mut().transaction();
+        let index = usize::from(transaction.ops.first().map(Op::collection) != Some(collection()));
+        let number = shared.tracks[index].borrow_mut().submit(&transaction);
+        let submitted = store.submit(transaction);
+        match number {
+            Some(number) => in_flight.push_back((index, number, submitted.durable)),
+            None => {
+                if submitted.readable.await.is_ok() {
+                    return failed("a transaction was accepted that the oracle refuses".into());
+                }
+            }
+        }
+        if roll % 7 == 0 {
+            let value = {
+                let mut uniform = shared.uniform.borrow_mut();
+                uniform.submitted += 1;
+                uniform.submitted
+            };
+            let durable = write_uniform(store, value);
+            in_flight.push_back((2, usize::try_from(value).expect("small"), durable));
+        }
+        while in_flight.len() as u64 > depth || (roll % 31 == 0 && !in_flight.is_empty()) {
+            let Some((index, number, durable)) = in_flight.pop_front() else { break };
+            if let Err(error) = durable.await {
+                return failed(format!("a transaction failed: {error}"));
+            }
+            match shared.tracks.get(index) {
+                Some(track) => track.borrow_mut().acknowledge(number),
+                None => {
+                    let mut uniform = shared.uniform.borrow_mut();
+                    uniform.acknowledged = uniform.acknowledged.max(number as u64);
+                }
+            }
+        }
+        if in_flight.is_empty() && roll % 3 == 0 {
+            let name = object("object-1", 3);
+            let current = shared.tracks[0].borrow().current.fork();
+            let store: Rc<dyn ObjectStore> = Rc::clone(store) as Rc<dyn ObjectStore>;
+            compare_object(&store, &current, collection(), &name).await;
+        }
+        if roll % 97 == 0 {
+            // Long enough for the seal.
+            core.sleep(Duration::from_millis(8)).await;
+        }
+    }
+}
+
+fn setup(seed: u64) -> Setup {
+    Setup { seed, lives: 8, life_max: Duration::from_millis(60), fault: crate::fault::Fault::default() }
+}
+
+#[test]
+fn nothing_acknowledged_is_lost() {
+    let first: u64 = std::env::var("STORE_SEED").ok().and_then(|seed| seed.parse().ok()).unwrap_or(0);
+    let count: u64 = std::env::var("STORE_SEEDS").ok().and_then(|seeds| seeds.parse().ok()).unwrap_or(20);
+    let mut sum: BTreeMap<&'static str, u64> = BTreeMap::new();
+    let (mut in_mount, mut lost) = (0, 0);
+    for seed in first..first + count {
+        let tally = run(&setup(seed)).unwrap_or_else(|failure| panic!("seed {seed}: {failure}"));
+        tally.counters.into_iter().for_each(|(name, count)| *sum.entry(name).or_default() += count);
+        in_mount += tally.crashes_in_mount;
+        lost += tally.transactions_lost;
+    }
+    println!("crashes in mount {in_mount}, transactions lost {lost}, {sum:#?}");
+    assert!(in_mount > 0 && lost > 0);
+    for name in ["replayed_records", "replay_truncated_groups", "replay_deferred_blocks"] {
+        assert!(sum[name] > 0, "{name} never happened");
+    }
+}

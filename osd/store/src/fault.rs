@@ -1,0 +1,68 @@
+//! Deliberate mistakes for tests that must find them. Without the feature `planted` none can be set, so code built
+//! for use cannot have one: [`Planted`]'s only way in is a field that does not exist then.
+
+/// A mistake, each one line at the place that its name says.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Planted {
+    /// A group counts as durable although the device was not flushed.
+    FlushSkipped,
+    /// Replay takes a group whose checksum does not match.
+    TornRecordAccepted,
+    /// Freed space is reused at once instead of after `durable_through`.
+    FreedSpaceReusedEarly,
+    /// Replay takes groups by their number alone, of whatever mount epoch and predecessor.
+    StaleEpochAccepted,
+    /// Replay writes a deferred payload although its blob no longer owns the range.
+    DeferredAppliedToForeignRange,
+    /// Replay counts statistics that the checkpoint already holds or counts them twice.
+    MergeAppliedTwiceOnReplay,
+    /// A generation's entries go although a read holds them.
+    OverlayEntryDroppedWhilePinned,
+    /// A read gives bytes whatever their checksum.
+    ChecksumNotVerified,
+    /// A transaction is called durable when its group is written, before the flush.
+    AckBeforeDurable,
+}
+
+impl Planted {
+    /// All of them.
+    pub const ALL: [Self; 9] = [
+        Self::FlushSkipped,
+        Self::TornRecordAccepted,
+        Self::FreedSpaceReusedEarly,
+        Self::StaleEpochAccepted,
+        Self::DeferredAppliedToForeignRange,
+        Self::MergeAppliedTwiceOnReplay,
+        Self::OverlayEntryDroppedWhilePinned,
+        Self::ChecksumNotVerified,
+        Self::AckBeforeDurable,
+    ];
+}
+
+/// The mistake a store was opened with, if any.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Fault {
+    #[cfg(any(test, feature = "planted"))]
+    planted: Option<Planted>,
+}
+
+impl Fault {
+    /// With a mistake.
+    #[cfg(any(test, feature = "planted"))]
+    pub fn planted(planted: Planted) -> Self {
+        Self { planted: Some(planted) }
+    }
+
+    /// Whether this one was planted.
+    #[cfg(any(test, feature = "planted"))]
+    pub(crate) fn is(self, planted: Planted) -> bool {
+        self.planted == Some(planted)
+    }
+
+    /// Whether this one was planted: never, in a build without the feature.
+    #[cfg(not(any(test, feature = "planted")))]
+    #[expect(clippy::unused_self, reason = "the same call in both builds")]
+    pub(crate) const fn is(self, _planted: Planted) -> bool {
+        false
+    }
+}

@@ -1,0 +1,6 @@
+//! The journal: a ring of groups, each a header and records. [`format`] is the bytes, [`ring`] where they lie,
+//! [`scan`] the chain of valid groups after a crash. Pure; the engine does the I/O.
+
+pub mod format;
+pub mod ring;
+pub mod scan;

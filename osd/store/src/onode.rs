@@ -1,0 +1,221 @@
+//! The onode: what the store knows about one object besides its data. Encoded whole into one value.
+
+use std::collections::BTreeMap;
+
+use bytes::Bytes;
+
+use crate::check::length;
+use crate::codec::{DecodeResult, Decoder, Encoder};
+use crate::limits;
+use crate::types::{ObjectId, PoolStats};
+
+const VERSION: u8 = 1;
+
+/// An object's metadata.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Onode {
+    /// The object; also in the key, stored again so that a misplaced value is noticed.
+    pub object: ObjectId,
+    /// Logical size, bytes.
+    pub size: u64,
+    /// Attributes.
+    pub attrs: BTreeMap<Bytes, Bytes>,
+    /// Prefix of its omap keys; 0 if it never had one.
+    pub omap_id: u64,
+    /// Omap entries.
+    pub omap_keys: u64,
+    /// Bytes of omap keys and values, the header not counted.
+    pub omap_bytes: u64,
+    /// Bytes of the logical span of one shard.
+    pub shard_span: u32,
+    /// Numbers of the shards that exist, ascending: shard `n` covers `[n, n + 1)` times the span.
+    pub shards: Vec<u32>,
+    /// Bytes written and not removed.
+    pub stored: u64,
+    /// Bytes of device space that the shards' blobs own.
+    pub allocated: u64,
+}
+
+impl Onode {
+    /// An empty object.
+    pub fn new(object: ObjectId, shard_span: u32) -> Self {
+        Self {
+            object,
+            size: 0,
+            attrs: BTreeMap::new(),
+            omap_id: 0,
+            omap_keys: 0,
+            omap_bytes: 0,
+            shard_span,
+            shards: Vec::new(),
+            stored: 0,
+            allocated: 0,
+        }
+    }
+
+    /// What the object adds to its pool's statistics.
+    pub fn statistics(&self) -> PoolStats {
+        let signed = |value: u64| i64::try_from(value).unwrap_or(i64::MAX);
+        PoolStats {
+            objects: 1,
+            bytes: signed(self.size),
+            allocated: signed(self.allocated),
+            stored: signed(self.stored),
+            omap_keys: signed(self.omap_keys),
+            omap_bytes: signed(self.omap_bytes),
+        }
+    }
+
+    /// The value stored under its key.
+    pub fn encode(&self) -> Bytes {
+        let mut e = Encoder::with_capacity(self.encoded_bytes_max());
+        e.u8(VERSION);
+        e.i64(self.object.pool);
+        e.u32(self.object.hash);
+        e.bytes(&self.object.namespace);
+        e.bytes(&self.object.key);
+        e.bytes(&self.object.name);
+        e.u64(self.object.snap);
+        e.varint(self.size);
+        e.varint(self.stored);
+        e.varint(self.allocated);
+        e.varint(self.omap_id);
+        e.varint(self.omap_keys);
+        e.varint(self.omap_bytes);
+        e.varint(u64::from(self.shard_span));
+        e.count(self.shards.len());
+        let mut last = 0;
+        for shard in &self.shards {
+            e.varint(u64::from(*shard - last));
+            last = *shard;
+        }
+        e.count(self.attrs.len());
+        for (name, value) in &self.attrs {
+            e.bytes(name);
+            e.bytes(value);
+        }
+        e.into_bytes()
+    }
+
+    /// At least the length of [`Self::encode`].
+    pub fn encoded_bytes_max(&self) -> usize {
+        let o = &self.object;
+        let attrs: usize = self.attrs.iter().map(|(name, value)| name.len() + value.len() + 8).sum();
+        128 + o.namespace.len() + o.key.len() + o.name.len() + self.shards.len() * 5 + attrs
+    }
+
+    /// Reads a value.
+    pub fn decode(value: Bytes) -> DecodeResult<Self> {
+        let mut d = Decoder::new(value);
+        let version = d.u8("version of an onode")?;
+        if version != VERSION {
+            return d.invalid("version of an onode", 0, version.into());
+        }
+        let object = ObjectId {
+            pool: d.i64("pool")?,
+            hash: d.u32("hash")?,
+            namespace: d.bytes("namespace")?,
+            key: d.bytes("locator key")?,
+            name: d.bytes("name")?,
+            snap: d.u64("snap")?,
+        };
+        let size = d.varint("size")?;
+        if size > limits::OBJECT_BYTES_HARD_MAX {
+            return d.invalid("size", d.at(), size);
+        }
+        let (stored, allocated) = (d.varint("stored")?, d.varint("allocated")?);
+        let (omap_id, omap_keys, omap_bytes) =
+            (d.varint("omap id")?, d.varint("omap keys")?, d.varint("omap bytes")?);
+        let span = d.varint("shard span")?;
+        let Some(shard_span) = u32::try_from(span).ok().filter(|span| *span > 0) else {
+            return d.invalid("shard span", d.at(), span);
+        };
+        let count = d.count(1, "shards")?;
+        let mut shards = Vec::with_capacity(count);
+        let mut last = 0u64;
+        for index in 0..count {
+            let step = d.varint("shard number")?;
+            last = last.saturating_add(step);
+            let Some(number) = u32::try_from(last).ok().filter(|_| index == 0 || step > 0) else {
+                return d.invalid("shard number", d.at(), last);
+            };
+            shards.push(number);
+        }
+        let count = d.count(8, "attributes")?;
+        let mut attrs = BTreeMap::new();
+        for _ in 0..count {
+            let name = d.bytes("attribute name")?;
+            attrs.insert(name, d.bytes("attribute value")?);
+        }
+        d.end("onode")?;
+        Ok(Self {
+            object,
+            size,
+            attrs,
+            omap_id,
+            omap_keys,
+            omap_bytes,
+            shard_span,
+            shards,
+            stored,
+            allocated,
+        })
+    }
+
+    /// Bytes of memory, for the cache.
+    pub fn memory_bytes(&self) -> u64 {
+        length(&self.object.name) + u64::try_from(self.encoded_bytes_max()).unwrap_or(u64::MAX) + 200
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn sample() -> Onode {
+        let object = ObjectId {
+            pool: -1,
+            hash: 0xdead_beef,
+            namespace: Bytes::from_static(b"ns"),
+            key: Bytes::new(),
+            name: Bytes::from_static(b"name"),
+            snap: ObjectId::HEAD,
+        };
+        Onode {
+            size: 1 << 33,
+            attrs: BTreeMap::from([(Bytes::from_static(b"a"), Bytes::from_static(b"1"))]),
+            omap_id: 9,
+            omap_keys: 3,
+            omap_bytes: 400,
+            shards: vec![0, 1, 7, 70_000],
+            stored: 77,
+            allocated: 8192,
+            ..Onode::new(object, 128 << 10)
+        }
+    }
+
+    #[test]
+    fn round_trips() {
+        let onode = sample();
+        let value = onode.encode();
+        assert!(value.len() <= onode.encoded_bytes_max());
+        assert_eq!(Onode::decode(value.clone()), Ok(onode));
+        for len in 0..value.len() {
+            assert!(Onode::decode(value.slice(..len)).is_err());
+        }
+    }
+
+    #[test]
+    fn damaged_values_are_refused_or_differ() {
+        let value = sample().encode();
+        for at in 0..value.len() {
+            for bit in 0..8 {
+                let mut damaged = value.to_vec();
+                damaged[at] ^= 1 << bit;
+                if let Ok(found) = Onode::decode(Bytes::from(damaged)) {
+                    assert_ne!(found, sample());
+                }
+            }
+        }
+    }
+}

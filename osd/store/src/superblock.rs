@@ -1,0 +1,226 @@
+//! The slice's superblock: who it belongs to, where its regions are, and the mount epoch. Pure; two copies on the
+//! device, of which the valid one with the higher generation counts, written in turn so that one is always whole.
+
+use allocator::Extent;
+use bytes::Bytes;
+use uuid::Uuid;
+
+use crate::codec::{DecodeError, DecodeResult, Decoder, Encoder};
+
+const MAGIC: u64 = u64::from_le_bytes(*b"SPIRSLIC");
+const VERSION: u16 = 1;
+/// Bytes that a superblock takes; the rest of its block is zero.
+pub const SUPERBLOCK_BYTES: usize = 512;
+
+/// Features this version knows, by what an older version may do that does not know them.
+pub const COMPAT_KNOWN: u64 = 0;
+/// Unknown ones allow only reading.
+pub const RO_COMPAT_KNOWN: u64 = 0;
+/// Unknown ones forbid everything.
+pub const INCOMPAT_KNOWN: u64 = 0;
+
+/// Feature bits of a superblock or label.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Features {
+    /// Any version may ignore these.
+    pub compat: u64,
+    /// A version that does not know one of these must not write.
+    pub ro_compat: u64,
+    /// A version that does not know one of these must not even read.
+    pub incompat: u64,
+}
+
+impl Features {
+    /// What may be done here: an error if nothing, else whether writing is allowed.
+    pub fn check(&self) -> Result<bool, u64> {
+        let unknown = self.incompat & !INCOMPAT_KNOWN;
+        if unknown != 0 {
+            return Err(unknown);
+        }
+        Ok(self.ro_compat & !RO_COMPAT_KNOWN == 0)
+    }
+
+    pub(crate) fn encode(&self, e: &mut Encoder) {
+        e.u64(self.compat);
+        e.u64(self.ro_compat);
+        e.u64(self.incompat);
+    }
+
+    pub(crate) fn decode(d: &mut Decoder) -> DecodeResult<Self> {
+        Ok(Self {
+            compat: d.u64("compatible features")?,
+            ro_compat: d.u64("read-only compatible features")?,
+            incompat: d.u64("incompatible features")?,
+        })
+    }
+}
+
+/// See the module. Addresses are within the slice's window.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Superblock {
+    /// Counts the writes.
+    pub generation: u64,
+    /// See [`Features`].
+    pub features: Features,
+    /// Names this store; made when it was formatted, and part of the journal's first checksum.
+    pub store: Uuid,
+    /// Bytes of the window.
+    pub window: u64,
+    /// Unit of allocation and checksums, bytes.
+    pub block: u32,
+    /// Unit of journal writes, bytes.
+    pub journal_block: u32,
+    /// Counts the mounts. Groups from `epoch_start` on carry exactly this epoch, those before a lower one.
+    pub epoch: u64,
+    /// Number of the first group that this epoch writes. All groups below it are durable and were verified.
+    pub epoch_start: u64,
+    /// Key that the slice's data is encrypted with; 0, none, in this version.
+    pub key_id: u64,
+    /// Journal.
+    pub journal: Extent,
+    /// Log of the placement groups.
+    pub pg_log: Extent,
+    /// What the key-value store's file system owns from the start.
+    pub kv: Extent,
+}
+
+impl Superblock {
+    /// The bytes of a copy, without padding.
+    pub fn encode(&self) -> Vec<u8> {
+        let mut e = Encoder::with_capacity(SUPERBLOCK_BYTES);
+        e.u64(MAGIC);
+        e.u16(VERSION);
+        e.u64(self.generation);
+        self.features.encode(&mut e);
+        e.raw(self.store.as_bytes());
+        e.u64(self.window);
+        e.u32(self.block);
+        e.u32(self.journal_block);
+        e.u64(self.epoch);
+        e.u64(self.epoch_start);
+        e.u64(self.key_id);
+        for region in [self.journal, self.pg_log, self.kv] {
+            e.u64(region.start);
+            e.u64(region.len);
+        }
+        e.u32(crc32c::crc32c(e.as_slice()));
+        e.finish()
+    }
+
+    /// Reads a copy.
+    pub fn decode(bytes: Bytes) -> DecodeResult<Self> {
+        let mut d = Decoder::new(bytes.clone());
+        let magic = d.u64("magic")?;
+        if magic != MAGIC {
+            return d.invalid("magic", 0, magic);
+        }
+        let version = d.u16("version of a superblock")?;
+        if version != VERSION {
+            return d.invalid("version of a superblock", 8, version.into());
+        }
+        let generation = d.u64("generation")?;
+        let features = Features::decode(&mut d)?;
+        let mut store = [0; 16];
+        store.copy_from_slice(&d.raw(16, "store uuid")?);
+        let (window, block, journal_block) =
+            (d.u64("window")?, d.u32("block size")?, d.u32("journal block size")?);
+        let (epoch, epoch_start, key_id) = (d.u64("epoch")?, d.u64("start of epoch")?, d.u64("key id")?);
+        let mut region = || -> DecodeResult<Extent> {
+            let at = d.at();
+            let (start, len) = (d.u64("region")?, d.u64("region")?);
+            let extent = Extent::checked(start, len).filter(|extent| extent.end() <= window);
+            extent.ok_or(DecodeError::Value { what: "region", at, value: start })
+        };
+        let (journal, pg_log, kv) = (region()?, region()?, region()?);
+        let end = d.at();
+        let stored = d.u32("checksum")?;
+        if stored != crc32c::crc32c(bytes.get(..end).unwrap_or_default()) {
+            return d.invalid("checksum", end, stored.into());
+        }
+        let blocks_valid = block.is_power_of_two()
+            && journal_block.is_power_of_two()
+            && journal_block >= 512
+            && block >= journal_block;
+        if !blocks_valid {
+            return d.invalid("block size", 0, block.into());
+        }
+        Ok(Self {
+            generation,
+            features,
+            store: Uuid::from_bytes(store),
+            window,
+            block,
+            journal_block,
+            epoch,
+            epoch_start,
+            key_id,
+            journal,
+            pg_log,
+            kv,
+        })
+    }
+
+    /// Where the copies are: the first block of the window and the last.
+    pub fn places(window: u64, block: u64) -> [u64; 2] {
+        [0, window - block]
+    }
+
+    /// The place that the next write uses, so that the valid copy stays.
+    pub fn next_place(&self) -> u64 {
+        let [first, second] = Self::places(self.window, self.block.into());
+        if self.generation.is_multiple_of(2) { second } else { first }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn sample() -> Superblock {
+        Superblock {
+            generation: 3,
+            features: Features { compat: 1, ro_compat: 0, incompat: 0 },
+            store: Uuid::from_u128(77),
+            window: 1 << 30,
+            block: 4096,
+            journal_block: 512,
+            epoch: 9,
+            epoch_start: 1000,
+            key_id: 0,
+            journal: Extent::new(4096, 1 << 20),
+            pg_log: Extent::new(2 << 20, 1 << 20),
+            kv: Extent::new(4 << 20, 8 << 20),
+        }
+    }
+
+    #[test]
+    fn round_trips_and_notices_every_flipped_bit() {
+        let bytes = sample().encode();
+        assert!(bytes.len() <= SUPERBLOCK_BYTES);
+        assert_eq!(Superblock::decode(Bytes::from(bytes.clone())), Ok(sample()));
+        for at in 0..bytes.len() {
+            for bit in 0..8 {
+                let mut damaged = bytes.clone();
+                damaged[at] ^= 1 << bit;
+                assert!(Superblock::decode(Bytes::from(damaged)).is_err());
+            }
+            assert!(Superblock::decode(Bytes::copy_from_slice(&bytes[..at])).is_err());
+        }
+    }
+
+    #[test]
+    fn unknown_features_forbid_what_they_say() {
+        let features = |compat, ro_compat, incompat| Features { compat, ro_compat, incompat }.check();
+        assert_eq!(features(1 << 40, 0, 0), Ok(true));
+        assert_eq!(features(0, 1 << 40, 0), Ok(false));
+        assert_eq!(features(0, 0, 1 << 40), Err(1 << 40));
+    }
+
+    #[test]
+    fn copies_are_written_in_turn() {
+        let mut superblock = sample();
+        let first = superblock.next_place();
+        superblock.generation += 1;
+        assert_ne!(superblock.next_place(), first);
+    }
+}
