@@ -11,6 +11,7 @@ mod image;
 pub mod limits;
 mod memory;
 mod partition;
+mod pool;
 pub mod probe;
 pub mod recording;
 pub mod sim;

@@ -7,6 +7,20 @@ pub const BLOCK_SIZE_MIN: u32 = 512;
 /// See [`BLOCK_SIZE_MIN`].
 pub const BLOCK_SIZE_MAX: u32 = 65536;
 
+/// Slots of one size in the pool of buffers that a core registers with its ring.
+#[derive(Clone, Copy, Debug)]
+pub struct PoolClass {
+    /// Bytes of a slot.
+    pub slot_bytes: usize,
+    /// How many there are.
+    pub slots: usize,
+}
+
+/// The pool of a core: blocks, and what a small object or a journal group takes. Below half of what Debian lets a
+/// user lock into memory.
+pub const POOL_CLASSES: [PoolClass; 2] =
+    [PoolClass { slot_bytes: 4096, slots: 384 }, PoolClass { slot_bytes: 65536, slots: 32 }];
+
 /// Bytes of one page of an in-memory image: what one write of a block costs in memory at most.
 pub(crate) const IMAGE_PAGE_BYTES: usize = 4096;
 /// Pages of one chunk of an in-memory image: what a snapshot shares as one.
@@ -46,3 +60,8 @@ const _: () = assert!(BLOCK_SIZE_MIN.is_power_of_two() && BLOCK_SIZE_MAX.is_powe
 const _: () = assert!(IMAGE_PAGE_BYTES.is_power_of_two() && IMAGE_PAGE_BYTES >= BLOCK_SIZE_MIN as usize);
 const _: () = assert!(FILE_BLOCK_SIZE >= BLOCK_SIZE_MIN && FILE_BLOCK_SIZE <= BLOCK_SIZE_MAX);
 const _: () = assert!(URING_IO_MAX >= BLOCK_SIZE_MAX);
+const _: () = assert!(POOL_CLASSES[0].slot_bytes < POOL_CLASSES[1].slot_bytes);
+const _: () = assert!(
+    POOL_CLASSES[0].slot_bytes * POOL_CLASSES[0].slots + POOL_CLASSES[1].slot_bytes * POOL_CLASSES[1].slots
+        < 4 << 20
+);

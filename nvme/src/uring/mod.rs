@@ -5,6 +5,7 @@
 
 mod flushes;
 mod polled;
+mod registration;
 mod transfer;
 
 use std::os::fd::RawFd;
@@ -20,6 +21,7 @@ use crate::device::{BlockDevice, DeviceResult, Geometry};
 use crate::file::{DeviceFile, OpenError};
 use flushes::Flushes;
 use polled::PolledRing;
+use registration::Registration;
 use transfer::{Direction, Transfer};
 
 /// Whether to poll for completions.
@@ -44,6 +46,7 @@ struct IoLane {
     device: Arc<DeviceFile>,
     ring: Ring,
     registered: Option<RegisteredFile>,
+    buffers: Option<Rc<Registration>>,
     polled: Option<PolledRing>,
 }
 
@@ -61,11 +64,12 @@ impl UringDevice {
                 None
             }
         };
+        let buffers = Registration::of_this_core(&ring);
         let polled = match polling {
-            Polling::WherePossible if device.may_poll() => PolledRing::try_on(&device),
+            Polling::WherePossible if device.may_poll() => PolledRing::try_on(&device, buffers.as_deref()),
             Polling::WherePossible | Polling::Never => None,
         };
-        let lane = Rc::new(IoLane { core: core.clone(), device, ring, registered, polled });
+        let lane = Rc::new(IoLane { core: core.clone(), device, ring, registered, buffers, polled });
         let flushes = Flushes::new(lane.clone());
         Ok(Self { lane, flushes })
     }

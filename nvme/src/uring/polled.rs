@@ -16,12 +16,17 @@ use io_uring::{IoUring, opcode, squeue, types};
 use rt::{Core, Group};
 use slab::Slab;
 
+use super::registration::Registration;
 use super::transfer::Kept;
 use crate::buffer::DmaBuf;
 use crate::file::DeviceFile;
 use crate::limits::{POLLED_RING_ENTRIES, POLLED_WAIT};
 
-pub(super) struct PolledRing(Rc<Inner>);
+pub(super) struct PolledRing {
+    inner: Rc<Inner>,
+    /// The place of the core's buffer pool, if this ring knows it too. The transfers keep the pool.
+    buffer: Option<u16>,
+}
 
 struct Inner {
     uring: RefCell<IoUring>,
@@ -45,16 +50,18 @@ pub(super) struct PolledOp {
 
 impl PolledRing {
     /// A ring for the device, if polling it works.
-    pub fn try_on(device: &DeviceFile) -> Option<Self> {
+    pub fn try_on(device: &DeviceFile, buffers: Option<&Registration>) -> Option<Self> {
         let tried = build(device.raw_fd()).and_then(|mut uring| try_read(&mut uring, device).map(|()| uring));
         match tried {
             Ok(uring) => {
                 log::info!("{}: completions are polled for", device.name());
-                Some(Self(Rc::new(Inner {
+                let buffer = buffers.and_then(|buffers| register_pool(&uring, buffers));
+                let inner = Rc::new(Inner {
                     uring: RefCell::new(uring),
                     ops: RefCell::new(Slab::new()),
                     has_driver: Cell::new(false),
-                })))
+                });
+                Some(Self { inner, buffer })
             }
             Err(error) => {
                 log::info!("{}: cannot be polled, so it interrupts: {error}", device.name());
@@ -68,13 +75,18 @@ impl PolledRing {
         types::Fixed(0)
     }
 
+    /// How entries name the memory of the core's buffer pool.
+    pub fn buffer(&self) -> Option<u16> {
+        self.buffer
+    }
+
     /// Queues a read or write; it goes to the kernel with the next turn of the driver.
     ///
     /// # Safety
     /// What the entry points to has to stay valid as long as `kept` is not dropped, and without conflicting uses.
     #[expect(unsafe_code, reason = "the kernel gets pointers")]
     pub unsafe fn submit(&self, core: &Core, kept: Kept, entry: squeue::Entry) -> PolledOp {
-        let ring = self.0.clone();
+        let ring = self.inner.clone();
         let key = {
             let mut ops = ring.ops.borrow_mut();
             if ops.len() >= POLLED_RING_ENTRIES as usize {
@@ -180,8 +192,8 @@ impl Inner {
 
 impl Drop for PolledRing {
     fn drop(&mut self) {
-        if self.0.is_idle() {
-            self.0.forget_file();
+        if self.inner.is_idle() {
+            self.inner.forget_file();
         }
     }
 }
@@ -225,6 +237,22 @@ fn build(file: RawFd) -> io::Result<IoUring> {
     let uring = best.build(POLLED_RING_ENTRIES).or_else(|_| builder.build(POLLED_RING_ENTRIES))?;
     uring.submitter().register_files(&[file])?;
     Ok(uring)
+}
+
+/// Registers the core's buffer pool with this ring too, under place 0.
+#[expect(unsafe_code, reason = "the kernel gets pointers")]
+fn register_pool(uring: &IoUring, buffers: &Registration) -> Option<u16> {
+    let (start, len) = buffers.pool().region();
+    let region = libc::iovec { iov_base: start.cast(), iov_len: len };
+    // SAFETY: the kernel touches the region only for transfers, each of which keeps its buffer and so the pool; pages
+    // that a registration outlives stay the kernel's own.
+    match unsafe { uring.submitter().register_buffers(&[region]) } {
+        Ok(()) => Some(0),
+        Err(error) => {
+            log::info!("buffers are not registered with the polled ring: {error}");
+            None
+        }
+    }
 }
 
 /// Reads a block by polling: only this shows whether the device can.

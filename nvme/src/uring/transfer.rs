@@ -135,19 +135,29 @@ impl Work {
         let offset = self.offset + start as u64;
         let address = self.buf.address().wrapping_add(start);
         let Ok(len) = u32::try_from(len) else { unreachable!("a part has at most io_max bytes") };
-        match (self.direction, target) {
-            (Direction::Read, Target::Registered(file)) => {
-                opcode::Read::new(file, address, len).offset(offset).build()
-            }
-            (Direction::Read, Target::Plain(file)) => {
-                opcode::Read::new(file, address, len).offset(offset).build()
-            }
-            (Direction::Write, Target::Registered(file)) => {
-                opcode::Write::new(file, address, len).offset(offset).build()
-            }
-            (Direction::Write, Target::Plain(file)) => {
-                opcode::Write::new(file, address, len).offset(offset).build()
-            }
+        match (target, self.registered_buffer()) {
+            (Target::Registered(file), Some(index)) => match self.direction {
+                Direction::Read => opcode::ReadFixed::new(file, address, len, index).offset(offset).build(),
+                Direction::Write => opcode::WriteFixed::new(file, address, len, index).offset(offset).build(),
+            },
+            (Target::Registered(file), None) => match self.direction {
+                Direction::Read => opcode::Read::new(file, address, len).offset(offset).build(),
+                Direction::Write => opcode::Write::new(file, address, len).offset(offset).build(),
+            },
+            // A ring that takes no file is not worth the other half.
+            (Target::Plain(file), _) => match self.direction {
+                Direction::Read => opcode::Read::new(file, address, len).offset(offset).build(),
+                Direction::Write => opcode::Write::new(file, address, len).offset(offset).build(),
+            },
+        }
+    }
+
+    /// How the ring that carries this transfer knows its buffer, if it does.
+    fn registered_buffer(&self) -> Option<u16> {
+        let index = self.lane.buffers.as_ref()?.index_of(&self.buf)?;
+        match &self.lane.polled {
+            None => Some(index),
+            Some(polled) => polled.buffer(),
         }
     }
 
