@@ -7,7 +7,7 @@ pub const LOG_SUPERBLOCK_SPACING: u64 = 65536;
 /// Where the first slot begins, bytes.
 pub const LOG_SLOTS_START: u64 = 2 * LOG_SUPERBLOCK_SPACING;
 /// Smallest device for a log, bytes.
-pub const LOG_DEVICE_BYTES_MIN: u64 = 4 << 20;
+pub const LOG_DEVICE_BYTES_MIN: u64 = 16 << 20;
 /// Part of a device that is used, bytes: offsets stay small and a snapshot is always read in one go.
 pub const LOG_DEVICE_BYTES_MAX: u64 = 1 << 30;
 /// Largest payload of one record, bytes.
@@ -25,10 +25,18 @@ pub const LOG_SNAPSHOT_AFTER_BYTES: u64 = 1 << 20;
 
 /// Entries of the cluster log that are kept.
 pub const CLUSTER_LOG_ENTRIES_MAX: usize = 1000;
+/// Bytes of the entries of the cluster log that are kept.
+pub const CLUSTER_LOG_BYTES_MAX: usize = 512 << 10;
+/// Longest channel or name of a reporter in the cluster log, bytes; longer ones are cut.
+pub const CLUSTER_LOG_NAME_BYTES_MAX: usize = 64;
+/// Addresses of a reporter in the cluster log; more are cut.
+pub const CLUSTER_LOG_ADDRS_MAX: usize = 4;
 /// Longest text of a cluster log entry, bytes; longer ones are cut.
 pub const CLUSTER_LOG_TEXT_BYTES_MAX: usize = 2048;
 /// Values in the configuration database.
 pub const CONFIG_VALUES_MAX: usize = 4096;
+/// Bytes of the configuration database.
+pub const CONFIG_BYTES_MAX: usize = 256 << 10;
 /// Longest option name or value, bytes.
 pub const CONFIG_VALUE_BYTES_MAX: usize = 4096;
 /// Keys in the config-key store.
@@ -36,7 +44,7 @@ pub const CONFIG_KEYS_MAX: usize = 4096;
 /// Longest value in the config-key store, bytes.
 pub const CONFIG_KEY_BYTES_MAX: usize = 64 << 10;
 /// Bytes of all values in the config-key store.
-pub const CONFIG_KEYS_BYTES_MAX: usize = 1 << 20;
+pub const CONFIG_KEYS_BYTES_MAX: usize = 512 << 10;
 /// Longest command, bytes of JSON.
 pub const COMMAND_BYTES_MAX: usize = 256 << 10;
 /// Most elements of a list in a command.
@@ -49,7 +57,9 @@ pub const GLOBAL_ID_RANGE: u64 = 1000;
 /// Increments of the OSD map that are kept.
 pub const OSD_INCREMENTALS_MAX: usize = 500;
 /// Bytes of the increments that are kept.
-pub const OSD_INCREMENTALS_BYTES_MAX: usize = 2 << 20;
+pub const OSD_INCREMENTALS_BYTES_MAX: usize = 1 << 20;
+/// Bytes of the OSD map, encoded; changes that would make it larger are refused.
+pub const OSD_MAP_BYTES_MAX: usize = 512 << 10;
 /// Increments of the OSD map in one message.
 pub const OSD_INCREMENTALS_PER_MESSAGE: usize = 40;
 
@@ -78,7 +88,11 @@ pub const APPLICATION_KEYS_MAX: usize = 64;
 /// Longest name, key or value of an application, bytes.
 pub const APPLICATION_NAME_BYTES_MAX: usize = 128;
 /// Highest OSD id.
-pub const OSD_ID_MAX: i32 = 4095;
+pub const OSD_ID_MAX: i32 = 1023;
+/// Bytes that one OSD can say of itself; what is more is not kept.
+pub const OSD_METADATA_BYTES_MAX: usize = 2048;
+/// Bytes that all OSDs together can say of themselves.
+pub const OSD_METADATA_TOTAL_BYTES_MAX: usize = 512 << 10;
 
 /// Connections that are served at a time.
 pub const SESSIONS_MAX: usize = 4096;
@@ -102,3 +116,24 @@ pub const SUBSCRIPTIONS_MAX: usize = 32;
 pub const LOG_ENTRIES_PER_MESSAGE_MAX: usize = 100;
 /// Ranges of removed self-managed snapshots of a pool that wait to be trimmed.
 pub const SELF_MANAGED_SNAPSHOTS_REMOVED_MAX: usize = 100_000;
+
+/// Bytes of everything else in a snapshot: monitor map, counts, lengths.
+const SNAPSHOT_OTHER_BYTES: usize = 256 << 10;
+/// Largest snapshot of the state.
+pub const SNAPSHOT_BYTES_MAX: usize = OSD_MAP_BYTES_MAX
+    + OSD_INCREMENTALS_BYTES_MAX
+    + CONFIG_BYTES_MAX
+    + CONFIG_KEYS_BYTES_MAX
+    + CLUSTER_LOG_BYTES_MAX
+    + OSD_METADATA_TOTAL_BYTES_MAX
+    + SNAPSHOT_OTHER_BYTES;
+
+// A snapshot takes at most half of a slot of the smallest device, so the log always has room for the next entries.
+const _: () = assert!(SNAPSHOT_BYTES_MAX as u64 <= (LOG_DEVICE_BYTES_MIN - LOG_SLOTS_START) / 4);
+// One decision, even one that writes the whole OSD map, fits behind others in one entry.
+const _: () = assert!(ENTRY_BYTES_TARGET + OSD_MAP_BYTES_MAX + (64 << 10) <= LOG_ENTRY_BYTES_MAX);
+const _: () = assert!(ENTRY_BYTES_TARGET + CONFIG_KEY_BYTES_MAX + (64 << 10) <= LOG_ENTRY_BYTES_MAX);
+const _: () = assert!(
+    LOG_ENTRIES_PER_MESSAGE_MAX * (CLUSTER_LOG_TEXT_BYTES_MAX + 1024) + ENTRY_BYTES_TARGET
+        <= LOG_ENTRY_BYTES_MAX
+);

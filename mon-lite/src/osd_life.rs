@@ -3,6 +3,7 @@
 //! Invariant: an OSD is put into the CRUSH map only while there is no pool, because later it would take PGs away from
 //! the OSDs that hold them; and nothing here ever marks an OSD out.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use uuid::Uuid;
@@ -11,8 +12,8 @@ use wire::msg::OsdBoot;
 use wire::osdmap::{MapFlags, Osd, OsdMap, OsdState, Ratio, WEIGHT_IN};
 use wire::types::{Features, UTime};
 
-use crate::limits::OSD_ID_MAX;
-use crate::state::{Change, OsdMaps, State};
+use crate::limits::{OSD_ID_MAX, OSD_METADATA_BYTES_MAX, OSD_METADATA_TOTAL_BYTES_MAX};
+use crate::state::{Change, MapFull, OsdMaps, State};
 
 /// Keys of the metadata in [`OsdBoot`] that the monitor itself looks at. All others are kept for `osd metadata`.
 pub mod metadata {
@@ -63,6 +64,8 @@ pub enum BootRefusal {
     Pools(i32),
     #[error("osd.{osd} cannot be put into the CRUSH map: {error}")]
     Crush { osd: i32, error: BuildError },
+    #[error(transparent)]
+    Full(#[from] MapFull),
     #[error("the flag noup keeps osd.{0} from being marked up")]
     NoUp(i32),
 }
@@ -159,9 +162,9 @@ pub fn boot(state: &State, now: UTime, boot: &OsdBoot) -> Result<Vec<Change>, Bo
         return Err(BootRefusal::Pools(id));
     }
     let mut changes = Vec::new();
-    let said = &boot.metadata;
-    if state.osd_metadata.get(&id) != Some(said) {
-        changes.push(Change::OsdMetadata { osd: id, metadata: Some(said.clone()) });
+    let said = bounded_metadata(state, boot);
+    if state.osd_metadata.get(&id) != Some(&said) {
+        changes.push(Change::OsdMetadata { osd: id, metadata: Some(said) });
     }
     if known.is_some_and(|osd| osd.is_up() && osd.client_addrs == boot.public_addrs) {
         return Ok(changes);
@@ -170,7 +173,7 @@ pub fn boot(state: &State, now: UTime, boot: &OsdBoot) -> Result<Vec<Change>, Bo
         return Err(BootRefusal::NoUp(id));
     }
     let is_new = known.is_none();
-    let change = state.osd_maps.edit(now, |map| {
+    let change = state.osd_maps.edit::<BootRefusal>(now, |map| {
         if is_new {
             add(map, &described(boot))?;
         }
@@ -192,6 +195,23 @@ pub fn boot(state: &State, now: UTime, boot: &OsdBoot) -> Result<Vec<Change>, Bo
     })?;
     changes.push(change);
     Ok(changes)
+}
+
+/// What an OSD says of itself, as far as there is room for it.
+fn bounded_metadata(state: &State, boot: &OsdBoot) -> BTreeMap<String, String> {
+    // Strings have a length before them on disk.
+    let bytes = |key: &str, value: &str| key.len() + value.len() + 8;
+    let of_others = state.osd_metadata.iter().filter(|(osd, _)| **osd != boot.osd).flat_map(|(_, said)| said);
+    let others: usize = of_others.map(|(key, value)| bytes(key, value)).sum();
+    let mut room = OSD_METADATA_BYTES_MAX.min(OSD_METADATA_TOTAL_BYTES_MAX.saturating_sub(others));
+    let mut kept = BTreeMap::new();
+    for (key, value) in &boot.metadata {
+        if let Some(left) = room.checked_sub(bytes(key, value)) {
+            room = left;
+            kept.insert(key.clone(), value.clone());
+        }
+    }
+    kept
 }
 
 fn described(boot: &OsdBoot) -> NewOsd {
@@ -217,14 +237,9 @@ pub fn mark_down(state: &State, now: UTime, ids: &[i32]) -> Vec<Change> {
     if up.is_empty() || map.flags.contains(MapFlags::NODOWN) {
         return Vec::new();
     }
-    let change = state.osd_maps.edit::<std::convert::Infallible>(now, |map| {
+    vec![state.osd_maps.edit_within(now, |map| {
         let osds = (0..).zip(&mut map.osds).filter(|(id, _)| up.contains(id));
         osds.for_each(|(_, osd)| osd.state = osd.state.without(OsdState::UP));
         map.last_up_change = now;
-        Ok(())
-    });
-    match change {
-        Ok(change) => vec![change],
-        Err(never) => match never {},
-    }
+    })]
 }

@@ -328,7 +328,7 @@ fn a_failed_log_stops_the_monitor_with_the_reason() {
         core.sleep(Duration::from_secs(1)).await;
         let mut peer = Peer::client(&core).await;
         peer.command(json!({"prefix": "osd set", "key": "noout"})).await;
-        broken.fail_writes(0..8 << 20);
+        broken.fail_writes(0..16 << 20);
         let answer = peer.try_command(json!({"prefix": "osd unset", "key": "noout"})).await;
         assert!(answer.is_none(), "nothing is promised that is not durable");
         core.sleep(Duration::from_secs(1)).await;

@@ -3,9 +3,9 @@
 use bytes::Bytes;
 use serde_json::Value;
 
-use super::Request;
+use super::{Request, errno};
 use crate::render::{Format, to_text};
-use crate::state::Change;
+use crate::state::{Change, MapFull};
 
 /// An answer.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -41,6 +41,12 @@ impl Refusal {
     /// A refusal with a positive error number.
     pub fn new(errno: i32, text: impl Into<String>) -> Self {
         Self { code: -errno, text: text.into() }
+    }
+}
+
+impl From<MapFull> for Refusal {
+    fn from(error: MapFull) -> Self {
+        Self::new(errno::ENOSPC, error.to_string())
     }
 }
 

@@ -14,7 +14,7 @@ use super::session::{Session, SessionEnd};
 use crate::commands::{Outcome, Reply, Request, Table, only_reads, pool_op, run};
 use crate::limits::LOG_ENTRIES_PER_MESSAGE_MAX;
 use crate::live::{OsdReport, PoolUse};
-use crate::state::Change;
+use crate::state::{Change, cluster_log};
 use crate::view::View;
 
 pub async fn handle(session: &mut Session, tid: u64, body: Body) -> Result<(), SessionEnd> {
@@ -228,7 +228,8 @@ async fn write_log(session: &mut Session, tid: u64, request: Log) -> Result<(), 
     let Log { fsid, mut entries, .. } = request;
     entries.truncate(LOG_ENTRIES_PER_MESSAGE_MAX);
     let Some(last) = entries.last().map(|entry| (entry.seq, entry.channel.clone())) else { return Ok(()) };
-    session.shared.commit(entries.into_iter().map(Change::Log).collect()).await?;
+    let bounded = entries.into_iter().map(|entry| Change::Log(cluster_log::bounded(entry)));
+    session.shared.commit(bounded.collect()).await?;
     session.send(tid, LogAck { fsid, last: last.0, channel: last.1 })
 }
 

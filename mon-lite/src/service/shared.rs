@@ -17,7 +17,7 @@ use super::osd_sessions::OsdSessions;
 use super::{MonConfig, MonError, wall_clock};
 use crate::limits::{PGS_PER_TURN, PROPOSALS_MAX};
 use crate::live::{Live, Monitor, PgMap};
-use crate::state::{Change, Effects, State};
+use crate::state::{Change, Effects, State, cluster_log};
 use crate::view::View;
 
 /// The monitor is stopping, or its log failed.
@@ -215,7 +215,7 @@ fn log_change(
     priority: LogPriority,
     text: String,
 ) -> Change {
-    Change::Log(LogEntry {
+    Change::Log(cluster_log::bounded(LogEntry {
         name: AuthName { kind: EntityKind::MON, id: name.to_owned() },
         rank: EntityName::new(EntityKind::MON, 0),
         addrs,
@@ -224,7 +224,7 @@ fn log_change(
         priority,
         text,
         channel: "cluster".to_owned(),
-    })
+    }))
 }
 
 fn with_address(mut map: MonMap, name: &str, addrs: AddrVec, now: UTime) -> MonMap {

@@ -13,7 +13,6 @@ use wire::types::{Addr, PoolId};
 use super::osd_sessions;
 use super::shared::Shared;
 use crate::health::Health;
-use crate::state::Change;
 use crate::view::View;
 
 const PERIOD: Duration = Duration::from_secs(1);
@@ -40,11 +39,9 @@ async fn unblock(shared: &Shared) {
     }
     let decided = shared.propose(move |view| {
         let over = over(view);
-        let change = view.state.osd_maps.edit::<std::convert::Infallible>(view.now, |map| {
+        let change = view.state.osd_maps.edit_within(view.now, |map| {
             map.blocklist.0.retain(|addr, _| !over.contains(addr));
-            Ok(())
         });
-        let Ok(change) = change;
         (vec![change], ())
     });
     if decided.await.is_err() {
@@ -77,13 +74,11 @@ async fn watch_quotas(shared: &Shared) {
         if wanted.is_empty() {
             return (Vec::new(), ());
         }
-        let change = view.state.osd_maps.edit::<std::convert::Infallible>(view.now, |map| {
+        let change = view.state.osd_maps.edit_within(view.now, |map| {
             for (id, flags) in wanted {
                 map.pools.entry(id).and_modify(|pool| pool.flags = flags);
             }
-            Ok(())
         });
-        let Ok(change): Result<Change, _> = change;
         (vec![change], ())
     });
     if decided.await.is_err() {

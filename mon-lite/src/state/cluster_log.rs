@@ -5,10 +5,13 @@
 use std::collections::VecDeque;
 use std::sync::Arc;
 
-use wire::codec::{DecodeResult, Reader, Wire, Writer};
+use wire::codec::{DecodeResult, Reader, Wire, Writer, encode_to_bytes};
 use wire::msg::{LogEntry, LogPriority};
 
-use crate::limits::{CLUSTER_LOG_ENTRIES_MAX, CLUSTER_LOG_TEXT_BYTES_MAX};
+use crate::limits::{
+    CLUSTER_LOG_ADDRS_MAX, CLUSTER_LOG_BYTES_MAX, CLUSTER_LOG_ENTRIES_MAX, CLUSTER_LOG_NAME_BYTES_MAX,
+    CLUSTER_LOG_TEXT_BYTES_MAX,
+};
 
 //= ceph 16.2 cluster log: tags and names of the priorities
 const PRIORITIES: [(LogPriority, &str, &str); 5] = [
@@ -41,6 +44,8 @@ pub fn line(entry: &LogEntry) -> String {
 pub struct ClusterLog {
     /// Shared by the drafts of the state that decisions are made on.
     entries: VecDeque<Arc<LogEntry>>,
+    /// Of the entries, encoded.
+    bytes: usize,
     /// Number of entries ever added: the version of the newest.
     version: u64,
 }
@@ -60,19 +65,33 @@ impl ClusterLog {
             .map(move |(offset, entry)| (first + u64::try_from(offset).unwrap_or(u64::MAX), &**entry))
     }
 
-    pub(super) fn add(&mut self, mut entry: LogEntry) {
-        bound(&mut entry.text);
+    pub(super) fn add(&mut self, entry: LogEntry) {
         self.version += 1;
-        self.entries.push_back(Arc::new(entry));
-        while self.entries.len() > CLUSTER_LOG_ENTRIES_MAX {
-            self.entries.pop_front();
+        self.push(Arc::new(entry));
+        while self.entries.len() > CLUSTER_LOG_ENTRIES_MAX || self.bytes > CLUSTER_LOG_BYTES_MAX {
+            let Some(oldest) = self.entries.pop_front() else { break };
+            self.bytes -= encode_to_bytes(&*oldest).len();
         }
+    }
+
+    fn push(&mut self, entry: Arc<LogEntry>) {
+        self.bytes += encode_to_bytes(&*entry).len();
+        self.entries.push_back(entry);
     }
 }
 
-fn bound(text: &mut String) {
-    if text.len() > CLUSTER_LOG_TEXT_BYTES_MAX {
-        let end = (0..=CLUSTER_LOG_TEXT_BYTES_MAX).rev().find(|end| text.is_char_boundary(*end));
+/// The entry with everything cut to its bound. To be done before an entry is decided on, since others made it.
+pub fn bounded(mut entry: LogEntry) -> LogEntry {
+    cut(&mut entry.text, CLUSTER_LOG_TEXT_BYTES_MAX);
+    cut(&mut entry.channel, CLUSTER_LOG_NAME_BYTES_MAX);
+    cut(&mut entry.name.id, CLUSTER_LOG_NAME_BYTES_MAX);
+    entry.addrs.0.truncate(CLUSTER_LOG_ADDRS_MAX);
+    entry
+}
+
+fn cut(text: &mut String, bytes_max: usize) {
+    if text.len() > bytes_max {
+        let end = (0..=bytes_max).rev().find(|end| text.is_char_boundary(*end));
         text.truncate(end.unwrap_or(0));
     }
 }
@@ -86,10 +105,12 @@ impl Wire for ClusterLog {
     }
     fn decode(r: &mut Reader) -> DecodeResult<Self> {
         let version = r.u64()?;
-        let entries: VecDeque<_> = r.list()?.into_iter().map(Arc::new).collect();
+        let entries: Vec<LogEntry> = r.list()?;
         if u64::try_from(entries.len()).unwrap_or(u64::MAX) > version {
             return Err(r.error(format!("at most {version} entries"), entries.len().to_string()));
         }
-        Ok(Self { entries, version })
+        let mut log = Self { version, ..Self::default() };
+        entries.into_iter().for_each(|entry| log.push(Arc::new(entry)));
+        Ok(log)
     }
 }

@@ -8,6 +8,8 @@ use std::fmt;
 use wire::codec::{DecodeResult, Reader, Wire, Writer};
 use wire::types::{AuthName, EntityKind};
 
+use crate::limits::CONFIG_VALUE_BYTES_MAX;
+
 /// Who an option is for, from the most general to the most specific; the order of the variants is that of precedence.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Section {
@@ -35,7 +37,8 @@ impl Section {
         }
         let (kind, id) = text.split_once('.').map_or((text, None), |(kind, id)| (kind, Some(id)));
         let known = KINDS.iter().any(|(name, _)| *name == kind);
-        let sound = text.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"._-".contains(&byte));
+        let sound = text.len() <= CONFIG_VALUE_BYTES_MAX
+            && text.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"._-".contains(&byte));
         match id {
             None if known => Some(Self::Kind(kind.to_owned())),
             Some(id) if known && sound && !id.is_empty() => Some(Self::Entity(text.to_owned())),
@@ -99,6 +102,16 @@ impl ConfigDb {
     /// All values: section, option, value.
     pub fn iter(&self) -> impl Iterator<Item = (&Section, &str, &str)> {
         self.values.iter().map(|((section, name), value)| (section, name.as_str(), value.as_str()))
+    }
+
+    /// Bytes of all values with their names.
+    pub fn bytes(&self) -> usize {
+        self.iter().map(|(section, name, value)| Self::bytes_of(section, name, value)).sum()
+    }
+
+    /// Bytes of one value with its names, as they are stored.
+    pub fn bytes_of(section: &Section, name: &str, value: &str) -> usize {
+        section.to_string().len() + name.len() + value.len() + 3 * size_of::<u32>()
     }
 
     /// How many values there are.

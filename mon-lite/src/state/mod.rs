@@ -22,7 +22,7 @@ use wire::types::{AddrVec, Epoch, UTime};
 pub use change::{Change, Entry};
 pub use cluster_log::ClusterLog;
 pub use config::ConfigDb;
-pub use osd_maps::OsdMaps;
+pub use osd_maps::{MapFull, OsdMaps};
 
 use crate::limits::GLOBAL_ID_FIRST;
 

@@ -11,7 +11,7 @@ use wire::osdmap::{Incremental, OsdMap, Step};
 use wire::types::{Epoch, UTime};
 
 use super::{Change, StateError};
-use crate::limits::{OSD_INCREMENTALS_BYTES_MAX, OSD_INCREMENTALS_MAX};
+use crate::limits::{OSD_INCREMENTALS_BYTES_MAX, OSD_INCREMENTALS_MAX, OSD_MAP_BYTES_MAX};
 
 /// The OSD map and what is kept of its history.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -22,6 +22,16 @@ pub struct OsdMaps {
     /// By the epoch that each leads to.
     incrementals: BTreeMap<Epoch, Bytes>,
     incremental_bytes: usize,
+}
+
+/// The OSD map has no room for more.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error(
+    "the OSD map would have {bytes} bytes, at most {OSD_MAP_BYTES_MAX} are possible: remove pools, snapshots or blocks"
+)]
+pub struct MapFull {
+    /// What it would have.
+    pub bytes: usize,
 }
 
 impl OsdMaps {
@@ -58,11 +68,26 @@ impl OsdMaps {
         increments.try_fold(self.oldest.clone(), |map, bytes| apply(&map, bytes).ok())
     }
 
-    /// The change that `edit` makes to a draft of the next map, at time `now`.
-    pub fn edit<E>(&self, now: UTime, edit: impl FnOnce(&mut OsdMap) -> Result<(), E>) -> Result<Change, E> {
+    /// The change that `edit` makes to a draft of the next map, at time `now`. Refused if the map would be too large.
+    pub fn edit<E: From<MapFull>>(
+        &self,
+        now: UTime,
+        edit: impl FnOnce(&mut OsdMap) -> Result<(), E>,
+    ) -> Result<Change, E> {
         let mut draft = self.newest.draft_next(now);
         edit(&mut draft)?;
-        Ok(Change::OsdMap(encode_to_bytes(&Step::between(&self.newest, draft).incremental)))
+        let step = Step::between(&self.newest, draft);
+        if step.full.len() > OSD_MAP_BYTES_MAX {
+            return Err(MapFull { bytes: step.full.len() }.into());
+        }
+        Ok(Change::OsdMap(encode_to_bytes(&step.incremental)))
+    }
+
+    /// The same for an edit that never makes the map larger.
+    pub fn edit_within(&self, now: UTime, edit: impl FnOnce(&mut OsdMap)) -> Change {
+        let mut draft = self.newest.draft_next(now);
+        edit(&mut draft);
+        Change::OsdMap(encode_to_bytes(&Step::between(&self.newest, draft).incremental))
     }
 
     pub(super) fn apply(&mut self, bytes: Bytes) -> Result<(), StateError> {

@@ -1,7 +1,5 @@
 //! The state machine: replay and snapshots give equal states, old maps are rebuilt, nonsense is refused.
 
-use std::convert::Infallible;
-
 use bytes::Bytes;
 use uuid::Uuid;
 use wire::codec::{decode_exact, encode_to_bytes};
@@ -43,12 +41,8 @@ fn made() -> State {
 
 /// The change to the next epoch, which differs from the one before in its flags.
 fn next_map(state: &State) -> Change {
-    let edit = |map: &mut OsdMap| {
-        map.flags = MapFlags(map.flags.0 ^ MapFlags::NOOUT.0);
-        Ok::<_, Infallible>(())
-    };
-    let Ok(change) = state.osd_maps.edit(time(state.osd_maps.epoch().0 + 1), edit);
-    change
+    let edit = |map: &mut OsdMap| map.flags = MapFlags(map.flags.0 ^ MapFlags::NOOUT.0);
+    state.osd_maps.edit_within(time(state.osd_maps.epoch().0 + 1), edit)
 }
 
 #[test]
@@ -159,11 +153,10 @@ fn osds_come_into_the_map_and_never_where_they_would_take_pgs() {
     let changes = osd_life::boot(&state, time(9), &boot(2, 11, 6802)).unwrap();
     state.apply_bytes(entry(changes)).unwrap();
     assert!(state.osd_maps.newest().crush.item_named("other-host").is_some());
-    let Ok(pool) = state.osd_maps.edit(time(10), |map: &mut OsdMap| {
+    let pool = state.osd_maps.edit_within(time(10), |map: &mut OsdMap| {
         map.pools.insert(1, wire::osdmap::Pool::replicated(8, 1, 1, 0, time(10)));
         map.pool_names.insert(1, "p".into());
         map.pool_max = 1;
-        Ok::<_, Infallible>(())
     });
     state.apply_bytes(entry(vec![pool])).unwrap();
     assert!(refused(&state, boot(3, 12, 6803)).contains("would move data"));

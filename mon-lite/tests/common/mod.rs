@@ -26,7 +26,7 @@ pub const MON: u16 = 1;
 const PORT: u16 = 6789;
 
 pub fn world(seed: u64) -> (Sim, SimDisk) {
-    (Sim::new(seed, SimConfig::default()), SimDisk::new(SimDiskConfig::new("mon", 8 << 20), seed))
+    (Sim::new(seed, SimConfig::default()), SimDisk::new(SimDiskConfig::new("mon", 16 << 20), seed))
 }
 
 pub fn mon_address() -> SocketAddr {

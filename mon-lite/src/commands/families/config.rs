@@ -3,7 +3,7 @@
 use serde_json::{Map, Value, json};
 
 use crate::commands::{Argument, Command, Kind, Module, Outcome, Refusal, Reply, Request, errno};
-use crate::limits::{CONFIG_VALUE_BYTES_MAX, CONFIG_VALUES_MAX};
+use crate::limits::{CONFIG_BYTES_MAX, CONFIG_VALUE_BYTES_MAX, CONFIG_VALUES_MAX};
 use crate::options::{OPTIONS, OptionInfo};
 use crate::render::{Align, Table};
 use crate::state::config::{Section, parse_entity};
@@ -65,8 +65,12 @@ fn option_name(request: &Request, argument: &str) -> Result<String, Refusal> {
 fn set(view: &View<'_>, request: &Request) -> Result<Outcome, Refusal> {
     let (section, name, value) =
         (section(request)?, option_name(request, "name")?, request.need_text("value")?);
-    if value.len() > CONFIG_VALUE_BYTES_MAX || view.state.config.len() >= CONFIG_VALUES_MAX {
-        let text = format!("at most {CONFIG_VALUES_MAX} values of {CONFIG_VALUE_BYTES_MAX} bytes are kept");
+    let config = &view.state.config;
+    let bytes = config.bytes() + ConfigDb::bytes_of(&section, &name, &value);
+    if value.len() > CONFIG_VALUE_BYTES_MAX || config.len() >= CONFIG_VALUES_MAX || bytes > CONFIG_BYTES_MAX {
+        let text = format!(
+            "at most {CONFIG_VALUES_MAX} values, {CONFIG_VALUE_BYTES_MAX} bytes each and {CONFIG_BYTES_MAX} in all are kept"
+        );
         return Err(Refusal::new(errno::ENOSPC, text));
     }
     if let Some(option) = OptionInfo::find(&name).filter(|option| !option.accepts(&value)) {

@@ -68,5 +68,5 @@ fn add(view: &View<'_>, request: &Request) -> Result<Outcome, Refusal> {
         text: request.list("logtext")?.join(" "),
         channel: "cluster".to_owned(),
     };
-    Ok(Outcome::commit(vec![Change::Log(entry)], ""))
+    Ok(Outcome::commit(vec![Change::Log(cluster_log::bounded(entry))], ""))
 }
