@@ -167,12 +167,60 @@ fn workload(run: &mut Run) {
             assert!(!run.fs.give_back(64 << 10, 8192).unwrap().is_empty());
         }
     }
+    many_names(run);
     run.create("manifest2");
     run.append("manifest2", &content(5, 600_000));
     run.sync("manifest2");
     run.unlink("manifest2");
     run.close("manifest2");
     run.sync_metadata();
+    for name in ["14.sst", "15.sst"] {
+        run.unlink(name);
+    }
+    run.sync_metadata();
+    reuse(run);
+}
+
+/// Groups of many records span blocks, so that they can tear.
+fn many_names(run: &mut Run) {
+    for round in 0..3 {
+        for index in 0..30 {
+            let name = format!("{round}-{index}-{}", "long".repeat(12));
+            run.create(&name);
+            run.close(&name);
+        }
+        run.sync_metadata();
+        for index in 0..30 {
+            run.unlink(&format!("{round}-{index}-{}", "long".repeat(12)));
+        }
+    }
+    run.sync_metadata();
+}
+
+/// Space is so short that what was just let go is wanted at once; it must not be had before that is durable.
+fn reuse(run: &mut Run) {
+    for round in 0..8 {
+        let (old, new) = (format!("old{round}"), format!("new{round}"));
+        run.create(&old);
+        run.append(&old, &content(round, 250_000));
+        run.sync(&old);
+        if round % 2 == 0 {
+            // Open until after its name is gone.
+            run.unlink(&old);
+            run.close(&old);
+        } else {
+            run.close(&old);
+            run.unlink(&old);
+        }
+        run.create(&new);
+        run.append(&new, &content(round + 100, 380_000));
+        run.flush(&new);
+        run.append(&new, &content(round + 200, 5000));
+        run.sync(&new);
+        run.close(&new);
+        run.unlink(&new);
+        run.sync_metadata();
+    }
 }
 
 fn state_of(fs: &BlueFs) -> State {

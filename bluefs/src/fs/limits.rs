@@ -46,6 +46,12 @@ pub const READ_BYTES_MAX: usize = 64 << 20;
 /// Smallest log, bytes, unless formatted otherwise.
 pub const LOG_BYTES_MIN_DEFAULT: u64 = 1 << 20;
 
+/// Largest "smallest log", bytes.
+pub const LOG_BYTES_MIN_MAX: u64 = LOG_BYTES_MAX / 4;
+
+/// Largest allocation unit, bytes.
+pub const ALLOC_UNIT_MAX: u32 = 64 << 20;
+
 /// Allocation unit, bytes, unless formatted otherwise.
 pub const ALLOC_UNIT_DEFAULT: u32 = 64 << 10;
 

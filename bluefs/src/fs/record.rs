@@ -144,8 +144,8 @@ impl Record {
         })
     }
 
-    /// All records of a group's payload.
-    pub(crate) fn decode_all(payload: &[u8]) -> FsResult<Vec<Self>> {
+    /// All records of a group's payload, which may be any bytes.
+    pub fn decode_all(payload: &[u8]) -> FsResult<Vec<Self>> {
         let mut from = Decoder::new(payload);
         let mut records = Vec::new();
         while !from.is_empty() {
@@ -154,7 +154,8 @@ impl Record {
         Ok(records)
     }
 
-    pub(crate) fn encode_all<'a>(records: impl IntoIterator<Item = &'a Self>) -> Vec<u8> {
+    /// A group's payload: what [`Record::decode_all`] takes apart again.
+    pub fn encode_all<'a>(records: impl IntoIterator<Item = &'a Self>) -> Vec<u8> {
         let mut out = Encoder::default();
         records.into_iter().for_each(|record| record.encode(&mut out));
         out.bytes

@@ -1,11 +1,14 @@
 //! [`Superblock`]: where the log is. Two copies; each replaced only when the other is good on its own.
 
 use allocator::Extent;
+use allocator::limits::BLOCKS_MAX;
 use uuid::Uuid;
 
 use crate::fs::codec::{Decoder, Encoder};
 use crate::fs::error::{FsError, FsResult};
-use crate::fs::limits::{LOG_BYTES_MAX, LOG_EXTENTS_MAX, SUPERBLOCK_BYTES};
+use crate::fs::limits::{
+    ALLOC_UNIT_MAX, LOG_BYTES_MAX, LOG_BYTES_MIN_MAX, LOG_EXTENTS_MAX, SUPERBLOCK_BYTES,
+};
 
 const MAGIC: u64 = u64::from_le_bytes(*b"spBlueFS");
 const VERSION: u32 = 1;
@@ -165,7 +168,9 @@ impl Superblock {
             && (512..=65536).contains(&block_size)
             && self.alloc_unit.is_power_of_two()
             && self.alloc_unit >= block_size
-            && self.alloc_unit <= 1 << 30;
+            && self.alloc_unit <= ALLOC_UNIT_MAX
+            && self.device_size / u64::from(self.alloc_unit) <= BLOCKS_MAX
+            && self.log_bytes_min <= LOG_BYTES_MIN_MAX;
         let log_ok = !self.log.is_empty()
             && self.log.iter().all(|extent| {
                 extent.end() <= self.device_size

@@ -2,13 +2,16 @@
 
 use std::collections::BTreeMap;
 
+use allocator::limits::BLOCKS_MAX;
 use allocator::{Allocator, Extent};
 use nvme::{DmaBuf, Geometry};
 use uuid::Uuid;
 
 use crate::fs::check::{Problem, check};
 use crate::fs::error::{FsError, FsResult};
-use crate::fs::limits::{ALLOC_UNIT_DEFAULT, LOG_BYTES_MAX, LOG_BYTES_MIN_DEFAULT, SUPERBLOCK_BYTES};
+use crate::fs::limits::{
+    ALLOC_UNIT_DEFAULT, ALLOC_UNIT_MAX, LOG_BYTES_MIN_DEFAULT, LOG_BYTES_MIN_MAX, SUPERBLOCK_BYTES,
+};
 use crate::fs::log::{Replayed, replay};
 use crate::fs::machine::commit::{Io, LogPosition, encode_snapshot, log_writes, mix};
 use crate::fs::machine::space::Lending;
@@ -58,12 +61,28 @@ pub struct MountOptions {
 /// The writes that make a file system. Nothing on the device is read.
 pub fn format(options: &FormatOptions, geometry: &Geometry) -> FsResult<Vec<Io>> {
     let block = geometry.block_size as usize;
-    let unit = u64::from(options.alloc_unit);
-    if !options.alloc_unit.is_power_of_two() || options.alloc_unit < geometry.block_size {
-        return Err(FsError::Limit { what: "allocation unit: a power of two of at least a block" });
+    let unit = u64::from(options.alloc_unit).max(1);
+    let unit_fits = options.alloc_unit.is_power_of_two()
+        && (geometry.block_size..=ALLOC_UNIT_MAX).contains(&options.alloc_unit)
+        && geometry.size / unit <= BLOCKS_MAX;
+    if !unit_fits {
+        return Err(FsError::Limit {
+            what: "allocation unit: a power of two, at least a block, not too small for the device",
+        });
+    }
+    let copy = superblock_read_bytes(geometry.block_size) as u64;
+    let [first, second] = options.superblocks;
+    let fits = |offset: u64| {
+        let end = offset.checked_add(copy);
+        offset.is_multiple_of(u64::from(geometry.block_size)) && end.is_some_and(|end| end <= geometry.size)
+    };
+    if !fits(first) || !fits(second) || first.abs_diff(second) < copy {
+        return Err(FsError::Limit {
+            what: "superblock copies: two places on the device, apart, aligned to blocks",
+        });
     }
     let min = options.log_bytes_min;
-    if min < 4 * block as u64 || !min.is_multiple_of(unit) || min > LOG_BYTES_MAX / 4 {
+    if min < 4 * block as u64 || !min.is_multiple_of(unit) || min > LOG_BYTES_MIN_MAX {
         return Err(FsError::Limit { what: "smallest log: a multiple of the unit, at least four blocks" });
     }
     let mut tree = Tree::default();

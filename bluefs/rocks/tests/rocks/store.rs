@@ -1,16 +1,12 @@
 //! RocksDB on BlueFS: the suite, reopening, failures of the device, a full device.
 
-#![expect(clippy::unwrap_used, reason = "tests fail by panicking")]
-
-mod common;
-
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
+use crate::common::{COPIES, formatted, on_core, open};
 use bluefs::fs::BlueFs;
 use bluefs::kv::suite::{self, Workload, contents};
 use bluefs::kv::{KvError, KvStore, MemKv};
-use common::{COPIES, formatted, on_core, open};
 use nvme::{BlockingDevice, DeviceError, DeviceResult, Geometry, MemoryDevice};
 
 #[test]

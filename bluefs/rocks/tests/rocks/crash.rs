@@ -1,18 +1,14 @@
 //! RocksDB on BlueFS on a recording device: power is cut at every write and flush of a workload. After each cut the
 //! store opens, and shows a state of the workload at or after the last flush that completed.
 
-#![expect(clippy::unwrap_used, reason = "tests fail by panicking")]
-
-mod common;
-
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use crate::common::{COPIES, formatted, on_core, open};
 use bluefs::fs::BlueFs;
 use bluefs::kv::suite::{Workload, contents};
 use bluefs::kv::{KvStore, MemKv};
 use bytes::Bytes;
-use common::{COPIES, formatted, on_core, open};
 use nvme::{Recording, RecordingBlockingDevice};
 
 const FLUSHED: u64 = 1 << 32;
