@@ -9,6 +9,7 @@ mod data_overlay;
 mod duplicates;
 mod errno;
 mod execute;
+pub mod fuzzing;
 mod group;
 pub mod limits;
 mod listing;
