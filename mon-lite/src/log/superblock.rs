@@ -17,6 +17,9 @@ const CRC_OFFSET: usize = SUPERBLOCK_BYTES - 4;
 const NAME_OFFSET: usize = 128;
 const SALT_OFFSET: usize = 192;
 
+/// More than anything counted here reaches in the life of a device, and far from where adding overflows.
+const COUNTER_MAX: u64 = 1 << 62;
+
 const _: () = assert!(NAME_OFFSET + 1 + MON_NAME_BYTES_MAX <= SALT_OFFSET);
 
 /// Incompatible features that this version knows.
@@ -195,6 +198,10 @@ impl Superblock {
         }
         if self.sealed_through < self.snapshot_through {
             return Err(SuperblockFault::Field("seal"));
+        }
+        let counters = [self.sequence, self.epoch, self.generation, self.sealed_through.0];
+        if counters.into_iter().any(|counter| counter > COUNTER_MAX) {
+            return Err(SuperblockFault::Field("counter"));
         }
         Ok(())
     }

@@ -105,6 +105,9 @@ impl Wire for ClusterLog {
     }
     fn decode(r: &mut Reader) -> DecodeResult<Self> {
         let version = r.u64()?;
+        if version == u64::MAX {
+            return Err(r.error("a number of entries that can grow", version.to_string()));
+        }
         let entries: Vec<LogEntry> = r.list()?;
         if u64::try_from(entries.len()).unwrap_or(u64::MAX) > version {
             return Err(r.error(format!("at most {version} entries"), entries.len().to_string()));
