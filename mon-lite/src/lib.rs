@@ -9,6 +9,7 @@
 
 pub mod commands;
 pub mod crush_view;
+pub mod fuzzing;
 pub mod health;
 pub mod limits;
 pub mod live;

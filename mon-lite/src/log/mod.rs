@@ -7,6 +7,7 @@
 //! it several: `propose` then waits for a majority and may fail with [`LogError::NotLeader`].
 
 mod disk;
+pub(crate) mod fuzzing;
 mod record;
 mod recovery;
 mod superblock;

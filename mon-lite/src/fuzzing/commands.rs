@@ -1,0 +1,197 @@
+//! Commands: any JSON, and commands of the table with arguments made of the input, on a state that they change.
+
+use std::sync::OnceLock;
+
+use bytes::Bytes;
+use serde_json::{Map, Value};
+
+use super::cluster::{NOW, apply, live, small_cluster};
+use crate::commands::{Request, Table, run};
+use crate::live::Live;
+use crate::state::State;
+use crate::view::View;
+
+/// Commands of one history.
+const COMMANDS_MAX: usize = 12;
+/// Most that a command says about a cluster this small.
+const OUTPUT_BYTES_MAX: usize = 1 << 20;
+/// Words that mean something in some command.
+const WORDS: [&str; 40] = [
+    "rbd",
+    "other",
+    "0",
+    "1",
+    "2",
+    "osd.0",
+    "osd.7",
+    "1.0",
+    "1.7",
+    "2.ffffffff",
+    "a",
+    "mon.a",
+    "osd",
+    "global",
+    "client.admin",
+    "default",
+    "host",
+    "device0",
+    "host.device0",
+    "replicated_rule",
+    "replicated",
+    "erasure",
+    "all",
+    "any",
+    "detail",
+    "size",
+    "min_size",
+    "pg_num",
+    "pgp_num",
+    "quota",
+    "8",
+    "0.5",
+    "-1",
+    "127.0.0.1:0/1",
+    "mon_allow_pool_delete",
+    "true",
+    "json-pretty",
+    "--yes-i-really-really-mean-it",
+    "nearfull",
+    "\u{fc}\0\n",
+];
+const NUMBERS: [i64; 12] = [0, 1, 2, 3, 8, 16, 255, 256, 65536, -1, i64::MIN, i64::MAX];
+
+/// A command of the table as clients are told of it.
+struct Row {
+    table: Table,
+    prefix: String,
+    arguments: Vec<Value>,
+}
+
+/// One command, as its JSON text: first byte odd for a command to this monitor alone.
+pub(super) fn json(input: &[u8]) {
+    let Some((first, text)) = input.split_first() else {
+        return;
+    };
+    let table = if first & 1 == 1 { Table::Tell } else { Table::Cluster };
+    if let Ok(text) = String::from_utf8(text.to_vec()) {
+        let mut state = small_cluster();
+        execute(&mut state, table, text, Bytes::from_static(b"input"));
+    }
+}
+
+/// Commands of the table one after the other.
+pub(super) fn history(mut input: &[u8]) {
+    let mut state = small_cluster();
+    for _ in 0..COMMANDS_MAX {
+        if input.is_empty() {
+            break;
+        }
+        let (table, text, data) = command(&mut input);
+        execute(&mut state, table, text, data);
+    }
+    let encoded = wire::codec::encode_to_bytes(&state);
+    match wire::codec::decode_exact::<State>("fuzz", encoded) {
+        Ok(again) => assert_eq!(again, state),
+        Err(error) => panic!("the snapshot of a state cannot be read: {error}"),
+    }
+}
+
+/// Runs all commands without arguments that only look.
+pub(super) fn look_around(state: &State, live: &Live) {
+    for prefix in
+        ["status", "health", "df", "osd df", "osd tree", "osd dump", "pg dump", "pg stat", "log last"]
+    {
+        for format in ["plain", "json"] {
+            let text =
+                serde_json::json!({"prefix": prefix, "format": format, "detail": "detail"}).to_string();
+            match Request::parse(&[text], Bytes::new()) {
+                Ok(request) => {
+                    assert!(run(&View { state, live, now: NOW }, Table::Cluster, &request).changes.is_empty())
+                }
+                Err(refusal) => panic!("{refusal}"),
+            }
+        }
+    }
+}
+
+fn execute(state: &mut State, table: Table, text: String, input: Bytes) {
+    let Ok(request) = Request::parse(&[text], input) else {
+        return;
+    };
+    let outcome = run(&View { state, live: &live(state), now: NOW }, table, &request);
+    let said = outcome.reply.output.len() + outcome.reply.status.len();
+    assert!(said <= OUTPUT_BYTES_MAX, "{} says {said} bytes", request.prefix);
+    if !outcome.changes.is_empty() {
+        apply(state, outcome.changes);
+    }
+}
+
+fn rows() -> &'static [Row] {
+    static ROWS: OnceLock<Vec<Row>> = OnceLock::new();
+    ROWS.get_or_init(|| [Table::Cluster, Table::Tell].into_iter().flat_map(rows_of).collect())
+}
+
+fn rows_of(table: Table) -> Vec<Row> {
+    let Value::Object(all) = table.descriptions() else { panic!("the table is an object") };
+    let row = |described: Value| {
+        let signature = described["sig"].as_array().cloned().unwrap_or_default();
+        let words: Vec<&str> = signature.iter().filter_map(Value::as_str).collect();
+        let prefix = words.join(" ");
+        Row { table, prefix, arguments: signature.into_iter().filter(Value::is_object).collect() }
+    };
+    all.into_iter().map(|(_, described)| row(described)).collect()
+}
+
+fn take(input: &mut &[u8]) -> u8 {
+    let Some((first, rest)) = input.split_first() else {
+        return 0;
+    };
+    *input = rest;
+    *first
+}
+
+/// Up to 31 bytes of the input, as text.
+fn take_text(input: &mut &[u8]) -> String {
+    let length = usize::from(take(input) & 31).min(input.len());
+    let (text, rest) = input.split_at(length);
+    *input = rest;
+    String::from_utf8_lossy(text).into_owned()
+}
+
+fn command(input: &mut &[u8]) -> (Table, String, Bytes) {
+    let number = usize::from(take(input)) | usize::from(take(input)) << 8;
+    let row = &rows()[number % rows().len()];
+    let mut arguments = Map::new();
+    arguments.insert("prefix".into(), row.prefix.clone().into());
+    let format = ["plain", "json", "json-pretty", "xml"][usize::from(take(input) & 3)];
+    arguments.insert("format".into(), format.into());
+    for argument in &row.arguments {
+        let name = argument["name"].as_str().unwrap_or_default().to_owned();
+        if let Some(value) = value(input, argument) {
+            arguments.insert(name, value);
+        }
+    }
+    let data = Bytes::from(take_text(input));
+    (row.table, Value::Object(arguments).to_string(), data)
+}
+
+/// A value for an argument: often of its type, now and then anything.
+fn value(input: &mut &[u8], argument: &Value) -> Option<Value> {
+    let kind = take(input);
+    if let Some(choices) = argument["strings"].as_str().filter(|_| kind < 128) {
+        let choices: Vec<&str> = choices.split('|').collect();
+        return Some(choices[usize::from(kind) % choices.len()].into());
+    }
+    let word = |input: &mut &[u8]| WORDS[usize::from(take(input)) % WORDS.len()];
+    Some(match kind % 10 {
+        0 => return None,
+        1..=4 => word(input).into(),
+        5 => take_text(input).into(),
+        6 => NUMBERS[usize::from(take(input)) % NUMBERS.len()].into(),
+        7 => (f64::from(take(input)) / 100.0 - 1.0).into(),
+        8 => Value::Array((0..take(input) % 4).map(|_| word(input).into()).collect()),
+        _ => [Value::Null, true.into(), false.into(), Value::Object(Map::new())]
+            [usize::from(take(input) & 3)]
+        .clone(),
+    })
+}
