@@ -321,3 +321,72 @@ fn every_cut_of_small_blocks() {
 fn every_cut_of_4k_blocks_that_tear() {
     sweep(4096, 512);
 }
+
+const THREADS: u64 = 4;
+const ROUNDS: u64 = 12;
+
+fn grown(thread: u64, round: u64) -> usize {
+    (1..=round).map(|round| 500 + (thread * 911 + round * 1777) as usize % 6000).sum()
+}
+
+/// What a thread appends and syncs, beside the others: their records share groups and compactions.
+fn append_and_sync(fs: &BlueFs, recording: &Recording, thread: u64) {
+    let path = format!("db/{thread}");
+    let all = content(thread as usize, grown(thread, ROUNDS));
+    let mut writer = fs.create(&path).unwrap();
+    let mut written = 0;
+    for round in 1..=ROUNDS {
+        let upto = grown(thread, round);
+        writer.append(&all[written..upto]).unwrap();
+        written = upto;
+        writer.sync().unwrap();
+        recording.mark(thread << 32 | round);
+        let (name, renamed) = (format!("db/{thread}-{round}.tmp"), format!("db/{thread}-{round}"));
+        drop(fs.create(&name).unwrap());
+        fs.with(|machine| machine.rename(&name, &renamed)).unwrap();
+        if round % 3 == 0 {
+            fs.sync_metadata().unwrap();
+            recording.mark(thread << 32 | 1 << 16 | round);
+        }
+    }
+}
+
+#[test]
+fn every_cut_of_threads_that_commit_together() {
+    let device = base(512, 512);
+    let fs = BlueFs::mount(Arc::new(device.clone()), options(2), None).unwrap();
+    fs.with(|machine| machine.create_dir("db")).unwrap();
+    fs.sync_metadata().unwrap();
+    drop(fs);
+    let recording = Recording::new(device.geometry().clone(), device.image());
+    let recorded = Arc::new(RecordingBlockingDevice::new(recording.clone(), Arc::new(device)));
+    let fs = BlueFs::mount(recorded, options(3), None).unwrap();
+    std::thread::scope(|scope| {
+        for thread in 0..THREADS {
+            let (fs, recording) = (fs.clone(), recording.clone());
+            scope.spawn(move || append_and_sync(&fs, &recording, thread));
+        }
+    });
+    assert!(fs.stats().compactions > 3, "{:?}", fs.stats());
+    drop(fs);
+    for cut in recording.cuts() {
+        let moment = recording.at(cut);
+        for choice in moment.choices(3) {
+            let image = moment.image(&choice);
+            let found = recover(&image, 5000 + cut as u64);
+            for thread in 0..THREADS {
+                let marks = moment.marks().iter().filter(|mark| **mark >> 32 == thread);
+                let (names, sizes): (Vec<u64>, Vec<u64>) =
+                    marks.map(|mark| mark & 0xffff_ffff).partition(|mark| mark >> 16 == 1);
+                let synced = sizes.iter().max().copied().unwrap_or(0);
+                let all = content(thread as usize, grown(thread, ROUNDS));
+                let bytes = found.get(&thread.to_string()).cloned().unwrap_or_default();
+                assert!(bytes.len() >= grown(thread, synced), "{}: {synced} syncs", image.name());
+                assert!(all.starts_with(&bytes), "{}: bytes that were never written", image.name());
+                for round in 1..=names.iter().max().map_or(0, |mark| mark & 0xffff) {
+                    assert!(found.contains_key(&format!("{thread}-{round}")), "{}: {round}", image.name());
+                }
+            }
+        }
+    }
+}

@@ -47,6 +47,9 @@ fn example() -> MemoryDevice {
 }
 
 fn check_example(loaded: &Loaded) {
+    let listing = loaded.listing();
+    assert!(listing.contains("db/a file 0 size 5000 0x"), "{listing}");
+    assert_eq!(listing.lines().count(), 5, "{listing}");
     assert_eq!(loaded.check(COPIES), []);
     let tree = &loaded.tree;
     assert_eq!(tree.dirs["db"].keys().collect::<Vec<_>>(), ["a", "d"]);
@@ -188,7 +191,7 @@ fn damaged_superblocks_with_good_checksums() {
         let mut bytes = good.clone();
         draw.damage(&mut bytes[..200]);
         bytes[12..16].fill(0);
-        repair(&mut bytes, 12, &[0..4096]);
+        repair(&mut bytes, 12, std::slice::from_ref(&(0..4096)));
         let Ok((superblock, _)) = Superblock::choose([Ok(bytes.clone()), Ok(vec![0; 4096])], COPIES) else {
             refused += 1;
             continue;

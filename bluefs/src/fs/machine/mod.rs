@@ -13,14 +13,16 @@ mod commit;
 mod file;
 mod mount;
 mod space;
+mod transfer;
 
 use std::collections::BTreeMap;
 
 use allocator::{Allocator, BitmapAllocator, Extent};
 
 pub use commit::{Commit, Io};
-pub use file::{Amount, OpenFile, ReadPiece, WritePlan};
+pub use file::OpenFile;
 pub use mount::{FormatOptions, Loaded, MountOptions, format, superblock_read_bytes};
+pub use transfer::{Amount, ReadPiece, WritePlan};
 
 use crate::fs::error::{FsError, FsResult};
 use crate::fs::record::{Ino, Record};

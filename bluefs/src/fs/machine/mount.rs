@@ -177,6 +177,26 @@ impl Loaded {
         check(&self.tree, &self.superblock, superblocks)
     }
 
+    /// What is there, for people: a line for each file with its size and extents, lent space, and the log.
+    pub fn listing(&self) -> String {
+        let mut lines = String::new();
+        let extents =
+            |extents: &[Extent]| extents.iter().map(|extent| format!(" {extent}")).collect::<String>();
+        for (dir, names) in &self.tree.dirs {
+            lines += &format!("{dir}/\n");
+            for (name, ino) in names {
+                let inode = self.tree.files.get(ino).cloned().unwrap_or_default();
+                let (size, places) = (inode.size, extents(&inode.extents));
+                lines += &format!("{dir}/{name} file {} size {size}{places}\n", ino.0);
+            }
+        }
+        let lent: Vec<Extent> =
+            self.tree.spaces.iter().map(|(start, len)| Extent::new(*start, *len)).collect();
+        lines += &format!("lent{}\n", extents(&lent));
+        let (used, groups) = (self.replayed_bytes, self.replayed_groups);
+        lines + &format!("log used {used} in {groups} groups of{}\n", extents(&self.superblock.log))
+    }
+
     /// A machine that refuses to start from a state with problems. Before anything else, its shell carries out
     /// [`Machine::begin_compaction`].
     pub fn into_machine(self, options: MountOptions) -> FsResult<Machine> {

@@ -7,6 +7,7 @@
 mod manifest;
 mod memtable;
 mod run;
+mod snapshot;
 mod worker;
 
 use std::cell::RefCell;
@@ -21,8 +22,9 @@ use crate::changes::Changes;
 use crate::fs::{FsError, LocalBlueFs};
 use crate::kv::{KvBatch, KvError, KvResult, KvStats, KvStore, KvView, ScanLimit, ScanPage};
 use manifest::Manifest;
-use memtable::{Memtable, Resolving};
+use memtable::Memtable;
 use run::Run;
+use snapshot::{Snapshot, snapshot_of};
 
 /// How the store behaves.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -79,13 +81,6 @@ struct State {
     failed: Option<KvError>,
     closing: bool,
     working: bool,
-}
-
-/// What a [`KvView`] of this store holds.
-struct Snapshot {
-    at: u64,
-    memtables: Vec<Rc<Memtable>>,
-    runs: Rc<Vec<Rc<Run>>>,
 }
 
 fn fs_error(error: FsError) -> KvError {
@@ -251,59 +246,6 @@ impl Shared {
             self.changes.since(seen).await;
         }
     }
-}
-
-impl Snapshot {
-    async fn value(&self, key: &Bytes) -> KvResult<Option<Bytes>> {
-        let mut resolving = Resolving::default();
-        for memtable in &self.memtables {
-            if !resolving.is_done() {
-                memtable.resolve(key, self.at, &mut resolving);
-            }
-        }
-        for run in self.runs.iter() {
-            if !resolving.is_done() {
-                run.resolve(key, self.at, &mut resolving).await?;
-            }
-        }
-        Ok(resolving.value(key))
-    }
-
-    async fn next_key(&self, from: &Bytes) -> KvResult<Option<Bytes>> {
-        let mut least = self.memtables.iter().filter_map(|memtable| memtable.next_key(from)).min();
-        for run in self.runs.iter() {
-            if let Some(key) = run.next_key(from).await?
-                && least.as_ref().is_none_or(|least| key < *least)
-            {
-                least = Some(key);
-            }
-        }
-        Ok(least)
-    }
-
-    async fn scan(&self, start: Bytes, end: Bytes, limit: ScanLimit) -> KvResult<ScanPage> {
-        let mut page = ScanPage::default();
-        let mut bytes = 0;
-        let mut from = start;
-        while let Some(key) = self.next_key(&from).await?.filter(|key| end.is_empty() || *key < end) {
-            if let Some(value) = self.value(&key).await? {
-                if limit.is_reached(page.entries.len(), bytes) {
-                    page.more = true;
-                    break;
-                }
-                bytes += key.len() + value.len();
-                page.entries.push((key.clone(), value));
-            }
-            from = [&key[..], &[0]].concat().into();
-        }
-        Ok(page)
-    }
-}
-
-/// The snapshot of a view of this store; it may outlive the borrow.
-fn snapshot_of(view: &KvView) -> Snapshot {
-    let Some(snapshot) = view.get::<Snapshot>() else { panic!("a view of another store") };
-    Snapshot { at: snapshot.at, memtables: snapshot.memtables.clone(), runs: Rc::clone(&snapshot.runs) }
 }
 
 impl KvStore for SimKv {
