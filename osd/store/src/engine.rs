@@ -17,6 +17,7 @@ mod deferred;
 mod effect;
 mod fsck;
 mod layout;
+mod lend;
 mod load;
 mod mount;
 mod needs;
@@ -92,6 +93,17 @@ impl Engine {
         options: Options,
     ) -> OpenResult<Self> {
         Ok(Self { inner: mount::mount(core, device, kv, options, true).await? })
+    }
+
+    /// Lends space to the key-value store's file system when it asks, from now on. `owned` is what it has, `unit` the
+    /// alignment that it needs. It is corruption, and takes the store down, if it has what was never lent to it.
+    pub fn serve_space(
+        &self,
+        requests: bluefs::fs::SpaceRequests,
+        owned: &[allocator::Extent],
+        unit: u64,
+    ) -> StoreResult<()> {
+        self.inner.serve_space(requests, owned, unit)
     }
 
     /// Makes a checkpoint now.

@@ -10,7 +10,7 @@ pub enum Planted {
     TornRecordAccepted,
     /// Freed space is reused at once instead of after `durable_through`.
     FreedSpaceReusedEarly,
-    /// Replay takes groups by their number alone, of whatever mount epoch and predecessor.
+    /// Replay takes what an earlier mount left in the ring for the next group of the chain.
     StaleEpochAccepted,
     /// Replay writes a deferred payload although its blob no longer owns the range.
     DeferredAppliedToForeignRange,

@@ -6,7 +6,7 @@ mod check;
 mod checksum;
 pub mod codec;
 mod engine;
-pub mod fault;
+mod fault;
 mod journal;
 mod keys;
 pub mod limits;
@@ -21,6 +21,7 @@ mod transaction;
 mod types;
 
 pub use engine::{Engine, FormatOptions, OpenError, OpenResult, Options};
+pub use fault::{Fault, Planted};
 pub use memstore::MemStore;
 pub use object_store::{
     FsckFinding, FsckLevel, FsckReport, FsckSeverity, ObjectStore, OmapPage, StoreError, StoreResult,

@@ -135,6 +135,14 @@ impl Inner {
 
     /// Makes one checkpoint of everything that took effect before the call.
     pub async fn checkpoint(self: &Rc<Self>) -> StoreResult<()> {
+        assert!(!self.checkpointing.replace(true), "one checkpoint at a time");
+        let result = self.make_checkpoint().await;
+        self.checkpointing.set(false);
+        self.progress.notify_all();
+        result
+    }
+
+    async fn make_checkpoint(self: &Rc<Self>) -> StoreResult<()> {
         let record = self.journal.borrow().last_record();
         // Everything of one moment: between two records.
         let ops = self.overlay.freeze();

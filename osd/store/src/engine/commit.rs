@@ -17,7 +17,7 @@ impl Inner {
         while self.check_up().is_ok() {
             let action = self.journal.borrow_mut().select();
             match action {
-                Action::Write(group, pieces) => self.write_group(group, pieces),
+                Action::Write { group, records, pieces } => self.write_group(group, records, pieces),
                 Action::Flush(through) => self.flush_groups(through),
                 Action::Idle => break,
             }
@@ -27,10 +27,11 @@ impl Inner {
         }
     }
 
-    fn write_group(self: &Rc<Self>, group: u64, pieces: Vec<(u64, nvme::DmaBuf)>) {
+    fn write_group(self: &Rc<Self>, group: u64, records: u32, pieces: Vec<(u64, nvme::DmaBuf)>) {
         let region = self.journal_region();
         let bytes: u64 = pieces.iter().map(|(_, piece)| length(piece)).sum();
         self.counters.groups.add(1);
+        self.counters.groups_bare.add(u64::from(records == 0));
         self.counters.journal_bytes_written.add(bytes);
         if pieces.len() > 1 || pieces.first().is_some_and(|(place, _)| *place == 0) {
             self.counters.journal_wraps.add(1);

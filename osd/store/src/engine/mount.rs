@@ -214,6 +214,7 @@ fn build(
         seal_wanted: Notify::default(),
         reap_wanted: Notify::default(),
         checkpoints: Cell::new(0),
+        checkpointing: Cell::new(false),
         gate: Gate::default(),
         background: Gate::default(),
         down: RefCell::default(),

@@ -65,6 +65,8 @@ pub struct Inner {
     pub reap_wanted: Notify,
     /// Checkpoints that ended.
     pub checkpoints: Cell<u64>,
+    /// One is running.
+    pub checkpointing: Cell<bool>,
     /// Transactions pass here; closing waits for them.
     pub gate: Gate,
     /// Background tasks pass here.

@@ -4,4 +4,7 @@ mod conformance;
 mod crash;
 mod history;
 mod kv;
+mod planted;
+mod space;
+mod sweep;
 mod world;

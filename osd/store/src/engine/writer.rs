@@ -89,8 +89,15 @@ pub struct GroupEnd {
 
 /// What to do next.
 pub enum Action {
-    /// Write a group: its number and the pieces, as (place in the region, bytes).
-    Write(u64, Vec<(u64, DmaBuf)>),
+    /// Write a group.
+    Write {
+        /// Its number.
+        group: u64,
+        /// Records in it.
+        records: u32,
+        /// Its bytes, as (place in the region, bytes).
+        pieces: Vec<(u64, DmaBuf)>,
+    },
     /// Flush, then tell [`Writer::flushed`] this group.
     Flush(u64),
     /// Nothing now.
@@ -377,7 +384,7 @@ impl Writer {
         self.previous = checksum;
         self.bare_wanted = false;
         self.sealed = seal;
-        Action::Write(end.group, pieces)
+        Action::Write { group: end.group, records: count, pieces }
     }
 }
 
@@ -435,7 +442,7 @@ mod tests {
 
     fn write(writer: &mut Writer) -> u64 {
         match writer.select() {
-            Action::Write(group, _) => group,
+            Action::Write { group, .. } => group,
             Action::Flush(through) => panic!("flush of {through}"),
             Action::Idle => panic!("idle"),
         }

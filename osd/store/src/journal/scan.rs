@@ -116,9 +116,7 @@ fn read_group(ring: &Ring, next: &Start, fault: Fault) -> Result<Group, Stop> {
     let bytes = ring.read(next.position, header_len).ok_or_else(|| end("the journal is too small"))?;
     let (header, stored) = Header::decode(bytes.clone()).map_err(|error| Stop::End(error.to_string()))?;
     let place = (header.store, header.position, header.group);
-    if place != (format::store_tag(next.store), next.position, next.group) {
-        return Err(end("another group is in its place"));
-    }
+    let in_place = place == (format::store_tag(next.store), next.position, next.group);
     let joins = header.previous == next.previous
         && header.first_record == next.record
         && if header.group < next.epoch_start {
@@ -126,8 +124,8 @@ fn read_group(ring: &Ring, next: &Start, fault: Fault) -> Result<Group, Stop> {
         } else {
             header.epoch == next.epoch
         };
-    if !joins && !fault.is(Planted::StaleEpochAccepted) {
-        return Err(end("it belongs to another epoch or chain"));
+    if !(in_place && joins) && !(header.epoch < next.epoch && fault.is(Planted::StaleEpochAccepted)) {
+        return Err(end("it belongs to another place, epoch or chain"));
     }
     let len = (header_len + u64::from(header.body)).next_multiple_of(next.block);
     let whole = ring.read(next.position, len).ok_or_else(|| end("it is longer than the journal"))?;

@@ -11,7 +11,7 @@ use rt::sim::{Config, RandomStream, Sim};
 use rt::{Core, Group, LocalBoxFuture};
 
 use super::history::Track;
-use super::world::World;
+use super::world::{Below, World};
 use crate::engine::Engine;
 use crate::object_store::{FsckLevel, ObjectStore, StoreResult};
 use crate::suite::{Generator, Shape, collection, compare_object, join, object};
@@ -62,7 +62,12 @@ pub fn run(setup: &Setup) -> Result<Tally, String> {
     let mut random = RandomStream::new(setup.seed, "crash test");
     let sim = Sim::new(setup.seed, Config::default());
     let block_size = if random.one_in(2) { 512 } else { 4096 };
-    let mut world = World::new(setup.seed, 8 << 20, block_size, 64 << 10);
+    // On the small disk freed space is used again at once; the data of all objects fills about a half.
+    let small = random.one_in(2);
+    let mut world = World::new(setup.seed, if small { 3 << 19 } else { 8 << 20 }, block_size, 64 << 10);
+    if !small && random.one_in(2) {
+        world = world.stacked(1 << 20);
+    }
     world.options.fault = setup.fault;
     world.options.groups_in_flight = 1 + random.below(4) as usize;
     world.options.group_bytes_max = [4 << 10, 64 << 10][random.below(2) as usize];
@@ -74,7 +79,8 @@ pub fn run(setup: &Setup) -> Result<Tally, String> {
     world.options.cache_bytes_max = [1, 1 << 20][random.below(2) as usize];
     world.options.discard = random.one_in(2);
     let world = Rc::new(world);
-    let shape = Shape { objects: 6, object_bytes: 100_000, write_bytes: 20_000, ..Shape::default() };
+    let object_bytes = if small { 50_000 } else { 100_000 };
+    let shape = Shape { objects: 6, object_bytes, write_bytes: 20_000, ..Shape::default() };
     let second = CollectionId { pool: 7, seed: 0x2b };
     let shared = Rc::new(Shared {
         tracks: vec![RefCell::new(Track::new(collection(), 8)), RefCell::new(Track::new(second, 8))],
@@ -92,8 +98,18 @@ pub fn run(setup: &Setup) -> Result<Tally, String> {
         let life = live(core.clone(), Rc::clone(&world), Rc::clone(&shared));
         core.spawn(Group::Client, "life", life);
         let long = nanos(setup.life_max);
-        let time = if random.one_in(4) { random.below(long / 20) } else { random.below(long) };
-        sim.run_for(Duration::from_nanos(time));
+        if random.one_in(4) {
+            // In the middle of mounting, or of the check after it.
+            sim.run_for(Duration::from_nanos(random.below(long / 2)));
+        } else {
+            while !shared.mounted.get() && shared.failure.borrow().is_none() {
+                sim.run_for(Duration::from_millis(1));
+            }
+            // Short lives leave what the life before had in flight beside what they wrote themselves.
+            let longest = [long / 60, long / 20, long, long][random.below(4) as usize];
+            let time = random.below(longest);
+            sim.run_for(Duration::from_nanos(time));
+        }
         if let Some(failure) = shared.failure.borrow_mut().take() {
             return Err(failure);
         }
@@ -109,10 +125,13 @@ pub fn run(setup: &Setup) -> Result<Tally, String> {
         } else {
             world.disk.crash();
         }
-        world.kv.crash(random.below(world.kv.choices() as u64) as usize);
+        if let Below::Plain(kv) = &world.below {
+            kv.crash(random.below(kv.choices() as u64) as usize);
+        }
     }
     let found = sim.run(0, |core| finish(core, Rc::clone(&world), Rc::clone(&shared)));
     found?;
+    sim.run(0, |core| damage(core, Rc::clone(&world), Rc::clone(&shared), random))?;
     let disk = world.disk.counters();
     if disk.racing_writes > 0 {
         return Err(format!("{} writes overlapped another one in flight", disk.racing_writes));
@@ -229,6 +248,39 @@ async fn finish(core: Core, world: Rc<World>, shared: Rc<Shared>) -> Result<(), 
         return Err("a clean close left records to replay".to_owned());
     }
     store.close().await.map_err(|error| format!("second close: {error}"))
+}
+
+/// Flips bits on the disk while the store is open: a read gives the right bytes or an error, never others.
+async fn damage(
+    core: Core,
+    world: Rc<World>,
+    shared: Rc<Shared>,
+    mut random: RandomStream,
+) -> Result<(), String> {
+    let store = world.mount(&core).await.map_err(|error| format!("mount: {error}"))?;
+    let superblock = Engine::superblock(&*world.device(&core)).await.map_err(|error| error.to_string())?;
+    let start = superblock.kv.end();
+    if matches!(world.below, Below::Plain(_)) {
+        for _ in 0..200 {
+            let offset = random.between(start, superblock.window - 4097);
+            world.disk.corrupt(offset, 1 << random.below(8));
+        }
+    }
+    for track in &shared.tracks {
+        let (id, oracle) = (track.borrow().id, track.borrow().current.fork());
+        let (names, _) = oracle.list(id, None, 1000).await.expect("list");
+        for name in names {
+            let expect = join(oracle.read(id, &name, 0, u64::MAX).await.expect("read"));
+            match store.read(id, &name, 0, u64::MAX).await {
+                Ok(found) if join(found.clone()) != expect => {
+                    return Err(format!("{name:?} gives wrong bytes on a damaged disk"));
+                }
+                Ok(_) | Err(crate::StoreError::Io(_)) => {}
+                Err(other) => return Err(format!("{name:?} on a damaged disk: {other}")),
+            }
+        }
+    }
+    store.close().await.map_err(|error| format!("close: {error}"))
 }
 
 fn tally(store: &Engine, shared: &Shared) {

@@ -1,19 +1,37 @@
-//! A simulated disk and key-value store that outlive the processes that open a store on them.
+//! What outlives the processes that open a store: a disk, and a key-value store that is either a plain one beside it
+//! with exactly the seam's crash behaviour, or the simulated LSM on BlueFS on the same disk.
 
 use std::rc::Rc;
 
-use bluefs::kv::KvStore;
+use allocator::Extent;
+use bluefs::fs::{FormatOptions as FsFormat, LocalBlueFs, MountOptions, space_desk};
+use bluefs::kv::{KvStore, SimKv, SimKvOptions};
 use nvme::{BlockDevice, SimDisk, SimDiskConfig};
 use rt::Core;
 use uuid::Uuid;
 
 use super::kv::TestKv;
 use crate::engine::{Engine, FormatOptions, OpenResult, Options};
+use crate::superblock::Superblock;
+
+/// BlueFS's unit and smallest log.
+const UNIT: u64 = 4096;
+const LOG_BYTES_MIN: u64 = 32 << 10;
+
+/// What the key-value store is.
+#[derive(Clone)]
+pub enum Below {
+    /// Beside the disk.
+    Plain(TestKv),
+    /// On BlueFS on the disk.
+    Stacked,
+}
 
 /// What is left when a process ends.
+#[derive(Clone)]
 pub struct World {
     pub disk: SimDisk,
-    pub kv: TestKv,
+    pub below: Below,
     pub options: Options,
     pub format: FormatOptions,
 }
@@ -30,7 +48,14 @@ impl World {
             kv_bytes: 0,
         };
         let options = Options { reserve_bytes: 64 << 10, ..Options::default() };
-        Self { disk: SimDisk::new(config, seed), kv: TestKv::new(), options, format }
+        Self { disk: SimDisk::new(config, seed), below: Below::Plain(TestKv::new()), options, format }
+    }
+
+    /// With the whole stack on the disk; `kv_bytes` are BlueFS's from the start.
+    pub fn stacked(mut self, kv_bytes: u64) -> Self {
+        self.below = Below::Stacked;
+        self.format.kv_bytes = kv_bytes;
+        self
     }
 
     pub fn device(&self, core: &Core) -> Rc<dyn BlockDevice> {
@@ -38,11 +63,72 @@ impl World {
     }
 
     pub async fn format(&self, core: &Core) {
-        Engine::format(&*self.device(core), &self.format).await.expect("format");
+        self.format_on(core, &*self.device(core)).await;
+    }
+
+    pub async fn format_on(&self, core: &Core, device: &dyn BlockDevice) {
+        let superblock = Engine::format(device, &self.format).await.expect("format");
+        if matches!(self.below, Below::Stacked) {
+            let (superblocks, space) = kv_places(&superblock);
+            let options = FsFormat {
+                uuid: self.format.store,
+                superblocks,
+                alloc_unit: u32::try_from(UNIT).expect("small"),
+                log_bytes_min: LOG_BYTES_MIN,
+                space: vec![space],
+                nonce: core.random_u64(),
+            };
+            LocalBlueFs::format(device, &options).await.expect("format BlueFS");
+        }
     }
 
     pub async fn mount(&self, core: &Core) -> OpenResult<Engine> {
-        let kv: Rc<dyn KvStore> = self.kv.open(core);
-        Engine::mount(core.clone(), self.device(core), kv, self.options.clone()).await
+        self.mount_on(core, self.device(core), false).await
     }
+
+    pub async fn mount_on(
+        &self,
+        core: &Core,
+        device: Rc<dyn BlockDevice>,
+        read_only: bool,
+    ) -> OpenResult<Engine> {
+        let options = self.options.clone();
+        let Below::Plain(kv) = &self.below else {
+            let superblock = Engine::superblock(&*device).await?;
+            let (superblocks, space) = kv_places(&superblock);
+            let (desk, requests) = space_desk();
+            let mount = MountOptions {
+                superblocks,
+                nonce: core.random_u64(),
+                low_water: space.len / 4,
+                lend: 64 << 10,
+            };
+            let fs = LocalBlueFs::mount(Rc::clone(&device), mount, Some(desk)).await.expect("mount BlueFS");
+            let owned: Vec<Extent> = fs
+                .with(|machine| {
+                    Ok(machine.tree().spaces.iter().map(|(start, len)| Extent::new(*start, *len)).collect())
+                })
+                .expect("BlueFS's space");
+            let small = SimKvOptions { memtable_bytes: 16 << 10, ..SimKvOptions::default() };
+            let kv: Rc<dyn KvStore> =
+                Rc::new(SimKv::open(core.clone(), fs, "db", small).await.expect("open key-value store"));
+            if read_only {
+                return Engine::mount_read_only(core.clone(), device, kv, options).await;
+            }
+            let engine = Engine::mount(core.clone(), device, kv, options).await?;
+            engine.serve_space(requests, &owned, UNIT).expect("serve space");
+            return Ok(engine);
+        };
+        let kv: Rc<dyn KvStore> = kv.open(core);
+        if read_only {
+            return Engine::mount_read_only(core.clone(), device, kv, options).await;
+        }
+        Engine::mount(core.clone(), device, kv, options).await
+    }
+}
+
+/// Where BlueFS keeps its superblocks in the region it is given, and the space left.
+fn kv_places(superblock: &Superblock) -> ([u64; 2], Extent) {
+    let kv = superblock.kv;
+    ([kv.start, kv.end() - UNIT], Extent::new(kv.start + UNIT, kv.len - 2 * UNIT))
 }
