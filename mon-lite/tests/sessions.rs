@@ -187,6 +187,22 @@ fn tell_answers_on_its_own_connection() {
     });
 }
 
+#[test]
+fn requests_of_another_cluster_end_the_session() {
+    with_monitor(|core| async move {
+        let fsid = uuid::Uuid::from_u128(99);
+        let mut peer = Peer::client(&core).await;
+        peer.send(PoolOp { fsid, ..pool_op(PoolOpKind::CREATE, 0, "p") }).await;
+        assert!(peer.receive().await.is_none());
+        let mut peer = Peer::client(&core).await;
+        peer.send(StatFs { version: 0, fsid, pool: None }).await;
+        assert!(peer.receive().await.is_none());
+        let mut peer = Peer::client(&core).await;
+        let pools = peer.command(json!({"prefix": "osd pool ls", "format": "json"})).await;
+        assert_eq!(pools, "[]");
+    });
+}
+
 fn boot(id: i32) -> OsdBoot {
     OsdBoot {
         fsid: FSID,

@@ -1,6 +1,7 @@
 //! What a monitor does with each message.
 
 use bytes::Bytes;
+use uuid::Uuid;
 use wire::msg::{
     Body, Command, CommandReply, ConfigMessage, GetConfig, GetPoolStats, GetPoolStatsReply, Log, LogAck,
     MonCommand, MonCommandAck, MonGetVersion, MonGetVersionReply, MonMapMessage, MonSubscribe, OsdAlert,
@@ -52,6 +53,15 @@ pub async fn handle(session: &mut Session, tid: u64, body: Body) -> Result<(), S
     }
 }
 
+/// Ends the session of a client of another cluster. Some commands leave the cluster out.
+fn check_fsid(session: &Session, fsid: Uuid) -> Result<(), SessionEnd> {
+    let own = session.shared.config.fsid;
+    if fsid == own || fsid.is_nil() {
+        return Ok(());
+    }
+    Err(SessionEnd::Refused(format!("it is of cluster {fsid}, this is {own}")))
+}
+
 /// The OSD that a message names, if it may come from this peer.
 fn from_osd(session: &Session, osd: i32) -> Result<i32, SessionEnd> {
     let sound = session.peer.as_ref().is_some_and(|peer| peer.kind == EntityKind::OSD);
@@ -89,6 +99,7 @@ fn get_config(session: &mut Session, tid: u64, request: &GetConfig) -> Result<()
 }
 
 fn stat_fs(session: &mut Session, tid: u64, request: &StatFs) -> Result<(), SessionEnd> {
+    check_fsid(session, request.fsid)?;
     let reply = session.shared.view(|view| {
         let reports = &view.live.reports;
         let space = reports.space();
@@ -116,6 +127,7 @@ fn stat_fs(session: &mut Session, tid: u64, request: &StatFs) -> Result<(), Sess
 }
 
 fn pool_stats(session: &mut Session, tid: u64, request: &GetPoolStats) -> Result<(), SessionEnd> {
+    check_fsid(session, request.fsid)?;
     let reply = session.shared.view(|view| {
         let map = view.osd_map();
         let known = request.pools.iter().filter_map(|name| Some((name.clone(), map.pool_id(name)?)));
@@ -163,6 +175,7 @@ fn pool_stat(view: &View<'_>, id: PoolId) -> PoolStat {
 }
 
 async fn change_pool(session: &mut Session, tid: u64, request: PoolOp) -> Result<(), SessionEnd> {
+    check_fsid(session, request.fsid)?;
     let shared = session.shared.clone();
     let fsid = shared.config.fsid;
     let decided = shared.propose(move |view| match pool_op::decide(view, &request) {
@@ -201,7 +214,8 @@ async fn execute(
 }
 
 async fn mon_command(session: &mut Session, tid: u64, request: MonCommand) -> Result<(), SessionEnd> {
-    let MonCommand { command, input, .. } = request;
+    let MonCommand { fsid, command, input } = request;
+    check_fsid(session, fsid)?;
     let (reply, version) = execute(session, Table::Cluster, &command, input.to_bytes()).await?;
     let ack = MonCommandAck {
         version,
@@ -215,10 +229,7 @@ async fn mon_command(session: &mut Session, tid: u64, request: MonCommand) -> Re
 
 async fn tell(session: &mut Session, tid: u64, request: Command) -> Result<(), SessionEnd> {
     let Command { fsid, command, input } = request;
-    let own = session.shared.config.fsid;
-    if fsid != own && !fsid.is_nil() {
-        return Err(SessionEnd::Refused(format!("a command for cluster {fsid}, this is {own}")));
-    }
+    check_fsid(session, fsid)?;
     let (reply, _) = execute(session, Table::Tell, &command, input.to_bytes()).await?;
     let reply = CommandReply { result: reply.code, status: reply.status, output: Data::from(reply.output) };
     session.send(tid, reply)
@@ -226,6 +237,7 @@ async fn tell(session: &mut Session, tid: u64, request: Command) -> Result<(), S
 
 async fn write_log(session: &mut Session, tid: u64, request: Log) -> Result<(), SessionEnd> {
     let Log { fsid, mut entries, .. } = request;
+    check_fsid(session, fsid)?;
     entries.truncate(LOG_ENTRIES_PER_MESSAGE_MAX);
     let Some(last) = entries.last().map(|entry| (entry.seq, entry.channel.clone())) else { return Ok(()) };
     let bounded = entries.into_iter().map(|entry| Change::Log(cluster_log::bounded(entry)));
