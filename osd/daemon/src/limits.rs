@@ -23,6 +23,8 @@ pub const CLIENT_BYTES_MAX: u64 = 500 << 20;
 pub const REQUESTS_MAX: u64 = 8192;
 /// Bytes of requests and expected replies of all clients; beyond, no connection is read.
 pub const REQUEST_BYTES_MAX: u64 = 1 << 30;
+/// Bytes taken from one connection before others get a turn.
+pub const READ_BYTES_PER_TURN: usize = 256 << 10;
 /// What a read without a length is expected to return.
 pub const READ_BYTES_EXPECTED: u64 = 4 << 20;
 /// What any request costs besides its payload.

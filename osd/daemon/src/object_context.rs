@@ -4,7 +4,8 @@
 //! long as it is what the store would tell. Lives on one core.
 
 use std::cell::{Cell, RefCell};
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{HashMap, VecDeque};
+use std::hash::{BuildHasherDefault, Hasher};
 use std::rc::Rc;
 
 use futures_util::FutureExt;
@@ -103,12 +104,41 @@ impl Place {
     }
 }
 
-/// The objects of one placement group.
+/// An object's name with its placement hash in front, which is a good hash already.
+#[derive(Clone, PartialEq, Eq)]
+struct Key(ObjectId);
+
+impl std::hash::Hash for Key {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        state.write_u32(self.0.hash);
+    }
+}
+
+/// Spreads placement hashes, which share their low bits within a group. Clients can make them collide; then finding an
+/// object takes as long as the bound on remembered objects allows.
+#[derive(Default)]
+struct Spread(u64);
+
+impl Hasher for Spread {
+    fn finish(&self) -> u64 {
+        self.0
+    }
+
+    fn write(&mut self, bytes: &[u8]) {
+        bytes.iter().for_each(|byte| self.0 = (self.0 << 8) ^ u64::from(*byte));
+    }
+
+    fn write_u32(&mut self, value: u32) {
+        self.0 = u64::from(value).wrapping_mul(0x9e37_79b9_7f4a_7c15);
+    }
+}
+
+/// The objects of one placement group. The map is never iterated.
 #[derive(Default)]
 pub struct ObjectContexts {
-    by_name: RefCell<BTreeMap<ObjectId, Rc<ObjectContext>>>,
+    by_name: RefCell<HashMap<Key, Rc<ObjectContext>, BuildHasherDefault<Spread>>>,
     /// Every known object once, in no useful order but that of the clock's hand.
-    hand: RefCell<VecDeque<ObjectId>>,
+    hand: RefCell<VecDeque<Key>>,
 }
 
 impl ObjectContexts {
@@ -140,14 +170,15 @@ impl ObjectContexts {
     }
 
     fn context(&self, object: &ObjectId, frontier: &Frontier) -> Rc<ObjectContext> {
-        if let Some(context) = self.by_name.borrow().get(object) {
+        let key = Key(object.clone());
+        if let Some(context) = self.by_name.borrow().get(&key) {
             context.used.set(true);
             return context.clone();
         }
         self.make_room(frontier);
         let context = Rc::new(ObjectContext::new());
-        self.by_name.borrow_mut().insert(object.clone(), context.clone());
-        self.hand.borrow_mut().push_back(object.clone());
+        self.by_name.borrow_mut().insert(key.clone(), context.clone());
+        self.hand.borrow_mut().push_back(key);
         context
     }
 

@@ -7,7 +7,7 @@ use std::cell::{Cell, RefCell};
 use std::collections::BTreeMap;
 use std::rc::Rc;
 
-use rt::sync::{Event, Gate, Semaphore};
+use rt::sync::{Event, Gate, Pass, Semaphore};
 use rt::{Core, Group};
 use store::ObjectStore;
 use wire::msgr2::{ConnectionId, PeerPolicy, SessionRequest, SessionTable, Verdict};
@@ -155,12 +155,18 @@ impl Osd {
         name: &'static str,
         task: impl FnOnce(Rc<Self>) -> F,
     ) {
-        let Some(pass) = self.gate.enter() else { return };
-        let future = task(self.clone());
-        drop(self.core.spawn(group, name, async move {
-            future.await;
-            drop(pass);
-        }));
+        if let Some(pass) = self.enter() {
+            let future = task(self.clone());
+            drop(self.core.spawn(group, name, async move {
+                future.await;
+                drop(pass);
+            }));
+        }
+    }
+
+    /// Permission to start a task, which must hold it until its end; none once the OSD is stopping.
+    pub fn enter(&self) -> Option<Pass> {
+        self.gate.enter()
     }
 
     /// Waits until the OSD is stopping.

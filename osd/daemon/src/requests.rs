@@ -5,12 +5,13 @@
 
 use std::rc::Rc;
 
-use pg::{Errno, Request};
+use pg::{Caller, Errno, Request};
 use rt::Group;
 use store::ObjectId;
 use wire::msg::{Op, OpArgs, OpCode, OsdOp, OsdOpReply, Payload};
 use wire::msgr2::Data;
 use wire::osdmap::{OsdMap, PoolFlags};
+use wire::types::UTime;
 
 use crate::link::Admission;
 use crate::osd::Osd;
@@ -70,6 +71,10 @@ fn decide(osd: &Osd, session: &Session, map: &OsdMap, op: &OsdOp) -> Decision {
     if pool.flags.contains(PoolFlags::EIO) {
         return Decision::Refuse(Errno::EIO);
     }
+    // Writing without cloning would change what the pool's snapshots show.
+    if !pool.snaps.is_empty() && op.ops.iter().any(pg::may_write) {
+        return Decision::Refuse(Errno::EOPNOTSUPP);
+    }
     Decision::Run(group)
 }
 
@@ -83,6 +88,11 @@ fn run(
 ) {
     let request = Request {
         reqid: op.request_id(session.entity(), tid),
+        caller: Caller {
+            name: session.entity(),
+            addr: session.peer_addr(),
+            now: UTime::from_nanoseconds(osd.core.wall_clock().0),
+        },
         object: object_of(&op),
         snap: op.snap,
         snap_seq: op.snap_seq,
@@ -99,7 +109,9 @@ fn run(
     let timeline = osd.tracker.start(osd.core.now(), describe(&request, &group));
     let session = session.clone();
     let place = (!request.is_group_request()).then(|| group.enter(&request));
-    osd.spawn(Group::Client, "request", move |osd| async move {
+    let (Some(pass), osd) = (osd.enter(), osd.clone()) else { return };
+    let core = osd.core.clone();
+    let task = async move {
         let map = osd.maps.current();
         let served = match place {
             None => list(&group, &request).await,
@@ -115,7 +127,9 @@ fn run(
         };
         op.ops = request.ops;
         finish(&osd, &session, served, op, tid, admission, &timeline);
-    });
+        drop(pass);
+    };
+    drop(core.spawn(Group::Client, "request", task));
 }
 
 /// Requests on a whole group: listings, one page each.

@@ -11,10 +11,11 @@ use rt::sync::{Either, Semaphore, select, timeout};
 use rt::{Group, Nanos};
 use wire::msg::{Command, MessageError, OpArgs, OpCode, OsdMapMessage, OsdOp, Payload};
 use wire::msgr2::{ConnectionId, Event, Message, Peer, PeerPolicy, SessionRequest, Verdict};
-use wire::types::{AddrVec, EntityName, Epoch};
+use wire::types::{Addr, AddrVec, EntityName, Epoch};
 
 use crate::limits::{
-    CLIENT_BYTES_MAX, CLIENT_REQUESTS_MAX, MAP_WAIT_MAX, READ_BYTES_EXPECTED, REQUEST_OVERHEAD_BYTES,
+    CLIENT_BYTES_MAX, CLIENT_REQUESTS_MAX, MAP_WAIT_MAX, READ_BYTES_EXPECTED, READ_BYTES_PER_TURN,
+    REQUEST_OVERHEAD_BYTES,
 };
 use crate::link::{Admission, Link};
 use crate::osd::Osd;
@@ -58,6 +59,11 @@ impl Session {
         self.peer.borrow().as_ref().map(|peer| peer.addrs.clone()).unwrap_or_default()
     }
 
+    /// Its first address.
+    pub fn peer_addr(&self) -> Addr {
+        self.peer.borrow().as_ref().and_then(|peer| peer.addrs.0.first().cloned()).unwrap_or_default()
+    }
+
     /// Requests admitted and not answered in full.
     pub fn requests_in_progress(&self) -> u64 {
         self.requests.total() - self.requests.free()
@@ -82,11 +88,18 @@ impl Session {
 /// Reads and handles until either side ends it.
 pub async fn read_loop(osd: Rc<Osd>, session: Rc<Session>, mut reader: ReadHalf) {
     let link = session.link.clone();
+    let mut bytes_since_yield = 0;
     while !link.is_closed() {
         let chunk = match select(link.closed(), reader.read()).await {
             Either::Right(Ok(chunk)) if !chunk.is_empty() => chunk,
             _ => break,
         };
+        // A fast sender must not keep the core: checksums and copies of its bytes are made here.
+        bytes_since_yield += chunk.len();
+        if bytes_since_yield >= READ_BYTES_PER_TURN {
+            bytes_since_yield = 0;
+            osd.core.yield_now().await;
+        }
         if let Err(error) = link.feed(chunk) {
             log::info!("{} at {:?}: {error}", session.entity(), session.peer_addrs());
             // The machine may have an answer for the peer; the writer closes the link after it.

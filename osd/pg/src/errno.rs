@@ -13,6 +13,7 @@ impl Errno {
     pub const ENOENT: Self = Self(2);
     pub const EIO: Self = Self(5);
     pub const EAGAIN: Self = Self(11);
+    pub const EBUSY: Self = Self(16);
     pub const EEXIST: Self = Self(17);
     pub const EINVAL: Self = Self(22);
     pub const EFBIG: Self = Self(27);

@@ -181,6 +181,7 @@ async fn run(request: &Request, op: &Op, view: &mut ObjectView) -> OpResult<Outp
         Operation::OmapClear => ops_omap::clear(view),
         Operation::OmapRemove { keys } => ops_omap::remove(view, keys),
         Operation::OmapRemoveRange { first, end } => ops_omap::remove_range(view, first, end),
+        Operation::Call { method, input } => method.run(view, &request.caller, input).await,
         Operation::Unsupported => Err(Errno::EOPNOTSUPP.into()),
     }
 }

@@ -5,6 +5,7 @@
 
 mod checksum;
 mod chunks;
+mod classes;
 mod data_overlay;
 mod duplicates;
 mod errno;
@@ -24,6 +25,7 @@ mod ops_read;
 mod ops_write;
 mod request;
 
+pub use classes::Method;
 pub use duplicates::{Duplicates, Recorded};
 pub use errno::{Errno, OpError, OpResult};
 pub use execute::{Effect, Execution, Output, execute};
@@ -33,4 +35,4 @@ pub use log_entry::{LogEntry, LogKind, OpReturn};
 pub use object_info::{INFO_ATTR, ObjectInfo, ObjectState, USER_ATTR_PREFIX};
 pub use object_view::{Changes, ObjectView, load_state};
 pub use operation::{AttrOperand, Extent, Operation, Relation, may_write};
-pub use request::Request;
+pub use request::{Caller, Request};

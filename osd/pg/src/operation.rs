@@ -9,6 +9,7 @@ use bytes::Bytes;
 use wire::codec::{DecodeError, Reader};
 use wire::msg::{AccessKind, Op, OpArgs, OpCode, OpFlags};
 
+use crate::classes::Method;
 use crate::errno::Errno;
 
 /// A range of an object's data.
@@ -168,18 +169,30 @@ pub enum Operation {
         first: Bytes,
         end: Bytes,
     },
+    Call {
+        method: Method,
+        input: Bytes,
+    },
     /// Known to nobody here.
     Unsupported,
 }
 
-/// Whether the op may change the object. Calls of object classes decide for themselves and are not asked here.
+/// Whether the op may change the object. For a CALL its method decides; of an unknown one the request is refused.
 pub fn may_write(op: &Op) -> bool {
-    matches!(op.code.access(), AccessKind::Write | AccessKind::ReadWrite)
+    match op.code.access() {
+        AccessKind::Write | AccessKind::ReadWrite => true,
+        _ if op.code == OpCode::CALL => Method::of(op).is_ok_and(|(method, _)| method.may_write()),
+        _ => false,
+    }
 }
 
 impl Operation {
     /// Decodes an op. Malformed ones are invalid arguments, as in Ceph.
     pub fn decode(op: &Op) -> Result<Self, Errno> {
+        if op.code == OpCode::CALL {
+            let (method, input) = Method::of(op)?;
+            return Ok(Self::Call { method, input });
+        }
         parse(op).map_err(|_malformed| Errno::EINVAL)
     }
 }

@@ -2,17 +2,31 @@
 
 use store::ObjectId;
 use wire::msg::{Op, OpCode, RequestFlags};
-use wire::types::{RequestId, SnapId, UTime};
+use wire::types::{Addr, EntityName, RequestId, SnapId, UTime};
 
+use crate::classes::Method;
 use crate::errno::Errno;
 use crate::limits::{NAMESPACE_BYTES_MAX, OBJECT_NAME_BYTES_MAX, WRITE_PAYLOAD_BYTES_MAX};
 use crate::operation::may_write;
+
+/// Who asks, from where, and when: for object classes.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Caller {
+    /// Name.
+    pub name: EntityName,
+    /// Address.
+    pub addr: Addr,
+    /// Wall clock.
+    pub now: UTime,
+}
 
 /// The request.
 #[derive(Clone, Debug)]
 pub struct Request {
     /// The same at every resend.
     pub reqid: RequestId,
+    /// Who asks.
+    pub caller: Caller,
     /// The head of the object; its name is empty for ops on the whole group.
     pub object: ObjectId,
     /// What to read: the head, or the object at a snapshot.
@@ -50,9 +64,8 @@ impl Request {
         if self.has(RequestFlags::PARALLEL_EXEC) {
             return Err(Errno::EINVAL);
         }
-        // No object class is registered, so every call is of an unknown one.
-        if self.ops.iter().any(|op| op.code == OpCode::CALL) {
-            return Err(Errno::EOPNOTSUPP);
+        for call in self.ops.iter().filter(|op| op.code == OpCode::CALL) {
+            Method::of(call)?;
         }
         if self.is_group_request() {
             return Ok(());

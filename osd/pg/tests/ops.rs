@@ -6,7 +6,9 @@ mod world;
 
 use wire::msg::{Op, OpArgs, OpCode as O, OpFlags, RequestFlags};
 use wire::types::SnapId;
-use world::{World, args, attr, bytes, encoded, extent, map, names, object, op, truncated, with, write};
+use world::{
+    World, args, attr, bytes, class_call, encoded, extent, map, names, object, op, truncated, with, write,
+};
 
 const ENOENT: i32 = -2;
 const EEXIST: i32 = -17;
@@ -514,7 +516,10 @@ fn refuses_what_is_wrong_with_the_whole_request() {
     refused(ENAMETOOLONG, "x", read, &|r| r.object.key = vec![b'k'; 2049].into());
     refused(ENAMETOOLONG, "x", read, &|r| r.object.namespace = vec![b'k'; 257].into());
     refused(EINVAL, "x", read, &|r| r.flags = RequestFlags::PARALLEL_EXEC);
-    refused(EOPNOTSUPP, "x", &[op(O::CALL)], &same);
+    refused(EINVAL, "x", &[with(class_call("lock", "lock", b""), b"lo")], &same);
+    for (class, method) in [("nope", "lock"), ("lock", "nope")] {
+        refused(EOPNOTSUPP, "x", &[class_call(class, method, b"")], &same);
+    }
     refused(EINVAL, "x", put, &|r| r.snap = SnapId(4));
     refused(EINVAL, "x", read, &|r| r.snap = SnapId::DIR);
     refused(EINVAL, "x", put, &|r| (r.snap_seq, r.snaps) = (SnapId(4), vec![SnapId(3), SnapId(4)]));

@@ -57,13 +57,13 @@ impl Player {
     fn play(&mut self, exchange: &Exchange) -> bool {
         let (op, pg) = (&exchange.op, exchange.op.pg.pg);
         let object = (exchange.capture.clone(), pg, op.object.clone());
-        let left_out = |code: OpCode| {
-            matches!(
-                code,
-                OpCode::CALL | OpCode::WATCH | OpCode::NOTIFY | OpCode::NOTIFY_ACK | OpCode::ROLLBACK
-            )
+        let left_out = |op: &Op| match op.code {
+            OpCode::WATCH | OpCode::NOTIFY | OpCode::NOTIFY_ACK | OpCode::ROLLBACK => true,
+            // Stock OSDs have more classes.
+            OpCode::CALL => pg::Method::of(op).is_err() && exchange.reply.result != -95,
+            _ => false,
         };
-        let unsupported = op.ops.iter().any(|op| left_out(op.code))
+        let unsupported = op.ops.iter().any(left_out)
             || !op.snaps.is_empty()
             || !(op.snap == SnapId::HEAD || op.snap == SnapId::DIR);
         if unsupported || self.unknown.contains(&object) {
@@ -139,6 +139,7 @@ fn request(exchange: &Exchange) -> Request {
     let target = op.target();
     Request {
         reqid: op.request_id(EntityName::client(4100), exchange.tid),
+        caller: world::caller(4100),
         object: ObjectId {
             pool: target.pool,
             hash: target.hash,

@@ -92,12 +92,11 @@ async fn remove_all(osd: &Osd, objects: u64) -> Result<(), StoreError> {
     Ok(())
 }
 
-/// Bytes that do not compress.
+/// Bytes that do not compress within a block.
 fn pattern(osd: &Osd, size: u64) -> Vec<u8> {
-    let mut data = Vec::new();
-    while (data.len() as u64) < size {
-        data.extend_from_slice(&osd.core.random_u64().to_le_bytes());
-    }
+    const PERIOD: usize = 16 << 10;
+    let period: Vec<u8> = (0..PERIOD / 8).flat_map(|_| osd.core.random_u64().to_le_bytes()).collect();
+    let mut data = period.repeat(usize::try_from(size).unwrap_or(usize::MAX).div_ceil(PERIOD));
     data.truncate(usize::try_from(size).unwrap_or(usize::MAX));
     data
 }

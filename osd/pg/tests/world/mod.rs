@@ -6,11 +6,11 @@ use std::rc::Rc;
 
 use bytes::Bytes;
 use futures_util::FutureExt;
-use pg::{Execution, Group, ObjectView, ReplyVersions, Request, execute, hash_bits, load_state};
+use pg::{Caller, Execution, Group, ObjectView, ReplyVersions, Request, execute, hash_bits, load_state};
 use store::{MemStore, ObjectId, ObjectStore};
 use wire::codec::Writer;
 use wire::msg::{Op, OpArgs, OpCode, RequestFlags};
-use wire::types::{EntityName, Epoch, PgId, RequestId, SnapId, UTime};
+use wire::types::{Addr, EntityName, Epoch, PgId, RequestId, SnapId, UTime};
 
 /// The epoch of all requests.
 pub const EPOCH: Epoch = Epoch(27);
@@ -59,6 +59,7 @@ impl World {
         self.tid += 1;
         Request {
             reqid: RequestId { name: EntityName::client(4100), incarnation: 0, tid: self.tid },
+            caller: caller(4100),
             object: object(name),
             snap: SnapId::HEAD,
             snap_seq: SnapId(0),
@@ -116,6 +117,15 @@ fn reply(execution: Execution, versions: ReplyVersions) -> Reply {
     }
 }
 
+/// Client `id`, at second 1000.
+pub fn caller(id: i64) -> Caller {
+    Caller {
+        name: EntityName::client(id),
+        addr: Addr::any("127.0.0.1:0".parse().expect("an address"), 77),
+        now: UTime { seconds: 1000, nanoseconds: 0 },
+    }
+}
+
 /// Futures on the memory store are ready at once.
 pub fn now<T>(future: impl Future<Output = T>) -> T {
     future.now_or_never().expect("the memory store never waits")
@@ -170,6 +180,17 @@ pub fn attr(code: OpCode, name: &str, value: &[u8], (compare_op, compare_mode): 
     let [name_length, value_length] = [name.len(), value.len()].map(|length| length as u32);
     let args = OpArgs::Xattr { name_length, value_length, compare_op, compare_mode };
     Op::new(code, args, Bytes::from([name.as_bytes(), value].concat()))
+}
+
+/// CALL.
+pub fn class_call(class: &str, method: &str, input: &[u8]) -> Op {
+    let args = OpArgs::Call {
+        class_length: class.len() as u8,
+        method_length: method.len() as u8,
+        argument_count: 0,
+        input_length: input.len() as u32,
+    };
+    Op::new(OpCode::CALL, args, Bytes::from([class.as_bytes(), method.as_bytes(), input].concat()))
 }
 
 /// An op with an encoded payload.
