@@ -19,11 +19,17 @@ impl Position {
     }
 }
 
+/// The store went down: what is not durable by now never will be.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("the store went down before the writes shown were durable")]
+pub struct Abandoned;
+
 /// The frontier.
 #[derive(Default)]
 pub struct Frontier {
     issued: Cell<u64>,
     reached: Cell<u64>,
+    abandoned: Cell<bool>,
     waiting: RefCell<BTreeMap<u64, Vec<OneSender<()>>>>,
 }
 
@@ -59,15 +65,23 @@ impl Frontier {
         }
     }
 
-    /// Waits until everything up to `position` is durable; for ever if the store goes down before.
-    pub async fn reach(&self, position: Position) {
+    /// Nothing more will be reached; all who wait are told.
+    pub fn abandon(&self) {
+        self.abandoned.set(true);
+        self.waiting.take();
+    }
+
+    /// Waits until everything up to `position` is durable.
+    pub async fn reach(&self, position: Position) -> Result<(), Abandoned> {
         if self.is_reached(position) {
-            return;
+            return Ok(());
+        }
+        if self.abandoned.get() {
+            return Err(Abandoned);
         }
         let (sender, receiver) = oneshot();
         self.waiting.borrow_mut().entry(position.0).or_default().push(sender);
-        // An error would mean that the frontier is gone, and it is borrowed here.
-        receiver.await.unwrap_or(());
+        receiver.await.map_err(|_closed| Abandoned)
     }
 }
 
@@ -88,11 +102,12 @@ mod tests {
             let frontier = Rc::new(Frontier::default());
             let positions: Vec<Position> = (0..4).map(|_| frontier.issue()).collect();
             assert!(frontier.is_reached(Position::default()) && !frontier.is_reached(positions[0]));
+            let positions_end = positions[3];
             let seen = Rc::new(RefCell::new(Vec::new()));
             for &position in positions.iter().rev() {
                 let (frontier, seen) = (frontier.clone(), seen.clone());
                 core.spawn(Group::Client, "wait", async move {
-                    frontier.reach(position).await;
+                    assert_eq!(frontier.reach(position).await.is_ok(), position < positions_end);
                     seen.borrow_mut().push(position);
                 });
             }
@@ -104,9 +119,15 @@ mod tests {
             assert_eq!(first, positions[..2]);
             frontier.advance(positions[0]);
             assert!(frontier.is_reached(positions[1]));
-            frontier.advance(frontier.newest());
+            frontier.advance(positions[2]);
+            core.sleep(Duration::from_millis(1)).await;
+            assert_eq!(seen.borrow().len(), 1);
+            // The last one never comes.
+            frontier.abandon();
             core.sleep(Duration::from_millis(1)).await;
             assert_eq!(seen.borrow().len(), 2);
+            assert_eq!(frontier.reach(positions[3]).await, Err(Abandoned));
+            assert_eq!(frontier.reach(positions[2]).await, Ok(()));
         });
     }
 }

@@ -4,9 +4,12 @@
 //! It knows neither device nor operating system; everything comes through [`rt::Core`] and [`store::ObjectStore`], so
 //! the same code runs in the simulated world.
 
+mod answer;
 mod config;
+mod connections;
 mod frontier;
 mod groups;
+mod handle;
 mod limits;
 mod link;
 mod listener;
@@ -25,5 +28,6 @@ mod tracker;
 
 pub use config::{OptionSource, Options, OsdConfig};
 pub use groups::MapError;
-pub use osd::{Osd, OsdHandle, StartError};
+pub use handle::OsdHandle;
+pub use osd::{Osd, StartError};
 pub use superblock::{Identity, SuperblockError};

@@ -10,14 +10,16 @@ use std::rc::Rc;
 use rt::sync::{Event, Gate, Pass, Semaphore};
 use rt::{Core, Group};
 use store::ObjectStore;
-use wire::msgr2::{ConnectionId, PeerPolicy, SessionRequest, SessionTable, Verdict};
+use wire::msgr2::{ConnectionId, SessionTable};
 use wire::osdmap::OsdMap;
 use wire::types::{Addr, AddrVec, Epoch, PgId};
 
+use crate::answer::Room;
 use crate::config::{Options, OsdConfig};
+use crate::handle::OsdHandle;
 use crate::limits::{REQUEST_BYTES_MAX, REQUESTS_MAX};
 use crate::maps::Maps;
-use crate::placement_group::{PlacementGroup, Room};
+use crate::placement_group::PlacementGroup;
 use crate::session::Session;
 use crate::superblock::{self, Identity, SuperblockError};
 use crate::tracker::Tracker;
@@ -88,18 +90,13 @@ pub struct Osd {
     /// Set when the OSD is up in the map in force.
     pub up: Event,
     groups: RefCell<BTreeMap<PgId, Rc<PlacementGroup>>>,
-    sessions: RefCell<BTreeMap<ConnectionId, Rc<Session>>>,
-    table: RefCell<SessionTable>,
-    next_connection: Cell<u64>,
-    half_open: Cell<usize>,
-    gate: Gate,
-    failure: RefCell<Option<String>>,
-    failed: Event,
-}
-
-/// A running OSD. Dropping it leaves the OSD running.
-pub struct OsdHandle {
-    osd: Rc<Osd>,
+    pub(crate) sessions: RefCell<BTreeMap<ConnectionId, Rc<Session>>>,
+    pub(crate) table: RefCell<SessionTable>,
+    pub(crate) next_connection: Cell<u64>,
+    pub(crate) half_open: Cell<usize>,
+    pub(crate) gate: Gate,
+    pub(crate) failure: RefCell<Option<String>>,
+    pub(crate) failed: Event,
 }
 
 impl Osd {
@@ -187,6 +184,7 @@ impl Osd {
         log::error!("osd.{}: the store is down: {reason}", self.config.whoami);
         self.failure.replace(Some(reason.to_owned()));
         self.failed.set();
+        self.groups.borrow().values().for_each(|group| group.abandon());
         self.close_all_sessions();
     }
 
@@ -238,103 +236,5 @@ impl Osd {
     /// Takes one out; nobody finds it any more.
     pub fn take_group(&self, pg: PgId) -> Option<Rc<PlacementGroup>> {
         self.groups.borrow_mut().remove(&pg)
-    }
-
-    // Connections.
-
-    /// A number for a new connection.
-    pub fn connection_id(&self) -> ConnectionId {
-        let id = self.next_connection.get();
-        self.next_connection.set(id + 1);
-        ConnectionId(id)
-    }
-
-    /// Connections in all, and those whose handshake is not over.
-    pub fn connection_counts(&self) -> (usize, usize) {
-        (self.sessions.borrow().len(), self.half_open.get())
-    }
-
-    /// All connections.
-    pub fn all_sessions(&self) -> Vec<Rc<Session>> {
-        self.sessions.borrow().values().cloned().collect()
-    }
-
-    /// A connection was accepted.
-    pub fn session_opened(&self, session: &Rc<Session>) {
-        self.sessions.borrow_mut().insert(session.id, session.clone());
-        self.half_open.set(self.half_open.get() + 1);
-    }
-
-    /// Its handshake is over.
-    pub fn session_ready(&self, _session: &Session) {
-        self.half_open.set(self.half_open.get() - 1);
-    }
-
-    /// It is closed.
-    pub fn session_closed(&self, session: &Session) {
-        if self.sessions.borrow_mut().remove(&session.id).is_none() {
-            return;
-        }
-        let addrs = session.peer_addrs();
-        if addrs.0.is_empty() {
-            self.half_open.set(self.half_open.get() - 1);
-        }
-        self.table.borrow_mut().closed(session.id, &addrs, None);
-    }
-
-    /// What to answer to a peer that wants a session.
-    pub fn decide_session(&self, id: ConnectionId, request: &SessionRequest, policy: PeerPolicy) -> Verdict {
-        let cookie = self.core.random_u64().max(1);
-        self.table.borrow_mut().decide(id, request, policy, &self.addrs, cookie)
-    }
-
-    /// Closes the older connection of a peer that comes anew.
-    pub fn close_session(&self, id: ConnectionId, addrs: &AddrVec) {
-        if let Some(session) = self.sessions.borrow().get(&id) {
-            session.link.close();
-        }
-        self.table.borrow_mut().closed(id, addrs, None);
-    }
-
-    fn close_all_sessions(&self) {
-        for session in self.all_sessions() {
-            session.link.close();
-        }
-    }
-}
-
-impl OsdHandle {
-    /// Where clients connect.
-    pub fn address(&self) -> AddrVec {
-        self.osd.addrs.clone()
-    }
-
-    /// Id of the OSD.
-    pub fn whoami(&self) -> i32 {
-        self.osd.config.whoami
-    }
-
-    /// Waits until the map says that the OSD is up.
-    pub async fn up(&self) {
-        self.osd.up.wait().await;
-    }
-
-    /// Waits until the store is gone; the reason.
-    pub async fn failed(&self) -> String {
-        self.osd.failed.wait().await;
-        self.osd.failure.borrow().clone().unwrap_or_default()
-    }
-
-    /// Stops: closes all connections, finishes what was begun, and waits until nothing runs any more. The store stays
-    /// open.
-    pub async fn stop(&self) {
-        let closed = self.osd.gate.close();
-        self.osd.close_all_sessions();
-        closed.await;
-    }
-
-    /// The state, for tests and tools.
-    pub fn osd(&self) -> &Rc<Osd> {
-        &self.osd
     }
 }

@@ -8,32 +8,19 @@ use std::cell::{Cell, RefCell};
 use std::rc::Rc;
 
 use pg::{
-    Effect, Errno, Execution, Group, GroupRange, ListQuery, ObjectState, ObjectView, Output, Recorded,
-    ReplyVersions, Request, execute, load_state,
+    Errno, Execution, Group, GroupRange, ListQuery, ObjectState, ObjectView, Output, Request, execute,
+    load_state,
 };
 use rt::Core;
 use store::{CollectionId, ObjectId, ObjectStore, StoreError};
-use wire::msg::{Op, RequestFlags};
+use wire::msg::Op;
 use wire::types::{Epoch, PgId};
 
-use crate::frontier::Frontier;
+use crate::answer::{Answer, Room, Served, refusal, refuse_growth};
+use crate::frontier::{Frontier, Position};
 use crate::limits::LIST_SCAN_MAX;
 use crate::object_context::{Access, Known, ObjectContext, ObjectContexts, Place};
 use crate::tracker::{Stage, Timeline};
-
-/// Whether there is room for what makes the group bigger.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Room {
-    /// There is.
-    Enough,
-    /// The OSD's store is nearly full.
-    StoreFull,
-    /// The map says that the pool is full, because of its quota or of the cluster.
-    PoolFull {
-        /// It is the quota.
-        quota: bool,
-    },
-}
 
 /// What a request needs to know besides its group.
 pub struct Circumstances<'a> {
@@ -45,50 +32,6 @@ pub struct Circumstances<'a> {
     pub wanted: &'a dyn Fn() -> bool,
     /// For marking stages.
     pub timeline: &'a Timeline,
-}
-
-/// What the client is told.
-#[derive(Debug, PartialEq, Eq)]
-pub struct Answer {
-    /// Result of the request.
-    pub result: i32,
-    /// One per op; empty for errors found before execution.
-    pub outputs: Vec<Output>,
-    /// Versions.
-    pub versions: ReplyVersions,
-    /// Refused before execution, or a repetition: fewer flags.
-    pub early: bool,
-}
-
-impl Answer {
-    /// Refused before execution.
-    pub fn refused(errno: Errno) -> Self {
-        let versions = ReplyVersions::default();
-        Self { result: errno.code(), outputs: Vec::new(), versions, early: true }
-    }
-
-    fn repeated(recorded: Recorded) -> Self {
-        let outputs = recorded
-            .returns
-            .into_iter()
-            .map(|one| Output { value: one.value, ..Output::bytes(one.data) })
-            .collect();
-        let versions = ReplyVersions::new(recorded.version, recorded.user_version);
-        Self { result: recorded.result, outputs, versions, early: true }
-    }
-
-    fn executed(execution: Execution, versions: ReplyVersions) -> Self {
-        Self { result: execution.result, outputs: execution.outputs, versions, early: false }
-    }
-}
-
-/// What became of a request.
-#[derive(Debug, PartialEq, Eq)]
-pub enum Served {
-    /// Tell the client.
-    Answer(Answer),
-    /// Say nothing: the client asks again when it should, or is gone.
-    Silence,
 }
 
 /// Operations and bytes since start.
@@ -197,7 +140,7 @@ impl PlacementGroup {
             if request.may_write() { self.group.borrow().duplicate(request).cloned() } else { None };
         if let Some(recorded) = repeated {
             drop(turn);
-            self.frontier.reach(self.frontier.newest()).await;
+            self.shown(self.frontier.newest()).await?;
             return Ok(Served::Answer(Answer::repeated(recorded)));
         }
         let before = match self.state_of(&context, &request.object).await {
@@ -211,7 +154,7 @@ impl PlacementGroup {
         if before.is_none() && !request.may_write() {
             drop(turn);
             // That it is gone may not be durable yet.
-            self.frontier.reach(context.shows()).await;
+            self.shown(context.shows()).await?;
             return Ok(Served::Answer(Answer::refused(Errno::ENOENT)));
         }
         let view = ObjectView::new(self.store.clone(), self.collection, request.object.clone(), before);
@@ -219,7 +162,7 @@ impl PlacementGroup {
         at.timeline.mark(Stage::Executed, self.core.now());
         if let Some(served) = refuse_growth(request, &execution, (at.room)()) {
             drop(turn);
-            self.frontier.reach(context.shows()).await;
+            self.shown(context.shows()).await?;
             return Ok(served);
         }
         self.count(request, &execution);
@@ -227,7 +170,7 @@ impl PlacementGroup {
         let Some(sealed) = sealed else {
             drop(turn);
             let versions = self.group.borrow().versions_of_read(execution.result, before.as_ref());
-            self.frontier.reach(context.shows()).await;
+            self.shown(context.shows()).await?;
             at.timeline.mark(Stage::Durable, self.core.now());
             return Ok(Served::Answer(Answer::executed(execution, versions)));
         };
@@ -247,7 +190,7 @@ impl PlacementGroup {
             context.written(shown_before);
             drop(turn);
             // A position that was refused counts as reached when those before it are.
-            self.frontier.reach(position.previous()).await;
+            self.shown(position.previous()).await?;
             self.frontier.advance(position);
             return Ok(Served::Answer(Answer::refused(refusal(&error))));
         }
@@ -287,14 +230,19 @@ impl PlacementGroup {
         };
         let output = pg::encode_page(&entries, next.as_ref(), &self.range);
         let versions = self.group.borrow().versions_of_list();
-        self.frontier.reach(self.frontier.newest()).await;
+        self.shown(self.frontier.newest()).await?;
         let result = if next.is_none() { pg::END_OF_GROUP } else { 0 };
         Ok(Answer { result, outputs: vec![output], versions, early: false })
     }
 
-    /// Waits until everything submitted is durable.
-    pub async fn settle(&self) {
-        self.frontier.reach(self.frontier.newest()).await;
+    /// The store went down: nobody need wait any longer.
+    pub fn abandon(&self) {
+        self.frontier.abandon();
+    }
+
+    /// Waits until what an answer shows is durable.
+    async fn shown(&self, position: Position) -> Result<(), String> {
+        self.frontier.reach(position).await.map_err(|abandoned| abandoned.to_string())
     }
 
     async fn state_of(
@@ -320,32 +268,5 @@ impl PlacementGroup {
         }
         io.read_bytes += execution.outputs.iter().map(Output::len).sum::<u64>();
         self.io.set(io);
-    }
-}
-
-/// What to do with a request that would grow what may not grow.
-fn refuse_growth(request: &Request, execution: &Execution, room: Room) -> Option<Served> {
-    let grew = matches!(&execution.effect, Effect::Changed(changes) if changes.grew);
-    if !grew || request.has(RequestFlags::FULL_FORCE) {
-        return None;
-    }
-    match room {
-        Room::Enough => None,
-        Room::StoreFull => Some(Served::Answer(Answer::refused(Errno::ENOSPC))),
-        Room::PoolFull { quota: true } if request.has(RequestFlags::FULL_TRY) => {
-            Some(Served::Answer(Answer::refused(Errno::EDQUOT)))
-        }
-        Room::PoolFull { quota: false } if request.has(RequestFlags::FULL_TRY) => {
-            Some(Served::Answer(Answer::refused(Errno::ENOSPC)))
-        }
-        //= ceph 16.2 osd: without FULL_TRY the client keeps the request until the pool is not full any more
-        Room::PoolFull { .. } => Some(Served::Silence),
-    }
-}
-
-fn refusal(error: &StoreError) -> Errno {
-    match pg::OpError::from(error.clone()) {
-        pg::OpError::Errno(errno) => errno,
-        pg::OpError::Down(_) => Errno::EIO,
     }
 }

@@ -13,9 +13,10 @@ use wire::msgr2::Data;
 use wire::osdmap::{OsdMap, PoolFlags};
 use wire::types::UTime;
 
+use crate::answer::{Answer, Room, Served};
 use crate::link::Admission;
 use crate::osd::Osd;
-use crate::placement_group::{Answer, Circumstances, PlacementGroup, Room, Served};
+use crate::placement_group::{Circumstances, PlacementGroup};
 use crate::session::Session;
 use crate::tracker::{Stage, Timeline};
 
@@ -65,7 +66,7 @@ fn decide(osd: &Osd, session: &Session, map: &OsdMap, op: &OsdOp) -> Decision {
     if op.epoch < since || op.epoch < pool.last_force_op_resend {
         return Decision::Drop("the group changed since");
     }
-    if map.blocklist.blocks(&session.peer_addrs()) {
+    if !map.blocklist.0.is_empty() && map.blocklist.blocks(&session.peer_addrs()) {
         return Decision::Refuse(Errno::EBLOCKLISTED);
     }
     if pool.flags.contains(PoolFlags::EIO) {

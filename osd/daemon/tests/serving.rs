@@ -361,6 +361,31 @@ fn a_failed_store_ends_everything_and_answers_nothing() {
 }
 
 #[test]
+fn a_store_that_fails_late_leaves_nobody_waiting() {
+    let store = Rc::new(LateStore::new(MemStore::new(64 * MIB)));
+    with_osd(store.clone(), async move |world| {
+        let client = world.client(4100).await;
+        store.hold();
+        let mut tids = Vec::new();
+        for number in 0..20 {
+            let name = format!("o{}", number % 3);
+            tids.push(client.send(&client.request(&name, vec![write(OpCode::WRITE, 0, b"a")])));
+            tids.push(client.send(&client.request(&name, vec![read()])));
+        }
+        client.listen(SHORT).await;
+        let seed = client.request("o0", vec![]).pg.pg.seed;
+        tids.push(client.send(&client.list_request(seed, &HObject::minimum(), 10, "")));
+        client.listen(SHORT).await;
+        store.doom.replace(Some(StoreError::Down("the device burnt".into())));
+        store.release();
+        within(&world.core, client.pump.closed.wait()).await;
+        assert!(tids.iter().all(|tid| client.reply_to(*tid).is_none()));
+        within(&world.core, world.osd.stop()).await;
+        assert_eq!(world.osd.osd().tracker.in_flight(), 0);
+    });
+}
+
+#[test]
 fn deleted_pools_are_emptied() {
     with_osd(memory(), async |world| {
         let client = world.client(4100).await;

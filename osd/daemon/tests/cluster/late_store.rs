@@ -18,6 +18,8 @@ pub struct LateStore {
     pub gate: RefCell<Rc<Event>>,
     /// The next transactions are refused with this.
     pub refuse: RefCell<Option<StoreError>>,
+    /// What was held fails with this when it is released.
+    pub doom: Rc<RefCell<Option<StoreError>>>,
     /// What `stats` tells is available; all if none.
     pub available: Cell<Option<u64>>,
 }
@@ -27,7 +29,13 @@ impl LateStore {
     pub fn new(inner: MemStore) -> Self {
         let gate = Rc::new(Event::default());
         gate.set();
-        Self { inner, gate: RefCell::new(gate), refuse: RefCell::new(None), available: Cell::new(None) }
+        Self {
+            inner,
+            gate: RefCell::new(gate),
+            refuse: RefCell::new(None),
+            doom: Rc::default(),
+            available: Cell::new(None),
+        }
     }
 
     /// From now on nothing becomes durable.
@@ -50,14 +58,18 @@ impl ObjectStore for LateStore {
                 durable: Box::pin(async move { Err(b) }),
             };
         }
-        let gate = self.gate.borrow().clone();
+        let (gate, doom) = (self.gate.borrow().clone(), self.doom.clone());
         let submitted = self.inner.submit(transaction);
         let durable = submitted.durable;
         Submitted {
             readable: submitted.readable,
             durable: Box::pin(async move {
                 gate.wait().await;
-                durable.await
+                let doomed = doom.borrow().clone();
+                match doomed {
+                    Some(error) => Err(error),
+                    None => durable.await,
+                }
             }),
         }
     }

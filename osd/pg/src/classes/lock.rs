@@ -23,7 +23,6 @@ const MUST_RENEW: u8 = 2;
 
 /// A method.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[expect(missing_docs, reason = "the names are Ceph's")]
 pub enum LockMethod {
     Lock,
     Unlock,
@@ -35,6 +34,7 @@ pub enum LockMethod {
 }
 
 impl LockMethod {
+    /// By Ceph's name.
     pub fn named(name: &[u8]) -> Option<Self> {
         Some(match name {
             b"lock" => Self::Lock,
@@ -48,6 +48,7 @@ impl LockMethod {
         })
     }
 
+    /// Whether it may change the object.
     pub fn may_write(self) -> bool {
         matches!(self, Self::Lock | Self::Unlock | Self::BreakLock | Self::SetCookie)
     }
