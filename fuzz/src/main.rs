@@ -12,7 +12,12 @@ type Target = fn(&[u8]);
 /// Every registry of decoders there is.
 fn targets() -> Vec<(&'static str, Target)> {
     let mut all: Vec<(&'static str, Target)> = Vec::new();
-    for registry in [wire::fuzzing::targets(), pg::fuzzing::targets(), mon_lite::fuzzing::targets()] {
+    for registry in [
+        wire::fuzzing::targets(),
+        pg::fuzzing::targets(),
+        mon_lite::fuzzing::targets(),
+        store::fuzzing::targets(),
+    ] {
         all.extend_from_slice(registry);
     }
     all

@@ -5,10 +5,10 @@
 //! `checkpoint` and `mount` are the rules of durability.
 
 mod admit;
-mod apply;
+pub(crate) mod apply;
 mod assemble;
 mod cache;
-mod checkpoint;
+pub(crate) mod checkpoint;
 mod close;
 mod commit;
 mod content;
@@ -23,7 +23,7 @@ mod mount;
 mod needs;
 mod open;
 mod options;
-mod pg_log;
+pub(crate) mod pg_log;
 mod plan;
 mod read;
 mod sequencer;

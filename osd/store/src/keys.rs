@@ -57,14 +57,14 @@ pub fn parse_object(key: &Bytes) -> DecodeResult<ObjectKey> {
     let snap = u64::from_be_bytes(cursor.array("snap")?);
     let locator = cursor.string("locator key")?;
     let end = cursor.at;
+    let object = ObjectId { pool, hash, namespace, key: locator, name, snap };
+    if *object.effective_key() != effective {
+        return Err(DecodeError::Value { what: "effective key", at: end, value: 0 });
+    }
     let kind = u8::from_be_bytes(cursor.array("kind")?);
     match kind {
         ONODE => {
             cursor.end()?;
-            let object = ObjectId { pool, hash, namespace, key: locator, name, snap };
-            if *object.effective_key() != effective {
-                return Err(DecodeError::Value { what: "effective key", at: end, value: 0 });
-            }
             Ok(ObjectKey::Onode(object))
         }
         SHARD => {

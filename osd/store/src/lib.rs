@@ -7,6 +7,7 @@ mod checksum;
 pub mod codec;
 mod engine;
 mod fault;
+pub mod fuzzing;
 mod journal;
 mod keys;
 pub mod limits;

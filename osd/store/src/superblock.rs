@@ -12,6 +12,9 @@ const VERSION: u16 = 1;
 /// Bytes that a superblock takes; the rest of its block is zero.
 pub const SUPERBLOCK_BYTES: usize = 512;
 
+/// More than any counter reaches in the life of a device, and far from where adding overflows.
+const COUNTER_MAX: u64 = 1 << 62;
+
 /// Features this version knows, by what an older version may do that does not know them.
 pub const COMPAT_KNOWN: u64 = 0;
 /// Unknown ones allow only reading.
@@ -140,9 +143,15 @@ impl Superblock {
         let blocks_valid = block.is_power_of_two()
             && journal_block.is_power_of_two()
             && journal_block >= 512
-            && block >= journal_block;
+            && block >= journal_block
+            && u64::from(block) <= window / 2;
         if !blocks_valid {
             return d.invalid("block size", 0, block.into());
+        }
+        for counter in [generation, epoch, epoch_start] {
+            if counter > COUNTER_MAX {
+                return d.invalid("counter", 0, counter);
+            }
         }
         Ok(Self {
             generation,
