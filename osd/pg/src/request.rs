@@ -20,6 +20,13 @@ pub struct Caller {
     pub now: UTime,
 }
 
+impl Caller {
+    /// A client at no address, at the beginning of time: for tests.
+    pub fn client(id: i64) -> Self {
+        Self { name: EntityName::client(id), addr: Addr::default(), now: UTime::default() }
+    }
+}
+
 /// The request.
 #[derive(Clone, Debug)]
 pub struct Request {

@@ -9,7 +9,7 @@ use wire::types::EntityName;
 use super::world::World;
 use crate::limits::OBJECT_BYTES_MAX;
 use crate::operation::Operation;
-use crate::request::Request;
+use crate::request::{Caller, Request};
 
 /// Requests for larger objects are left to tests: one takes as long as a thousand test cases.
 const SIZE_MAX: u64 = 1 << 16;
@@ -65,6 +65,7 @@ fn decode(input: &[u8]) -> Option<Request> {
     };
     Some(Request {
         reqid: message.request_id(EntityName::client(4100), 7),
+        caller: Caller::client(4100),
         object,
         snap: message.snap,
         snap_seq: message.snap_seq,

@@ -15,7 +15,7 @@ use crate::group::Group;
 use crate::listing::hash_bits;
 use crate::object_info::{INFO_ATTR, ObjectInfo};
 use crate::object_view::{ObjectView, load_state};
-use crate::request::Request;
+use crate::request::{Caller, Request};
 
 const EPOCH: Epoch = Epoch(3);
 const STORE_BYTES: u64 = 1 << 30;
@@ -62,6 +62,7 @@ impl World {
         self.requests += 1;
         Request {
             reqid: RequestId { name: EntityName::client(4100), incarnation: 0, tid: self.requests },
+            caller: Caller::client(4100),
             object,
             snap: SnapId::HEAD,
             snap_seq: SnapId(0),
