@@ -1,6 +1,7 @@
 //! Block devices: the [`BlockDevice`] seam, its buffers and its backends.
 
 mod blocking;
+mod blocking_partition;
 mod buffer;
 mod check;
 mod crash;
@@ -19,6 +20,7 @@ pub mod suite;
 pub mod uring;
 
 pub use blocking::BlockingDevice;
+pub use blocking_partition::BlockingPartition;
 pub use buffer::{DMA_ALIGN, DmaBuf};
 pub use crash::{Fate, UnsettledWrite};
 pub use device::{BlockDevice, DeviceError, DeviceResult, Geometry, Kind};
