@@ -10,6 +10,7 @@ mod fault;
 pub mod fuzzing;
 mod journal;
 mod keys;
+pub mod label;
 pub mod limits;
 mod memstore;
 mod object_store;

@@ -1,0 +1,491 @@
+//! A device's label and segment table: whose device this is, and which slice owns which part of it.
+//!
+//! Written when the device is formatted and never on the data path. Three copies of the label and two of the table, each
+//! with checksum and generation; one good copy of each is enough. Lives on the core that formats or opens.
+
+use allocator::Extent;
+use bytes::Bytes;
+use nvme::{BlockDevice, DeviceError, DmaBuf};
+use uuid::Uuid;
+
+use crate::codec::{DecodeResult, Decoder, Encoder};
+use crate::superblock::Features;
+
+/// First bytes of a label.
+pub const MAGIC: &[u8; 8] = b"SPIRULA1";
+const TABLE_MAGIC: &[u8; 8] = b"SPIRSEGS";
+const VERSION: u16 = 1;
+/// Bytes of a label copy.
+const LABEL_BYTES: usize = 8192;
+/// Space at the start of the device that no slice owns.
+const HEAD_BYTES: u64 = 1 << 20;
+/// Space at its end: the last label copy.
+const TAIL_BYTES: u64 = 64 << 10;
+/// Where the label copies are, before the one at the end.
+const LABEL_PLACES: [u64; 2] = [0, 128 << 10];
+/// Where the table copies are; each has as much room.
+const TABLE_PLACES: [u64; 2] = [256 << 10, 512 << 10];
+const TABLE_BYTES_MAX: usize = 256 << 10;
+/// Segments are at most so large, and at least so many if the device allows.
+const SEGMENT_BYTES_MAX: u64 = 256 << 20;
+const SEGMENT_BYTES_MIN: u64 = 1 << 20;
+const SEGMENTS_WANTED: u64 = 64;
+/// Most segments: a table copy holds two bytes for each.
+const SEGMENTS_MAX: u64 = 1 << 16;
+/// Most slices of a device.
+pub const SLICES_MAX: usize = 256;
+/// Owner of a segment that is not lent.
+const NOBODY: u16 = u16::MAX;
+
+/// Why a device cannot be formatted or used.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[expect(missing_docs, reason = "the messages name the fields")]
+pub enum LabelError {
+    #[error(
+        "{device} has {size} bytes, but {slices} slices need at least {need}; use a larger one or fewer OSDs on it"
+    )]
+    TooSmall { device: String, size: u64, slices: usize, need: u64 },
+    #[error("{device} cannot have {slices} slices; the number is between 1 and {SLICES_MAX}")]
+    Slices { device: String, slices: usize },
+    #[error("{device} has no label of spirula ({reason}); format it first, or give the right device")]
+    NotOurs { device: String, reason: String },
+    #[error(
+        "all copies of the {what} on {device} are damaged ({reason}); if the data is needed, do not write to it"
+    )]
+    Corrupt { device: String, what: &'static str, reason: String },
+    #[error("{device} belongs to cluster {found}, this is {expected}; give the device of this cluster")]
+    OtherCluster { device: String, found: Uuid, expected: Uuid },
+    #[error(
+        "{device} has {found} bytes, but its label says {expected}: it is another device, or was resized"
+    )]
+    SizeChanged { device: String, found: u64, expected: u64 },
+    #[error("{device} was made by a newer version: it needs features {unknown:#x}; use that version")]
+    Features { device: String, unknown: u64 },
+    #[error("{device} has {slices} slices, there is no slice {slice}")]
+    NoSlice { device: String, slices: usize, slice: usize },
+    #[error(transparent)]
+    Device(#[from] DeviceError),
+}
+
+/// Result of a call.
+pub type LabelResult<T> = Result<T, LabelError>;
+
+/// What a device is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Label {
+    /// Counts the writes.
+    pub generation: u64,
+    /// What versions must know to use it.
+    pub features: Features,
+    /// Identity of the device.
+    pub device: Uuid,
+    /// Cluster it belongs to.
+    pub fsid: Uuid,
+    /// Bytes of the device.
+    pub size: u64,
+    /// Its block size, bytes.
+    pub block_size: u32,
+    /// Bytes of a segment.
+    pub segment_bytes: u64,
+    /// Key that the data is encrypted with; 0, none, in this version.
+    pub key_id: u64,
+    /// Store of each slice.
+    pub slices: Vec<Uuid>,
+}
+
+/// Which slice owns which segment.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SegmentTable {
+    /// Counts the writes.
+    pub generation: u64,
+    owners: Vec<u16>,
+}
+
+/// A labelled device.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Labelled {
+    /// Its label.
+    pub label: Label,
+    /// Its segments.
+    pub segments: SegmentTable,
+    /// Copies of either that are damaged and should be written anew.
+    pub damaged: usize,
+}
+
+impl Labelled {
+    /// The label and table of a new device: each slice gets the same run of segments.
+    pub fn plan(device: &dyn BlockDevice, id: Uuid, fsid: Uuid, slices: Vec<Uuid>) -> LabelResult<Self> {
+        let geometry = device.geometry();
+        if slices.is_empty() || slices.len() > SLICES_MAX {
+            return Err(LabelError::Slices { device: device.name().to_owned(), slices: slices.len() });
+        }
+        let room = geometry.size.saturating_sub(HEAD_BYTES + TAIL_BYTES);
+        let wanted = (room / SEGMENTS_WANTED).max(1);
+        let largest = SEGMENT_BYTES_MAX.max((room / SEGMENTS_MAX).next_power_of_two() * 2);
+        let segment_bytes = (1 << wanted.ilog2()).clamp(SEGMENT_BYTES_MIN, largest);
+        let count = room / segment_bytes;
+        let each = count / slices.len() as u64;
+        if each == 0 {
+            return Err(LabelError::TooSmall {
+                device: device.name().to_owned(),
+                size: geometry.size,
+                slices: slices.len(),
+                need: size_min(slices.len()),
+            });
+        }
+        let owner = |segment: u64| {
+            u16::try_from(segment / each).ok().filter(|owner| usize::from(*owner) < slices.len())
+        };
+        let owners = (0..count).map(|segment| owner(segment).unwrap_or(NOBODY)).collect();
+        let label = Label {
+            generation: 1,
+            features: Features::default(),
+            device: id,
+            fsid,
+            size: geometry.size,
+            block_size: geometry.block_size,
+            segment_bytes,
+            key_id: 0,
+            slices,
+        };
+        Ok(Self { label, segments: SegmentTable { generation: 1, owners }, damaged: 0 })
+    }
+
+    /// Writes every copy. The label at the very start goes last, so that an interrupted format is no labelled device.
+    pub async fn write(&self, device: &dyn BlockDevice) -> LabelResult<()> {
+        let table = self.segments.encode();
+        for place in TABLE_PLACES {
+            write_at(device, place, &table).await?;
+        }
+        let label = self.label.encode();
+        let mut places = label_places(device);
+        places.reverse();
+        for place in places {
+            device.flush().await?;
+            write_at(device, place, &label).await?;
+        }
+        device.flush().await?;
+        Ok(())
+    }
+
+    /// Reads label and table, and checks that they are of this device and, if given, of this cluster.
+    pub async fn read(device: &dyn BlockDevice, fsid: Option<Uuid>) -> LabelResult<Self> {
+        let name = || device.name().to_owned();
+        let mut damaged = 0;
+        let label = read_label(device, &mut damaged).await?;
+        if let Err(unknown) = label.features.check() {
+            return Err(LabelError::Features { device: name(), unknown });
+        }
+        if let Some(expected) = fsid.filter(|expected| *expected != label.fsid) {
+            return Err(LabelError::OtherCluster { device: name(), found: label.fsid, expected });
+        }
+        if label.size != device.geometry().size {
+            return Err(LabelError::SizeChanged {
+                device: name(),
+                found: device.geometry().size,
+                expected: label.size,
+            });
+        }
+        let segments = read_table(device, &label, &mut damaged).await?;
+        Ok(Self { label, segments, damaged })
+    }
+
+    /// The part of the device that a slice owns.
+    pub fn window(&self, device: &dyn BlockDevice, slice: usize) -> LabelResult<Extent> {
+        let own = |(_, owner): &(usize, &u16)| usize::from(**owner) == slice;
+        let mut segments = self.segments.owners.iter().enumerate().filter(own).map(|(index, _)| index as u64);
+        let name = || device.name().to_owned();
+        let Some(first) = segments.next() else {
+            return Err(LabelError::NoSlice { device: name(), slices: self.label.slices.len(), slice });
+        };
+        let mut end = first + 1;
+        for segment in segments {
+            if segment != end {
+                let reason = format!("slice {slice} does not own one run of segments");
+                return Err(LabelError::Corrupt { device: name(), what: "segment table", reason });
+            }
+            end = segment + 1;
+        }
+        let bytes = self.label.segment_bytes;
+        Ok(Extent::new(HEAD_BYTES + first * bytes, (end - first) * bytes))
+    }
+}
+
+/// Smallest device for so many slices, bytes: each gets 16 MiB.
+pub fn size_min(slices: usize) -> u64 {
+    HEAD_BYTES + TAIL_BYTES + (16 << 20) * slices as u64
+}
+
+impl Label {
+    /// The bytes of a copy, without padding.
+    pub fn encode(&self) -> Vec<u8> {
+        let mut e = Encoder::with_capacity(LABEL_BYTES);
+        e.raw(MAGIC);
+        e.u16(VERSION);
+        e.u64(self.generation);
+        self.features.encode(&mut e);
+        e.raw(self.device.as_bytes());
+        e.raw(self.fsid.as_bytes());
+        e.u64(self.size);
+        e.u32(self.block_size);
+        e.u64(self.segment_bytes);
+        e.u64(self.key_id);
+        e.u16(u16::try_from(self.slices.len()).unwrap_or(u16::MAX));
+        for slice in &self.slices {
+            e.raw(slice.as_bytes());
+        }
+        e.u32(crc32c::crc32c(e.as_slice()));
+        e.finish()
+    }
+
+    /// Reads a copy.
+    pub fn decode(bytes: Bytes) -> DecodeResult<Self> {
+        let mut d = Decoder::new(bytes.clone());
+        if *d.raw(MAGIC.len(), "magic")? != *MAGIC {
+            return d.invalid("magic", 0, 0);
+        }
+        let version = d.u16("version of a label")?;
+        if version != VERSION {
+            return d.invalid("version of a label", 8, version.into());
+        }
+        let generation = d.u64("generation")?;
+        let features = Features::decode(&mut d)?;
+        let (device, fsid) = (uuid(&mut d, "device uuid")?, uuid(&mut d, "fsid")?);
+        let (size, block_size) = (d.u64("size")?, d.u32("block size")?);
+        let (segment_bytes, key_id) = (d.u64("segment size")?, d.u64("key id")?);
+        let count = d.u16("number of slices")?;
+        if usize::from(count) > SLICES_MAX {
+            return d.invalid("number of slices", 0, count.into());
+        }
+        let slices = (0..count).map(|_| uuid(&mut d, "store uuid")).collect::<DecodeResult<_>>()?;
+        check_crc(&mut d, &bytes)?;
+        if segment_bytes < SEGMENT_BYTES_MIN || !segment_bytes.is_power_of_two() {
+            return d.invalid("segment size", 0, segment_bytes);
+        }
+        Ok(Self { generation, features, device, fsid, size, block_size, segment_bytes, key_id, slices })
+    }
+}
+
+impl SegmentTable {
+    /// The bytes of a copy, without padding.
+    pub fn encode(&self) -> Vec<u8> {
+        let mut e = Encoder::with_capacity(32 + 2 * self.owners.len());
+        e.raw(TABLE_MAGIC);
+        e.u16(VERSION);
+        e.u64(self.generation);
+        e.u32(u32::try_from(self.owners.len()).unwrap_or(u32::MAX));
+        for owner in &self.owners {
+            e.u16(*owner);
+        }
+        e.u32(crc32c::crc32c(e.as_slice()));
+        e.finish()
+    }
+
+    /// Reads a copy.
+    pub fn decode(bytes: Bytes) -> DecodeResult<Self> {
+        let mut d = Decoder::new(bytes.clone());
+        if *d.raw(TABLE_MAGIC.len(), "magic")? != *TABLE_MAGIC {
+            return d.invalid("magic", 0, 0);
+        }
+        let version = d.u16("version of a segment table")?;
+        if version != VERSION {
+            return d.invalid("version of a segment table", 8, version.into());
+        }
+        let generation = d.u64("generation")?;
+        let count = d.u32("number of segments")?;
+        if u64::from(count) > SEGMENTS_MAX {
+            return d.invalid("number of segments", 18, count.into());
+        }
+        let owners = (0..count).map(|_| d.u16("owner of a segment")).collect::<DecodeResult<_>>()?;
+        check_crc(&mut d, &bytes)?;
+        Ok(Self { generation, owners })
+    }
+}
+
+fn uuid(d: &mut Decoder, what: &'static str) -> DecodeResult<Uuid> {
+    let mut bytes = [0; 16];
+    bytes.copy_from_slice(&d.raw(16, what)?);
+    Ok(Uuid::from_bytes(bytes))
+}
+
+fn check_crc(d: &mut Decoder, bytes: &Bytes) -> DecodeResult<()> {
+    let end = d.at();
+    let stored = d.u32("checksum")?;
+    if stored != crc32c::crc32c(bytes.get(..end).unwrap_or_default()) {
+        return d.invalid("checksum", end, stored.into());
+    }
+    Ok(())
+}
+
+fn label_places(device: &dyn BlockDevice) -> Vec<u64> {
+    let block = u64::from(device.geometry().block_size);
+    let last = (device.geometry().size / block * block).saturating_sub(TAIL_BYTES) / block * block;
+    LABEL_PLACES.into_iter().chain([last]).collect()
+}
+
+async fn read_label(device: &dyn BlockDevice, damaged: &mut usize) -> LabelResult<Label> {
+    let mut best: Option<Label> = None;
+    let mut reason = String::new();
+    let mut magic_seen = false;
+    for place in label_places(device) {
+        let bytes = match read_at(device, place, LABEL_BYTES).await {
+            Ok(bytes) => bytes,
+            Err(error) => {
+                *damaged += 1;
+                reason = error.to_string();
+                continue;
+            }
+        };
+        magic_seen |= bytes.starts_with(MAGIC);
+        match Label::decode(bytes) {
+            Ok(label) if best.as_ref().is_none_or(|best| label.generation > best.generation) => {
+                best = Some(label)
+            }
+            Ok(_) => {}
+            Err(error) => {
+                *damaged += 1;
+                reason = error.to_string();
+            }
+        }
+    }
+    let device = device.name().to_owned();
+    match best {
+        Some(label) => Ok(label),
+        None if magic_seen => Err(LabelError::Corrupt { device, what: "label", reason }),
+        None => Err(LabelError::NotOurs { device, reason }),
+    }
+}
+
+async fn read_table(
+    device: &dyn BlockDevice,
+    label: &Label,
+    damaged: &mut usize,
+) -> LabelResult<SegmentTable> {
+    let mut best: Option<SegmentTable> = None;
+    let mut reason = String::new();
+    for place in TABLE_PLACES {
+        let decoded = match read_at(device, place, TABLE_BYTES_MAX).await {
+            Ok(bytes) => SegmentTable::decode(bytes).map_err(|error| error.to_string()),
+            Err(error) => Err(error.to_string()),
+        };
+        match decoded {
+            Ok(table) if best.as_ref().is_none_or(|best| table.generation > best.generation) => {
+                best = Some(table)
+            }
+            Ok(_) => {}
+            Err(error) => {
+                *damaged += 1;
+                reason = error;
+            }
+        }
+    }
+    let fits = |table: &SegmentTable| {
+        let bytes = table.owners.len() as u64 * label.segment_bytes;
+        HEAD_BYTES + bytes + TAIL_BYTES <= label.size
+    };
+    match best {
+        Some(table) if fits(&table) => Ok(table),
+        Some(_) => {
+            let reason = "it has more segments than the device".to_owned();
+            Err(LabelError::Corrupt { device: device.name().to_owned(), what: "segment table", reason })
+        }
+        None => Err(LabelError::Corrupt { device: device.name().to_owned(), what: "segment table", reason }),
+    }
+}
+
+async fn write_at(device: &dyn BlockDevice, place: u64, bytes: &[u8]) -> LabelResult<()> {
+    let block = device.geometry().block_size as usize;
+    device.write(place, DmaBuf::from_slice_padded(bytes, block)).await?;
+    Ok(())
+}
+
+async fn read_at(device: &dyn BlockDevice, place: u64, len: usize) -> LabelResult<Bytes> {
+    let block = device.geometry().block_size as usize;
+    Ok(device.read(place, DmaBuf::zeroed(len.next_multiple_of(block))).await?.freeze())
+}
+
+#[cfg(test)]
+mod tests {
+    use nvme::MemoryDevice;
+    use rt::sim::{Config, Sim};
+
+    use super::*;
+
+    const FSID: Uuid = Uuid::from_u128(9);
+
+    fn plan(device: &MemoryDevice, slices: usize) -> LabelResult<Labelled> {
+        let slices = (0..slices).map(|slice| Uuid::from_u128(slice as u128)).collect();
+        Labelled::plan(device, Uuid::from_u128(1), FSID, slices)
+    }
+
+    fn on_core<T: 'static>(call: impl AsyncFnOnce() -> T + 'static) -> T {
+        Sim::new(1, Config::default()).run(0, |_| async move { call().await })
+    }
+
+    fn damage(device: &MemoryDevice, place: u64) {
+        let device = device.clone();
+        on_core(async move || {
+            device.write(place, DmaBuf::from_slice_padded(&[7; 100], 4096)).await.expect("writes");
+        });
+    }
+
+    #[test]
+    fn windows_do_not_overlap_and_leave_the_copies_alone() {
+        for (size, slices) in [(64 << 20, 1), (1 << 30, 3), (100 << 30, 16)] {
+            let device = MemoryDevice::new(size);
+            let labelled = plan(&device, slices).expect("fits");
+            let mut end = HEAD_BYTES;
+            for slice in 0..slices {
+                let window = labelled.window(&device, slice).expect("owns segments");
+                assert_eq!(window.start, end);
+                end = window.end();
+            }
+            assert!(end + TAIL_BYTES <= size);
+            assert!(end > size * 9 / 10 || size < 1 << 30, "{end} of {size} used");
+            assert!(matches!(labelled.window(&device, slices), Err(LabelError::NoSlice { .. })));
+        }
+        assert!(matches!(plan(&MemoryDevice::new(4 << 20), 8), Err(LabelError::TooSmall { .. })));
+        assert!(matches!(plan(&MemoryDevice::new(4 << 20), 0), Err(LabelError::Slices { .. })));
+    }
+
+    #[test]
+    fn any_one_copy_of_each_is_enough() {
+        let device = MemoryDevice::new(64 << 20);
+        let labelled = plan(&device, 2).expect("fits");
+        let write = (labelled.clone(), device.clone());
+        on_core(async move || write.0.write(&write.1).await.expect("writes"));
+        let places = label_places(&device);
+        for kept in 0..places.len() {
+            for table_kept in 0..TABLE_PLACES.len() {
+                let copy = device.snapshot();
+                let others =
+                    places.iter().enumerate().filter(|(index, _)| *index != kept).map(|(_, place)| *place);
+                let tables = TABLE_PLACES.iter().enumerate().filter(|(index, _)| *index != table_kept);
+                for place in others.chain(tables.map(|(_, place)| *place)) {
+                    damage(&copy, place);
+                }
+                let read = on_core(async move || Labelled::read(&copy, Some(FSID)).await).expect("reads");
+                assert_eq!((read.label, read.segments), (labelled.label.clone(), labelled.segments.clone()));
+                assert_eq!(read.damaged, 3);
+            }
+        }
+    }
+
+    #[test]
+    fn what_is_wrong_is_said() {
+        let blank = MemoryDevice::new(64 << 20);
+        let read = |device: MemoryDevice, fsid| on_core(async move || Labelled::read(&device, fsid).await);
+        assert!(matches!(read(blank.clone(), None), Err(LabelError::NotOurs { .. })));
+        let labelled = plan(&blank, 1).expect("fits");
+        let device = blank.clone();
+        on_core(async move || labelled.write(&device).await.expect("writes"));
+        assert!(matches!(read(blank.clone(), Some(Uuid::nil())), Err(LabelError::OtherCluster { .. })));
+        let grown =
+            MemoryDevice::from_image("grown", MemoryDevice::default_geometry(128 << 20), blank.image());
+        assert!(matches!(read(grown, None), Err(LabelError::SizeChanged { .. })));
+        for place in TABLE_PLACES {
+            damage(&blank, place);
+        }
+        assert!(matches!(read(blank, None), Err(LabelError::Corrupt { what: "segment table", .. })));
+    }
+}
