@@ -57,6 +57,7 @@ pub async fn mount(
         let unknown = superblock.features.ro_compat;
         return Err(OpenError::Features { device: device.name().to_owned(), unknown });
     }
+    let options = options.within_journal(superblock.journal.len);
     let view = kv.view();
     let from_kv = open::read_kv(&*device, &kv, &view, &superblock).await?;
     let checkpoint = from_kv.checkpoint.clone().unwrap_or_else(|| fresh(&superblock));

@@ -34,6 +34,9 @@ impl FormatOptions {
     }
 }
 
+/// Deferred payload of a transaction is at most this part of the journal, for whole and for partial blocks each.
+const JOURNAL_PER_DEFERRED: u64 = 8;
+
 /// What may differ from one opening to the next.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Options {
@@ -100,6 +103,16 @@ impl Options {
             deferred_whole_max: if geometry.rotational { 64 << 10 } else { 0 },
             reserve_bytes: (geometry.size / 64).clamp(1 << 20, 1 << 30),
             ..defaults
+        }
+    }
+
+    /// With payloads that fit the journal several times, so that a record never outgrows a small one.
+    pub(super) fn within_journal(self, journal_bytes: u64) -> Self {
+        let most = journal_bytes / JOURNAL_PER_DEFERRED;
+        Self {
+            deferred_partial_max: self.deferred_partial_max.min(most),
+            deferred_whole_max: self.deferred_whole_max.min(most),
+            ..self
         }
     }
 }
