@@ -1,1 +1,22 @@
-//! The cluster simulator.
+//! The cluster simulator: clients, monitor, OSDs, disks and network in one thread from one seed.
+//!
+//! A run has two phases. In the first, clients send requests while faults strike: OSDs lose power between any two steps
+//! (their disks then lose, tear or keep what was not durable), connections break, the monitor dies, clients die. In the
+//! second, faults stop; every request must be answered within a bound of virtual time, and everything is compared with
+//! the oracle. Faults stay within what a pool of one copy must survive, so any loss is a bug.
+
+mod check_store;
+mod client_life;
+mod cluster;
+mod node_store;
+mod operation;
+mod oracle;
+mod report;
+mod requests;
+mod run;
+mod scenario;
+mod workload;
+
+pub use report::{Counts, Outcome};
+pub use run::run;
+pub use scenario::Scenario;
