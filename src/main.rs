@@ -1,3 +1,42 @@
-//! The command `spirula`.
+//! The command `spirula`: starts and inspects clusters. Nothing here is on the data path.
 
-fn main() {}
+mod backend;
+mod cli;
+mod cluster_dir;
+mod cores;
+mod daemons;
+mod fsck;
+mod mkfs;
+mod progress;
+mod size;
+mod stop;
+mod up;
+
+use std::process::ExitCode;
+
+use clap::Parser;
+
+fn main() -> ExitCode {
+    let command = cli::Cli::parse();
+    env_logger::Builder::new()
+        .filter_level(command.verbosity())
+        .filter_module("rt::exec::stall", command.stall_verbosity())
+        .parse_env("SPIRULA_LOG")
+        .format_target(true)
+        .init();
+    let result = match command.action {
+        cli::Action::Up(options) => up::run(&options),
+        cli::Action::Mkfs(options) => mkfs::run(&options),
+        cli::Action::Mon(options) => daemons::run_mon(&options),
+        cli::Action::Osd(options) => daemons::run_osd(&options),
+        cli::Action::Fsck(options) => fsck::run(&options),
+        cli::Action::Version(options) => cli::print_version(&options),
+    };
+    match result {
+        Ok(code) => code,
+        Err(error) => {
+            eprintln!("spirula: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}

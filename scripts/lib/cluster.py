@@ -99,6 +99,7 @@ class Cluster:
         """Runs a client; returns its CompletedProcess with bytes."""
         done = subprocess.run(
             [str(word) for word in command], input=stdin, capture_output=True, timeout=timeout, env=self.environment(),
+            cwd=self.folder,  # fio leaves files where it runs
         )
         if check and done.returncode != 0:
             raise AssertionError(f"{command} gave {done.returncode}: {done.stderr.decode(errors='replace')[-2000:]}")

@@ -1,0 +1,170 @@
+//! The real backends composed into stores: a slice of a device through io_uring, and the engine on it with RocksDB on
+//! BlueFS as its key-value store. The only place of the command that names them.
+
+use std::rc::Rc;
+use std::sync::Arc;
+
+use allocator::Extent;
+use anyhow::{Context, ensure};
+use bluefs::fs::{BlueFs, FormatOptions as FsFormat, MountOptions};
+use bluefs::kv::KvStore;
+use bluefs_rocks::{RocksKv, RocksOptions};
+use nvme::uring::{Polling, UringDevice};
+use nvme::{BlockDevice, BlockingDevice, BlockingPartition, DeviceFile, Partition};
+use rt::{Core, Lane};
+use store::label::{Labelled, MAGIC, size_min as label_size_min};
+use store::{Engine, FormatOptions, ObjectStore, Options, Superblock};
+use uuid::Uuid;
+
+/// First bytes of a device of ours.
+pub const LABEL_MAGIC: &[u8; 8] = MAGIC;
+/// Room that BlueFS likes to have ahead, as a share of what it was given.
+const LOW_WATER_SHARE: u64 = 4;
+
+/// A slice to open; may be sent to the core that will drive it.
+pub struct SliceStore {
+    /// Its device.
+    pub file: Arc<DeviceFile>,
+    /// Which of the device's slices.
+    pub slice: u32,
+    /// The OSD it belongs to.
+    pub osd: u32,
+}
+
+/// A device to format.
+pub struct NewDevice {
+    /// The device.
+    pub file: Arc<DeviceFile>,
+    /// Cluster.
+    pub fsid: Uuid,
+    /// Slices to cut it into.
+    pub slices: u32,
+    /// OSD of the first slice.
+    pub first_osd: u32,
+}
+
+/// A slice that was made.
+pub struct Made {
+    /// Identity of its store.
+    pub uuid: Uuid,
+    /// Its share of the device, bytes.
+    pub bytes: u64,
+}
+
+/// A store that was opened.
+pub struct Opened {
+    /// Its identity.
+    pub uuid: Uuid,
+    /// The store.
+    pub store: Rc<dyn ObjectStore>,
+}
+
+/// Smallest device for so many slices, bytes.
+pub fn size_min(slices: u32) -> u64 {
+    label_size_min(usize::try_from(slices).unwrap_or(usize::MAX))
+}
+
+/// Labels a device and makes the store of each slice; calls `done` after each.
+pub async fn make(core: &Core, new: &NewDevice, done: impl Fn()) -> anyhow::Result<Vec<Made>> {
+    let device: Rc<dyn BlockDevice> =
+        Rc::new(UringDevice::attach(core, new.file.clone(), Polling::WherePossible)?);
+    let ids: Vec<Uuid> = (0..new.slices).map(|_| Uuid::new_v4()).collect();
+    let labelled = Labelled::plan(&*device, Uuid::new_v4(), new.fsid, ids.clone())?;
+    let mut made = Vec::new();
+    for (slice, uuid) in ids.into_iter().enumerate() {
+        let window = labelled.window(&*device, slice)?;
+        make_slice(core, new, &device, window, uuid).await.with_context(|| {
+            format!("osd.{} cannot be made on {}", new.first_osd as usize + slice, new.file.name())
+        })?;
+        made.push(Made { uuid, bytes: window.len });
+        done();
+    }
+    // The label is last: without it the device is nobody's, and mkfs can be repeated.
+    labelled.write(&*device).await?;
+    Ok(made)
+}
+
+async fn make_slice(
+    core: &Core,
+    new: &NewDevice,
+    device: &Rc<dyn BlockDevice>,
+    window: Extent,
+    uuid: Uuid,
+) -> anyhow::Result<()> {
+    let view = Partition::new(device.clone(), "slice", window.start, window.len)?;
+    let options = FormatOptions::for_window(uuid, window.len);
+    let (superblocks, space) = kv_places(&Engine::regions(&view, &options)?);
+    let format = FsFormat::new(uuid, superblocks, vec![space], core.random_u64());
+    let below = blocking(&new.file, window);
+    core.alien(Lane::Space, move || BlueFs::format(&*below, &format)).await.context("BlueFS")?;
+    Engine::format(&view, &options).await?;
+    Ok(())
+}
+
+/// Opens the store of a slice for its OSD.
+pub async fn open(core: &Core, slice: &SliceStore, fsid: Uuid) -> anyhow::Result<Opened> {
+    let (view, kv, uuid) = open_below(core, slice, fsid).await?;
+    let options = Options::for_device(view.geometry());
+    let engine = Engine::mount(core.clone(), view, kv, options).await?;
+    Ok(Opened { uuid, store: Rc::new(engine) })
+}
+
+/// Opens the store of a slice to look only.
+pub async fn open_read_only(core: &Core, slice: &SliceStore, fsid: Uuid) -> anyhow::Result<Opened> {
+    let (view, kv, uuid) = open_below(core, slice, fsid).await?;
+    let options = Options::for_device(view.geometry());
+    let engine = Engine::mount_read_only(core.clone(), view, kv, options).await?;
+    Ok(Opened { uuid, store: Rc::new(engine) })
+}
+
+async fn open_below(
+    core: &Core,
+    slice: &SliceStore,
+    fsid: Uuid,
+) -> anyhow::Result<(Rc<dyn BlockDevice>, Rc<dyn KvStore>, Uuid)> {
+    let device: Rc<dyn BlockDevice> =
+        Rc::new(UringDevice::attach(core, slice.file.clone(), Polling::WherePossible)?);
+    let labelled = Labelled::read(&*device, Some(fsid)).await?;
+    if labelled.damaged > 0 {
+        log::warn!(
+            "{}: {} copies of its label or segment table are damaged",
+            device.name(),
+            labelled.damaged
+        );
+    }
+    let index = usize::try_from(slice.slice)?;
+    let window = labelled.window(&*device, index)?;
+    let view: Rc<dyn BlockDevice> =
+        Rc::new(Partition::new(device, &format!("osd.{}", slice.osd), window.start, window.len)?);
+    let superblock = Engine::superblock(&*view).await?;
+    let expected = labelled.label.slices.get(index).copied().unwrap_or_default();
+    ensure!(
+        superblock.store == expected,
+        "{} slice {index} holds store {}, but the label says {expected}",
+        slice.file.name(),
+        superblock.store
+    );
+    let (superblocks, space) = kv_places(&superblock);
+    let mount = MountOptions {
+        superblocks,
+        nonce: core.random_u64(),
+        low_water: space.len / LOW_WATER_SHARE,
+        lend: space.len / LOW_WATER_SHARE,
+    };
+    let below = blocking(&slice.file, window);
+    let kv = RocksKv::mount(core.clone(), below, mount, None, RocksOptions::for_space(space.len)).await?;
+    Ok((view, Rc::new(kv), superblock.store))
+}
+
+/// The slice for foreign threads.
+fn blocking(file: &Arc<DeviceFile>, window: Extent) -> Arc<dyn BlockingDevice> {
+    Arc::new(BlockingPartition::new(Arc::new(file.blocking()), window.start, window.len))
+}
+
+/// Where BlueFS keeps its two superblocks in the region it is given, and the space left between them.
+fn kv_places(superblock: &Superblock) -> ([u64; 2], Extent) {
+    const UNIT: u64 = bluefs::fs::limits::ALLOC_UNIT_DEFAULT as u64;
+    let first = superblock.kv.start.next_multiple_of(UNIT);
+    let last = superblock.kv.end() / UNIT * UNIT - UNIT;
+    ([first, last], Extent::new(first + UNIT, last - first - UNIT))
+}

@@ -1,0 +1,150 @@
+//! Command line of `spirula`, as data.
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use clap::{Args, Parser, Subcommand};
+use serde_json::json;
+
+use crate::size::parse_size;
+
+/// An object storage cluster that stock Ceph clients talk to.
+#[derive(Parser)]
+#[command(
+    version,
+    about,
+    after_help = "Examples:\n  spirula up --dir /tmp/demo --osds 2 --size 8G\n  \
+                  rados -c /tmp/demo/ceph.conf mkpool demo\n  spirula fsck --dir /tmp/demo --deep"
+)]
+pub struct Cli {
+    /// Says more on standard error; twice says a lot. SPIRULA_LOG=module=level is finer.
+    #[arg(short, long, action = clap::ArgAction::Count, global = true)]
+    verbose: u8,
+    /// What to do.
+    #[command(subcommand)]
+    pub action: Action,
+}
+
+impl Cli {
+    /// Log level asked for.
+    pub fn verbosity(&self) -> log::LevelFilter {
+        match self.verbose {
+            0 => log::LevelFilter::Warn,
+            1 => log::LevelFilter::Info,
+            _ => log::LevelFilter::Debug,
+        }
+    }
+}
+
+impl Cli {
+    /// Log level of the stall watchdog: on a busy machine every stall of the machine looks like one of ours.
+    pub fn stall_verbosity(&self) -> log::LevelFilter {
+        if self.verbose == 0 { log::LevelFilter::Off } else { log::LevelFilter::Warn }
+    }
+}
+
+/// The subcommands.
+#[derive(Subcommand)]
+pub enum Action {
+    /// Start a whole cluster in this process, making what does not exist yet.
+    Up(UpOptions),
+    /// Make the monitor's and OSDs' stores of a cluster without starting it.
+    Mkfs(UpOptions),
+    /// Run only the monitor of a cluster made by `mkfs` or `up`.
+    Mon(MonOptions),
+    /// Run only one OSD of a cluster made by `mkfs` or `up`; its monitor must be running.
+    Osd(OsdOptions),
+    /// Check the stores of a cluster that is not running.
+    Fsck(FsckOptions),
+    /// Print the version.
+    Version(VersionOptions),
+}
+
+/// Options of `up` and `mkfs`.
+#[derive(Args, Clone)]
+#[command(after_help = "Examples:\n  spirula up\n  spirula up --dir /srv/demo --osds 4 --size 32G\n  \
+                        spirula up --dir /srv/fast --device /dev/nvme0n1 --device /dev/nvme1n1 --osds 4")]
+pub struct UpOptions {
+    /// Folder of the cluster: configuration, the monitor's store, and the OSDs' files or links to devices.
+    #[arg(long, default_value = "spirula-data")]
+    pub dir: PathBuf,
+    /// Number of OSDs. Default: one for each device, or 1. With devices it must be a multiple of their number: an
+    /// OSD is one slice of a device, driven by one core.
+    #[arg(long, value_parser = clap::value_parser!(u32).range(1..=256))]
+    pub osds: Option<u32>,
+    /// Size of each OSD's file when no device is given, as 512M, 8G, 1T.
+    #[arg(long, default_value = "8G", value_parser = parse_size)]
+    pub size: u64,
+    /// Block device or file to use instead of a file in the folder; may be given several times.
+    #[arg(long)]
+    pub device: Vec<PathBuf>,
+    /// Format devices even if they hold somebody's data. That data is lost.
+    #[arg(long)]
+    pub force: bool,
+    /// Port of the monitor; default: 3300 if it is free when the cluster is made, else any free port. It is kept.
+    #[arg(long)]
+    pub mon_port: Option<u16>,
+    /// Number of cores (threads) that drive the OSDs. Default: the machine's, but not more than OSDs.
+    #[arg(long, value_parser = clap::value_parser!(u16).range(1..=256))]
+    pub cores: Option<u16>,
+}
+
+/// Options of `mon`.
+#[derive(Args)]
+#[command(after_help = "Example:\n  spirula mon --dir /srv/demo")]
+pub struct MonOptions {
+    /// Folder of the cluster.
+    #[arg(long, default_value = "spirula-data")]
+    pub dir: PathBuf,
+}
+
+/// Options of `osd`.
+#[derive(Args)]
+#[command(after_help = "Example:\n  spirula osd --dir /srv/demo --id 0")]
+pub struct OsdOptions {
+    /// Folder of the cluster.
+    #[arg(long, default_value = "spirula-data")]
+    pub dir: PathBuf,
+    /// Which OSD.
+    #[arg(long)]
+    pub id: u32,
+}
+
+/// Options of `fsck`.
+#[derive(Args)]
+#[command(after_help = "Exit status: 0 clean, 1 could not check, 2 something is wrong.\n\nExamples:\n  \
+                        spirula fsck --dir /srv/demo\n  spirula fsck --dir /srv/demo --id 1 --deep --json")]
+pub struct FsckOptions {
+    /// Folder of the cluster.
+    #[arg(long, default_value = "spirula-data")]
+    pub dir: PathBuf,
+    /// Only this OSD. Default: all.
+    #[arg(long)]
+    pub id: Option<u32>,
+    /// Also verify every byte against its checksum.
+    #[arg(long)]
+    pub deep: bool,
+    /// Print JSON.
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// Options of `version`.
+#[derive(Args)]
+#[command(after_help = "Example:\n  spirula version --json")]
+pub struct VersionOptions {
+    /// Print JSON.
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// `spirula version`.
+pub fn print_version(options: &VersionOptions) -> anyhow::Result<ExitCode> {
+    let version = env!("CARGO_PKG_VERSION");
+    if options.json {
+        println!("{}", json!({ "name": "spirula", "version": version }));
+    } else {
+        println!("spirula {version}");
+    }
+    Ok(ExitCode::SUCCESS)
+}

@@ -1,0 +1,149 @@
+//! Making a cluster: files or devices, their labels, the OSDs' stores, and the monitor's. `up` does it when the folder
+//! is new; `spirula mkfs` does only this.
+//!
+//! The plan is written last, so an interrupted mkfs leaves no cluster, and can be repeated.
+
+use std::fs;
+use std::path::Path;
+use std::process::ExitCode;
+use std::rc::Rc;
+use std::sync::Arc;
+
+use anyhow::{Context, bail, ensure};
+use mon_lite::MkfsOptions;
+use mon_lite::osd_life::NewOsd;
+use nvme::uring::{Polling, UringDevice};
+use nvme::{BlockDevice, DeviceFile, Found, OpenOptions, OwnMagic, Space, probe_foreign};
+use rt::uring::Config;
+use rt::{Core, CoreId};
+use uuid::Uuid;
+
+use crate::backend::{self, NewDevice};
+use crate::cli::UpOptions;
+use crate::cluster_dir::{ClusterDir, DevicePlan, Plan, describe, new_plan};
+use crate::daemons::{MON_NAME, hostname};
+use crate::progress;
+
+/// Bytes of the monitor's store.
+const MON_STORE_BYTES: u64 = 64 << 20;
+
+/// `spirula mkfs`.
+pub fn run(options: &UpOptions) -> anyhow::Result<ExitCode> {
+    let dir = ClusterDir::take(&options.dir, true)?;
+    if let Some(plan) = dir.plan()? {
+        bail!(
+            "there is a cluster in {} already ({}): start it with 'spirula up --dir {0}', or give another --dir",
+            dir.path().display(),
+            describe(&plan)
+        );
+    }
+    let plan = make(&dir, options)?;
+    println!("made: {}", describe(&plan));
+    Ok(ExitCode::SUCCESS)
+}
+
+/// Makes the cluster that the options ask for in an empty folder.
+pub fn make(dir: &ClusterDir, options: &UpOptions) -> anyhow::Result<Plan> {
+    let plan = new_plan(dir, options)?;
+    let mut devices = Vec::new();
+    for device in &plan.devices {
+        devices.push((device.clone(), prepare(device, options.force)?));
+    }
+    let mon = prepare_mon(&dir.mon_store())?;
+    let fsid = plan.fsid;
+    let host = hostname();
+    let bar = progress::bar("making stores", u64::from(plan.osds()) + 1);
+    let made = rt::uring::run(CoreId(0), &Config::default(), {
+        let bar = bar.clone();
+        move |core| async move { make_stores(&core, fsid, devices, mon, host, &bar).await }
+    });
+    bar.finish_and_clear();
+    made.context("io_uring cannot be used on this machine")??;
+    dir.write_plan(&plan)?;
+    Ok(plan)
+}
+
+async fn make_stores(
+    core: &Core,
+    fsid: Uuid,
+    devices: Vec<(DevicePlan, Arc<DeviceFile>)>,
+    mon: Arc<DeviceFile>,
+    host: String,
+    bar: &indicatif::ProgressBar,
+) -> anyhow::Result<()> {
+    let mut osds = Vec::new();
+    for (plan, file) in devices {
+        let new = NewDevice { file, fsid, slices: plan.slices, first_osd: plan.first_osd };
+        let slices = backend::make(core, &new, || bar.inc(1)).await?;
+        let rotational = new.file.geometry().rotational;
+        for (slice, made) in (0..).zip(slices) {
+            osds.push(NewOsd {
+                id: i32::try_from(plan.first_osd + slice)?,
+                uuid: made.uuid,
+                host: host.clone(),
+                device: device_name(&plan.path, &host),
+                class: if rotational { "hdd" } else { "ssd" }.to_owned(),
+                size_bytes: made.bytes,
+            });
+        }
+    }
+    let device: Rc<dyn BlockDevice> = Rc::new(UringDevice::attach(core, mon, Polling::Never)?);
+    let options = MkfsOptions { fsid, name: MON_NAME.to_owned(), osds, overwrite: true };
+    mon_lite::mkfs(core, device, options).await.context("the monitor's store cannot be made")?;
+    bar.inc(1);
+    Ok(())
+}
+
+/// Name of a device in the CRUSH map: unique, and of the characters that names there may have.
+fn device_name(path: &Path, host: &str) -> String {
+    let text = path.display().to_string();
+    let clean: String = text.chars().map(|c| if c.is_ascii_alphanumeric() { c } else { '-' }).collect();
+    format!("{host}{clean}")
+}
+
+/// Makes the file if it is ours to make, opens the device, and refuses somebody's data.
+fn prepare(plan: &DevicePlan, force: bool) -> anyhow::Result<Arc<DeviceFile>> {
+    if let Some(bytes) = plan.create {
+        replace_file(&plan.path, bytes)?;
+    }
+    let file = nvme::open(
+        &plan.path,
+        &OpenOptions { size_min: backend::size_min(plan.slices), ..OpenOptions::default() },
+    )?;
+    let own = OwnMagic { magic: backend::LABEL_MAGIC, offset: 0 };
+    let found = probe_foreign(&file.blocking(), &[own])
+        .with_context(|| format!("cannot look at what is on {}", plan.path.display()))?;
+    match found {
+        None => {}
+        Some(found) if force => {
+            log::warn!("{} held {found}; it is formatted because of --force", plan.path.display())
+        }
+        Some(Found::Own) => bail!(
+            "{} belongs to a spirula cluster: start that with 'spirula up --dir' and its folder, or format the device \
+             with --force, which loses the data on it",
+            plan.path.display()
+        ),
+        Some(found) => bail!(
+            "{} holds {found}: choose another device, or format it with --force, which loses that data",
+            plan.path.display()
+        ),
+    }
+    Ok(file)
+}
+
+fn prepare_mon(path: &Path) -> anyhow::Result<Arc<DeviceFile>> {
+    replace_file(path, MON_STORE_BYTES)?;
+    Ok(nvme::open(path, &OpenOptions { size_min: MON_STORE_BYTES, ..OpenOptions::default() })?)
+}
+
+/// A file of zeroes in our own folder; what an interrupted mkfs left there goes.
+fn replace_file(path: &Path, bytes: u64) -> anyhow::Result<()> {
+    let folder = path.parent().context("a store's file is in a folder")?;
+    fs::create_dir_all(folder).with_context(|| format!("cannot make the folder {}", folder.display()))?;
+    if path.exists() {
+        ensure!(path.is_file(), "{} is in the way: it is not a file", path.display());
+        fs::remove_file(path).with_context(|| format!("cannot remove {}", path.display()))?;
+    }
+    nvme::create(path, bytes, Space::Reserved)?;
+    Ok(())
+}
