@@ -6,8 +6,8 @@ use std::sync::Arc;
 
 use allocator::Extent;
 use anyhow::{Context, ensure};
-use bluefs::fs::{BlueFs, FormatOptions as FsFormat, MountOptions};
-use bluefs::kv::KvStore;
+use bluefs::fs::limits::ALLOC_UNIT_DEFAULT;
+use bluefs::fs::{BlueFs, FormatOptions as FsFormat, MountOptions, SpaceDesk, space_desk};
 use bluefs_rocks::{RocksKv, RocksOptions};
 use nvme::uring::{Polling, UringDevice};
 use nvme::{BlockDevice, BlockingDevice, BlockingPartition, DeviceFile, Partition};
@@ -103,25 +103,38 @@ async fn make_slice(
 
 /// Opens the store of a slice for its OSD.
 pub async fn open(core: &Core, slice: &SliceStore, fsid: Uuid) -> anyhow::Result<Opened> {
-    let (view, kv, uuid) = open_below(core, slice, fsid).await?;
+    let (desk, requests) = space_desk();
+    let Below { view, kv, superblock } = open_below(core, slice, fsid, Some(desk)).await?;
     let options = Options::for_device(view.geometry());
-    let engine = Engine::mount(core.clone(), view, kv, options).await?;
-    Ok(Opened { uuid, store: Rc::new(engine) })
+    let engine = Engine::mount(core.clone(), view, kv.clone(), options).await?;
+    let fs = kv.fs().clone();
+    let owned = core.alien(Lane::Space, move || fs.with(|machine| Ok(machine.tree().spaces.clone()))).await?;
+    let owned: Vec<Extent> = owned.into_iter().map(|(start, len)| Extent::new(start, len)).collect();
+    engine.serve_space(requests, &owned, u64::from(ALLOC_UNIT_DEFAULT))?;
+    Ok(Opened { uuid: superblock.store, store: Rc::new(engine) })
 }
 
 /// Opens the store of a slice to look only.
 pub async fn open_read_only(core: &Core, slice: &SliceStore, fsid: Uuid) -> anyhow::Result<Opened> {
-    let (view, kv, uuid) = open_below(core, slice, fsid).await?;
+    let Below { view, kv, superblock } = open_below(core, slice, fsid, None).await?;
     let options = Options::for_device(view.geometry());
     let engine = Engine::mount_read_only(core.clone(), view, kv, options).await?;
-    Ok(Opened { uuid, store: Rc::new(engine) })
+    Ok(Opened { uuid: superblock.store, store: Rc::new(engine) })
+}
+
+/// What the engine is mounted on.
+struct Below {
+    view: Rc<dyn BlockDevice>,
+    kv: Rc<RocksKv>,
+    superblock: Superblock,
 }
 
 async fn open_below(
     core: &Core,
     slice: &SliceStore,
     fsid: Uuid,
-) -> anyhow::Result<(Rc<dyn BlockDevice>, Rc<dyn KvStore>, Uuid)> {
+    desk: Option<SpaceDesk>,
+) -> anyhow::Result<Below> {
     let device: Rc<dyn BlockDevice> =
         Rc::new(UringDevice::attach(core, slice.file.clone(), Polling::WherePossible)?);
     let labelled = Labelled::read(&*device, Some(fsid)).await?;
@@ -152,8 +165,8 @@ async fn open_below(
         lend: space.len / LOW_WATER_SHARE,
     };
     let below = blocking(&slice.file, window);
-    let kv = RocksKv::mount(core.clone(), below, mount, None, RocksOptions::for_space(space.len)).await?;
-    Ok((view, Rc::new(kv), superblock.store))
+    let kv = RocksKv::mount(core.clone(), below, mount, desk, RocksOptions::for_space(space.len)).await?;
+    Ok(Below { view, kv: Rc::new(kv), superblock })
 }
 
 /// The slice for foreign threads.
@@ -163,7 +176,7 @@ fn blocking(file: &Arc<DeviceFile>, window: Extent) -> Arc<dyn BlockingDevice> {
 
 /// Where BlueFS keeps its two superblocks in the region it is given, and the space left between them.
 fn kv_places(superblock: &Superblock) -> ([u64; 2], Extent) {
-    const UNIT: u64 = bluefs::fs::limits::ALLOC_UNIT_DEFAULT as u64;
+    const UNIT: u64 = ALLOC_UNIT_DEFAULT as u64;
     let first = superblock.kv.start.next_multiple_of(UNIT);
     let last = superblock.kv.end() / UNIT * UNIT - UNIT;
     ([first, last], Extent::new(first + UNIT, last - first - UNIT))
