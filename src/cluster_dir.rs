@@ -189,7 +189,7 @@ fn device_plans(options: &UpOptions) -> anyhow::Result<Vec<DevicePlan>> {
     let count = u32::try_from(options.device.len()).context("too many devices")?;
     let osds = options.osds.unwrap_or(count);
     ensure!(
-        osds % count == 0,
+        osds.is_multiple_of(count),
         "--osds {osds} is not a multiple of the {count} devices: every device is cut into the same number of slices, \
          one for each OSD; use --osds {} or --osds {}",
         (osds / count).max(1) * count,

@@ -4,7 +4,6 @@
 
 use std::future::Future;
 use std::sync::mpsc;
-use std::time::Duration;
 
 use anyhow::{Context, bail};
 use rt::mailbox::{Receiver, Sender, mailbox};
@@ -18,7 +17,7 @@ pub enum Report {
     /// It could not start, or failed later; the text says why.
     Failed(String),
     /// A signal asks the process to stop.
-    Signal(i32),
+    Signal,
 }
 
 /// Told to a core once.
@@ -73,7 +72,7 @@ impl Cores {
             match self.next()? {
                 Report::Ready => {}
                 Report::Failed(why) => bail!("{why}"),
-                Report::Signal(_) => return Ok(false),
+                Report::Signal => return Ok(false),
             }
         }
         Ok(true)
@@ -85,17 +84,8 @@ impl Cores {
             match self.next()? {
                 Report::Ready => {}
                 Report::Failed(why) => bail!("{why}"),
-                Report::Signal(_) => return Ok(()),
+                Report::Signal => return Ok(()),
             }
-        }
-    }
-
-    /// Waits for a report at most so long.
-    pub fn poll(&self, wait: Duration) -> anyhow::Result<Option<Report>> {
-        match self.reports.recv_timeout(wait) {
-            Ok(report) => Ok(Some(report)),
-            Err(mpsc::RecvTimeoutError::Timeout) => Ok(None),
-            Err(mpsc::RecvTimeoutError::Disconnected) => bail!("all cores ended"),
         }
     }
 

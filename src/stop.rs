@@ -19,13 +19,13 @@ pub fn on_signal(reports: mpsc::Sender<Report>) -> anyhow::Result<()> {
         .name("signals".to_owned())
         .spawn(move || {
             let mut seen = false;
-            for signal in signals.forever() {
+            for _ in signals.forever() {
                 if seen {
                     std::process::exit(INTERRUPTED);
                 }
                 seen = true;
                 // The receiver is gone only when the process is ending anyway.
-                let _ = reports.send(Report::Signal(signal));
+                let _ = reports.send(Report::Signal);
             }
         })
         .context("cannot start the thread that listens for signals")?;

@@ -18,7 +18,7 @@ impl BlockingPartition {
     /// `len` bytes of `below` from `start`, both multiples of its block size and within it.
     pub fn new(below: Arc<dyn BlockingDevice>, start: u64, len: u64) -> Self {
         let geometry = Geometry { size: len, ..below.geometry().clone() };
-        let end = start.checked_add(len).unwrap_or(u64::MAX);
+        let end = start.saturating_add(len);
         let block = u64::from(geometry.block_size);
         assert!(
             end <= below.geometry().size

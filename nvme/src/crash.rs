@@ -49,7 +49,7 @@ impl UnsettledWrite {
     /// The pieces that are there after `fate`.
     pub(crate) fn surviving(&self, fate: &Fate, atomic_write_unit: u32) -> Vec<Range<u64>> {
         match fate {
-            Fate::Kept => vec![self.offset..self.offset + self.len],
+            Fate::Kept => std::iter::once(self.offset..self.offset + self.len).collect(),
             Fate::Lost => Vec::new(),
             Fate::Torn(kept) => {
                 let units = self.units(atomic_write_unit).zip(kept);

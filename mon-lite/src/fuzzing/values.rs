@@ -62,8 +62,8 @@ pub(super) fn apply(input: &[u8]) {
 }
 
 fn check_state(state: &State) {
-    let versions = state.cluster_log.iter().map(|(version, _)| version);
-    assert_eq!(versions.last().unwrap_or(state.cluster_log.version()), state.cluster_log.version());
+    let mut versions = state.cluster_log.iter().map(|(version, _)| version);
+    assert_eq!(versions.next_back().unwrap_or(state.cluster_log.version()), state.cluster_log.version());
     let maps = &state.osd_maps;
     for epoch in [maps.oldest_epoch(), maps.epoch()] {
         assert!(maps.full(epoch).is_some_and(|map| map.epoch == epoch), "epoch {epoch} can be rebuilt");

@@ -155,5 +155,4 @@ impl std::fmt::Debug for DeviceFile {
 }
 
 #[cfg(test)]
-#[expect(clippy::unwrap_used, reason = "tests")]
 mod tests;

@@ -148,5 +148,4 @@ impl Recording {
 }
 
 #[cfg(test)]
-#[expect(clippy::unwrap_used, reason = "tests")]
 mod tests;

@@ -157,5 +157,4 @@ impl SimDisk {
 }
 
 #[cfg(test)]
-#[expect(clippy::unwrap_used, reason = "tests")]
 mod tests;

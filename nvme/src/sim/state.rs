@@ -300,7 +300,7 @@ impl State {
             Request::Flush => (times.flush, 0),
         };
         let mut took = self.streams.latency.between(nanos(least), nanos(most));
-        took = took.saturating_add((u128::from(nanos(times.per_mib)) * u128::from(bytes) >> 20) as u64);
+        took = took.saturating_add(((u128::from(nanos(times.per_mib)) * u128::from(bytes)) >> 20) as u64);
         let faults = &self.config.faults;
         if self.streams.faults.chance(faults.slow_ppm) {
             took =

@@ -304,7 +304,9 @@ fn counts_by_region_and_sees_races() {
         let first = device.write(16384, filled(8192, 1));
         let second = device.write(20480, filled(4096, 1));
         let third = device.read(16384, DmaBuf::zeroed(4096));
-        (first.await.unwrap(), second.await.unwrap(), third.await.unwrap());
+        first.await.unwrap();
+        second.await.unwrap();
+        third.await.unwrap();
         device.flush().await.unwrap();
     });
     let all = disk.counters();

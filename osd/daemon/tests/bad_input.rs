@@ -73,7 +73,7 @@ fn half_open_connections_are_bounded() {
 #[test]
 fn a_client_that_wants_somebody_else_is_refused() {
     with_osd(Rc::new(MemStore::new(1 << 26)), async |world| {
-        let right = world.osd.address().0[0].clone();
+        let right = world.osd.address().0[0];
         let wrong = Addr { nonce: right.nonce ^ 1, ..right };
         let (pump, mut events) = Client::open(&world.core, &wrong, 4100, 9, 1).await;
         within(&world.core, pump.closed.wait()).await;
@@ -104,7 +104,7 @@ fn a_message_that_cannot_be_read_closes_its_connection_only() {
 fn a_client_that_comes_again_replaces_its_older_connection() {
     with_osd(Rc::new(MemStore::new(1 << 26)), async |world| {
         let older = world.client(4100).await;
-        let target = world.osd.address().0[0].clone();
+        let target = world.osd.address().0[0];
         let (pump, mut events) = Client::open(&world.core, &target, 4100, 4101, 2).await;
         within(&world.core, older.pump.closed.wait()).await;
         assert!(matches!(within(&world.core, events.recv()).await, Some(Event::Connected(_))));

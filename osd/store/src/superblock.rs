@@ -15,11 +15,9 @@ pub const SUPERBLOCK_BYTES: usize = 512;
 /// More than any counter reaches in the life of a device, and far from where adding overflows.
 const COUNTER_MAX: u64 = 1 << 62;
 
-/// Features this version knows, by what an older version may do that does not know them.
-pub const COMPAT_KNOWN: u64 = 0;
-/// Unknown ones allow only reading.
+/// Features this version knows of those that a version which does not know them may only read with.
 pub const RO_COMPAT_KNOWN: u64 = 0;
-/// Unknown ones forbid everything.
+/// Features this version knows of those that a version which does not know them may not use the store with.
 pub const INCOMPAT_KNOWN: u64 = 0;
 
 /// Feature bits of a superblock or label.

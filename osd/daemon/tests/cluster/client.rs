@@ -38,7 +38,7 @@ pub struct Client {
 impl Client {
     /// Connects, with the monitor's newest map.
     pub async fn connect(core: &Core, monitor: &Monitor, osd: &AddrVec, id: u64) -> Self {
-        let target = osd.msgr2().expect("a msgr2 address").clone();
+        let target = *osd.msgr2().expect("a msgr2 address");
         let (pump, mut events) = Self::open(core, &target, id, id as u32 + 1, 1).await;
         loop {
             match within(core, events.recv()).await {
@@ -82,8 +82,7 @@ impl Client {
         };
         let name = AuthName { kind: EntityKind::CLIENT, id: "admin".into() };
         let claim = Claim { name, global_id: id };
-        let connection =
-            Connection::connect(config, target.clone(), EntityKind::OSD, claim, Session::lossy());
+        let connection = Connection::connect(config, *target, EntityKind::OSD, claim, Session::lossy());
         Pump::start(core, stream, connection)
     }
 

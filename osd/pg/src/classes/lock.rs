@@ -228,7 +228,7 @@ async fn lock(view: &mut ObjectView, caller: &Caller, wanted: LockInput) -> OpRe
         }
     };
     //= ceph 16.2 cls_lock: addresses are kept in their old form, which is what blocklists are compared with
-    let addr = Addr { kind: AddrKind::LEGACY, ..caller.addr.clone() };
+    let addr = Addr { kind: AddrKind::LEGACY, ..caller.addr };
     lock.lockers.insert(id, LockerInfo { expiration, addr, description: wanted.description });
     lock.kind = wanted.kind;
     lock.tag = wanted.tag;

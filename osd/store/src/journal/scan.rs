@@ -124,7 +124,8 @@ fn read_group(ring: &Ring, next: &Start, fault: Fault) -> Result<Group, Stop> {
         } else {
             header.epoch == next.epoch
         };
-    if !(in_place && joins) && !(header.epoch < next.epoch && fault.is(Planted::StaleEpochAccepted)) {
+    let stale_taken = header.epoch < next.epoch && fault.is(Planted::StaleEpochAccepted);
+    if !(in_place && joins || stale_taken) {
         return Err(end("it belongs to another place, epoch or chain"));
     }
     let len = (header_len + u64::from(header.body)).next_multiple_of(next.block);

@@ -311,7 +311,7 @@ async fn drive(core: &Core, store: &Rc<Engine>, shared: &Rc<Shared>) {
     let mut depth = 1;
     loop {
         let roll = core.random_u64();
-        if roll % 40 == 0 {
+        if roll.is_multiple_of(40) {
             depth = 1 + (roll / 64) % 12;
         }
         let transaction = shared.generator.borrow_mut().transaction();
@@ -326,7 +326,7 @@ async fn drive(core: &Core, store: &Rc<Engine>, shared: &Rc<Shared>) {
                 }
             }
         }
-        if roll % 7 == 0 {
+        if roll.is_multiple_of(7) {
             let value = {
                 let mut uniform = shared.uniform.borrow_mut();
                 uniform.submitted += 1;
@@ -335,7 +335,7 @@ async fn drive(core: &Core, store: &Rc<Engine>, shared: &Rc<Shared>) {
             let durable = write_uniform(store, value);
             in_flight.push_back((2, usize::try_from(value).expect("small"), durable));
         }
-        while in_flight.len() as u64 > depth || (roll % 31 == 0 && !in_flight.is_empty()) {
+        while in_flight.len() as u64 > depth || (roll.is_multiple_of(31) && !in_flight.is_empty()) {
             let Some((index, number, durable)) = in_flight.pop_front() else { break };
             if let Err(error) = durable.await {
                 return failed(format!("a transaction failed: {error}"));
@@ -348,13 +348,13 @@ async fn drive(core: &Core, store: &Rc<Engine>, shared: &Rc<Shared>) {
                 }
             }
         }
-        if in_flight.is_empty() && roll % 3 == 0 {
+        if in_flight.is_empty() && roll.is_multiple_of(3) {
             let name = object("object-1", 3);
             let current = shared.tracks[0].borrow().current.fork();
             let store: Rc<dyn ObjectStore> = Rc::clone(store) as Rc<dyn ObjectStore>;
             compare_object(&store, &current, collection(), &name).await;
         }
-        if roll % 97 == 0 {
+        if roll.is_multiple_of(97) {
             // Long enough for the seal.
             core.sleep(Duration::from_millis(8)).await;
         }
