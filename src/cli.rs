@@ -1,9 +1,10 @@
 //! Command line of `spirula`, as data.
 
+use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-use clap::{Args, Parser, Subcommand};
+use clap::{Args, Parser, Subcommand, ValueEnum};
 use serde_json::json;
 
 use crate::size::parse_size;
@@ -56,6 +57,8 @@ pub enum Action {
     Osd(OsdOptions),
     /// Check the stores of a cluster that is not running.
     Fsck(FsckOptions),
+    /// Put load on a running cluster and report rate and latency.
+    Bench(BenchOptions),
     /// Print the version.
     Version(VersionOptions),
 }
@@ -127,6 +130,65 @@ pub struct FsckOptions {
     /// Print JSON.
     #[arg(long)]
     pub json: bool,
+}
+
+/// Options of `bench`.
+#[derive(Args, Clone)]
+#[command(
+    after_help = "Example:\n  spirula bench --mon 127.0.0.1:3300 --pool demo --load write --seconds 10 --depth 32\n\n\
+                        It leaves objects named bench-N in the pool."
+)]
+pub struct BenchOptions {
+    /// Address of the monitor.
+    #[arg(long, default_value = "127.0.0.1:3300")]
+    pub mon: SocketAddr,
+    /// Pool.
+    #[arg(long)]
+    pub pool: String,
+    /// What to do.
+    #[arg(long, value_enum, default_value_t = BenchLoad::Write)]
+    pub load: BenchLoad,
+    /// Bytes of an operation, as 4K, 4M.
+    #[arg(long, default_value = "4K", value_parser = parse_size)]
+    pub block_size: u64,
+    /// Operations in flight.
+    #[arg(long, default_value_t = 32, value_parser = depth)]
+    pub depth: usize,
+    /// Objects in use.
+    #[arg(long, default_value_t = 1024)]
+    pub objects: u64,
+    /// Seconds to run.
+    #[arg(long, default_value_t = 10)]
+    pub seconds: u64,
+    /// Print JSON.
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// Kinds of load.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum BenchLoad {
+    /// Whole objects are written, durably.
+    Write,
+    /// Whole objects are read.
+    Read,
+}
+
+impl BenchLoad {
+    /// Its name.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Write => "write",
+            Self::Read => "read",
+        }
+    }
+}
+
+fn depth(text: &str) -> Result<usize, String> {
+    match text.parse() {
+        Ok(depth @ 1..=1024) => Ok(depth),
+        _ => Err(format!("'{text}' is not a number from 1 to 1024")),
+    }
 }
 
 /// Options of `version`.

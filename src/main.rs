@@ -1,6 +1,7 @@
 //! The command `spirula`: starts and inspects clusters. Nothing here is on the data path.
 
 mod backend;
+mod bench;
 mod cli;
 mod cluster_dir;
 mod cores;
@@ -30,6 +31,7 @@ fn main() -> ExitCode {
         cli::Action::Mon(options) => daemons::run_mon(&options),
         cli::Action::Osd(options) => daemons::run_osd(&options),
         cli::Action::Fsck(options) => fsck::run(&options),
+        cli::Action::Bench(options) => bench::run(&options),
         cli::Action::Version(options) => cli::print_version(&options),
     };
     match result {
