@@ -44,6 +44,9 @@ pub(crate) const OPEN_WAIT_STEP: Duration = Duration::from_millis(5);
 /// Entries of a polled ring, and so I/Os in flight on it; more wait for room.
 pub const POLLED_RING_ENTRIES: u32 = 1024;
 
+/// Longest I/O that is polled for, bytes: what a longer one saves is little of what it costs.
+pub const POLLED_IO_MAX: u64 = 64 << 10;
+
 /// How long a device is given to answer when polling is tried, and to finish what is in flight when its core ends.
 pub const POLLED_WAIT: Duration = Duration::from_secs(5);
 

@@ -21,6 +21,7 @@ pub use open::{OpenOptions, Space, create, open};
 
 use crate::check;
 use crate::device::{DeviceError, DeviceResult, Geometry};
+use queue::PollingLimits;
 
 /// A file or block device that this process has opened for itself alone.
 pub struct DeviceFile {
@@ -29,8 +30,8 @@ pub struct DeviceFile {
     name: String,
     geometry: Geometry,
     is_block_device: bool,
-    /// The device can be polled for completions, as far as the system says.
-    may_poll: bool,
+    /// Which I/Os can be polled for, as far as the system says.
+    polling: Option<PollingLimits>,
     poison: OnceLock<String>,
     /// No longer tried once the device refused it.
     discard_refused: OnceLock<()>,
@@ -59,7 +60,11 @@ impl DeviceFile {
 
     /// The system lists queues for polling. Whether polling works shows only when it is tried.
     pub fn may_poll(&self) -> bool {
-        self.may_poll
+        self.polling.is_some()
+    }
+
+    pub(crate) fn polling(&self) -> Option<&PollingLimits> {
+        self.polling.as_ref()
     }
 
     /// A view for foreign threads.

@@ -60,7 +60,7 @@ pub fn open(path: &Path, options: &OpenOptions) -> Result<Arc<DeviceFile>, OpenE
         file,
         path: path.to_owned(),
         name: path.display().to_string(),
-        may_poll: is_block_device && direct && Queue::of(metadata.rdev()).may_poll,
+        polling: (is_block_device && direct).then(|| Queue::of(metadata.rdev()).polling()).flatten(),
         geometry,
         is_block_device,
         poison: OnceLock::new(),

@@ -2,6 +2,8 @@
 
 use std::path::PathBuf;
 
+use crate::limits::POLLED_IO_MAX;
+
 /// Attributes of the queue below a device number.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(super) struct Queue {
@@ -13,6 +15,12 @@ pub(super) struct Queue {
     pub may_poll: bool,
     /// Bytes the hardware takes as one.
     pub io_max: Option<u64>,
+    /// Bytes up to which the system does not split.
+    pub unsplit_max: Option<u64>,
+    /// Pieces of memory up to which it does not.
+    pub segments_max: Option<u64>,
+    /// Multiples of these bytes at which it does in any case.
+    pub boundary: Option<u64>,
 }
 
 impl Queue {
@@ -37,7 +45,40 @@ impl Queue {
             discard: number("discard_max_bytes").is_some_and(|bytes| bytes > 0),
             may_poll: number("io_poll") == Some(1),
             io_max: number("max_hw_sectors_kb").map(|kib| kib << 10),
+            unsplit_max: number("max_sectors_kb").map(|kib| kib << 10),
+            segments_max: number("max_segments"),
+            boundary: number("chunk_sectors").filter(|&sectors| sectors > 0).map(|sectors| sectors << 9),
         }
+    }
+
+    /// Which I/Os may be polled for, if any.
+    ///
+    /// Only those that the system surely passes on whole. Kernel 6.1, for one, refuses a polled I/O that needs splitting
+    /// and then retries it for ever by itself.
+    pub fn polling(&self) -> Option<PollingLimits> {
+        if !self.may_poll {
+            return None;
+        }
+        // Memory of n pages from anywhere within a page may be n + 1 pieces.
+        let segments = self.segments_max.unwrap_or(1).saturating_sub(1) * 4096;
+        let len_max = POLLED_IO_MAX.min(segments).min(self.unsplit_max.unwrap_or(0));
+        (len_max > 0).then_some(PollingLimits { len_max, boundary: self.boundary })
+    }
+}
+
+/// Limits of what may be polled for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct PollingLimits {
+    /// Bytes.
+    len_max: u64,
+    /// No I/O that crosses a multiple of these bytes.
+    boundary: Option<u64>,
+}
+
+impl PollingLimits {
+    pub fn allow(&self, offset: u64, len: u64) -> bool {
+        len <= self.len_max
+            && self.boundary.is_none_or(|boundary| offset / boundary == (offset + len.max(1) - 1) / boundary)
     }
 }
 
@@ -54,6 +95,9 @@ mod tests {
                 "discard_max_bytes" => "2199023255040",
                 "io_poll" => "1",
                 "max_hw_sectors_kb" => "128",
+                "max_sectors_kb" => "64",
+                "max_segments" => "9",
+                "chunk_sectors" => "256",
                 _ => return None,
             };
             Some(text.to_owned())
@@ -64,8 +108,16 @@ mod tests {
             discard: true,
             may_poll: true,
             io_max: Some(128 << 10),
+            unsplit_max: Some(64 << 10),
+            segments_max: Some(9),
+            boundary: Some(128 << 10),
         };
         assert_eq!(queue, expected);
+        let limits = queue.polling().unwrap();
+        assert!(limits.allow(0, 32 << 10) && !limits.allow(0, 36 << 10));
+        assert!(limits.allow(124 << 10, 4096) && !limits.allow(124 << 10, 8192));
+        assert_eq!(Queue { segments_max: Some(1), ..queue.clone() }.polling(), None);
+        assert_eq!(Queue { may_poll: false, ..queue }.polling(), None);
         let through = Queue::parse(|name| (name == "write_cache").then(|| "write through".to_owned()));
         assert_eq!(through.volatile_cache, Some(false));
         assert_eq!(Queue::parse(|_| None), Queue::default());

@@ -22,7 +22,8 @@ fn said(writes: &[(u64, &[u8])]) -> String {
 #[test]
 fn recognises_what_others_write() {
     let entry = [0x80, 0, 0, 0, 0x83];
-    let cases: &[(&str, &[(u64, &[u8])])] = &[
+    type Writes<'a> = &'a [(u64, &'a [u8])];
+    let cases: &[(&str, Writes<'_>)] = &[
         ("blank", &[]),
         ("a device of spirula", &[(4096, b"spirula"), (0, b"XFSB")]),
         (

@@ -1,7 +1,7 @@
 //! The io_uring backend: a device file on one core's own ring, past the page cache.
 //!
 //! Invariant: an I/O that was asked for runs to its end, and a failed flush poisons the device, whatever becomes of the
-//! futures. Where the device can be polled, reads and writes go through a polled ring beside the core's.
+//! futures. Where the device can be polled, short reads and writes go through a polled ring beside the core's.
 
 mod flushes;
 mod polled;
@@ -104,6 +104,12 @@ enum Target {
 }
 
 impl IoLane {
+    /// The polled ring, if it may carry this I/O.
+    fn polled_for(&self, offset: u64, len: usize) -> Option<&PolledRing> {
+        let limits = self.device.polling()?;
+        self.polled.as_ref().filter(|_| limits.allow(offset, len as u64))
+    }
+
     fn target(&self) -> Target {
         match &self.registered {
             Some(registered) => Target::Registered(registered.fixed()),

@@ -115,27 +115,30 @@ impl Work {
     fn submit(&self, start: usize, len: usize) -> Running {
         assert!(start + len <= self.buf.len(), "a part lies within its buffer");
         let kept = (self.lane.clone(), self.buf.clone());
-        match &self.lane.polled {
+        let registered = self.lane.buffers.as_ref().and_then(|buffers| buffers.index_of(&self.buf));
+        match self.lane.polled_for(self.offset + start as u64, len) {
             None => {
-                let entry = self.entry(self.lane.target(), start, len);
+                let entry = self.entry(self.lane.target(), registered, start, len);
                 // SAFETY: the entry points into the DmaBuf, whose memory stays in place while any clone of the Rc is
                 // alive, and names a file that the lane holds open; parts of one buffer do not overlap, and nobody
                 // looks at the bytes before all are done.
                 Running::Ring(unsafe { self.lane.ring.submit(kept, |_| entry) })
             }
             Some(polled) => {
-                let entry = self.entry(Target::Registered(polled.file()), start, len);
+                let registered = registered.and_then(|_| polled.buffer());
+                let entry = self.entry(Target::Registered(polled.file()), registered, start, len);
                 // SAFETY: as above.
                 Running::Polled(unsafe { polled.submit(&self.lane.core, kept, entry) })
             }
         }
     }
 
-    fn entry(&self, target: Target, start: usize, len: usize) -> squeue::Entry {
+    /// `registered` is how the ring knows the buffer, if it does.
+    fn entry(&self, target: Target, registered: Option<u16>, start: usize, len: usize) -> squeue::Entry {
         let offset = self.offset + start as u64;
         let address = self.buf.address().wrapping_add(start);
         let Ok(len) = u32::try_from(len) else { unreachable!("a part has at most io_max bytes") };
-        match (target, self.registered_buffer()) {
+        match (target, registered) {
             (Target::Registered(file), Some(index)) => match self.direction {
                 Direction::Read => opcode::ReadFixed::new(file, address, len, index).offset(offset).build(),
                 Direction::Write => opcode::WriteFixed::new(file, address, len, index).offset(offset).build(),
@@ -149,15 +152,6 @@ impl Work {
                 Direction::Read => opcode::Read::new(file, address, len).offset(offset).build(),
                 Direction::Write => opcode::Write::new(file, address, len).offset(offset).build(),
             },
-        }
-    }
-
-    /// How the ring that carries this transfer knows its buffer, if it does.
-    fn registered_buffer(&self) -> Option<u16> {
-        let index = self.lane.buffers.as_ref()?.index_of(&self.buf)?;
-        match &self.lane.polled {
-            None => Some(index),
-            Some(polled) => polled.buffer(),
         }
     }
 
