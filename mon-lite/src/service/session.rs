@@ -114,7 +114,7 @@ pub async fn run(shared: Rc<Shared>, stream: Stream, pass: Pass) {
     };
     let Err(end) = session.serve(reader, &pass).await;
     log::debug!("mon.{}: session {number} with {peer_socket} ended: {end}", session.shared.config.name);
-    session.leave(matches!(end, SessionEnd::Stopping)).await;
+    session.leave(&end).await;
 }
 
 impl Session {
@@ -221,7 +221,7 @@ impl Session {
         self.peer = Some(peer);
     }
 
-    async fn leave(&mut self, stopping: bool) {
+    async fn leave(&mut self, end: &SessionEnd) {
         if let Some(peer) = &self.peer {
             let key = (peer.kind, peer.features);
             let mut live = self.shared.live.borrow_mut();
@@ -232,8 +232,14 @@ impl Session {
                 live.sessions.insert(key, left);
             }
         }
-        self.writer.abort();
-        if let (Some(osd), false) = (self.osd, stopping) {
+        if matches!(end, SessionEnd::Stuck) {
+            // It would not read the end of the stream either.
+            self.writer.abort();
+        } else {
+            // What was said last, such as which features are missing, still arrives.
+            self.writer.shutdown();
+        }
+        if let (Some(osd), false) = (self.osd, matches!(end, SessionEnd::Stopping)) {
             super::osd_sessions::session_ended(&self.shared, osd, self.number).await;
         }
     }
