@@ -277,9 +277,7 @@ fn prepare_file(bytes: u64) -> PathBuf {
 /// Random blocks, `DEPTH` at a time, past the page cache.
 fn read(backend: Backend, path: &Path, time: Duration) -> Sample {
     let path = path.to_owned();
-    let (nudge, mut nudged) = rt::mailbox::mailbox::<()>(1);
     let measured = start(backend, move |core| async move {
-        drop(core.spawn(Group::Background, "nudged", async move { while nudged.recv().await.is_some() {} }));
         let (count, gate) = (Rc::new(Cell::new(0_u64)), Gate::default());
         match backend {
             Backend::Uring => read_on_ring(&core, &path, &count, &gate),
@@ -290,12 +288,6 @@ fn read(backend: Backend, path: &Path, time: Duration) -> Sample {
         gate.close().await;
         sample
     });
-    // About once in a hundred rounds glommio goes to sleep over reads and timers that are due, for ever; a wake-up from
-    // outside gets it going again. Both backends get the nudges.
-    while !measured.is_finished() {
-        std::thread::park_timeout(Duration::from_millis(20));
-        let _ = nudge.try_send(());
-    }
     measured.join().unwrap()
 }
 
