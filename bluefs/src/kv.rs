@@ -14,6 +14,7 @@ use std::rc::Rc;
 use bytes::Bytes;
 use rt::LocalBoxFuture;
 
+pub(crate) use sim::fuzzing;
 pub use mem::MemKv;
 pub use merge::merge;
 pub use sim::{SimKv, SimKvOptions};

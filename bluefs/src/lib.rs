@@ -4,4 +4,5 @@
 
 mod changes;
 pub mod fs;
+pub mod fuzzing;
 pub mod kv;

@@ -13,6 +13,7 @@ type Target = fn(&[u8]);
 fn targets() -> Vec<(&'static str, Target)> {
     let mut all: Vec<(&'static str, Target)> = Vec::new();
     for registry in [
+        bluefs::fuzzing::targets(),
         wire::fuzzing::targets(),
         pg::fuzzing::targets(),
         mon_lite::fuzzing::targets(),

@@ -9,6 +9,7 @@ mod check;
 mod codec;
 mod desk;
 mod error;
+pub(crate) mod fuzzing;
 pub mod limits;
 mod local;
 mod log;

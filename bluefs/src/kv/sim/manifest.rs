@@ -31,8 +31,12 @@ impl Manifest {
             Err(FsError::NotFound { .. }) => return Ok(Self { next_run: 1, ..Self::default() }),
             Err(error) => return Err(fs_error(error)),
         };
+        Self::decode(&reader.read_at(0, 64 + RUNS_MAX * 8).await.map_err(fs_error)?)
+    }
+
+    /// Reads what [`Manifest::encode`] wrote.
+    pub(super) fn decode(bytes: &[u8]) -> KvResult<Self> {
         let corrupt = || KvError::Corrupt("manifest".to_owned());
-        let bytes = reader.read_at(0, 64 + RUNS_MAX * 8).await.map_err(fs_error)?;
         let (body, crc) = bytes.split_last_chunk::<4>().ok_or_else(corrupt)?;
         if crc32c::crc32c(body) != u32::from_le_bytes(*crc) {
             return Err(corrupt());
@@ -49,11 +53,7 @@ impl Manifest {
 
     /// Makes this the manifest, durably, and with it the names of everything it mentions.
     pub(super) async fn write(&self, fs: &LocalBlueFs, dir: &str) -> KvResult<()> {
-        let mut bytes = BytesMut::new();
-        for field in [MAGIC, self.next_run, self.last_seq, self.runs.len() as u64].iter().chain(&self.runs) {
-            bytes.put_u64_le(*field);
-        }
-        bytes.put_u32_le(crc32c::crc32c(&bytes));
+        let bytes = self.encode();
         let aside = format!("{}.tmp", path(dir));
         let mut writer = fs.create(&aside).map_err(fs_error)?;
         writer.append(&bytes).await.map_err(fs_error)?;
@@ -61,5 +61,15 @@ impl Manifest {
         drop(writer);
         fs.with(|machine| machine.rename(&aside, &path(dir))).map_err(fs_error)?;
         fs.sync_metadata().await.map_err(fs_error)
+    }
+
+    /// The bytes of the file.
+    pub(super) fn encode(&self) -> BytesMut {
+        let mut bytes = BytesMut::new();
+        for field in [MAGIC, self.next_run, self.last_seq, self.runs.len() as u64].iter().chain(&self.runs) {
+            bytes.put_u64_le(*field);
+        }
+        bytes.put_u32_le(crc32c::crc32c(&bytes));
+        bytes
     }
 }

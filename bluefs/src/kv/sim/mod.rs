@@ -4,6 +4,7 @@
 //! of them, since a memtable may be persisted after any batch; operands stay unmerged until somebody reads; reads
 //! come late. Runs on one core, draws from the world's randomness only.
 
+pub(crate) mod fuzzing;
 mod manifest;
 mod memtable;
 mod run;

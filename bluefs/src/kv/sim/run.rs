@@ -24,12 +24,21 @@ const BLOCK_BYTES: usize = 4096;
 /// A change with its key and number.
 pub(super) type Entry = (Bytes, u64, Change);
 
+/// Offset, length and first key of a block.
+pub(super) type Place = (u64, usize, Bytes);
+
+/// Offset and length of the blocks with the deleted ranges and with the index.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) struct Footer {
+    ranges: (u64, usize),
+    index: (u64, usize),
+}
+
 /// A run that can be read.
 pub(super) struct Run {
     pub(super) number: u64,
     reader: LocalReader,
-    /// Offset, length and first key of each block.
-    index: Vec<(u64, usize, Bytes)>,
+    index: Vec<Place>,
     ranges: Vec<RangeDelete>,
     cached: RefCell<Option<(usize, Rc<Vec<Entry>>)>>,
 }
@@ -119,35 +128,16 @@ impl Run {
     pub(super) async fn open(fs: &LocalBlueFs, dir: &str, number: u64) -> KvResult<Self> {
         let reader = fs.open(&run_path(dir, number)).map_err(fs_error)?;
         let bytes = reader.size().map_err(fs_error)?;
-        let corrupt = |what: &str| KvError::Corrupt(format!("run {number}: {what}"));
+        let corrupt = |what: &str| corrupt(number, what);
         let footer_at = bytes.checked_sub(FOOTER_BYTES as u64).ok_or_else(|| corrupt("too short"))?;
-        let mut footer = reader.read_at(footer_at, FOOTER_BYTES).await.map_err(fs_error)?;
-        if footer.len() != FOOTER_BYTES {
-            return Err(corrupt("footer cut short"));
-        }
-        let found = crc32c::crc32c(&footer[..FOOTER_BYTES - 4]);
-        let magic = footer.get_u64_le();
-        let own_number = footer.get_u64_le();
-        let ranges = (footer.get_u64_le(), footer.get_u32_le() as usize);
-        let index = (footer.get_u64_le(), footer.get_u32_le() as usize);
-        if magic != MAGIC || own_number != number || footer.get_u32_le() != found {
-            return Err(corrupt("footer"));
-        }
+        let footer = reader.read_at(footer_at, FOOTER_BYTES).await.map_err(fs_error)?;
+        let Footer { ranges, index } = Footer::decode(footer, number)?;
         let mut run =
             Self { number, reader, index: Vec::new(), ranges: Vec::new(), cached: RefCell::default() };
-        let mut rest = run.read_block(ranges.0, ranges.1).await?;
-        while rest.has_remaining() {
-            let seq = rest.try_get_u64_le().map_err(|_| corrupt("ranges"))?;
-            let start = take_bytes(&mut rest).ok_or_else(|| corrupt("ranges"))?;
-            let end = take_bytes(&mut rest).ok_or_else(|| corrupt("ranges"))?;
-            run.ranges.push(RangeDelete { seq, start, end });
-        }
-        let mut rest = run.read_block(index.0, index.1).await?;
-        while rest.has_remaining() {
-            let offset = rest.try_get_u64_le().map_err(|_| corrupt("index"))?;
-            let len = rest.try_get_u32_le().map_err(|_| corrupt("index"))? as usize;
-            run.index.push((offset, len, take_bytes(&mut rest).ok_or_else(|| corrupt("index"))?));
-        }
+        let ranges = run.read_block(ranges.0, ranges.1).await?;
+        run.ranges = take_all(ranges, take_range).ok_or_else(|| corrupt("ranges"))?;
+        let index = run.read_block(index.0, index.1).await?;
+        run.index = take_all(index, take_place).ok_or_else(|| corrupt("index"))?;
         Ok(run)
     }
 
@@ -191,14 +181,9 @@ impl Run {
             return Ok(Rc::clone(entries));
         }
         let (offset, len, _) = self.index[number];
-        let mut rest = self.read_block(offset, len).await?;
-        let mut entries = Vec::new();
-        while rest.has_remaining() {
-            let entry = take_entry(&mut rest);
-            entries
-                .push(entry.ok_or_else(|| KvError::Corrupt(format!("run {}: block {number}", self.number)))?);
-        }
-        let entries = Rc::new(entries);
+        let block = self.read_block(offset, len).await?;
+        let entries = take_all(block, take_entry);
+        let entries = Rc::new(entries.ok_or_else(|| corrupt(self.number, &format!("block {number}")))?);
         *self.cached.borrow_mut() = Some((number, Rc::clone(&entries)));
         Ok(entries)
     }
@@ -214,6 +199,28 @@ impl Run {
         }
         Ok(block.slice(..bytes.len()))
     }
+}
+
+impl Footer {
+    /// Reads the footer of run `number`.
+    pub(super) fn decode(mut footer: Bytes, number: u64) -> KvResult<Self> {
+        if footer.len() != FOOTER_BYTES {
+            return Err(corrupt(number, "footer cut short"));
+        }
+        let found = crc32c::crc32c(&footer[..FOOTER_BYTES - 4]);
+        let magic = footer.get_u64_le();
+        let own_number = footer.get_u64_le();
+        let ranges = (footer.get_u64_le(), footer.get_u32_le() as usize);
+        let index = (footer.get_u64_le(), footer.get_u32_le() as usize);
+        if magic != MAGIC || own_number != number || footer.get_u32_le() != found {
+            return Err(corrupt(number, "footer"));
+        }
+        Ok(Self { ranges, index })
+    }
+}
+
+fn corrupt(run: u64, what: &str) -> KvError {
+    KvError::Corrupt(format!("run {run}: {what}"))
 }
 
 fn put_block(file: &mut BytesMut, block: &[u8]) -> (u64, u32) {
@@ -233,7 +240,30 @@ fn take_bytes(from: &mut Bytes) -> Option<Bytes> {
     (len <= from.len()).then(|| from.split_to(len))
 }
 
-fn take_entry(from: &mut Bytes) -> Option<Entry> {
+/// Everything in a block; none if it does not end with an item.
+pub(super) fn take_all<T>(mut block: Bytes, take: fn(&mut Bytes) -> Option<T>) -> Option<Vec<T>> {
+    let mut all = Vec::new();
+    while block.has_remaining() {
+        all.push(take(&mut block)?);
+    }
+    Some(all)
+}
+
+/// A deleted range.
+pub(super) fn take_range(from: &mut Bytes) -> Option<RangeDelete> {
+    let seq = from.try_get_u64_le().ok()?;
+    Some(RangeDelete { seq, start: take_bytes(from)?, end: take_bytes(from)? })
+}
+
+/// An item of the index.
+pub(super) fn take_place(from: &mut Bytes) -> Option<Place> {
+    let offset = from.try_get_u64_le().ok()?;
+    let len = from.try_get_u32_le().ok()? as usize;
+    Some((offset, len, take_bytes(from)?))
+}
+
+/// An entry of a block.
+pub(super) fn take_entry(from: &mut Bytes) -> Option<Entry> {
     let key = take_bytes(from)?;
     let seq = from.try_get_u64_le().ok()?;
     let kind = from.try_get_u8().ok()?;
