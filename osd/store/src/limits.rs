@@ -28,8 +28,10 @@ pub const LOG_ENTRY_BYTES_MAX: usize = 16 << 10;
 pub const TRANSACTION_OPS_MAX: usize = 16 << 10;
 /// Payload of one transaction (data, attributes, omap, names), bytes.
 pub const TRANSACTION_BYTES_MAX: u64 = (128 << 20) + (1 << 20);
-/// Entries of a placement group's log that a store always keeps per collection.
+/// Entries of a placement group's log that a store keeps per collection as long as its log's region has room.
 pub const PG_LOG_ENTRIES_MIN: usize = 128;
+/// Entries that it keeps per collection when the region is short; when these do not fit, writes are refused.
+pub const PG_LOG_ENTRIES_FLOOR: usize = 8;
 /// Most entries a store keeps per collection in memory: it forgets down to the minimum when it reaches this.
 pub const PG_LOG_ENTRIES_MAX: usize = 1024;
 /// Most findings of one check; the last one then says that there are more.
@@ -39,5 +41,6 @@ pub const LIST_MAX: usize = 16 << 10;
 
 const _: () = assert!(BLOCK.is_power_of_two());
 const _: () = assert!(OBJECT_BYTES_MAX <= OBJECT_BYTES_HARD_MAX && OBJECT_BYTES_MAX < TRANSACTION_BYTES_MAX);
+const _: () = assert!(PG_LOG_ENTRIES_FLOOR < PG_LOG_ENTRIES_MIN);
 const _: () = assert!(PG_LOG_ENTRIES_MIN < PG_LOG_ENTRIES_MAX);
 const _: () = assert!(ATTR_NAME_BYTES_MAX < ATTRS_BYTES_MAX);

@@ -8,6 +8,7 @@ use allocator::{BitmapAllocator, Class, Reservation};
 use super::plan::Plan;
 use super::state::Inner;
 use super::writer::RESERVE_BLOCKS;
+use crate::limits;
 use crate::object_store::{StoreError, StoreResult};
 
 /// Journal and log space for one record.
@@ -105,10 +106,20 @@ impl Inner {
         if bytes == 0 || self.pg_log.borrow_mut().reserve(bytes) {
             return true;
         }
-        let mut log = self.pg_log.borrow_mut();
-        for collection in self.collections.borrow_mut().values_mut() {
-            log.forget(collection, self.options.pg_log_entries);
+        self.make_log_room(bytes);
+        self.pg_log.borrow_mut().reserve(bytes)
+    }
+
+    /// Forgets log entries until `bytes` more fit. With many collections on a small device that is fewer than the
+    /// options ask for: a short log costs a longer recovery, a refused write costs the service.
+    pub fn make_log_room(&self, bytes: u64) {
+        let (mut log, mut collections) = (self.pg_log.borrow_mut(), self.collections.borrow_mut());
+        let mut keep = self.options.pg_log_entries;
+        while !log.has_room(bytes) && keep >= limits::PG_LOG_ENTRIES_FLOOR {
+            for collection in collections.values_mut() {
+                log.forget(collection, keep);
+            }
+            keep /= 2;
         }
-        log.reserve(bytes)
     }
 }

@@ -1,5 +1,5 @@
-//! Turning a plan into bytes: buffers for new space, payloads for deferred blocks, and every changed block's checksum,
-//! computed once.
+//! Turning a plan into bytes: buffers for new space, payloads for deferred blocks, every changed block's checksum, and
+//! what tells data in flight from what was there before.
 
 use std::cell::Cell;
 use std::collections::BTreeMap;
@@ -141,17 +141,8 @@ impl Inner {
                 }
             }
         }
-        // The extents' checksums come from the blocks' own, so that no byte is read twice.
-        let checksums: BTreeMap<u64, u32> = assembled
-            .written
-            .values()
-            .flat_map(|blocks| blocks.values())
-            .map(|w| (w.address, w.checksum))
-            .collect();
-        for (extent, _) in &buffers.runs {
-            let blocks: Vec<u32> = checksums.range(extent.start..extent.end()).map(|(_, sum)| *sum).collect();
-            assembled.in_flight.push((*extent, checksum::of_extent(&blocks)));
-        }
+        let in_flight = buffers.runs.iter().map(|(extent, data)| (*extent, checksum::of_extent(data)));
+        assembled.in_flight = in_flight.collect();
         Ok((assembled, buffers.runs))
     }
 

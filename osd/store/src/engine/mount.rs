@@ -99,6 +99,8 @@ pub async fn mount(
     let corrupt = |reason: String| OpenError::Corrupt { device: inner.device.name().to_owned(), reason };
     load(&inner, from_kv, log_changes).map_err(|error| corrupt(error.to_string()))?;
     inner.replay(groups).await.map_err(|error| corrupt(error.to_string()))?;
+    // The window in the ring and the journal together may hold more than was kept in memory before the crash.
+    inner.make_log_room(0);
     if !read_only {
         inner.start();
     }
@@ -160,8 +162,7 @@ async fn extent_matches(
     }
     let buffer = DmaBuf::zeroed(usize::try_from(extent.len).unwrap_or(usize::MAX));
     let data = device.read(extent.start, buffer).await?;
-    let blocks = checksum::of_blocks(&data, usize::try_from(block).unwrap_or(usize::MAX));
-    Ok(checksum::of_extent(&blocks) == expected)
+    Ok(checksum::of_extent(&data) == expected)
 }
 
 #[expect(clippy::too_many_arguments, reason = "called once, with what mount found")]

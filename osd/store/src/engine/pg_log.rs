@@ -66,11 +66,16 @@ impl PgLog {
 
     /// Promises bytes to entries, if what is kept and promised still fits a snapshot.
     pub fn reserve(&mut self, bytes: u64) -> bool {
-        let fits = self.kept_bytes + self.reserved + bytes <= self.budget();
+        let fits = self.has_room(bytes);
         if fits {
             self.reserved += bytes;
         }
         fits
+    }
+
+    /// Whether so many bytes more could be promised.
+    pub fn has_room(&self, bytes: u64) -> bool {
+        self.kept_bytes + self.reserved + bytes <= self.budget()
     }
 
     /// Takes a promise back.

@@ -4,6 +4,7 @@ use allocator::Extent;
 use bytes::Bytes;
 use uuid::Uuid;
 
+use crate::checksum;
 use crate::codec::{DecodeError, DecodeResult, Decoder, Encoder};
 use crate::types::{CollectionId, LogVersion, PoolStats};
 
@@ -112,7 +113,7 @@ impl Header {
         e.u32(self.body);
         e.u32(self.previous);
         e.u32(self.store);
-        let checksum = crc32c::crc32c_append(crc32c::crc32c(e.as_slice()), body);
+        let checksum = checksum::of_group(e.as_slice(), body);
         e.u32(checksum);
         e.raw(body);
         (e.finish(), checksum)
@@ -148,7 +149,7 @@ impl Header {
     /// Checksum of a group from its bytes.
     pub fn checksum(header: &[u8], body: &[u8]) -> u32 {
         let covered = header.get(..CHECKSUM_AT).unwrap_or_default();
-        crc32c::crc32c_append(crc32c::crc32c(covered), body)
+        checksum::of_group(covered, body)
     }
 }
 

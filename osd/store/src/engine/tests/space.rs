@@ -11,7 +11,8 @@ use super::world::World;
 use crate::engine::Engine;
 use crate::object_store::{FsckLevel, ObjectStore, StoreError, StoreResult};
 use crate::suite::{Generator, collection, join, object, pattern};
-use crate::{ObjectId, Op, Transaction};
+use crate::types::{CollectionId, LogVersion};
+use crate::{ObjectId, Op, Transaction, limits};
 
 fn in_a_world(seed: u64, world: World, test: impl AsyncFn(Core, Rc<World>) + 'static) {
     let sim = Sim::new(seed, Config::default());
@@ -256,4 +257,32 @@ fn one_flush_serves_many_at_depth_and_none_waits_at_depth_one() {
         assert!(together < 100, "{together} flushes for 200 writes at once");
         store.close().await.expect("close");
     });
+}
+
+/// Many collections whose logs do not all fit the region at the length that the options ask for.
+async fn short_log(core: Core, world: Rc<World>) {
+    let mut store = mount(&core, &world).await;
+    let ids: Vec<CollectionId> = (0..16).map(|seed| CollectionId { pool: 7, seed }).collect();
+    let create = ids.iter().map(|id| Op::CreateCollection { collection: *id, bits: 4 }).collect();
+    commit(&store, create).await.expect("create");
+    for version in 1..=200 {
+        let entry = Bytes::from(vec![7; 150]);
+        let version = LogVersion { epoch: 1, version };
+        let append = |id: &CollectionId| Op::LogAppend { collection: *id, version, entry: entry.clone() };
+        commit(&store, ids.iter().map(append).collect()).await.expect("the oldest entries make room");
+        if version.version % 70 == 0 {
+            store.close().await.expect("close");
+            store = world.mount(&core).await.expect("mount");
+        }
+    }
+    for id in ids {
+        let log = store.log(id).await.expect("log");
+        assert!(log.len() >= limits::PG_LOG_ENTRIES_FLOOR, "{} entries", log.len());
+        assert_eq!(log.last().map(|(version, _)| version.version), Some(200));
+    }
+}
+
+#[test]
+fn a_log_region_that_is_short_shortens_logs_and_refuses_nothing() {
+    in_a_world(3, World::new(3, 32 << 20, 4096, 64 << 10), short_log);
 }
