@@ -31,7 +31,8 @@ impl RocksOptions {
         let memtable_bytes = share(16, 256 << 10, 64 << 20);
         let file_bytes = share(32, 256 << 10, 32 << 20);
         Self {
-            dir: "db".to_owned(),
+            // The crate makes this directory in the real file system too, so it must be one that is there.
+            dir: ".".to_owned(),
             memtable_bytes: memtable_bytes as usize,
             block_cache_bytes: share(16, 1 << 20, 256 << 20) as usize,
             file_bytes,
