@@ -38,8 +38,9 @@ impl Cli {
 }
 
 impl Cli {
-    /// Log level of the stall watchdog: on a busy machine every stall of the machine looks like one of ours.
-    pub fn stall_verbosity(&self) -> log::LevelFilter {
+    /// Log level of what is noise unless somebody looks for it: the stall watchdog, as on a busy machine every stall of
+    /// the machine looks like one of ours, and RocksDB, whose failures come as errors of calls too.
+    pub fn noise_verbosity(&self) -> log::LevelFilter {
         if self.verbose == 0 { log::LevelFilter::Off } else { log::LevelFilter::Warn }
     }
 }

@@ -21,7 +21,8 @@ fn main() -> ExitCode {
     let command = cli::Cli::parse();
     env_logger::Builder::new()
         .filter_level(command.verbosity())
-        .filter_module("rt::exec::stall", command.stall_verbosity())
+        .filter_module("rt::exec::stall", command.noise_verbosity())
+        .filter_module("rocksdb", command.noise_verbosity())
         .parse_env("SPIRULA_LOG")
         .format_target(true)
         .init();
