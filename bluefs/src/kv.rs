@@ -14,9 +14,9 @@ use std::rc::Rc;
 use bytes::Bytes;
 use rt::LocalBoxFuture;
 
-pub(crate) use sim::fuzzing;
 pub use mem::MemKv;
 pub use merge::merge;
+pub(crate) use sim::fuzzing;
 pub use sim::{SimKv, SimKvOptions};
 
 /// A consistent, immutable state of the store. Cheap to clone; holding one keeps its versions readable.
