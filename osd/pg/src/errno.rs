@@ -1,5 +1,6 @@
 //! Ceph's errors as clients see them. Errno exists only here, at the edge to the wire.
 
+use cls::CallError;
 use store::StoreError;
 
 use crate::limits::ERRNO_MAX;
@@ -13,7 +14,6 @@ impl Errno {
     pub const ENOENT: Self = Self(2);
     pub const EIO: Self = Self(5);
     pub const EAGAIN: Self = Self(11);
-    pub const EBUSY: Self = Self(16);
     pub const EEXIST: Self = Self(17);
     pub const EINVAL: Self = Self(22);
     pub const EFBIG: Self = Self(27);
@@ -71,5 +71,26 @@ impl From<StoreError> for OpError {
             StoreError::NotEmpty(_) | StoreError::Io(_) => Errno::EIO,
             StoreError::Down(reason) => return Self::Down(reason),
         })
+    }
+}
+
+impl From<CallError> for OpError {
+    fn from(error: CallError) -> Self {
+        match error {
+            CallError::Errno(errno) => Self::Errno(Errno(-errno.code())),
+            CallError::Down(reason) => Self::Down(reason),
+        }
+    }
+}
+
+/// For a class's method that uses its object.
+impl From<OpError> for CallError {
+    fn from(error: OpError) -> Self {
+        match error {
+            OpError::Errno(errno) => {
+                Self::Errno(cls::Errno::from_code(errno.code()).unwrap_or(cls::Errno::EIO))
+            }
+            OpError::Down(reason) => Self::Down(reason),
+        }
     }
 }

@@ -83,12 +83,12 @@ pub async fn execute(request: &Request, mut view: ObjectView) -> Result<Executio
         let (value, failed) = match run(request, op, &mut view).await {
             Ok(done) => {
                 *output = done;
-                (output.value, false)
+                after(op, output.value)
             }
             Err(OpError::Down(reason)) => return Err(reason),
             Err(OpError::Errno(errno)) => {
                 output.value = errno.code();
-                if op.flags.contains(OpFlags::FAIL_OK) { (0, false) } else { (errno.code(), true) }
+                after(op, output.value)
             }
         };
         result = value;
@@ -103,6 +103,15 @@ pub async fn execute(request: &Request, mut view: ObjectView) -> Result<Executio
         (true, false) => return Ok(changed(request, view, result, outputs)),
     };
     Ok(Execution { result, outputs, effect })
+}
+
+/// What an op with this value means for its request: the result if it is the last, and whether it is.
+fn after(op: &Op, value: i32) -> (i32, bool) {
+    match value {
+        0.. => (value, false),
+        _ if op.flags.contains(OpFlags::FAIL_OK) => (0, false),
+        _ => (value, true),
+    }
 }
 
 /// A request that changed its object returns values and bytes only if it asked to, and few.

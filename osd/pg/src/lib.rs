@@ -26,6 +26,7 @@ mod ops_write;
 mod request;
 
 pub use classes::Method;
+pub use cls::Caller;
 pub use duplicates::{Duplicates, Recorded};
 pub use errno::{Errno, OpError, OpResult};
 pub use execute::{Effect, Execution, Output, execute};
@@ -35,4 +36,4 @@ pub use log_entry::{LogEntry, LogKind, OpReturn};
 pub use object_info::{INFO_ATTR, ObjectInfo, ObjectState, USER_ATTR_PREFIX};
 pub use object_view::{Changes, ObjectView, load_state};
 pub use operation::{AttrOperand, Extent, Operation, Relation, may_write};
-pub use request::{Caller, Request};
+pub use request::Request;

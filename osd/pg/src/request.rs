@@ -1,31 +1,14 @@
 //! A client's request on one object, and what is wrong with it before anything is executed.
 
+use cls::Caller;
 use store::ObjectId;
 use wire::msg::{Op, OpCode, RequestFlags};
-use wire::types::{Addr, EntityName, RequestId, SnapId, UTime};
+use wire::types::{RequestId, SnapId, UTime};
 
 use crate::classes::Method;
 use crate::errno::Errno;
 use crate::limits::{NAMESPACE_BYTES_MAX, OBJECT_NAME_BYTES_MAX, WRITE_PAYLOAD_BYTES_MAX};
 use crate::operation::may_write;
-
-/// Who asks, from where, and when: for object classes.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Caller {
-    /// Name.
-    pub name: EntityName,
-    /// Address.
-    pub addr: Addr,
-    /// Wall clock.
-    pub now: UTime,
-}
-
-impl Caller {
-    /// A client at no address, at the beginning of time: for tests.
-    pub fn client(id: i64) -> Self {
-        Self { name: EntityName::client(id), addr: Addr::default(), now: UTime::default() }
-    }
-}
 
 /// The request.
 #[derive(Clone, Debug)]

@@ -1,6 +1,7 @@
 //! Requests as they come from the network, any ops with any arguments.
 
 use bytes::Bytes;
+use cls::Caller;
 use store::ObjectId;
 use wire::msg::{OsdOp, Payload};
 use wire::msgr2::{Data, Message, MessageHeader};
@@ -9,7 +10,7 @@ use wire::types::EntityName;
 use super::world::World;
 use crate::limits::OBJECT_BYTES_MAX;
 use crate::operation::Operation;
-use crate::request::{Caller, Request};
+use crate::request::Request;
 
 /// Requests for larger objects are left to tests: one takes as long as a thousand test cases.
 const SIZE_MAX: u64 = 1 << 16;

@@ -5,6 +5,7 @@ use std::rc::Rc;
 use std::task::{Context, Poll, Waker};
 
 use bytes::Bytes;
+use cls::Caller;
 use store::{MemStore, ObjectId, ObjectStore};
 use wire::msg::{Op, RequestFlags};
 use wire::types::{EntityName, Epoch, PgId, RequestId, SnapId, UTime};
@@ -15,7 +16,7 @@ use crate::group::Group;
 use crate::listing::hash_bits;
 use crate::object_info::{INFO_ATTR, ObjectInfo};
 use crate::object_view::{ObjectView, load_state};
-use crate::request::{Caller, Request};
+use crate::request::Request;
 
 const EPOCH: Epoch = Epoch(3);
 const STORE_BYTES: u64 = 1 << 30;
