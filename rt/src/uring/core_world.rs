@@ -13,7 +13,7 @@ use io_uring::{opcode, types};
 use rand_chacha::ChaCha8Rng;
 use rand_core::{RngCore, SeedableRng};
 
-use super::pool::Pool;
+use super::pool::{self, Pool};
 use super::ring::Ring;
 use super::{Config, listener};
 use crate::alien::{Bridge, Work};
@@ -44,14 +44,14 @@ impl UringCore {
         let pool = match config.recv_buffers {
             0 => None,
             _ if config.basic => None,
-            count => match Pool::new(&ring, count, config.recv_buffer_bytes) {
-                Ok(pool) => Some(Rc::new(pool)),
-                Err(error) if error.kind() == io::ErrorKind::InvalidInput => return Err(error),
-                Err(error) => {
-                    log::info!("io_uring: receiving without shared buffers: {error}");
-                    None
-                }
-            },
+            count => {
+                pool::check(count, config.recv_buffer_bytes)?;
+                // The kernel may be too old for it, or short of memory.
+                Pool::new(&ring, count, config.recv_buffer_bytes)
+                    .inspect_err(|error| log::info!("io_uring: receiving without shared buffers: {error}"))
+                    .ok()
+                    .map(Rc::new)
+            }
         };
         let bell = Arc::new(eventfd()?);
         let ringer = bell.clone();

@@ -47,13 +47,19 @@ struct Lent {
     len: usize,
 }
 
+/// Whether a pool can have this many buffers of this size. The kernel wants a power of two.
+pub(super) fn check(count: u16, size: usize) -> io::Result<()> {
+    if count.is_power_of_two() && (1..=1 << 20).contains(&size) {
+        return Ok(());
+    }
+    let message = format!("{count} receive buffers of {size} bytes: wanted a power of two, of up to 1 MiB");
+    Err(io::Error::new(io::ErrorKind::InvalidInput, message))
+}
+
 impl Pool {
-    /// `count` buffers (a power of two) of `size` bytes.
+    /// `count` buffers of `size` bytes, as [`check`] allows.
     #[expect(unsafe_code, reason = "the kernel gets pointers")]
     pub fn new(ring: &Ring, count: u16, size: usize) -> io::Result<Self> {
-        if !count.is_power_of_two() || count > 1 << 15 || size == 0 || size > 1 << 20 {
-            return Err(io::Error::new(io::ErrorKind::InvalidInput, "odd number or size of receive buffers"));
-        }
         let entries = Arc::new(Memory::new(usize::from(count) * size_of::<BufRingEntry>())?);
         let memory = Memory::new(usize::from(count) * size)?;
         let shared = Arc::new(Shared { memory, size, back: SegQueue::new() });

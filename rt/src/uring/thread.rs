@@ -20,7 +20,10 @@ pub fn run<T: 'static, F: Future<Output = T> + 'static>(
 ) -> io::Result<T> {
     os::bind_to_cpus(&config.cpus)?;
     // Shuts down in order also when a task panics and the panic goes on through here.
-    let world = Running(UringCore::new(id, config)?);
+    let context = |what: &'static str| {
+        move |error: io::Error| io::Error::new(error.kind(), format!("core {}: {what}: {error}", id.0))
+    };
+    let world = Running(UringCore::new(id, config).map_err(context("setting up"))?);
     let core = Core::new(world.0.clone());
     let result = Rc::new(Cell::new(None));
     let give = result.clone();
@@ -32,7 +35,7 @@ pub fn run<T: 'static, F: Future<Output = T> + 'static>(
         if let Some(value) = result.take() {
             return Ok(value);
         }
-        world.0.enter(polled)?;
+        world.0.enter(polled).map_err(context("entering the kernel"))?;
     }
 }
 
