@@ -14,6 +14,7 @@ fn targets() -> Vec<(&'static str, Target)> {
     let mut all: Vec<(&'static str, Target)> = Vec::new();
     for registry in [
         bluefs::fuzzing::targets(),
+        osd::fuzzing::targets(),
         wire::fuzzing::targets(),
         pg::fuzzing::targets(),
         mon_lite::fuzzing::targets(),

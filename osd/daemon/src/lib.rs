@@ -8,6 +8,7 @@ mod answer;
 mod config;
 mod connections;
 mod frontier;
+pub mod fuzzing;
 mod groups;
 mod handle;
 mod limits;

@@ -57,7 +57,7 @@ impl std::fmt::Display for Identity {
 }
 
 impl Identity {
-    fn encode(&self) -> Bytes {
+    pub(crate) fn encode(&self) -> Bytes {
         let mut w = Writer::new();
         w.env(VERSION, 1, |w| {
             w.put(&self.fsid);
@@ -67,7 +67,7 @@ impl Identity {
         w.finish()
     }
 
-    fn decode(value: Bytes) -> DecodeResult<Self> {
+    pub(crate) fn decode(value: Bytes) -> DecodeResult<Self> {
         Reader::new("superblock", value).env("superblock", VERSION, |r, _| {
             Ok(Self { fsid: r.get()?, whoami: r.s32()?, osd_uuid: r.get()? })
         })
@@ -164,7 +164,7 @@ fn key(epoch: Epoch) -> Bytes {
     Bytes::copy_from_slice(&epoch.0.to_be_bytes())
 }
 
-fn object(name: &'static str) -> ObjectId {
+pub(crate) fn object(name: &'static str) -> ObjectId {
     ObjectId {
         pool: CollectionId::META.pool,
         hash: 0,

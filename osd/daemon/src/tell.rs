@@ -126,3 +126,21 @@ async fn answer(osd: &Rc<Osd>, command: &Command) -> Result<Data, Failure> {
 fn text(text: String) -> Data {
     Data::from(Bytes::from(text))
 }
+
+/// Fuzz entry: any text as a command, and what its handlers ask of it.
+pub(crate) fn fuzz_arguments(input: &[u8]) {
+    let command = Command {
+        fsid: uuid::Uuid::nil(),
+        command: vec![String::from_utf8_lossy(input).into_owned()],
+        input: Data::new(),
+    };
+    let Ok(arguments) = Arguments::parse(&command) else { return };
+    for name in ["prefix", "var", "val", "count", "size", "object_size", "format"] {
+        let (text, words) = (arguments.text(name), arguments.words(name));
+        assert!(text.is_none() || words.as_deref() == text);
+        // A word of one byte may be written as six, and separators are added between words.
+        assert!(words.is_none_or(|words| words.len() <= 8 * input.len()));
+        let number = arguments.number(name);
+        assert!(arguments.0.contains_key(name) || matches!(number, Ok(None)));
+    }
+}
