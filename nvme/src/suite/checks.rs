@@ -149,7 +149,7 @@ pub(super) async fn dropped_futures(core: &Core, device: &dyn BlockDevice) {
 async fn appears(core: &Core, device: &dyn BlockDevice, version: u64, what: &str) {
     let block = block_of(device);
     let wanted = pattern::buffer(block, 0, version);
-    for _ in 0..100_000 {
+    for _ in 0..20_000 {
         if ok("read", device.read(0, DmaBuf::zeroed(block)).await)[..] == wanted[..] {
             return;
         }

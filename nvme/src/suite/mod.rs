@@ -53,3 +53,6 @@ pub async fn poisoned(device: &dyn BlockDevice) {
     is_poisoned("flush", device.flush().await);
     is_poisoned("discard", device.discard(0, block as u64).await);
 }
+
+#[cfg(test)]
+mod tests;
