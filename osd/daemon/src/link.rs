@@ -12,9 +12,9 @@ use rt::sync::{Either, Event as Flag, Notify, Permit, select};
 use rt::{Core, Nanos};
 use wire::msgr2::{Answer, Connection, Event, Message, ProtocolError, SendError};
 
-/// Permits of a request, given back when they are dropped.
+/// Permits of a request, given back when they are dropped: of its client and of the OSD, to be there and for its bytes.
 #[derive(Default)]
-pub struct Admission(pub Vec<Permit>);
+pub struct Admission(pub Option<[Permit; 4]>);
 
 /// The connection.
 pub struct Link {
@@ -45,7 +45,7 @@ impl Link {
     /// Queues a message; `admission` is let go when it is written.
     pub fn send(&self, message: Message, admission: Admission) -> Result<(), SendError> {
         self.connection.borrow_mut().send(message)?;
-        if !admission.0.is_empty() {
+        if admission.0.is_some() {
             self.held.borrow_mut().push(admission);
         }
         self.wake_writer.notify_one();

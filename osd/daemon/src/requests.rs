@@ -18,7 +18,7 @@ use crate::link::Admission;
 use crate::osd::Osd;
 use crate::placement_group::{Circumstances, PlacementGroup};
 use crate::session::Session;
-use crate::tracker::{Stage, Timeline};
+use crate::tracker::{Description, OPS_SHOWN, Stage, Timeline};
 
 /// What to do with a request by the map in force.
 enum Decision {
@@ -218,10 +218,16 @@ fn object_of(op: &OsdOp) -> ObjectId {
     }
 }
 
-fn describe(request: &Request, group: &PlacementGroup) -> impl Fn() -> String + 'static {
-    let (reqid, pg, name) = (request.reqid, group.id(), request.object.name.clone());
-    let codes: Vec<OpCode> = request.ops.iter().map(|op| op.code).collect();
-    move || format!("osd_op({reqid} {pg} {} {codes:?})", String::from_utf8_lossy(&name))
+fn describe(request: &Request, group: &PlacementGroup) -> Description {
+    let mut codes = [OpCode(0); OPS_SHOWN];
+    codes.iter_mut().zip(&request.ops).for_each(|(code, op)| *code = op.code);
+    Description {
+        reqid: request.reqid,
+        pg: group.id(),
+        object: request.object.name.clone(),
+        codes,
+        ops: request.ops.len(),
+    }
 }
 
 /// Whether a pool may grow by the map in force.

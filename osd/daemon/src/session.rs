@@ -188,12 +188,12 @@ async fn take_command(osd: &Rc<Osd>, session: &Rc<Session>, message: &Message) -
 
 /// Waits until the client and the OSD have room.
 async fn admit(osd: &Osd, session: &Session, bytes: u64) -> Admission {
-    Admission(vec![
+    Admission(Some([
         session.requests.acquire(1).await,
         session.bytes.acquire(bytes).await,
         osd.requests.acquire(1).await,
         osd.request_bytes.acquire(bytes).await,
-    ])
+    ]))
 }
 
 /// Bytes that the request keeps in memory, with what it is expected to return.

@@ -5,12 +5,19 @@
 
 use std::cell::{Cell, RefCell};
 use std::collections::{BTreeMap, VecDeque};
+use std::fmt;
 use std::rc::Rc;
 
+use bytes::Bytes;
 use rt::Nanos;
 use serde_json::{Value, json};
+use wire::msg::OpCode;
+use wire::types::{PgId, RequestId};
 
 use crate::limits::{HISTORIC_OPS, SHOWN_OPS_MAX};
+
+/// Ops of a request that its description names.
+pub const OPS_SHOWN: usize = 4;
 
 /// Where a request is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -45,10 +52,37 @@ impl Stage {
     }
 }
 
+/// What a request is, in as few bytes as tell it apart.
+#[derive(Clone, Debug)]
+pub struct Description {
+    /// Its id.
+    pub reqid: RequestId,
+    /// Its group.
+    pub pg: PgId,
+    /// Its object.
+    pub object: Bytes,
+    /// Its first ops.
+    pub codes: [OpCode; OPS_SHOWN],
+    /// How many it has.
+    pub ops: usize,
+}
+
+impl fmt::Display for Description {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let shown = &self.codes[..self.ops.min(OPS_SHOWN)];
+        let name = String::from_utf8_lossy(&self.object);
+        write!(f, "osd_op({} {} {name} {shown:?}", self.reqid, self.pg)?;
+        match self.ops.checked_sub(OPS_SHOWN) {
+            Some(more) if more > 0 => write!(f, " and {more} more)"),
+            _ => f.write_str(")"),
+        }
+    }
+}
+
 /// The times of one request.
 pub struct Timeline {
     id: u64,
-    description: Box<dyn Fn() -> String>,
+    description: Description,
     times: [Cell<Option<Nanos>>; Stage::ALL.len()],
 }
 
@@ -84,7 +118,7 @@ impl Timeline {
             })
             .collect();
         json!({
-            "description": (self.description)(),
+            "description": self.description.to_string(),
             "initiated_at": seconds(start),
             "age": seconds(now.0.saturating_sub(start)),
             "duration": seconds(self.duration_ns(now)),
@@ -108,12 +142,11 @@ pub struct Tracker {
 }
 
 impl Tracker {
-    /// A request came. `description` is only made when somebody looks.
-    pub fn start(&self, now: Nanos, description: impl Fn() -> String + 'static) -> Rc<Timeline> {
+    /// A request came.
+    pub fn start(&self, now: Nanos, description: Description) -> Rc<Timeline> {
         let id = self.next.get();
         self.next.set(id + 1);
-        let timeline =
-            Rc::new(Timeline { id, description: Box::new(description), times: Default::default() });
+        let timeline = Rc::new(Timeline { id, description, times: Default::default() });
         timeline.mark(Stage::Arrived, now);
         self.in_progress.borrow_mut().insert(id, timeline.clone());
         timeline
@@ -169,12 +202,32 @@ impl Tracker {
 mod tests {
     use super::*;
 
+    fn description(number: u64) -> Description {
+        Description {
+            reqid: RequestId { tid: number, ..RequestId::default() },
+            pg: PgId::new(1, 2),
+            object: "x".into(),
+            codes: [OpCode::READ; OPS_SHOWN],
+            ops: 6,
+        }
+    }
+
+    #[test]
+    fn descriptions_are_short() {
+        assert_eq!(
+            description(7).to_string(),
+            "osd_op(unknown.0.0:7 1.2 x [READ, READ, READ, READ] and 2 more)"
+        );
+        let one = Description { ops: 1, ..description(7) };
+        assert_eq!(one.to_string(), "osd_op(unknown.0.0:7 1.2 x [READ])");
+    }
+
     #[test]
     fn remembers_the_newest_and_the_slowest() {
         let tracker = Tracker::default();
         let mut all = Vec::new();
         for number in 0..50u64 {
-            let one = tracker.start(Nanos(number), move || format!("op {number}"));
+            let one = tracker.start(Nanos(number), description(number));
             one.mark(Stage::Turn, Nanos(number + 1));
             all.push(one);
         }
@@ -187,10 +240,10 @@ mod tests {
         }
         assert_eq!(tracker.in_flight(), 0);
         let newest = tracker.dump_newest(Nanos(0));
-        assert_eq!(newest["ops"][0]["description"], "op 30");
+        assert_eq!(newest["ops"][0]["description"], description(30).to_string());
         assert_eq!(newest["num_ops"], HISTORIC_OPS);
         let slowest = tracker.dump_slowest(Nanos(0));
-        assert_eq!(slowest["ops"][0]["description"], "op 7");
+        assert_eq!(slowest["ops"][0]["description"], description(7).to_string());
         assert_eq!(slowest["ops"][0]["type_data"]["flag_point"], "answered");
         assert_eq!(slowest["num_ops"], HISTORIC_OPS);
     }

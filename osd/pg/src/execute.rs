@@ -75,7 +75,7 @@ pub enum Effect {
 }
 
 /// Runs `request` on `view`. `Err` only if the store is down.
-pub async fn execute(request: &Request, mut view: ObjectView) -> Result<Execution, String> {
+pub async fn execute(request: &Request, mut view: Box<ObjectView>) -> Result<Execution, String> {
     let may_write = request.may_write();
     let mut outputs = vec![Output::default(); request.ops.len()];
     let mut result = 0;
@@ -115,7 +115,7 @@ fn after(op: &Op, value: i32) -> (i32, bool) {
 }
 
 /// A request that changed its object returns values and bytes only if it asked to, and few.
-fn changed(request: &Request, view: ObjectView, result: i32, mut outputs: Vec<Output>) -> Execution {
+fn changed(request: &Request, view: Box<ObjectView>, result: i32, mut outputs: Vec<Output>) -> Execution {
     if !request.has(RequestFlags::RETURN_VECTOR) {
         for output in &mut outputs {
             output.data.clear();
@@ -136,7 +136,7 @@ fn changed(request: &Request, view: ObjectView, result: i32, mut outputs: Vec<Ou
     Execution { result, outputs, effect: Effect::Changed(finish(request, view)) }
 }
 
-fn finish(request: &Request, mut view: ObjectView) -> Changes {
+fn finish(request: &Request, mut view: Box<ObjectView>) -> Changes {
     if let Some(info) = view.info_mut()
         && request.mtime != wire::types::UTime::default()
     {
@@ -148,13 +148,7 @@ fn finish(request: &Request, mut view: ObjectView) -> Changes {
 async fn run(request: &Request, op: &Op, view: &mut ObjectView) -> OpResult<Output> {
     match Operation::decode(op)? {
         Operation::Read(extent) => ops_read::read(view, extent).await,
-        Operation::SparseRead(extent) => ops_read::sparse_read(view, extent).await,
-        Operation::MapExtents(extent) => ops_read::map_extents(view, extent).await,
         Operation::Stat => ops_read::stat(view),
-        Operation::Checksum { offset, length, chunk_size, kind, init } => {
-            ops_read::checksum(view, offset, length, chunk_size, kind, init).await
-        }
-        Operation::CompareExtent { extent, data } => ops_read::compare_extent(view, extent, &data).await,
         Operation::AssertVersion(version) => ops_read::assert_version(view, version),
         Operation::ListWatchers => ops_read::list_watchers(view),
         Operation::ListSnaps => ops_read::list_snaps(view, request.snap),
@@ -171,13 +165,32 @@ async fn run(request: &Request, op: &Op, view: &mut ObjectView) -> OpResult<Outp
         Operation::SetAllocHint { object_size, write_size, flags } => {
             ops_write::set_alloc_hint(view, object_size, write_size, flags)
         }
+        Operation::SetAttr { name, value } => ops_attr::set(view, name, value),
+        Operation::RemoveAttr { name } => ops_attr::remove(view, name),
+        Operation::OmapSet { entries } => ops_omap::set(view, entries),
+        Operation::OmapSetHeader { header } => ops_omap::set_header(view, header),
+        Operation::OmapClear => ops_omap::clear(view),
+        Operation::OmapRemove { keys } => ops_omap::remove(view, keys),
+        Operation::OmapRemoveRange { first, end } => ops_omap::remove_range(view, first, end),
+        // Boxed, so that every request need not carry room for the rarest op.
+        rare => Box::pin(run_rare(request, rare, view)).await,
+    }
+}
+
+/// Ops whose work may wait for the store in several places.
+async fn run_rare(request: &Request, operation: Operation, view: &mut ObjectView) -> OpResult<Output> {
+    match operation {
+        Operation::SparseRead(extent) => ops_read::sparse_read(view, extent).await,
+        Operation::MapExtents(extent) => ops_read::map_extents(view, extent).await,
+        Operation::Checksum { offset, length, chunk_size, kind, init } => {
+            ops_read::checksum(view, offset, length, chunk_size, kind, init).await
+        }
+        Operation::CompareExtent { extent, data } => ops_read::compare_extent(view, extent, &data).await,
         Operation::GetAttr { name } => ops_attr::get(view, &name).await,
         Operation::GetAttrs => ops_attr::get_all(view).await,
         Operation::CompareAttr { name, relation, operand } => {
             ops_attr::compare(view, &name, relation, &operand).await
         }
-        Operation::SetAttr { name, value } => ops_attr::set(view, name, value),
-        Operation::RemoveAttr { name } => ops_attr::remove(view, name),
         Operation::OmapGetKeys { start_after, max } => ops_omap::get_keys(view, &start_after, max).await,
         Operation::OmapGetVals { start_after, max, prefix } => {
             ops_omap::get_vals(view, &start_after, max, &prefix).await
@@ -185,12 +198,7 @@ async fn run(request: &Request, op: &Op, view: &mut ObjectView) -> OpResult<Outp
         Operation::OmapGetHeader => ops_omap::get_header(view).await,
         Operation::OmapGetValsByKeys { keys } => ops_omap::get_vals_by_keys(view, keys).await,
         Operation::OmapCompare { assertions } => ops_omap::compare(view, &assertions).await,
-        Operation::OmapSet { entries } => ops_omap::set(view, entries),
-        Operation::OmapSetHeader { header } => ops_omap::set_header(view, header),
-        Operation::OmapClear => ops_omap::clear(view),
-        Operation::OmapRemove { keys } => ops_omap::remove(view, keys),
-        Operation::OmapRemoveRange { first, end } => ops_omap::remove_range(view, first, end),
         Operation::Call { method, input } => method.run(view, &request.caller, input).await,
-        Operation::Unsupported => Err(Errno::EOPNOTSUPP.into()),
+        _ => Err(Errno::EOPNOTSUPP.into()),
     }
 }

@@ -64,15 +64,15 @@ pub struct Changes {
 }
 
 impl ObjectView {
-    /// A view on `object` whose stored state is `base`.
+    /// A view on `object` whose stored state is `base`. Boxed, as it is passed from future to future.
     pub fn new(
         store: Rc<dyn ObjectStore>,
         collection: CollectionId,
         object: ObjectId,
         base: Option<ObjectState>,
-    ) -> Self {
+    ) -> Box<Self> {
         let absent = base.is_none();
-        Self {
+        Box::new(Self {
             store,
             collection,
             object,
@@ -85,7 +85,7 @@ impl ObjectView {
             changes: Vec::new(),
             modified: false,
             grew: false,
-        }
+        })
     }
 
     /// Whether the object exists.
