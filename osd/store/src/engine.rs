@@ -119,6 +119,18 @@ impl Engine {
     }
 }
 
+impl Drop for Engine {
+    /// A store that goes without being closed stops as it is, as if the process had ended: its tasks must not write to
+    /// a device that somebody else may open next.
+    fn drop(&mut self) {
+        if !self.inner.gate.is_closing() {
+            self.inner.fail("it was dropped without being closed".into());
+        }
+        drop(self.inner.background.close());
+        self.inner.wake_all();
+    }
+}
+
 impl ObjectStore for Engine {
     fn submit(&self, transaction: Transaction) -> Submitted {
         self.inner.submit(transaction)

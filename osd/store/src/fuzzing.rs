@@ -23,6 +23,7 @@ use crate::keys::{self, ObjectKey};
 use crate::onode::Onode;
 use crate::shard::Shard;
 use crate::superblock::Superblock;
+use crate::transaction::Transaction;
 use crate::types::{CollectionId, LogVersion};
 
 /// Name of an entry, and the function that takes the bytes of one test case.
@@ -34,6 +35,7 @@ pub fn targets() -> &'static [Target] {
 }
 
 static TARGETS: &[Target] = &[
+    ("store_transaction", transaction),
     ("store_superblock", superblock),
     ("store_onode", onode),
     ("store_shard", shard),
@@ -92,6 +94,10 @@ fn superblock(input: &[u8]) {
         };
         assert!(next.journal.end() <= next.window && next.pg_log.end() <= next.window);
     }
+}
+
+fn transaction(input: &[u8]) {
+    fixed_point(Bytes::copy_from_slice(input), Transaction::decode, Transaction::encode);
 }
 
 fn onode(input: &[u8]) {

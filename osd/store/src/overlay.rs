@@ -118,6 +118,11 @@ impl Overlay {
         self.active.borrow().bytes.get()
     }
 
+    /// Range tombstones that the next freeze would take: each lookup looks at all of them.
+    pub fn active_ranges(&self) -> usize {
+        self.active.borrow().ranges.borrow().len()
+    }
+
     /// Starts a new generation; gives the changes of the one before as a batch: absolute values, each key once.
     pub fn freeze(&self) -> Vec<KvOp> {
         assert!(self.frozen.borrow().is_none(), "one checkpoint at a time");

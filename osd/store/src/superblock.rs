@@ -15,9 +15,10 @@ pub const SUPERBLOCK_BYTES: usize = 512;
 /// More than any counter reaches in the life of a device, and far from where adding overflows.
 const COUNTER_MAX: u64 = 1 << 62;
 
-/// Features this version knows of those that a version which does not know them may only read with.
+/// Read-only compatible features that this version knows: unknown ones allow only reading. Compatible ones need no
+/// list, since any version may ignore them.
 pub const RO_COMPAT_KNOWN: u64 = 0;
-/// Features this version knows of those that a version which does not know them may not use the store with.
+/// Incompatible features that this version knows: unknown ones forbid everything.
 pub const INCOMPAT_KNOWN: u64 = 0;
 
 /// Feature bits of a superblock or label.

@@ -1,5 +1,7 @@
 //! A transaction as a value: a list of ops, encodable, no callbacks.
 
+mod codec;
+
 use std::collections::BTreeMap;
 
 use bytes::Bytes;

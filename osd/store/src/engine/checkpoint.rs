@@ -6,9 +6,10 @@
 //! applied, so everything it relies on is durable before.
 
 use std::rc::Rc;
+use std::time::Duration;
 
 use allocator::Extent;
-use bluefs::kv::{KvBatch, KvOp};
+use bluefs::kv::{KvBatch, KvError, KvOp, KvResult};
 use bytes::Bytes;
 use nvme::DmaBuf;
 use rt::Group;
@@ -25,6 +26,10 @@ use crate::object_store::{StoreError, StoreResult};
 const VERSION: u8 = 1;
 /// Longest write to the placement groups' log.
 const LOG_WRITE_BYTES_MAX: u64 = 1 << 20;
+/// How often, and after how long, a full key-value store is asked again.
+const FULL_TRIES_MAX: u32 = 100;
+/// See [`FULL_TRIES_MAX`].
+const FULL_PAUSE: Duration = Duration::from_millis(20);
 
 /// What the checkpoint says about the rest of the store.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -175,10 +180,9 @@ impl Inner {
         let batch = batch(ops, pending, &pages, &state);
         let bytes = batch.ops.iter().map(op_bytes).sum();
         self.counters.checkpoint_bytes.add(bytes);
-        let kv_error = |error: bluefs::kv::KvError| StoreError::Io(error.to_string());
-        let view = self.kv.apply(batch).await.map_err(kv_error)?;
+        let view = self.retry_while_full(async || self.kv.apply(batch.clone()).await).await?;
         self.overlay.release(view);
-        self.kv.flush().await.map_err(kv_error)?;
+        self.retry_while_full(async || self.kv.flush().await).await?;
 
         self.journal.borrow_mut().trim(end);
         self.pg_log.borrow_mut().advance(log);
@@ -188,6 +192,23 @@ impl Inner {
         self.progress.notify_all();
         self.pump();
         Ok(())
+    }
+
+    /// Space may be on its way to the key-value store, lent or freed by a compaction; so full is not the end at once.
+    async fn retry_while_full<T>(&self, call: impl AsyncFn() -> KvResult<T>) -> StoreResult<T> {
+        let mut tries = 0;
+        loop {
+            match call().await {
+                Ok(value) => return Ok(value),
+                Err(KvError::Full(reason)) if tries < FULL_TRIES_MAX => {
+                    tries += 1;
+                    log::warn!("the key-value store is full ({reason}); try {tries} of {FULL_TRIES_MAX}");
+                    self.core.sleep(FULL_PAUSE).await;
+                    self.check_up()?;
+                }
+                Err(error) => return Err(StoreError::Io(error.to_string())),
+            }
+        }
     }
 
     async fn write_log(&self, position: u64, bytes: &[u8]) -> StoreResult<()> {

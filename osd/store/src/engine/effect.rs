@@ -20,6 +20,9 @@ use crate::object_store::StoreResult;
 use crate::shard::Shard;
 use crate::types::PoolStats;
 
+/// Range tombstones in the overlay at which a checkpoint is made.
+const RANGES_MAX: usize = 256;
+
 /// An object's shards after the transaction; none where a shard is gone.
 type NewShards = BTreeMap<u32, Option<Rc<Shard>>>;
 
@@ -84,14 +87,13 @@ impl Inner {
         }
         self.counters.records.add(1);
         let bytes = format::encode_record(items);
-        let (journal_full, overlay_full) = {
+        let journal_full = {
             let mut journal = self.journal.borrow_mut();
             journal.push(Queued { record, bytes, reserved, data_done, waiter });
-            (
-                journal.used() > journal.size() / 2,
-                self.overlay.active_bytes() > self.options.overlay_bytes_max / 2,
-            )
+            journal.used() > journal.size() / 2
         };
+        let overlay_full = self.overlay.active_bytes() > self.options.overlay_bytes_max / 2
+            || self.overlay.active_ranges() > RANGES_MAX;
         if journal_full || overlay_full {
             self.checkpoint_wanted.notify_one();
         }

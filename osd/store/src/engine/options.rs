@@ -98,11 +98,13 @@ impl Default for Options {
 impl Options {
     /// What suits a device.
     pub fn for_device(geometry: &nvme::Geometry) -> Self {
-        let defaults = Self::default();
+        let overlay_bytes_max = (geometry.size / 128).clamp(1 << 20, 64 << 20);
         Self {
             deferred_whole_max: if geometry.rotational { 64 << 10 } else { 0 },
-            reserve_bytes: (geometry.size / 64).clamp(1 << 20, 1 << 30),
-            ..defaults
+            overlay_bytes_max,
+            // What the overlay holds must fit the key-value store whatever happens, compaction included.
+            reserve_bytes: (4 * overlay_bytes_max).min(geometry.size / 16),
+            ..Self::default()
         }
     }
 

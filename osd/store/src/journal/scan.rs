@@ -124,8 +124,8 @@ fn read_group(ring: &Ring, next: &Start, fault: Fault) -> Result<Group, Stop> {
         } else {
             header.epoch == next.epoch
         };
-    let stale_taken = header.epoch < next.epoch && fault.is(Planted::StaleEpochAccepted);
-    if !(in_place && joins || stale_taken) {
+    let stale = header.epoch < next.epoch && fault.is(Planted::StaleEpochAccepted);
+    if !(in_place && joins || stale) {
         return Err(end("it belongs to another place, epoch or chain"));
     }
     let len = (header_len + u64::from(header.body)).next_multiple_of(next.block);

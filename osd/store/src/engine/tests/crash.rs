@@ -133,8 +133,8 @@ pub fn run(setup: &Setup) -> Result<Tally, String> {
     found?;
     sim.run(0, |core| damage(core, Rc::clone(&world), Rc::clone(&shared), random))?;
     let disk = world.disk.counters();
-    if disk.racing_writes > 0 {
-        return Err(format!("{} writes overlapped another one in flight", disk.racing_writes));
+    if disk.racing_writes > 0 || disk.racing_reads > 0 {
+        return Err(format!("I/Os overlapped a write in flight: {disk:?}"));
     }
     Ok(shared.tally.borrow().clone())
 }
