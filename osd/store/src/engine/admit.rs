@@ -7,7 +7,7 @@ use allocator::{BitmapAllocator, Class, Reservation};
 
 use super::plan::Plan;
 use super::state::Inner;
-use super::writer::RESERVE_BLOCKS;
+use super::writer::{CHECKPOINT_BLOCKS, RESERVE_BLOCKS};
 use crate::limits;
 use crate::object_store::{StoreError, StoreResult};
 
@@ -86,7 +86,7 @@ impl Inner {
             }
             let before = self.space.pending_bytes();
             let record = self.journal.borrow().last_record();
-            self.wait_overwritable(record).await?;
+            self.wait_overwritable(record, CHECKPOINT_BLOCKS).await?;
             self.write_deferred().await;
             if self.space.pending_bytes() >= before {
                 rt::sync::select(self.progress.notified(), self.traffic.read_ended()).await;

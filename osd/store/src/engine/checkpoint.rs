@@ -160,7 +160,7 @@ impl Inner {
 
         self.wait_durable(record).await?;
         while self.deferred.any_up_to(record) {
-            self.wait_overwritable(record).await?;
+            self.wait_overwritable(record, 0).await?;
             self.write_deferred().await;
             self.check_up()?;
         }

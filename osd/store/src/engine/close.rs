@@ -32,7 +32,7 @@ impl Inner {
         }
         while self.journal.borrow().wants_seal() {
             self.check_up()?;
-            self.journal.borrow_mut().want_bare();
+            self.journal.borrow_mut().want_bare(0);
             self.pump();
             if self.journal.borrow().is_idle() {
                 break;

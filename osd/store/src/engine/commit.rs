@@ -7,7 +7,7 @@ use nvme::DeviceResult;
 use rt::Group;
 
 use super::state::Inner;
-use super::writer::Action;
+use super::writer::{Action, CHECKPOINT_BLOCKS};
 use crate::check::length;
 use crate::fault::Planted;
 
@@ -139,11 +139,14 @@ impl Inner {
     }
 
     /// Waits until everything up to `record` may be overwritten, with a bare group if need be.
-    pub async fn wait_overwritable(self: &Rc<Self>, record: u64) -> crate::StoreResult<()> {
+    pub async fn wait_overwritable(self: &Rc<Self>, record: u64, keep_blocks: u64) -> crate::StoreResult<()> {
         while self.journal.borrow().overwritable() < record {
             self.check_up()?;
-            self.journal.borrow_mut().want_bare();
+            self.journal.borrow_mut().want_bare(keep_blocks);
             self.pump();
+            if !self.journal.borrow().has_room_for_bare(keep_blocks) {
+                self.checkpoint_wanted.notify_one();
+            }
             if self.journal.borrow().overwritable() >= record {
                 break;
             }
@@ -172,18 +175,10 @@ impl Inner {
                 let journal = self.journal.borrow();
                 journal.wants_seal() && journal.last_record() == before
             };
-            // The reserve is not spent on it: a checkpoint may need it, and seals by itself.
-            let room = {
-                let mut journal = self.journal.borrow_mut();
-                let need = journal.need(0);
-                let room = journal.reserve(need, 2);
-                if room {
-                    journal.unreserve(need);
-                }
-                room
-            };
+            // The reserve is not spent on it: a checkpoint may need it, and makes room.
+            let room = self.journal.borrow().has_room_for_bare(CHECKPOINT_BLOCKS);
             if idle && room {
-                self.journal.borrow_mut().want_bare();
+                self.journal.borrow_mut().want_bare(CHECKPOINT_BLOCKS);
                 self.pump();
             }
             if idle && !room {

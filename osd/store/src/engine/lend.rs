@@ -10,6 +10,7 @@ use rt::Group;
 
 use super::effect::merge;
 use super::state::Inner;
+use super::writer::CHECKPOINT_BLOCKS;
 use crate::journal::format::Item;
 use crate::object_store::{StoreError, StoreResult};
 
@@ -82,7 +83,9 @@ impl Inner {
         };
         let items: Vec<Item> = taken.extents().iter().map(|extent| Item::Lend(*extent)).collect();
         let need = self.journal.borrow().need(items.iter().map(Item::encoded_bytes_max).sum());
-        while !self.journal.borrow_mut().reserve(need, 1) {
+        // A running checkpoint has had its bare group when it comes to writing keys.
+        let keep = || if self.checkpointing.get() { 1 } else { CHECKPOINT_BLOCKS };
+        while !self.journal.borrow_mut().reserve(need, keep()) {
             // A checkpoint that waits for this very space cannot make room: then there is nothing to lend.
             if self.checkpointing.get() {
                 return Ok(Vec::new());

@@ -131,6 +131,10 @@ impl Inner {
 
     /// A failure of the key-value store: final for reads too, unless it is about space.
     pub fn kv_failed(&self, error: &KvError) -> StoreError {
+        if self.background.is_closing() {
+            // A read that was still on its way when the store closed.
+            return StoreError::Down("closed".into());
+        }
         self.fail(format!("key-value store: {error}"));
         StoreError::Io(error.to_string())
     }

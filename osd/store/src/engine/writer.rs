@@ -18,8 +18,12 @@ use crate::journal::format::{self, HEADER_BYTES, Header, RECORD_FRAME_BYTES};
 use crate::journal::ring;
 use crate::object_store::StoreResult;
 
-/// Blocks of the journal that only bare groups and lending may use, so that a checkpoint can always finish.
+/// Blocks of the journal that only bare groups and lending may use.
 pub const RESERVE_BLOCKS: u64 = 4;
+/// Of these, blocks that only a checkpoint may use, so that it can always finish.
+pub const CHECKPOINT_BLOCKS: u64 = 2;
+
+const _: () = assert!(CHECKPOINT_BLOCKS < RESERVE_BLOCKS);
 
 /// Where the journal stands, from mount.
 #[derive(Clone, Copy, Debug)]
@@ -123,7 +127,8 @@ pub struct Writer {
     /// Records up to this one may be undone by nothing, not even by the verification of replay.
     overwritable: u64,
     flushing: bool,
-    bare_wanted: bool,
+    /// A group is wanted even if there is no record, as long as it leaves so many blocks.
+    bare_wanted: Option<u64>,
     /// No group may hold records on both sides of this one.
     cut: u64,
     sealed: bool,
@@ -153,7 +158,7 @@ impl Writer {
             durable,
             overwritable: durable.record,
             flushing: false,
-            bare_wanted: false,
+            bare_wanted: None,
             cut: 0,
             sealed: true,
         }
@@ -218,11 +223,18 @@ impl Writer {
         self.queue.push_back(queued);
     }
 
-    /// Asks for a group even if there is no record, so that `durable_through` moves on.
-    pub fn want_bare(&mut self) {
+    /// Asks for a group even if there is no record, so that `durable_through` moves on. It leaves `keep_blocks` of the
+    /// ring: only a checkpoint asks for the last ones, since it alone makes room again.
+    pub fn want_bare(&mut self, keep_blocks: u64) {
         if self.overwritable < self.last_record() || !self.sealed {
-            self.bare_wanted = true;
+            let keep = self.bare_wanted.map_or(keep_blocks, |wanted| wanted.min(keep_blocks));
+            self.bare_wanted = Some(keep);
         }
+    }
+
+    /// Whether a bare group would leave `keep_blocks`.
+    pub fn has_room_for_bare(&self, keep_blocks: u64) -> bool {
+        self.used() + self.reserved + (1 + keep_blocks) * self.begin.block <= self.begin.size
     }
 
     /// Nothing is queued or on its way, and the tail is not sealed.
@@ -278,8 +290,7 @@ impl Writer {
             return self.build();
         }
         // A bare group tells of what is durable, so it waits for that.
-        let room = self.used() + self.reserved + self.begin.block <= self.begin.size;
-        if self.bare_wanted && room && self.is_idle() {
+        if self.bare_wanted.is_some_and(|keep| self.has_room_for_bare(keep)) && self.is_idle() {
             return self.build();
         }
         Action::Idle
@@ -382,7 +393,7 @@ impl Writer {
         });
         self.next_group += 1;
         self.previous = checksum;
-        self.bare_wanted = false;
+        self.bare_wanted = None;
         self.sealed = seal;
         Action::Write { group: end.group, records: count, pieces }
     }
@@ -471,7 +482,7 @@ mod tests {
         assert!(matches!(w.select(), Action::Flush(3)));
         w.flushed(3);
         assert_eq!(w.overwritable(), 0, "the third group was built before the flush");
-        w.want_bare();
+        w.want_bare(0);
         let fourth = write(&mut w);
         w.written(fourth);
         assert!(matches!(w.select(), Action::Flush(4)));

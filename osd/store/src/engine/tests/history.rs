@@ -1,9 +1,6 @@
 //! What a client knows: which transactions were submitted, which acknowledged, and what the store may show after a
 //! crash: for each collection the state after some prefix of the submitted that holds all acknowledged.
 
-use std::cell::RefCell;
-use std::rc::Rc;
-
 use bytes::Bytes;
 
 use crate::limits;
@@ -127,6 +124,3 @@ impl Track {
         ))
     }
 }
-
-/// Shared between the test and the tasks of a life.
-pub type Shared = Rc<RefCell<Track>>;

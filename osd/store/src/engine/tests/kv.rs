@@ -38,11 +38,6 @@ impl TestKv {
         kv
     }
 
-    /// A copy that shares nothing.
-    pub fn fork(&self) -> Self {
-        Self { states: Rc::new(RefCell::new(self.states.borrow().clone())) }
-    }
-
     /// What a crash may leave: how many states there are.
     pub fn choices(&self) -> usize {
         self.states.borrow().len()
@@ -62,11 +57,6 @@ impl TestKv {
             base: Rc::default(),
             view: Rc::new(RefCell::new(newest)),
         })
-    }
-
-    /// The newest content.
-    pub fn content(&self) -> Map {
-        self.states.borrow().last().expect("one state").as_ref().clone()
     }
 }
 
