@@ -82,6 +82,10 @@ pub struct UpOptions {
     /// Block device or file to use instead of a file in the folder; may be given several times.
     #[arg(long)]
     pub device: Vec<PathBuf>,
+    /// What the devices are made of; it decides how small overwrites are written. Default: what the kernel says, and
+    /// for most virtual disks that is 'rotating'. It is kept.
+    #[arg(long, value_enum)]
+    pub media: Option<Media>,
     /// Format devices even if they hold somebody's data. That data is lost.
     #[arg(long)]
     pub force: bool,
@@ -91,6 +95,30 @@ pub struct UpOptions {
     /// Number of cores (threads) that drive the OSDs. Default: the machine's, but not more than OSDs.
     #[arg(long, value_parser = clap::value_parser!(u16).range(1..=256))]
     pub cores: Option<u16>,
+}
+
+/// What a device is made of.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum Media {
+    /// Rotating: small overwrites go through the journal, and to their place in order of position.
+    Hdd,
+    /// Flash: overwrites of whole blocks go to new blocks, once.
+    Ssd,
+}
+
+impl Media {
+    /// Its name, which is also that of the CRUSH device class.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Hdd => "hdd",
+            Self::Ssd => "ssd",
+        }
+    }
+
+    /// The one of a name.
+    pub fn of_name(name: &str) -> Option<Self> {
+        [Self::Hdd, Self::Ssd].into_iter().find(|media| media.name() == name)
+    }
 }
 
 /// Options of `mon`.

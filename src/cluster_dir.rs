@@ -13,7 +13,7 @@ use anyhow::{Context, bail, ensure};
 use serde_json::{Value, json};
 use uuid::Uuid;
 
-use crate::cli::UpOptions;
+use crate::cli::{Media, UpOptions};
 use crate::size::show_size;
 
 const FORMAT: u64 = 1;
@@ -41,6 +41,16 @@ pub struct DevicePlan {
     pub first_osd: u32,
     /// Number of slices.
     pub slices: u32,
+    /// What it is made of, if the kernel is not to be asked.
+    pub media: Option<Media>,
+}
+
+impl DevicePlan {
+    /// What is known of it before it is opened.
+    pub fn open_options(&self) -> nvme::OpenOptions {
+        let rotational = self.media.map(|media| media == Media::Hdd);
+        nvme::OpenOptions { rotational, ..nvme::OpenOptions::default() }
+    }
 }
 
 impl Plan {
@@ -181,6 +191,7 @@ fn file_plans(dir: &ClusterDir, options: &UpOptions) -> Vec<DevicePlan> {
             create: Some(options.size),
             first_osd: osd,
             slices: 1,
+            media: options.media,
         })
         .collect()
 }
@@ -206,7 +217,7 @@ fn device_plans(options: &UpOptions) -> anyhow::Result<Vec<DevicePlan>> {
             "the device {} is given twice",
             path.display()
         );
-        plans.push(DevicePlan { path, create: None, first_osd, slices });
+        plans.push(DevicePlan { path, create: None, first_osd, slices, media: options.media });
     }
     Ok(plans)
 }
@@ -228,6 +239,16 @@ pub fn check_matches(plan: &Plan, options: &UpOptions, dir: &ClusterDir) -> anyh
              without --mon-port",
             dir.path().display(),
             plan.mon_port
+        );
+    }
+    if let Some(media) = options.media
+        && let Some(other) = plan.devices.iter().find(|device| device.media != Some(media))
+    {
+        bail!(
+            "the cluster in {} was made {}, not with '--media {}': it is kept; start it without --media",
+            dir.path().display(),
+            other.media.map_or("without --media".into(), |kept| format!("with '--media {}'", kept.name())),
+            media.name()
         );
     }
     for device in &options.device {
@@ -302,6 +323,7 @@ fn encode_plan(plan: &Plan) -> Value {
                 "file_bytes": device.create,
                 "first_osd": device.first_osd,
                 "slices": device.slices,
+                "media": device.media.map(Media::name),
             })
         })
         .collect();
@@ -326,6 +348,7 @@ fn decode_plan(value: &Value) -> anyhow::Result<Plan> {
             create: device.get("file_bytes").and_then(Value::as_u64),
             first_osd: u32::try_from(number(device, "first_osd")?)?,
             slices: u32::try_from(number(device, "slices")?)?,
+            media: decode_media(device)?,
         });
     }
     Ok(Plan {
@@ -333,6 +356,16 @@ fn decode_plan(value: &Value) -> anyhow::Result<Plan> {
         mon_port: u16::try_from(number(value, "mon_port")?)?,
         devices,
     })
+}
+
+fn decode_media(device: &Value) -> anyhow::Result<Option<Media>> {
+    match device.get("media") {
+        None | Some(Value::Null) => Ok(None),
+        Some(value) => {
+            let media = value.as_str().and_then(Media::of_name);
+            Ok(Some(media.with_context(|| format!("'media' is {value}, not \"hdd\" or \"ssd\""))?))
+        }
+    }
 }
 
 #[cfg(test)]
@@ -345,8 +378,14 @@ mod tests {
             fsid: Uuid::from_u128(7),
             mon_port: 3300,
             devices: vec![
-                DevicePlan { path: "/a".into(), create: Some(1 << 30), first_osd: 0, slices: 1 },
-                DevicePlan { path: "/b".into(), create: None, first_osd: 1, slices: 3 },
+                DevicePlan { path: "/a".into(), create: Some(1 << 30), first_osd: 0, slices: 1, media: None },
+                DevicePlan {
+                    path: "/b".into(),
+                    create: None,
+                    first_osd: 1,
+                    slices: 3,
+                    media: Some(Media::Ssd),
+                },
             ],
         };
         assert_eq!(decode_plan(&encode_plan(&plan)).expect("decodes"), plan);

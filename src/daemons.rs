@@ -53,12 +53,15 @@ pub fn start_core(
     work: Work,
     files: &mut DeviceFiles,
 ) -> anyhow::Result<()> {
-    let mon = if work.mon { Some(files.open(dir.mon_store())?) } else { None };
+    let mon = if work.mon { Some(files.open(dir.mon_store(), &OpenOptions::default())?) } else { None };
     let mut osds = Vec::new();
     for osd in work.osds {
         let (device, slice) =
             plan.osd(osd).with_context(|| format!("there is no osd.{osd} in this cluster"))?;
-        osds.push((osd, SliceStore { file: files.open(device.path.clone())?, slice, osd }));
+        osds.push((
+            osd,
+            SliceStore { file: files.open(device.path.clone(), &device.open_options())?, slice, osd },
+        ));
     }
     let start = Start { fsid: plan.fsid, mon_address: plan.mon_address(), mon, osds, host: hostname() };
     cores.start(Config::default(), move |core, orders| run(core, start, orders))
@@ -70,11 +73,11 @@ pub struct DeviceFiles(BTreeMap<PathBuf, Arc<DeviceFile>>);
 
 impl DeviceFiles {
     /// The device at a path.
-    pub fn open(&mut self, path: PathBuf) -> anyhow::Result<Arc<DeviceFile>> {
+    pub fn open(&mut self, path: PathBuf, options: &OpenOptions) -> anyhow::Result<Arc<DeviceFile>> {
         if let Some(file) = self.0.get(&path) {
             return Ok(file.clone());
         }
-        let file = nvme::open(&path, &OpenOptions::default())?;
+        let file = nvme::open(&path, options)?;
         self.0.insert(path, file.clone());
         Ok(file)
     }

@@ -19,7 +19,7 @@ use rt::{Core, CoreId};
 use uuid::Uuid;
 
 use crate::backend::{self, NewDevice};
-use crate::cli::UpOptions;
+use crate::cli::{Media, UpOptions};
 use crate::cluster_dir::{ClusterDir, DevicePlan, Plan, describe, new_plan};
 use crate::daemons::{MON_NAME, hostname};
 use crate::progress;
@@ -82,7 +82,7 @@ async fn make_stores(
                 uuid: made.uuid,
                 host: host.clone(),
                 device: device_name(&plan.path, &host),
-                class: if rotational { "hdd" } else { "ssd" }.to_owned(),
+                class: if rotational { Media::Hdd } else { Media::Ssd }.name().to_owned(),
                 size_bytes: made.bytes,
             });
         }
@@ -108,7 +108,7 @@ fn prepare(plan: &DevicePlan, force: bool) -> anyhow::Result<Arc<DeviceFile>> {
     }
     let file = nvme::open(
         &plan.path,
-        &OpenOptions { size_min: backend::size_min(plan.slices), ..OpenOptions::default() },
+        &OpenOptions { size_min: backend::size_min(plan.slices), ..plan.open_options() },
     )?;
     let own = OwnMagic { magic: backend::LABEL_MAGIC, offset: 0 };
     let found = probe_foreign(&file.blocking(), &[own])

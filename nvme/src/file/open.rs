@@ -22,6 +22,8 @@ pub struct OpenOptions {
     pub size_min: u64,
     /// Accept a file system without direct I/O; the page cache then lies between, and costs memory and CPU.
     pub allow_buffered: bool,
+    /// Whether it rotates, for those that the kernel is wrong about: most virtual disks call themselves rotating.
+    pub rotational: Option<bool>,
 }
 
 /// How the space of a new file is had.
@@ -43,11 +45,12 @@ pub fn open(path: &Path, options: &OpenOptions) -> Result<Arc<DeviceFile>, OpenE
         return Err(OpenError::WrongType { path: path.to_owned(), found: name_of(file_type) });
     }
     let (file, direct) = open_alone(path, &metadata, is_block_device, options.allow_buffered)?;
-    let geometry = if is_block_device {
+    let mut geometry = if is_block_device {
         block_device_geometry(path, &file, &metadata, direct)?
     } else {
         file_geometry(path, &file, &metadata)?
     };
+    geometry.rotational = options.rotational.unwrap_or(geometry.rotational);
     if geometry.size < options.size_min.max(u64::from(geometry.block_size)) {
         return Err(OpenError::TooSmall {
             path: path.to_owned(),
