@@ -52,9 +52,11 @@ class Cluster:
             ready, _, _ = select.select([self.process.stdout], [], [], max(left, 0))
             chunk = os.read(self.process.stdout.fileno(), 65536) if ready else b""
             if not chunk:
-                code = self.process.poll()
+                why = f"within {timeout} s"
+                if ready:
+                    why = f"but exit status {self._reap(10)}"
                 self.kill()
-                raise RuntimeError(f"no 'ready' within {timeout} s (exit status {code}):\n{printed.decode()}{self.tail()}")
+                raise RuntimeError(f"no 'ready' {why}:\n{printed.decode()}{self.tail()}")
             printed += chunk
         return time.monotonic() - started
 
