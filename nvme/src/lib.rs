@@ -7,6 +7,7 @@ mod check;
 mod crash;
 mod device;
 pub mod file;
+pub mod fuzzing;
 mod hash;
 mod image;
 pub mod limits;

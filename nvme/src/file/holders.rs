@@ -16,7 +16,7 @@ pub(super) fn of_lock(file: &Metadata) -> Option<String> {
 }
 
 /// The process that holds a lock by flock, from the text of /proc/locks.
-fn lock_owner(locks: &str, device: libc::dev_t, inode: u64) -> Option<u32> {
+pub(super) fn lock_owner(locks: &str, device: libc::dev_t, inode: u64) -> Option<u32> {
     let place = format!("{:02x}:{:02x}:{inode}", libc::major(device), libc::minor(device));
     locks.lines().find_map(|line| {
         // 1: FLOCK  ADVISORY  WRITE 4711 fe:00:1234 0 EOF
@@ -93,7 +93,7 @@ fn first_entry(directory: &str) -> Option<String> {
 }
 
 /// Where a device number is mounted, from the text of /proc/self/mountinfo.
-fn mounted_at(mounts: &str, number: &str) -> Option<String> {
+pub(super) fn mounted_at(mounts: &str, number: &str) -> Option<String> {
     mounts.lines().find_map(|line| {
         let fields: Vec<&str> = line.split_whitespace().collect();
         match fields.as_slice() {

@@ -5,6 +5,7 @@
 
 mod blocking;
 mod error;
+pub(crate) mod fuzzing;
 mod holders;
 mod ioctl;
 mod open;

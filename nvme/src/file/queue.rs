@@ -37,17 +37,20 @@ impl Queue {
         Self::parse(read)
     }
 
-    fn parse(read: impl Fn(&str) -> Option<String>) -> Self {
+    pub fn parse(read: impl Fn(&str) -> Option<String>) -> Self {
         let number = |name: &str| read(name).and_then(|text| text.parse::<u64>().ok());
         Self {
             volatile_cache: read("write_cache").map(|text| text != "write through"),
             rotational: number("rotational") == Some(1),
             discard: number("discard_max_bytes").is_some_and(|bytes| bytes > 0),
             may_poll: number("io_poll") == Some(1),
-            io_max: number("max_hw_sectors_kb").map(|kib| kib << 10),
-            unsplit_max: number("max_sectors_kb").map(|kib| kib << 10),
+            io_max: number("max_hw_sectors_kb").map(|kib| kib.saturating_mul(1 << 10)),
+            unsplit_max: number("max_sectors_kb").map(|kib| kib.saturating_mul(1 << 10)),
             segments_max: number("max_segments"),
-            boundary: number("chunk_sectors").filter(|&sectors| sectors > 0).map(|sectors| sectors << 9),
+            // A boundary beyond 64 bits is none.
+            boundary: number("chunk_sectors")
+                .filter(|&sectors| sectors > 0)
+                .and_then(|sectors| sectors.checked_mul(512)),
         }
     }
 
@@ -60,7 +63,7 @@ impl Queue {
             return None;
         }
         // Memory of n pages from anywhere within a page may be n + 1 pieces.
-        let segments = self.segments_max.unwrap_or(1).saturating_sub(1) * 4096;
+        let segments = self.segments_max.unwrap_or(1).saturating_sub(1).saturating_mul(4096);
         let len_max = POLLED_IO_MAX.min(segments).min(self.unsplit_max.unwrap_or(0));
         (len_max > 0).then_some(PollingLimits { len_max, boundary: self.boundary })
     }

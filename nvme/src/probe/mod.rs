@@ -3,6 +3,7 @@
 //! A finding is a reason to refuse, never a proof: anything that is not blank is reported, known or not. Nothing is
 //! written. Works on any view of a device.
 
+pub(crate) mod fuzzing;
 mod signatures;
 
 use std::fmt;

@@ -52,9 +52,9 @@ impl Content<'_> {
 }
 
 /// Formats known by fixed bytes at a fixed place: offset, bytes, kind, and place and length of a name.
-type Fixed = (u64, &'static [u8], &'static str, Option<(u64, usize)>);
+pub(super) type Fixed = (u64, &'static [u8], &'static str, Option<(u64, usize)>);
 
-const FIXED: &[Fixed] = &[
+pub(super) const FIXED: &[Fixed] = &[
     (0, b"bluestore block device", "a device of a Ceph OSD (BlueStore)", None),
     (0, b"LUKS\xba\xbe", "an encrypted volume (LUKS)", None),
     (0x4000, b"SKUL\xba\xbe", "an encrypted volume (LUKS, second header)", None),
