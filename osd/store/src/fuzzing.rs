@@ -20,6 +20,7 @@ use crate::journal::format::{self, HEADER_BYTES, Header, Item};
 use crate::journal::ring::Ring;
 use crate::journal::scan::{Start, scan};
 use crate::keys::{self, ObjectKey};
+use crate::label;
 use crate::onode::Onode;
 use crate::shard::Shard;
 use crate::superblock::Superblock;
@@ -30,12 +31,14 @@ use crate::types::{CollectionId, LogVersion};
 pub type Target = (&'static str, fn(&[u8]));
 
 /// All entries.
-pub fn targets() -> &'static [Target] {
+pub const fn targets() -> &'static [Target] {
     TARGETS
 }
 
 static TARGETS: &[Target] = &[
     ("store_transaction", transaction),
+    ("store_label", label::fuzzing::label),
+    ("store_segment_table", label::fuzzing::segment_table),
     ("store_superblock", superblock),
     ("store_onode", onode),
     ("store_shard", shard),
@@ -55,7 +58,7 @@ const RING_BYTES: usize = 16 * 512;
 /// Pieces of damage in one test case: all together stay below what crc32c detects for certain.
 const DAMAGES_MAX: usize = 3;
 
-fn fixed_point<T: Debug + PartialEq>(
+pub(crate) fn fixed_point<T: Debug + PartialEq>(
     input: Bytes,
     decode: impl Fn(Bytes) -> DecodeResult<T>,
     encode: impl Fn(&T) -> Bytes,
@@ -429,6 +432,45 @@ fn sample_superblock() -> Superblock {
     }
 }
 
+/// One op of each kind.
+fn sample_transaction(object: crate::ObjectId) -> Transaction {
+    use crate::transaction::Op;
+
+    let collection = CollectionId { pool: 1, seed: 3 };
+    let text = Bytes::from_static;
+    let pair = || BTreeMap::from([(text(b"k"), text(b"v"))]);
+    let ops = vec![
+        Op::CreateCollection { collection, bits: 2 },
+        Op::SetCollectionMeta { collection, value: text(b"m") },
+        Op::Touch { collection, object: object.clone() },
+        Op::Write { collection, object: object.clone(), offset: 5, data: vec![text(b"ab"), text(b"c")] },
+        Op::Zero { collection, object: object.clone(), offset: 1, len: 2 },
+        Op::Truncate { collection, object: object.clone(), size: 9 },
+        Op::SetAttrs { collection, object: object.clone(), attrs: pair() },
+        Op::RemoveAttr { collection, object: object.clone(), name: text(b"k") },
+        Op::OmapSet { collection, object: object.clone(), entries: pair() },
+        Op::OmapRemove { collection, object: object.clone(), keys: vec![text(b"k")] },
+        Op::OmapRemoveRange { collection, object: object.clone(), first: text(b"a"), end: text(b"b") },
+        Op::OmapSetHeader { collection, object: object.clone(), header: text(b"h") },
+        Op::OmapClear { collection, object: object.clone() },
+        Op::Remove { collection, object },
+        Op::LogAppend { collection, version: LogVersion { epoch: 1, version: 2 }, entry: text(b"e") },
+        Op::RemoveCollection { collection },
+    ];
+    Transaction { ops }
+}
+
+/// A window of one chunk, then the ring.
+fn sample_pg_log() -> Vec<u8> {
+    let log = PgLog::new(Extent::new(0, RING_BYTES as u64), BLOCK, Window { tail: 0, head: 0 });
+    let id = CollectionId { pool: 1, seed: 0 };
+    let version = LogVersion { epoch: 1, version: 1 };
+    let changes = [LogChange::Entry(id, version, Bytes::from_static(b"entry")), LogChange::Drop(id)];
+    let (chunk, after) = log.chunk(&changes, &BTreeMap::new());
+    let bytes = chunk.map(|(_, bytes)| bytes.to_vec()).unwrap_or_default();
+    [&[0, u8::try_from(after.head / BLOCK).unwrap_or(0)][..], &bytes].concat()
+}
+
 /// Sound test cases for the entry of this name; none for some.
 pub fn seeds(name: &str) -> Vec<Vec<u8>> {
     let object = crate::ObjectId {
@@ -452,7 +494,10 @@ pub fn seeds(name: &str) -> Vec<Vec<u8>> {
     let items = [Item::Put(Bytes::from_static(b"k"), Bytes::from_static(b"v")), Item::NextOmapId(4)];
     format::push_record(&mut body, &format::encode_record(&items));
     match name {
+        "store_label" | "store_segment_table" => label::fuzzing::seeds(name),
         "store_superblock" => vec![sample_superblock().encode()],
+        "store_transaction" => vec![sample_transaction(object).encode().to_vec()],
+        "store_pg_log" => vec![sample_pg_log()],
         "store_onode" => vec![onode.encode().to_vec()],
         "store_shard" => vec![[&[0][..], &shard.encode()].concat()],
         "store_keys" => {

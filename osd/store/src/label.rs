@@ -11,6 +11,8 @@ use uuid::Uuid;
 use crate::codec::{DecodeResult, Decoder, Encoder};
 use crate::superblock::Features;
 
+pub(crate) mod fuzzing;
+
 /// First bytes of a label.
 pub const MAGIC: &[u8; 8] = b"SPIRULA1";
 const TABLE_MAGIC: &[u8; 8] = b"SPIRSEGS";
@@ -300,6 +302,14 @@ impl SegmentTable {
         check_crc(&mut d, &bytes)?;
         Ok(Self { generation, owners })
     }
+
+    /// Whether the device has room for all segments.
+    fn fits(&self, label: &Label) -> bool {
+        // A damaged label may make segments of any size.
+        let bytes = label.segment_bytes.checked_mul(self.owners.len() as u64);
+        let end = bytes.and_then(|bytes| bytes.checked_add(HEAD_BYTES + TAIL_BYTES));
+        end.is_some_and(|end| end <= label.size)
+    }
 }
 
 fn uuid(d: &mut Decoder, what: &'static str) -> DecodeResult<Uuid> {
@@ -379,12 +389,8 @@ async fn read_table(
             }
         }
     }
-    let fits = |table: &SegmentTable| {
-        let bytes = table.owners.len() as u64 * label.segment_bytes;
-        HEAD_BYTES + bytes + TAIL_BYTES <= label.size
-    };
     match best {
-        Some(table) if fits(&table) => Ok(table),
+        Some(table) if table.fits(label) => Ok(table),
         Some(_) => {
             let reason = "it has more segments than the device".to_owned();
             Err(LabelError::Corrupt { device: device.name().to_owned(), what: "segment table", reason })
