@@ -19,6 +19,7 @@
 mod admin;
 mod client;
 mod error;
+pub mod fuzzing;
 mod io;
 pub mod limits;
 mod link;

@@ -6,6 +6,7 @@
 
 mod context;
 mod error;
+pub mod fuzzing;
 mod hello;
 mod host;
 pub mod limits;

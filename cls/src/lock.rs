@@ -4,7 +4,7 @@
 //! most one holder that has not expired. Expired holders are dropped whenever the lock is looked at, and from the
 //! attribute when it is next written.
 
-mod input;
+pub(crate) mod input;
 mod record;
 
 use bytes::Bytes;
@@ -16,7 +16,7 @@ use crate::error::{CallResult, Errno};
 use crate::host::{Access, Reply};
 use crate::registry::{Class, Method};
 use input::{Expected, Hold, Lock};
-use record::{LockRecord, LockType, LockerId, LockerInfo};
+pub(crate) use record::{LockRecord, LockType, LockerId, LockerInfo};
 
 /// The class.
 pub static CLASS: Class = Class {
