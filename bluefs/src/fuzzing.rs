@@ -12,7 +12,7 @@ use crate::kv::fuzzing as kv;
 pub type Target = (&'static str, fn(&[u8]));
 
 /// All entries.
-pub fn targets() -> &'static [Target] {
+pub const fn targets() -> &'static [Target] {
     TARGETS
 }
 

@@ -1,48 +1,39 @@
-//! libFuzzer over every decoder. The target is named by the environment variable `SPIRULA_FUZZ_TARGET`; `list` as only
-//! input file name is not used: scripts/fuzz asks `SPIRULA_FUZZ_TARGET=list` for the names.
+//! libFuzzer over one entry: the one after which this program is named.
+//!
+//! The entry is found while compiling, so that the linker leaves all others out. libFuzzer looks at the counters of
+//! every edge in the program after each execution; with all entries in one, that took longer than most executions.
 
 #![no_main]
 
-use std::sync::OnceLock;
+mod registries;
 
 use libfuzzer_sys::fuzz_target;
+use registries::{ALL, Target};
 
-type Target = fn(&[u8]);
+const RUN: fn(&[u8]) = named(env!("CARGO_BIN_NAME"));
 
-/// Every registry of decoders there is.
-fn targets() -> Vec<(&'static str, Target)> {
-    let mut all: Vec<(&'static str, Target)> = Vec::new();
-    for registry in [
-        bluefs::fuzzing::targets(),
-        osd::fuzzing::targets(),
-        wire::fuzzing::targets(),
-        pg::fuzzing::targets(),
-        mon_lite::fuzzing::targets(),
-        store::fuzzing::targets(),
-    ] {
-        all.extend_from_slice(registry);
+const fn named(name: &str) -> fn(&[u8]) {
+    let mut registry = 0;
+    while registry < ALL.len() {
+        let targets: &[Target] = ALL[registry];
+        let mut at = 0;
+        while at < targets.len() {
+            if is_same(targets[at].0.as_bytes(), name.as_bytes()) {
+                return targets[at].1;
+            }
+            at += 1;
+        }
+        registry += 1;
     }
-    all
+    panic!("no entry has this program's name")
 }
 
-fn chosen() -> Target {
-    static CHOSEN: OnceLock<Target> = OnceLock::new();
-    *CHOSEN.get_or_init(|| {
-        let name = std::env::var("SPIRULA_FUZZ_TARGET").unwrap_or_default();
-        if name == "list" {
-            for (name, _) in targets() {
-                println!("{name}");
-            }
-            std::process::exit(0);
-        }
-        match targets().into_iter().find(|(known, _)| *known == name) {
-            Some((_, target)) => target,
-            None => {
-                eprintln!("SPIRULA_FUZZ_TARGET='{name}' is not a target; 'list' prints them");
-                std::process::exit(2);
-            }
-        }
-    })
+const fn is_same(a: &[u8], b: &[u8]) -> bool {
+    let mut at = 0;
+    while at < a.len() && at < b.len() && a[at] == b[at] {
+        at += 1;
+    }
+    at == a.len() && at == b.len()
 }
 
-fuzz_target!(|data: &[u8]| chosen()(data));
+fuzz_target!(|data: &[u8]| RUN(data));

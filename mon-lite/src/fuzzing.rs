@@ -18,7 +18,7 @@ pub use seeds::seeds;
 pub type Target = (&'static str, fn(&[u8]));
 
 /// All entries.
-pub fn targets() -> &'static [Target] {
+pub const fn targets() -> &'static [Target] {
     TARGETS
 }
 

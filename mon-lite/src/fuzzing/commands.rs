@@ -75,19 +75,20 @@ pub(super) fn json(input: &[u8]) {
     let table = if first & 1 == 1 { Table::Tell } else { Table::Cluster };
     if let Ok(text) = String::from_utf8(text.to_vec()) {
         let mut state = small_cluster();
-        execute(&mut state, table, text, Bytes::from_static(b"input"));
+        execute(&mut state, &mut None, table, text, Bytes::from_static(b"input"));
     }
 }
 
 /// Commands of the table one after the other.
 pub(super) fn history(mut input: &[u8]) {
     let mut state = small_cluster();
+    let mut known = None;
     for _ in 0..COMMANDS_MAX {
         if input.is_empty() {
             break;
         }
         let (table, text, data) = command(&mut input);
-        execute(&mut state, table, text, data);
+        execute(&mut state, &mut known, table, text, data);
     }
     let encoded = wire::codec::encode_to_bytes(&state);
     match wire::codec::decode_exact::<State>("fuzz", encoded) {
@@ -114,14 +115,17 @@ pub(super) fn look_around(state: &State, live: &Live) {
     }
 }
 
-fn execute(state: &mut State, table: Table, text: String, input: Bytes) {
+/// Executes a command. What is known besides of the state is `known`, if it was made before.
+fn execute(state: &mut State, known: &mut Option<Live>, table: Table, text: String, input: Bytes) {
     let Ok(request) = Request::parse(&[text], input) else {
         return;
     };
-    let outcome = run(&View { state, live: &live(state), now: NOW }, table, &request);
+    let live = known.get_or_insert_with(|| live(state));
+    let outcome = run(&View { state, live, now: NOW }, table, &request);
     let said = outcome.reply.output.len() + outcome.reply.status.len();
     assert!(said <= OUTPUT_BYTES_MAX, "{} says {said} bytes", request.prefix);
     if !outcome.changes.is_empty() {
+        *known = None;
         apply(state, outcome.changes);
     }
 }

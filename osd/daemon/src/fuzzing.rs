@@ -20,7 +20,7 @@ use crate::tell;
 pub type Target = (&'static str, fn(&[u8]));
 
 /// All entries.
-pub fn targets() -> &'static [Target] {
+pub const fn targets() -> &'static [Target] {
     TARGETS
 }
 

@@ -7,14 +7,17 @@
 mod choices;
 mod history;
 mod requests;
+mod seeds;
 mod values;
 mod world;
+
+pub use seeds::seeds;
 
 /// Name of an entry, and the function that takes the bytes of one test case.
 pub type Target = (&'static str, fn(&[u8]));
 
 /// All entries.
-pub fn targets() -> &'static [Target] {
+pub const fn targets() -> &'static [Target] {
     TARGETS
 }
 

@@ -65,7 +65,10 @@ pub(super) fn history(input: &[u8]) {
         }
         let flags = choices.pick(&[RequestFlags::default(), RequestFlags::RETURN_VECTOR]);
         let count = usize::from(choices.byte()) % OPS_MAX + 1;
-        let ops: Vec<Op> = (0..count).map(|_| op(&mut choices)).collect();
+        let mut ops = Vec::new();
+        while ops.len() < count && (ops.is_empty() || !choices.is_empty()) {
+            ops.push(op(&mut choices));
+        }
         compare(&mut together, &mut apart, flags, ops);
     }
     together.check_restart();
