@@ -7,8 +7,9 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use bytes::Bytes;
-use client::{ALL_NAMESPACES, Client, ClientConfig, Comparison, Creation, Errno, ObjectOperation, Pool};
+use client::{ALL_NAMESPACES, Client, ClientConfig, Comparison, Creation, ObjectOperation, Pool};
 use rt::{Core, CoreId};
+use wire::Errno;
 
 fn main() {
     env_logger::init();
@@ -82,7 +83,7 @@ async fn bytes_of_objects(pool: &Pool) -> client::Result<()> {
     assert_eq!(pool.read("bytes", 0, 12).await?, "abcabcabcabc");
     let mut compare = ObjectOperation::new();
     compare.compare_extent(0, "abcX".into());
-    assert_eq!(pool.operate("bytes", compare).await.unwrap_err().errno(), Some(Errno(4095 + 3)));
+    assert_eq!(pool.operate("bytes", compare).await.unwrap_err().errno(), Errno::from_code(-4095 - 3));
     pool.remove("bytes").await
 }
 

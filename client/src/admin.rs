@@ -11,9 +11,10 @@ use wire::msg::{
 use wire::types::{PoolId, SnapId};
 
 use crate::client::Client;
-use crate::error::{Errno, Error, Result};
+use crate::error::{Error, Result};
 use crate::io::Pool;
 use crate::request::{Outcome, Request};
+use wire::Errno;
 
 /// What a command gave.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -39,13 +40,10 @@ impl Client {
     pub async fn osd_command(&self, osd: i32, command: &str, input: Bytes) -> Result<CommandOutput> {
         let request = Rc::new(Request::command(osd, self.osdmap().fsid, command.to_owned(), input));
         match self.ask_osd(request.clone()).await? {
-            Outcome::Command(reply) if reply.result < 0 => {
-                let what = format!("{request}: {}", reply.status);
-                Err(Error::Refused { what, errno: Errno(reply.result.saturating_neg()) })
-            }
-            Outcome::Command(reply) => {
-                Ok(CommandOutput { status: reply.status, output: reply.output.to_bytes() })
-            }
+            Outcome::Command(reply) => match Errno::from_code(reply.result) {
+                Some(errno) => Err(Error::Refused { what: format!("{request}: {}", reply.status), errno }),
+                None => Ok(CommandOutput { status: reply.status, output: reply.output.to_bytes() }),
+            },
             Outcome::Failed(error) => Err(error),
             Outcome::Ops(_) => {
                 let reason = "the answer to an operation came".to_owned();
@@ -127,8 +125,7 @@ impl Pool {
 }
 
 fn check(what: &str, result: i32, text: &str) -> Result<()> {
-    if result < 0 {
-        let errno = Errno(result.saturating_neg());
+    if let Some(errno) = Errno::from_code(result) {
         return Err(Error::Monitor { what: what.to_owned(), errno, text: text.to_owned() });
     }
     Ok(())

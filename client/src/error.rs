@@ -2,59 +2,9 @@
 
 use std::time::Duration;
 
+use wire::Errno;
 use wire::codec::DecodeError;
 use wire::types::PoolId;
-
-/// An errno of the other side, positive.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct Errno(pub i32);
-
-#[expect(missing_docs, reason = "the names are errno's")]
-impl Errno {
-    pub const EPERM: Self = Self(1);
-    pub const ENOENT: Self = Self(2);
-    pub const EIO: Self = Self(5);
-    pub const EAGAIN: Self = Self(11);
-    pub const EEXIST: Self = Self(17);
-    pub const EINVAL: Self = Self(22);
-    pub const EFBIG: Self = Self(27);
-    pub const ENOSPC: Self = Self(28);
-    pub const ERANGE: Self = Self(34);
-    pub const ENAMETOOLONG: Self = Self(36);
-    pub const ENODATA: Self = Self(61);
-    pub const EOVERFLOW: Self = Self(75);
-    pub const EMSGSIZE: Self = Self(90);
-    pub const EOPNOTSUPP: Self = Self(95);
-    pub const EBLOCKLISTED: Self = Self(108);
-    pub const ETIMEDOUT: Self = Self(110);
-    pub const ECANCELED: Self = Self(125);
-}
-
-impl std::fmt::Display for Errno {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        let name = match *self {
-            Self::EPERM => "EPERM",
-            Self::ENOENT => "ENOENT",
-            Self::EIO => "EIO",
-            Self::EAGAIN => "EAGAIN",
-            Self::EEXIST => "EEXIST",
-            Self::EINVAL => "EINVAL",
-            Self::EFBIG => "EFBIG",
-            Self::ENOSPC => "ENOSPC",
-            Self::ERANGE => "ERANGE",
-            Self::ENAMETOOLONG => "ENAMETOOLONG",
-            Self::ENODATA => "ENODATA",
-            Self::EOVERFLOW => "EOVERFLOW",
-            Self::EMSGSIZE => "EMSGSIZE",
-            Self::EOPNOTSUPP => "EOPNOTSUPP",
-            Self::EBLOCKLISTED => "EBLOCKLISTED",
-            Self::ETIMEDOUT => "ETIMEDOUT",
-            Self::ECANCELED => "ECANCELED",
-            Self(other) => return write!(f, "errno {other}"),
-        };
-        f.write_str(name)
-    }
-}
 
 /// A failed call.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]

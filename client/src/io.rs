@@ -8,11 +8,12 @@ use wire::msg::{AccessKind, OpCode, RequestFlags};
 use wire::types::{ObjectLocator, PoolId, UTime};
 
 use crate::client::Client;
-use crate::error::{Errno, Error, Result};
+use crate::error::{Error, Result};
 use crate::limits::OPS_PER_OPERATION_MAX;
 use crate::listing::Lister;
 use crate::operation::{Creation, ObjectOperation, OmapPage, OpOutput, Reply, Stat};
 use crate::request::{Body, Outcome, Request, Target};
+use wire::Errno;
 
 //= ceph 16.2 osd: a bit that clients set on every request
 const KNOWS_REDIRECTS: RequestFlags = RequestFlags(0x40_0000);
@@ -65,13 +66,12 @@ impl Client {
                 let reason = "the answer to a command came".to_owned();
                 Err(Error::Unexpected { what: request.to_string(), reason })
             }
-            Outcome::Ops(reply) if reply.result < 0 => {
-                let failed = reply.ops.iter().zip(&reply.results).find(|(_, result)| **result < 0);
-                let at = failed.map(|(op, _)| format!(", at {:?}", op.code)).unwrap_or_default();
-                let errno = Errno(reply.result.saturating_neg());
-                Err(Error::Refused { what: format!("{request}{at}"), errno })
-            }
             Outcome::Ops(reply) => {
+                if let Some(errno) = Errno::from_code(reply.result) {
+                    let failed = reply.ops.iter().zip(&reply.results).find(|(_, result)| **result < 0);
+                    let at = failed.map(|(op, _)| format!(", at {:?}", op.code)).unwrap_or_default();
+                    return Err(Error::Refused { what: format!("{request}{at}"), errno });
+                }
                 let results = reply.ops.iter().zip(&reply.results);
                 let outputs =
                     results.map(|(op, &result)| OpOutput { result, data: op.data.to_bytes() }).collect();

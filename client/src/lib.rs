@@ -33,10 +33,11 @@ mod time;
 
 pub use admin::CommandOutput;
 pub use client::{Client, ClientConfig};
-pub use error::{Errno, Error, Result};
+pub use error::{Error, Result};
 pub use io::Pool;
 pub use listing::{ALL_NAMESPACES, Cursor, Lister};
 pub use operation::{
     Comparison, Creation, ObjectOperation, OmapPage, OpOutput, OpResult, Reply, Slot, SparseRead, Stat,
 };
+pub use wire::Errno;
 pub use wire::msg::ListedObject;

@@ -11,8 +11,9 @@ use wire::codec::{DecodeResult, Reader, Wire, Writer};
 use wire::msg::{AccessKind, Op, OpArgs, OpCode, OpFlags, PgListReply, RequestFlags};
 use wire::types::UTime;
 
-use crate::error::{Errno, Error, Result};
+use crate::error::{Error, Result};
 use crate::request::Request;
+use wire::Errno;
 
 /// An operation on one object.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -451,8 +452,7 @@ impl Reply {
                 slot.index
             ),
         })?;
-        if output.result < 0 {
-            let errno = Errno(output.result.saturating_neg());
+        if let Some(errno) = Errno::from_code(output.result) {
             return Err(Error::Refused { what: self.request.to_string(), errno });
         }
         T::decode(&output.data).map_err(|error| Error::Answer { what: self.request.to_string(), error })

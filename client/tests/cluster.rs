@@ -7,10 +7,11 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use bytes::Bytes;
-use client::{ALL_NAMESPACES, Client, ClientConfig, Creation, Errno, Error, ObjectOperation};
+use client::{ALL_NAMESPACES, Client, ClientConfig, Creation, Error, ObjectOperation};
 use fake::{CLIENT_HOST, Cluster, MON_HOST, OSD_HOST, connect, names};
 use rt::Nanos;
 use rt::sim::{Config, Sim, address};
+use wire::Errno;
 use wire::osdmap::{OsdState, PoolFlags};
 
 fn run<F: Future<Output = ()> + 'static>(osds: u16, pg_num: u32, test: impl Fn(rt::Core, Cluster) -> F) {

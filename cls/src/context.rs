@@ -8,9 +8,10 @@ use std::collections::{BTreeMap, BTreeSet};
 use bytes::Bytes;
 use wire::types::{Addr, EntityName, UTime};
 
-use crate::error::{CallResult, Errno};
+use crate::error::CallResult;
 use crate::host::Access;
 use crate::object::{Object, ObjectStat, OmapPage};
+use wire::Errno;
 
 /// Who calls, and when.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]

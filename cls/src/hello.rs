@@ -5,10 +5,11 @@
 use bytes::Bytes;
 
 use crate::context::ObjectContext;
-use crate::error::{CallResult, Errno};
+use crate::error::CallResult;
 use crate::host::{Access, Reply};
 use crate::limits::HELLO_INPUT_BYTES_MAX;
 use crate::registry::{Class, Method};
+use wire::Errno;
 
 /// The class.
 pub static CLASS: Class = Class {

@@ -16,7 +16,7 @@ mod object;
 mod registry;
 
 pub use context::{Caller, ObjectContext};
-pub use error::{CallError, CallResult, Errno};
+pub use error::{CallError, CallResult};
 pub use host::{Access, CallFuture, ClassHost, Reply};
 pub use memory::MemoryObject;
 pub use object::{Object, ObjectFuture, ObjectStat, OmapPage};

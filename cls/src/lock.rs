@@ -12,11 +12,12 @@ use wire::codec::{Writer, decode_exact, encode_to_bytes};
 use wire::types::{AddrKind, UTime};
 
 use crate::context::ObjectContext;
-use crate::error::{CallResult, Errno};
+use crate::error::CallResult;
 use crate::host::{Access, Reply};
 use crate::registry::{Class, Method};
 use input::{Expected, Hold, Lock};
 pub(crate) use record::{LockRecord, LockType, LockerId, LockerInfo};
+use wire::Errno;
 
 /// The class.
 pub static CLASS: Class = Class {

@@ -5,8 +5,9 @@ use std::collections::{BTreeMap, BTreeSet};
 use bytes::Bytes;
 use wire::types::UTime;
 
-use crate::error::{CallError, CallResult, Errno};
+use crate::error::{CallError, CallResult};
 use crate::object::{Object, ObjectFuture, ObjectStat, OmapPage};
+use wire::Errno;
 
 /// The object. A transaction is a clone that replaces the original when it is committed.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]

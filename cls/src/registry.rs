@@ -3,10 +3,10 @@
 use bytes::Bytes;
 
 use crate::context::{Caller, ObjectContext};
-use crate::error::Errno;
 use crate::host::{Access, CallFuture, ClassHost};
 use crate::object::Object;
 use crate::{hello, lock};
+use wire::Errno;
 
 /// A method: its name, what it does, and its code.
 #[derive(Debug)]

@@ -5,10 +5,9 @@
 mod world;
 
 use bytes::Bytes;
-use cls::{
-    Access, CallError, Class, ClassHost, Errno, MemoryObject, Method, NATIVE, Object, Registry, Reply,
-};
+use cls::{Access, CallError, Class, ClassHost, MemoryObject, Method, NATIVE, Object, Registry, Reply};
 use futures_util::FutureExt;
+use wire::Errno;
 use world::{call, caller};
 
 const EEXIST: i32 = -17;

@@ -8,9 +8,10 @@ use wire::osdmap::OsdMap;
 use wire::placement::NO_OSD;
 use wire::types::{PgId, UTime};
 
-use crate::commands::{Refusal, errno};
+use crate::commands::Refusal;
 use crate::live::Live;
 use crate::state::State;
+use wire::Errno;
 
 /// Everything a handler may look at.
 #[derive(Clone, Copy)]
@@ -31,7 +32,7 @@ impl<'a> View<'a> {
 
     /// The monitor map.
     pub fn mon_map(&self) -> Result<&'a MonMap, Refusal> {
-        self.state.mon_map.as_ref().ok_or_else(|| Refusal::new(errno::EAGAIN, "the cluster is not made yet"))
+        self.state.mon_map.as_ref().ok_or_else(|| Refusal::new(Errno::EAGAIN, "the cluster is not made yet"))
     }
 
     /// Names of the monitors by rank.

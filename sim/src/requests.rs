@@ -52,7 +52,7 @@ pub async fn ask(pool: &Pool, object: &str, asked: &Asked) -> Result<Answer, Err
     match asked {
         Asked::Change(request) => match pool.operate(name(), operation(request)).await {
             Ok(_) => Ok(Answer::Errno(0)),
-            Err(error) => error.errno().map(|errno| Answer::Errno(errno.0)).ok_or(error),
+            Err(error) => error.errno().map(|errno| Answer::Errno(errno.number())).ok_or(error),
         },
         Asked::Range { offset, len } => {
             let bytes = found(pool.read(name(), wide(*offset), wide(*len)).await)?;

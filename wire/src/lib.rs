@@ -3,6 +3,7 @@
 pub mod codec;
 pub mod crc;
 pub mod crush;
+mod errno;
 pub mod fuzzing;
 pub mod hash;
 pub mod limits;
@@ -11,3 +12,5 @@ pub mod msgr2;
 pub mod osdmap;
 pub mod placement;
 pub mod types;
+
+pub use errno::Errno;

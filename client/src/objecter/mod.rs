@@ -21,13 +21,14 @@ use wire::msgr2::Message;
 use wire::osdmap::OsdMap;
 use wire::types::{Addr, Epoch, Features, ObjectLocator, RequestId, SnapId};
 
-use crate::error::{Errno, Error};
+use crate::error::Error;
 use crate::limits::{BACKOFFS_MAX, LAGGY_OP_AGE, TRY_AGAIN_DELAY};
 use crate::link::{LinkId, LinkIds};
 use crate::request::{Body, Outcome, Request, Target};
 use crate::time::after;
 use place::{GroupPlaces, Located, Place};
 use session::{Session, SessionState};
+use wire::Errno;
 
 /// What the shell is to do.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -286,7 +287,7 @@ impl Objecter {
             let what = pending.request.to_string();
             return self.done(tid, Outcome::Failed(Error::Unexpected { what, reason }));
         }
-        if reply.result == -Errno::EAGAIN.0 {
+        if reply.result == Errno::EAGAIN.code() {
             let time = after(now, TRY_AGAIN_DELAY);
             pending.sent_at = None;
             pending.retry_at = Some(time);

@@ -2,7 +2,6 @@
 //!
 //! Invariant: a handler sees the state and decides; it changes nothing. What it decides goes through the log.
 
-pub mod errno;
 mod families;
 pub mod pool_op;
 mod reply;

@@ -5,11 +5,12 @@ use wire::codec::encode_to_bytes;
 use wire::msg::{PoolOp, PoolOpKind};
 use wire::types::PoolId;
 
+use super::Refusal;
 use super::families::pool;
-use super::{Refusal, errno};
 use crate::limits::SELF_MANAGED_SNAPSHOTS_REMOVED_MAX;
 use crate::state::Change;
 use crate::view::View;
+use wire::Errno;
 
 /// What to commit, and the data of the answer.
 pub struct PoolOpOutcome {
@@ -23,7 +24,7 @@ pub struct PoolOpOutcome {
 pub fn decide(view: &View<'_>, op: &PoolOp) -> Result<PoolOpOutcome, Refusal> {
     let id = PoolId::from(op.pool);
     if op.op != PoolOpKind::CREATE && !view.osd_map().pools.contains_key(&id) {
-        return Err(Refusal::new(errno::ENOENT, format!("pool {id} does not exist")));
+        return Err(Refusal::new(Errno::ENOENT, format!("pool {id} does not exist")));
     }
     let changes = match op.op {
         PoolOpKind::CREATE => create(view, op)?,
@@ -34,7 +35,7 @@ pub fn decide(view: &View<'_>, op: &PoolOp) -> Result<PoolOpOutcome, Refusal> {
         PoolOpKind::DELETE_UNMANAGED_SNAP => remove_self_managed(view, id, op.snap.0)?,
         other => {
             return Err(Refusal::new(
-                errno::EOPNOTSUPP,
+                Errno::EOPNOTSUPP,
                 format!("pool operation {:#x} is not offered", other.0),
             ));
         }
@@ -44,7 +45,7 @@ pub fn decide(view: &View<'_>, op: &PoolOp) -> Result<PoolOpOutcome, Refusal> {
 
 fn create(view: &View<'_>, op: &PoolOp) -> Result<Vec<Change>, Refusal> {
     if view.osd_map().pool_id(&op.name).is_some() {
-        return Err(Refusal::new(errno::EEXIST, format!("pool '{}' already exists", op.name)));
+        return Err(Refusal::new(Errno::EEXIST, format!("pool '{}' already exists", op.name)));
     }
     let crush_rule = u8::try_from(op.crush_rule).ok();
     pool::create_pool(view, pool::NewPool { name: op.name.clone(), crush_rule, ..pool::NewPool::default() })
@@ -66,12 +67,12 @@ fn remove_self_managed(view: &View<'_>, id: PoolId, snapshot: u64) -> Result<Vec
         return Ok(Vec::new());
     }
     if queued.is_some_and(|queue| queue.range_count() >= SELF_MANAGED_SNAPSHOTS_REMOVED_MAX) {
-        return Err(Refusal::new(errno::EBUSY, "too many removed snapshots wait to be trimmed"));
+        return Err(Refusal::new(Errno::EBUSY, "too many removed snapshots wait to be trimmed"));
     }
     let epoch = view.osd_map().epoch.next();
     let mut removed = false;
     let changes = super::families::edit(view, |map| {
-        let missing = || Refusal::new(errno::ENOENT, format!("pool {id} does not exist"));
+        let missing = || Refusal::new(Errno::ENOENT, format!("pool {id} does not exist"));
         let pool = map.pools.get_mut(&id).ok_or_else(missing)?;
         removed = pool.remove_self_managed_snapshot(snapshot, epoch)?;
         map.new_removed_snaps.entry(id).or_default().insert(snapshot, 1);

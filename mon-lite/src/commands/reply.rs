@@ -3,9 +3,10 @@
 use bytes::Bytes;
 use serde_json::Value;
 
-use super::{Request, errno};
+use super::Request;
 use crate::render::{Format, to_text};
 use crate::state::{Change, MapFull};
+use wire::Errno;
 
 /// An answer.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -39,14 +40,14 @@ pub struct Outcome {
 
 impl Refusal {
     /// A refusal with a positive error number.
-    pub fn new(errno: i32, text: impl Into<String>) -> Self {
-        Self { code: -errno, text: text.into() }
+    pub fn new(errno: Errno, text: impl Into<String>) -> Self {
+        Self { code: errno.code(), text: text.into() }
     }
 }
 
 impl From<MapFull> for Refusal {
     fn from(error: MapFull) -> Self {
-        Self::new(errno::ENOSPC, error.to_string())
+        Self::new(Errno::ENOSPC, error.to_string())
     }
 }
 

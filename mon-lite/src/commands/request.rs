@@ -6,9 +6,10 @@
 use bytes::Bytes;
 use serde_json::{Map, Value};
 
-use super::{Refusal, errno};
+use super::Refusal;
 use crate::limits::{COMMAND_BYTES_MAX, COMMAND_LIST_MAX};
 use crate::render::Format;
+use wire::Errno;
 
 /// A parsed command.
 #[derive(Clone, Debug)]
@@ -27,20 +28,20 @@ impl Request {
     pub fn parse(pieces: &[String], input: Bytes) -> Result<Self, Refusal> {
         let bytes: usize = pieces.iter().map(String::len).sum();
         if bytes > COMMAND_BYTES_MAX {
-            return Err(Refusal::new(errno::E2BIG, "the command is too long"));
+            return Err(Refusal::new(Errno::E2BIG, "the command is too long"));
         }
         let bad =
-            |why: &str| Refusal::new(errno::EINVAL, format!("unparseable JSON {}: {why}", pieces.concat()));
+            |why: &str| Refusal::new(Errno::EINVAL, format!("unparseable JSON {}: {why}", pieces.concat()));
         let parsed = serde_json::from_str(&pieces.concat()).map_err(|error| bad(&error.to_string()))?;
         let Value::Object(arguments) = parsed else { return Err(bad("it is not an object")) };
         let Some(Value::String(prefix)) = arguments.get("prefix") else {
-            return Err(Refusal::new(errno::EINVAL, "command missing prefix"));
+            return Err(Refusal::new(Errno::EINVAL, "command missing prefix"));
         };
         let format = match arguments.get("format") {
             Some(Value::String(name)) => Format::parse(name),
             _ => Ok(Format::Plain),
         };
-        let format = format.map_err(|error| Refusal::new(errno::EINVAL, error.to_string()))?;
+        let format = format.map_err(|error| Refusal::new(Errno::EINVAL, error.to_string()))?;
         Ok(Self { prefix: prefix.trim().to_owned(), format, input, arguments })
     }
 
@@ -133,7 +134,7 @@ impl Request {
         };
         if items.len() > COMMAND_LIST_MAX {
             return Err(Refusal::new(
-                errno::E2BIG,
+                Errno::E2BIG,
                 format!("{name} has more than {COMMAND_LIST_MAX} elements"),
             ));
         }
@@ -142,11 +143,11 @@ impl Request {
 }
 
 fn missing(name: &str) -> Refusal {
-    Refusal::new(errno::EINVAL, format!("missing required parameter {name}"))
+    Refusal::new(Errno::EINVAL, format!("missing required parameter {name}"))
 }
 
 fn wrong(name: &str, wanted: &str, got: &Value) -> Refusal {
-    Refusal::new(errno::EINVAL, format!("{name} must be {wanted}, not {got}"))
+    Refusal::new(Errno::EINVAL, format!("{name} must be {wanted}, not {got}"))
 }
 
 #[cfg(test)]
@@ -172,18 +173,18 @@ mod tests {
         );
         assert_eq!(request.list("l"), Ok(vec!["1".into(), "2".into()]));
         assert_eq!(request.list("m"), Ok(vec!["7".into()]));
-        assert_eq!(request.need_int("e").unwrap_err().code, -errno::EINVAL);
+        assert_eq!(request.need_int("e").unwrap_err().code, Errno::EINVAL.code());
         assert_eq!(request.need_text("none").unwrap_err().text, "missing required parameter none");
     }
 
     #[test]
     fn nonsense_is_refused() {
         for bad in ["", "[]", "{", "{}", r#"{"prefix":1}"#, r#"{"prefix":"status","format":"xml"}"#] {
-            assert_eq!(request(bad).unwrap_err().code, -errno::EINVAL, "{bad}");
+            assert_eq!(request(bad).unwrap_err().code, Errno::EINVAL.code(), "{bad}");
         }
         let huge = format!(r#"{{"prefix":"{}"}}"#, "x".repeat(COMMAND_BYTES_MAX));
-        assert_eq!(request(&huge).unwrap_err().code, -errno::E2BIG);
+        assert_eq!(request(&huge).unwrap_err().code, Errno::E2BIG.code());
         let deep = "[".repeat(100_000);
-        assert_eq!(request(&deep).unwrap_err().code, -errno::EINVAL);
+        assert_eq!(request(&deep).unwrap_err().code, Errno::EINVAL.code());
     }
 }

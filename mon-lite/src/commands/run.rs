@@ -1,7 +1,8 @@
 //! Finding and running the handler of a command. Pure.
 
-use super::{Outcome, Permission, Refusal, Reply, Request, Table, errno};
+use super::{Outcome, Permission, Refusal, Reply, Request, Table};
 use crate::view::View;
+use wire::Errno;
 
 const DESCRIPTIONS: &str = "get_command_descriptions";
 
@@ -20,7 +21,7 @@ pub fn run(view: &View<'_>, table: Table, request: &Request) -> Outcome {
             Table::Cluster => "command not known".to_owned(),
             Table::Tell => format!("unknown command prefix {}", request.prefix),
         };
-        return Reply::from(Refusal::new(errno::EINVAL, text)).into();
+        return Reply::from(Refusal::new(Errno::EINVAL, text)).into();
     };
     let outcome = (command.handler)(view, request).unwrap_or_else(|refusal| Reply::from(refusal).into());
     assert!(

@@ -10,11 +10,12 @@ use wire::codec::encode_to_bytes;
 use wire::msg::{OsdBoot, OsdStatfs, OsdStats, PgReport, PoolReport, StoreStatfs};
 use wire::types::{Addr, AddrVec, EntityKind, Epoch, Features, UTime};
 
-use super::{Outcome, Reply, Request, Table, errno, run};
+use super::{Outcome, Reply, Request, Table, run};
 use crate::live::{Live, OsdReport, PgMap};
 use crate::osd_life::{self, NewOsd, metadata};
 use crate::state::{Change, Entry, State};
 use crate::view::View;
+use wire::Errno;
 
 const FSID: Uuid = Uuid::from_u128(7);
 
@@ -140,11 +141,11 @@ impl Cluster {
         serde_json::from_str(&self.text(command)).unwrap()
     }
 
-    fn refused(&mut self, command: Value) -> (i32, String) {
+    fn refused(&mut self, command: Value) -> (Errno, String) {
         let before = self.state.clone();
         let reply = self.ask(command);
         assert_eq!(self.state, before, "a refusal changes nothing");
-        (-reply.code, reply.status)
+        (Errno::from_code(reply.code).expect("a refusal"), reply.status)
     }
 }
 
@@ -351,15 +352,15 @@ fn what_moves_data_is_refused_with_the_reason() {
         json!({"prefix": "osd pg-upmap-items", "pgid": "1.0", "id": [0, 1]}),
     ] {
         let (code, text) = cluster.refused(command);
-        assert_eq!(code, errno::EPERM);
+        assert_eq!(code, Errno::EPERM);
         assert!(text.contains("move data") && text.contains("nothing was changed"), "{text}");
     }
     let (code, text) =
         cluster.refused(json!({"prefix": "osd pool set", "pool": "p1", "var": "size", "val": "3"}));
-    assert_eq!(code, errno::EOPNOTSUPP);
+    assert_eq!(code, Errno::EOPNOTSUPP);
     assert!(text.contains("only size 1"), "{text}");
     let create = json!({"prefix": "osd pool create", "pool": "x", "pg_num": 8, "size": 2});
-    assert_eq!(cluster.refused(create).0, errno::EOPNOTSUPP);
+    assert_eq!(cluster.refused(create).0, Errno::EOPNOTSUPP);
 }
 
 #[test]
@@ -370,11 +371,11 @@ fn a_pool_lives_and_dies() {
         command.as_object_mut().unwrap().extend(extra.as_object().unwrap().clone());
         command
     };
-    assert_eq!(cluster.refused(create(json!({"pg_num": 100_000}))).0, errno::ERANGE);
-    assert_eq!(cluster.refused(create(json!({"pg_num": 60_000}))).0, errno::ERANGE);
-    assert_eq!(cluster.refused(create(json!({"pg_num": 8, "pgp_num": 4}))).0, errno::EINVAL);
-    assert_eq!(cluster.refused(create(json!({"rule": "nosuch"}))).0, errno::ENOENT);
-    assert_eq!(cluster.refused(json!({"prefix": "osd pool create", "pool": ""})).0, errno::EINVAL);
+    assert_eq!(cluster.refused(create(json!({"pg_num": 100_000}))).0, Errno::ERANGE);
+    assert_eq!(cluster.refused(create(json!({"pg_num": 60_000}))).0, Errno::ERANGE);
+    assert_eq!(cluster.refused(create(json!({"pg_num": 8, "pgp_num": 4}))).0, Errno::EINVAL);
+    assert_eq!(cluster.refused(create(json!({"rule": "nosuch"}))).0, Errno::ENOENT);
+    assert_eq!(cluster.refused(json!({"prefix": "osd pool create", "pool": ""})).0, Errno::EINVAL);
     cluster.done(create(json!({})));
     assert_eq!(
         cluster.value(json!({"prefix": "osd pool get", "pool": "data", "var": "pg_num"}))["pg_num"],
@@ -384,7 +385,7 @@ fn a_pool_lives_and_dies() {
         json!({"prefix": "osd pool create", "pool": "other", "pg_num": "4", "pool_type": "replicated"}),
     );
     let rename = |to: &str| json!({"prefix": "osd pool rename", "srcpool": "data", "destpool": to});
-    assert_eq!(cluster.refused(rename("other")).0, errno::EEXIST);
+    assert_eq!(cluster.refused(rename("other")).0, Errno::EEXIST);
     cluster.done(rename("data2"));
     let set =
         |var: &str, val: &str| json!({"prefix": "osd pool set", "pool": "data2", "var": var, "val": val});
@@ -462,10 +463,10 @@ fn blocks_and_flags() {
     assert!(cluster.text(json!({"prefix": "osd dump"})).contains("pauserd,pausewr,sortbitwise"));
     cluster.done(json!({"prefix": "osd unset", "key": "pause"}));
     let sortbitwise = json!({"prefix": "osd unset", "key": "sortbitwise"});
-    assert_eq!(cluster.refused(sortbitwise).0, errno::EINVAL, "listings rely on it");
+    assert_eq!(cluster.refused(sortbitwise).0, Errno::EINVAL, "listings rely on it");
     for bad in ["", "x", "127.0.0.1:99999/1", "127.0.0.1:1/x"] {
         let command = json!({"prefix": "osd blocklist", "blocklistop": "add", "addr": bad});
-        assert_eq!(cluster.refused(command).0, errno::EINVAL, "{bad}");
+        assert_eq!(cluster.refused(command).0, Errno::EINVAL, "{bad}");
     }
     // OSDs that are down and marked down again, or do not exist.
     assert_eq!(
@@ -473,7 +474,7 @@ fn blocks_and_flags() {
         "marked down osd.0. marked down osd.2. "
     );
     assert_eq!(cluster.done(json!({"prefix": "osd down", "ids": "0"})), "osd.0 is already down. ");
-    assert_eq!(cluster.refused(json!({"prefix": "osd down", "ids": ["9"]})).0, errno::ENOENT);
+    assert_eq!(cluster.refused(json!({"prefix": "osd down", "ids": ["9"]})).0, Errno::ENOENT);
 }
 
 #[test]
@@ -483,7 +484,10 @@ fn tell_has_its_own_table() {
     let request =
         |prefix: &str| Request::parse(&[json!({"prefix": prefix}).to_string()], Bytes::new()).unwrap();
     let unknown = run(&view, Table::Tell, &request("status")).reply;
-    assert_eq!((unknown.code, unknown.status.as_str()), (-errno::EINVAL, "unknown command prefix status"));
+    assert_eq!(
+        (unknown.code, unknown.status.as_str()),
+        (Errno::EINVAL.code(), "unknown command prefix status")
+    );
     assert_eq!(run(&view, Table::Tell, &request("version")).reply.code, 0);
     let rows = run(&view, Table::Tell, &request("get_command_descriptions")).reply.output;
     let rows: BTreeMap<String, Value> = serde_json::from_slice(&rows).unwrap();

@@ -2,8 +2,9 @@
 //!
 //! Pure; any core.
 
-use pg::{Effect, Errno, Execution, Output, Recorded, ReplyVersions, Request};
+use pg::{Effect, Execution, Output, Recorded, ReplyVersions, Request};
 use store::StoreError;
+use wire::Errno;
 use wire::msg::RequestFlags;
 
 /// Whether there is room for what makes the group bigger.

@@ -8,11 +8,11 @@ use std::cell::{Cell, RefCell};
 use std::rc::Rc;
 
 use pg::{
-    Errno, Execution, Group, GroupRange, ListQuery, ObjectState, ObjectView, Output, Request, execute,
-    load_state,
+    Execution, Group, GroupRange, ListQuery, ObjectState, ObjectView, Output, Request, execute, load_state,
 };
 use rt::Core;
 use store::{CollectionId, ObjectId, ObjectStore, StoreError};
+use wire::Errno;
 use wire::msg::Op;
 use wire::types::{Epoch, PgId};
 

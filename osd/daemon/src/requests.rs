@@ -5,9 +5,10 @@
 
 use std::rc::Rc;
 
-use pg::{Caller, Errno, Request};
+use pg::{Caller, Request};
 use rt::Group;
 use store::ObjectId;
+use wire::Errno;
 use wire::msg::{Op, OpArgs, OpCode, OsdOp, OsdOpReply, Payload};
 use wire::msgr2::Data;
 use wire::osdmap::{OsdMap, PoolFlags};

@@ -10,8 +10,8 @@ mod table;
 use std::rc::Rc;
 
 use bytes::Bytes;
-use pg::Errno;
 use serde_json::{Map, Value};
+use wire::Errno;
 use wire::msg::{Command, CommandReply};
 use wire::msgr2::Data;
 

@@ -1,45 +1,15 @@
-//! Ceph's errors as clients see them. Errno exists only here, at the edge to the wire.
+//! What clients are told of failures below.
 
 use cls::CallError;
 use store::StoreError;
+use wire::Errno;
 
 use crate::limits::ERRNO_MAX;
 
-/// A failure a client is told of; positive, sent negated.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Errno(i32);
-
-#[expect(missing_docs, reason = "the names are errno's")]
-impl Errno {
-    pub const ENOENT: Self = Self(2);
-    pub const EIO: Self = Self(5);
-    pub const EAGAIN: Self = Self(11);
-    pub const EEXIST: Self = Self(17);
-    pub const EINVAL: Self = Self(22);
-    pub const EFBIG: Self = Self(27);
-    pub const ENOSPC: Self = Self(28);
-    pub const ERANGE: Self = Self(34);
-    pub const ENAMETOOLONG: Self = Self(36);
-    pub const ENODATA: Self = Self(61);
-    pub const EOVERFLOW: Self = Self(75);
-    pub const EMSGSIZE: Self = Self(90);
-    pub const EOPNOTSUPP: Self = Self(95);
-    pub const ENOTCONN: Self = Self(107);
-    pub const EBLOCKLISTED: Self = Self(108);
-    pub const ETIMEDOUT: Self = Self(110);
-    pub const EDQUOT: Self = Self(122);
-    pub const ECANCELED: Self = Self(125);
-
-    /// Compare-extent found a difference at `index` of its range.
-    pub fn mismatch(index: usize) -> Self {
-        let index = i32::try_from(index).unwrap_or(i32::MAX - ERRNO_MAX);
-        Self(ERRNO_MAX + index.min(i32::MAX - ERRNO_MAX))
-    }
-
-    /// As results carry it: negative.
-    pub fn code(self) -> i32 {
-        -self.0
-    }
+/// Compare-extent found a difference at `index` of its range.
+pub fn mismatch(index: usize) -> Errno {
+    let index = i32::try_from(index).unwrap_or(i32::MAX - ERRNO_MAX);
+    Errno::from_code(-(ERRNO_MAX + index.min(i32::MAX - ERRNO_MAX))).unwrap_or(Errno::EIO)
 }
 
 /// Why an op failed: something the client is told, or the end of the store.
@@ -77,7 +47,7 @@ impl From<StoreError> for OpError {
 impl From<CallError> for OpError {
     fn from(error: CallError) -> Self {
         match error {
-            CallError::Errno(errno) => Self::Errno(Errno(-errno.code())),
+            CallError::Errno(errno) => Self::Errno(errno),
             CallError::Down(reason) => Self::Down(reason),
         }
     }
@@ -87,9 +57,7 @@ impl From<CallError> for OpError {
 impl From<OpError> for CallError {
     fn from(error: OpError) -> Self {
         match error {
-            OpError::Errno(errno) => {
-                Self::Errno(cls::Errno::from_code(errno.code()).unwrap_or(cls::Errno::EIO))
-            }
+            OpError::Errno(errno) => Self::Errno(errno),
             OpError::Down(reason) => Self::Down(reason),
         }
     }

@@ -7,12 +7,13 @@ use bytes::Bytes;
 use wire::msg::{Op, OpFlags, RequestFlags};
 
 use crate::chunks;
-use crate::errno::{Errno, OpError, OpResult};
+use crate::errno::{OpError, OpResult};
 use crate::limits::WRITE_OUTPUT_BYTES_MAX;
 use crate::object_view::{Changes, ObjectView};
 use crate::operation::Operation;
 use crate::request::Request;
 use crate::{ops_attr, ops_omap, ops_read, ops_write};
+use wire::Errno;
 
 /// What one op gives.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]

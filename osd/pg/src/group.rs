@@ -13,11 +13,11 @@ use wire::types::{EVersion, Epoch, PgId};
 
 use crate::chunks;
 use crate::duplicates::{Duplicates, Recorded};
-use crate::errno::Errno;
 use crate::execute::{Effect, Execution};
 use crate::log_entry::{LogEntry, LogKind, OpReturn};
 use crate::object_info::{INFO_ATTR, ObjectState};
 use crate::request::Request;
+use wire::Errno;
 
 const INFO_VERSION: u8 = 1;
 

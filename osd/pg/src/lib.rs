@@ -28,7 +28,7 @@ mod request;
 pub use classes::Method;
 pub use cls::Caller;
 pub use duplicates::{Duplicates, Recorded};
-pub use errno::{Errno, OpError, OpResult};
+pub use errno::{OpError, OpResult};
 pub use execute::{Effect, Execution, Output, execute};
 pub use group::{Group, GroupInfo, ReplyVersions, Sealed};
 pub use listing::{ALL_NAMESPACES, END_OF_GROUP, GroupRange, ListQuery, encode_page, hash_bits};

@@ -8,9 +8,9 @@ use wire::codec::encode_to_bytes;
 use wire::msg::{ListedObject, Op, OpArgs, PgListReply, pg_list_cursor};
 use wire::types::{HObject, PgId, SnapId};
 
-use crate::errno::Errno;
 use crate::execute::Output;
 use crate::limits::LIST_ENTRIES_MAX;
+use wire::Errno;
 
 /// Namespace that stands for all of them. //= ceph 16.2 librados: LIBRADOS_ALL_NSPACES
 pub const ALL_NAMESPACES: &[u8] = b"\x01";

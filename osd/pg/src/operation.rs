@@ -10,7 +10,7 @@ use wire::codec::{DecodeError, Reader};
 use wire::msg::{AccessKind, Op, OpArgs, OpCode, OpFlags};
 
 use crate::classes::Method;
-use crate::errno::Errno;
+use wire::Errno;
 
 /// A range of an object's data.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]

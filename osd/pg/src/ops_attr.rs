@@ -3,11 +3,12 @@
 use bytes::Bytes;
 use wire::codec::Writer;
 
-use crate::errno::{Errno, OpResult};
+use crate::errno::OpResult;
 use crate::execute::Output;
 use crate::limits::ATTR_NAME_BYTES_MAX;
 use crate::object_view::ObjectView;
 use crate::operation::{AttrOperand, Relation};
+use wire::Errno;
 
 /// GETXATTR.
 pub async fn get(view: &ObjectView, name: &Bytes) -> OpResult<Output> {

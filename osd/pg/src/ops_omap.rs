@@ -6,10 +6,11 @@ use bytes::Bytes;
 use store::OmapPage;
 use wire::codec::Writer;
 
-use crate::errno::{Errno, OpResult};
+use crate::errno::OpResult;
 use crate::execute::Output;
 use crate::limits::{OMAP_BYTES_MAX, OMAP_ENTRIES_MAX};
 use crate::object_view::ObjectView;
+use wire::Errno;
 
 /// OMAPGETKEYS.
 pub async fn get_keys(view: &ObjectView, start_after: &Bytes, max: u64) -> OpResult<Output> {

@@ -7,10 +7,11 @@ use wire::types::SnapId;
 
 use crate::checksum::{Checksum, ChecksumKind};
 use crate::chunks;
-use crate::errno::{Errno, OpResult};
+use crate::errno::{OpResult, mismatch};
 use crate::execute::Output;
 use crate::object_view::ObjectView;
 use crate::operation::Extent;
+use wire::Errno;
 
 /// READ and SYNC_READ.
 pub async fn read(view: &ObjectView, extent: Extent) -> OpResult<Output> {
@@ -120,12 +121,12 @@ pub async fn compare_extent(view: &ObjectView, extent: Extent, expected: &[u8]) 
         let (part, _) = expected[at..].split_at(piece.len());
         if part != piece {
             let differs = part.iter().zip(piece.iter()).position(|(a, b)| a != b).unwrap_or(0);
-            return Err(Errno::mismatch(at + differs).into());
+            return Err(mismatch(at + differs).into());
         }
         at += piece.len();
     }
     match expected[at..].iter().position(|&byte| byte != 0) {
-        Some(differs) => Err(Errno::mismatch(at + differs).into()),
+        Some(differs) => Err(mismatch(at + differs).into()),
         None => Ok(Output::default()),
     }
 }

@@ -2,12 +2,13 @@
 
 use bytes::Bytes;
 
-use crate::errno::{Errno, OpResult};
+use crate::errno::OpResult;
 use crate::execute::Output;
 use crate::limits::OBJECT_BYTES_MAX;
 use crate::object_info::ObjectInfo;
 use crate::object_view::ObjectView;
 use crate::operation::Extent;
+use wire::Errno;
 
 /// Patterns are repeated into chunks of about this size, so that a one-byte pattern makes few chunks.
 const PATTERN_CHUNK_BYTES: u64 = 64 << 10;

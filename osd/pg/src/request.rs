@@ -6,9 +6,9 @@ use wire::msg::{Op, OpCode, RequestFlags};
 use wire::types::{RequestId, SnapId, UTime};
 
 use crate::classes::Method;
-use crate::errno::Errno;
 use crate::limits::{NAMESPACE_BYTES_MAX, OBJECT_NAME_BYTES_MAX, WRITE_PAYLOAD_BYTES_MAX};
 use crate::operation::may_write;
+use wire::Errno;
 
 /// The request.
 #[derive(Clone, Debug)]

@@ -5,8 +5,9 @@
 mod world;
 
 use bytes::Bytes;
-use pg::{Errno, GroupRange, ListQuery, encode_page, hash_bits};
+use pg::{GroupRange, ListQuery, encode_page, hash_bits};
 use store::ObjectId;
+use wire::Errno;
 use wire::codec::{Reader, Writer, encode_to_bytes};
 use wire::msg::{Op, OpArgs, OpCode};
 use wire::types::{HObject, PgId, SnapId};

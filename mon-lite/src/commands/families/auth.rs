@@ -2,8 +2,9 @@
 
 use serde_json::json;
 
-use crate::commands::{Argument, Command, Handler, Kind, Module, Outcome, Refusal, Reply, Request, errno};
+use crate::commands::{Argument, Command, Handler, Kind, Module, Outcome, Refusal, Reply, Request};
 use crate::view::View;
+use wire::Errno;
 
 const ENTITY: Argument = Argument::new("entity", Kind::String);
 const CAPS: Argument = Argument::new("caps", Kind::String).optional().many();
@@ -42,12 +43,12 @@ fn list(_: &View<'_>, request: &Request) -> Result<Outcome, Refusal> {
 
 fn missing(_: &View<'_>, request: &Request) -> Result<Outcome, Refusal> {
     let entity = request.need_text("entity")?;
-    Err(Refusal::new(errno::ENOENT, format!("failed to find {entity} in keyring: authentication is none")))
+    Err(Refusal::new(Errno::ENOENT, format!("failed to find {entity} in keyring: authentication is none")))
 }
 
 fn refuse(_: &View<'_>, _: &Request) -> Result<Outcome, Refusal> {
     let text = "this cluster has authentication none: keys are not offered yet, and nobody needs one";
-    Err(Refusal::new(errno::EOPNOTSUPP, text))
+    Err(Refusal::new(Errno::EOPNOTSUPP, text))
 }
 
 /// Removing what is not there succeeds, as everywhere.

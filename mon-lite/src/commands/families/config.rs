@@ -2,13 +2,14 @@
 
 use serde_json::{Map, Value, json};
 
-use crate::commands::{Argument, Command, Kind, Module, Outcome, Refusal, Reply, Request, errno};
+use crate::commands::{Argument, Command, Kind, Module, Outcome, Refusal, Reply, Request};
 use crate::limits::{CONFIG_BYTES_MAX, CONFIG_VALUE_BYTES_MAX, CONFIG_VALUES_MAX};
 use crate::options::{OPTIONS, OptionInfo};
 use crate::render::{Align, Table};
 use crate::state::config::{Section, parse_entity};
 use crate::state::{Change, ConfigDb};
 use crate::view::View;
+use wire::Errno;
 
 const WHO: Argument = Argument::new("who", Kind::String);
 const NAME: Argument = Argument::new("name", Kind::String);
@@ -50,14 +51,14 @@ fn section(request: &Request) -> Result<Section, Refusal> {
     let bad = || {
         format!("'{who}' is not global, mon, osd, client or one of them such as osd.3; masks are not offered")
     };
-    Section::parse(&who).ok_or_else(|| Refusal::new(errno::EINVAL, bad()))
+    Section::parse(&who).ok_or_else(|| Refusal::new(Errno::EINVAL, bad()))
 }
 
 fn option_name(request: &Request, argument: &str) -> Result<String, Refusal> {
     let name = ConfigDb::normalise(&request.need_text(argument)?);
     let sound = name.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"_/.".contains(&byte));
     if name.is_empty() || !sound || name.len() > CONFIG_VALUE_BYTES_MAX {
-        return Err(Refusal::new(errno::EINVAL, format!("'{name}' is not the name of an option")));
+        return Err(Refusal::new(Errno::EINVAL, format!("'{name}' is not the name of an option")));
     }
     Ok(name)
 }
@@ -71,11 +72,11 @@ fn set(view: &View<'_>, request: &Request) -> Result<Outcome, Refusal> {
         let text = format!(
             "at most {CONFIG_VALUES_MAX} values, {CONFIG_VALUE_BYTES_MAX} bytes each and {CONFIG_BYTES_MAX} in all are kept"
         );
-        return Err(Refusal::new(errno::ENOSPC, text));
+        return Err(Refusal::new(Errno::ENOSPC, text));
     }
     if let Some(option) = OptionInfo::find(&name).filter(|option| !option.accepts(&value)) {
         let text = format!("'{value}' is not a value of {name}, which is a {:?}", option.kind).to_lowercase();
-        return Err(Refusal::new(errno::EINVAL, text));
+        return Err(Refusal::new(Errno::EINVAL, text));
     }
     if view.state.config.get(&section, &name) == Some(value.as_str()) {
         return Ok(Reply::default().into());
@@ -94,7 +95,7 @@ fn remove(view: &View<'_>, request: &Request) -> Result<Outcome, Refusal> {
 fn get(view: &View<'_>, request: &Request) -> Result<Outcome, Refusal> {
     let who = request.need_text("who")?;
     let unknown =
-        || Refusal::new(errno::EINVAL, format!("'{who}' is not an entity such as osd.3 or client.admin"));
+        || Refusal::new(Errno::EINVAL, format!("'{who}' is not an entity such as osd.3 or client.admin"));
     let entity = parse_entity(&who).ok_or_else(unknown)?;
     let effective = view.state.config.effective(&entity);
     if request.text("key")?.is_none() {
@@ -118,7 +119,7 @@ fn get(view: &View<'_>, request: &Request) -> Result<Outcome, Refusal> {
     let key = option_name(request, "key")?;
     let set = effective.get(&key).map(|(_, value)| value.clone());
     let value = set.or_else(|| OptionInfo::find(&key).map(|option| option.default.to_owned()));
-    let value = value.ok_or_else(|| Refusal::new(errno::ENOENT, format!("'{key}' is not set for {who}")))?;
+    let value = value.ok_or_else(|| Refusal::new(Errno::ENOENT, format!("'{key}' is not set for {who}")))?;
     Ok(Reply::formatted(request, || format!("{value}\n"), || json!({key.clone(): value})).into())
 }
 
@@ -160,7 +161,7 @@ fn help(_: &View<'_>, request: &Request) -> Result<Outcome, Refusal> {
     let option = OptionInfo::find(&key);
     let unknown =
         || format!("'{key}' is not an option of the monitor; options of others are kept and handed on");
-    let option = option.ok_or_else(|| Refusal::new(errno::ENOENT, unknown()))?;
+    let option = option.ok_or_else(|| Refusal::new(Errno::ENOENT, unknown()))?;
     let kind = format!("{:?}", option.kind).to_lowercase();
     let text =
         || format!("{key} - {}\n  ({kind}, advanced)\n  Default: {}\n", option.description, option.default);

@@ -2,10 +2,11 @@
 
 use serde_json::{Map, Value};
 
-use crate::commands::{Argument, Command, Handler, Kind, Module, Outcome, Refusal, Reply, Request, errno};
+use crate::commands::{Argument, Command, Handler, Kind, Module, Outcome, Refusal, Reply, Request};
 use crate::limits::{CONFIG_KEY_BYTES_MAX, CONFIG_KEYS_BYTES_MAX, CONFIG_KEYS_MAX};
 use crate::state::Change;
 use crate::view::View;
+use wire::Errno;
 
 const KEY: Argument = Argument::new("key", Kind::String);
 const VALUE: Argument = Argument::new("val", Kind::String).optional();
@@ -41,7 +42,7 @@ pub const COMMANDS: &[Command] = &[
 ];
 
 fn missing(key: &str) -> Refusal {
-    Refusal::new(errno::ENOENT, format!("key '{key}' doesn't exist"))
+    Refusal::new(Errno::ENOENT, format!("key '{key}' doesn't exist"))
 }
 
 fn set(view: &View<'_>, request: &Request) -> Result<Outcome, Refusal> {
@@ -60,7 +61,7 @@ fn set(view: &View<'_>, request: &Request) -> Result<Outcome, Refusal> {
         let text = format!(
             "at most {CONFIG_KEYS_MAX} keys, {CONFIG_KEY_BYTES_MAX} bytes each and {CONFIG_KEYS_BYTES_MAX} in all are kept"
         );
-        return Err(Refusal::new(errno::ENOSPC, text));
+        return Err(Refusal::new(Errno::ENOSPC, text));
     }
     let status = format!("set {key}");
     Ok(Outcome::commit(vec![Change::ConfigKey { key, value: Some(value) }], status))

@@ -4,9 +4,10 @@ use serde_json::{Map, Value, json};
 use wire::crush::{CrushMap, ReplicatedRule, Rule, Step, TYPE_DEVICE, TYPE_OSD, Tunables};
 
 use super::shared::edit;
-use crate::commands::{Argument, Command, Handler, Kind, Module, Outcome, Refusal, Reply, Request, errno};
+use crate::commands::{Argument, Command, Handler, Kind, Module, Outcome, Refusal, Reply, Request};
 use crate::crush_view;
 use crate::view::View;
+use wire::Errno;
 
 const NAME: Argument = Argument::new("name", Kind::String).chars("[A-Za-z0-9-_.]");
 const ROOT: Argument = Argument::new("root", Kind::String).chars("[A-Za-z0-9-_.]");
@@ -107,7 +108,7 @@ fn rule_dump(view: &View<'_>, request: &Request) -> Result<Outcome, Refusal> {
     };
     let number = usize::from(super::pool::rule_named(view.osd_map(), &name)?);
     let rule =
-        crush.rule(number).ok_or_else(|| Refusal::new(errno::ENOENT, format!("rule {name} is gone")))?;
+        crush.rule(number).ok_or_else(|| Refusal::new(Errno::ENOENT, format!("rule {name} is gone")))?;
     Ok(Reply::value(request, &rule_value(crush, number, rule)).into())
 }
 
@@ -123,13 +124,13 @@ fn rule_create(view: &View<'_>, request: &Request) -> Result<Outcome, Refusal> {
         .iter()
         .find(|(_, other)| **other == kind)
         .and_then(|(kind, _)| u16::try_from(*kind).ok());
-    let number = number.ok_or_else(|| Refusal::new(errno::EINVAL, format!("unknown type {kind}")))?;
+    let number = number.ok_or_else(|| Refusal::new(Errno::EINVAL, format!("unknown type {kind}")))?;
     // Two copies on slices of one device would be lost together.
     let failure_domain = if number == TYPE_OSD { TYPE_DEVICE } else { number };
     let rule = ReplicatedRule { name: name.clone(), root, failure_domain, class: request.text("class")? };
     let changes = edit(view, |map| {
         let crush = std::sync::Arc::make_mut(&mut map.crush);
-        crush.add_replicated_rule(&rule).map_err(|error| Refusal::new(errno::EINVAL, error.to_string()))?;
+        crush.add_replicated_rule(&rule).map_err(|error| Refusal::new(Errno::EINVAL, error.to_string()))?;
         Ok(())
     })?;
     let mut status = String::new();
@@ -147,7 +148,7 @@ fn rule_remove(view: &View<'_>, request: &Request) -> Result<Outcome, Refusal> {
         return Ok(Reply::status(format!("rule {name} does not exist")).into());
     };
     if map.pools.values().any(|pool| pool.crush_rule == number) {
-        return Err(Refusal::new(errno::EBUSY, format!("a pool uses rule {name}")));
+        return Err(Refusal::new(Errno::EBUSY, format!("a pool uses rule {name}")));
     }
     let changes = edit(view, |map| {
         let crush = std::sync::Arc::make_mut(&mut map.crush);
@@ -164,7 +165,7 @@ fn rule_rename(view: &View<'_>, request: &Request) -> Result<Outcome, Refusal> {
     let (from, to) = (request.need_text("srcname")?, request.need_text("dstname")?);
     let map = view.osd_map();
     if map.crush.rule_names.values().any(|name| *name == to) {
-        return Err(Refusal::new(errno::EEXIST, format!("there is a rule {to} already")));
+        return Err(Refusal::new(Errno::EEXIST, format!("there is a rule {to} already")));
     }
     let number = super::pool::rule_named(map, &from)?;
     let changes = edit(view, |map| {
@@ -257,7 +258,7 @@ fn algorithm_name(bucket: &wire::crush::Bucket) -> &'static str {
 fn ls(view: &View<'_>, request: &Request) -> Result<Outcome, Refusal> {
     let crush = &view.osd_map().crush;
     let node = request.need_text("node")?;
-    let missing = || Refusal::new(errno::ENOENT, format!("node '{node}' does not exist"));
+    let missing = || Refusal::new(Errno::ENOENT, format!("node '{node}' does not exist"));
     let id = crush.item_named(&node).ok_or_else(missing)?;
     let names: Vec<String> = match crush.bucket(id) {
         Some(bucket) => bucket.items.iter().map(|item| crush_view::name_of(crush, *item)).collect(),

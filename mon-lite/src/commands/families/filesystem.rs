@@ -2,8 +2,9 @@
 
 use serde_json::{Value, json};
 
-use crate::commands::{Argument, Command, Handler, Kind, Module, Outcome, Refusal, Reply, Request, errno};
+use crate::commands::{Argument, Command, Handler, Kind, Module, Outcome, Refusal, Reply, Request};
 use crate::view::View;
+use wire::Errno;
 
 const FS: Argument = Argument::new("fs", Kind::String).optional();
 const FS_NAME: Argument = Argument::new("fs_name", Kind::String);
@@ -96,9 +97,9 @@ fn versions(_: &View<'_>, request: &Request) -> Result<Outcome, Refusal> {
 
 fn missing(_: &View<'_>, request: &Request) -> Result<Outcome, Refusal> {
     let name = request.need_text("fs_name")?;
-    Err(Refusal::new(errno::ENOENT, format!("filesystem '{name}' not found")))
+    Err(Refusal::new(Errno::ENOENT, format!("filesystem '{name}' not found")))
 }
 
 fn refuse(_: &View<'_>, _: &Request) -> Result<Outcome, Refusal> {
-    Err(Refusal::new(errno::EOPNOTSUPP, "file systems are not offered yet"))
+    Err(Refusal::new(Errno::EOPNOTSUPP, "file systems are not offered yet"))
 }

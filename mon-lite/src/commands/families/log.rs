@@ -4,10 +4,11 @@ use serde_json::{Value, json};
 use wire::msg::{LogEntry, LogPriority};
 use wire::types::{AuthName, EntityKind, EntityName};
 
-use crate::commands::{Argument, Command, Kind, Module, Outcome, Refusal, Reply, Request, errno};
+use crate::commands::{Argument, Command, Kind, Module, Outcome, Refusal, Reply, Request};
 use crate::render::{addrvec, first_addr, timestamp};
 use crate::state::{Change, cluster_log};
 use crate::view::View;
+use wire::Errno;
 
 const NUM: Argument = Argument::new("num", Kind::Int).optional().range("1");
 const LEVEL: Argument = Argument::choice("level", "debug|info|sec|warn|error").optional();
@@ -31,7 +32,7 @@ fn last(view: &View<'_>, request: &Request) -> Result<Outcome, Refusal> {
     let wanted = usize::try_from(request.int("num")?.unwrap_or(LINES_DEFAULT).max(0)).unwrap_or(usize::MAX);
     let level = request.text("level")?.unwrap_or_else(|| "info".to_owned());
     let level = cluster_log::priority_named(&level)
-        .ok_or_else(|| Refusal::new(errno::EINVAL, format!("unknown level '{level}'")))?;
+        .ok_or_else(|| Refusal::new(Errno::EINVAL, format!("unknown level '{level}'")))?;
     let channel = request.text("channel")?.unwrap_or_else(|| "*".to_owned());
     let fits = |entry: &&LogEntry| entry.priority >= level && (channel == "*" || entry.channel == channel);
     let log = &view.state.cluster_log;

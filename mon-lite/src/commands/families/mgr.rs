@@ -2,9 +2,10 @@
 
 use serde_json::{Value, json};
 
-use crate::commands::{Argument, Command, Kind, Module, Outcome, Refusal, Reply, Request, errno};
+use crate::commands::{Argument, Command, Kind, Module, Outcome, Refusal, Reply, Request};
 use crate::render::timestamp;
 use crate::view::View;
+use wire::Errno;
 
 const WHO: Argument = Argument::new("who", Kind::String).optional();
 const PROPERTY: Argument = Argument::new("property", Kind::String);
@@ -54,7 +55,7 @@ fn modules(_: &View<'_>, request: &Request) -> Result<Outcome, Refusal> {
 
 fn metadata(_: &View<'_>, request: &Request) -> Result<Outcome, Refusal> {
     match request.text("who")? {
-        Some(who) => Err(Refusal::new(errno::ENOENT, format!("there is no mgr.{who}"))),
+        Some(who) => Err(Refusal::new(Errno::ENOENT, format!("there is no mgr.{who}"))),
         None => Ok(Reply::value(request, &json!([])).into()),
     }
 }

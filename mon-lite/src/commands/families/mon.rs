@@ -6,10 +6,11 @@ use wire::msg::{MonInfo, MonMap};
 use wire::types::Epoch;
 
 use super::shared::ELECTION_EPOCH;
-use crate::commands::{Argument, Command, Kind, Module, Outcome, Refusal, Reply, Request, errno};
+use crate::commands::{Argument, Command, Kind, Module, Outcome, Refusal, Reply, Request};
 use crate::render::{addrvec, first_addr, timestamp, timestamp_z};
 use crate::version::{self, RELEASE_NAME};
 use crate::view::View;
+use wire::Errno;
 
 /// Persistent features of the monitors, by name.
 pub const FEATURES: [&str; 8] =
@@ -41,7 +42,7 @@ fn map_of<'a>(view: &View<'a>, request: &Request) -> Result<&'a MonMap, Refusal>
     match request.int("epoch")? {
         Some(epoch) if epoch != i64::from(map.epoch.0) => {
             let text = format!("only epoch {} of the monitor map is kept", map.epoch);
-            Err(Refusal::new(errno::ENOENT, text))
+            Err(Refusal::new(Errno::ENOENT, text))
         }
         _ => Ok(map),
     }
@@ -165,7 +166,7 @@ fn metadata(view: &View<'_>, request: &Request) -> Result<Outcome, Refusal> {
         return Ok(Reply::value(request, &all.into()).into());
     };
     let info =
-        map.mons.get(&name).ok_or_else(|| Refusal::new(errno::ENOENT, format!("there is no mon.{name}")))?;
+        map.mons.get(&name).ok_or_else(|| Refusal::new(Errno::ENOENT, format!("there is no mon.{name}")))?;
     Ok(Reply::value(request, &metadata_of(view, info)).into())
 }
 
@@ -201,7 +202,7 @@ fn ok_to_stop(view: &View<'_>, request: &Request) -> Result<Outcome, Refusal> {
     let ids = request.list("ids")?;
     if ids.iter().any(|id| map.mons.contains_key(id)) {
         return Err(Refusal::new(
-            errno::EBUSY,
+            Errno::EBUSY,
             "the cluster has one monitor and would stand still without it",
         ));
     }

@@ -6,12 +6,13 @@ use wire::osdmap::{MapFlags, Osd, OsdMap, OsdState, Ratio};
 use wire::types::{Addr, AddrKind, SocketBytes, UTime};
 
 use super::shared::{edit, existing_osd, osd_ids, parse_osd};
-use crate::commands::{Argument, Command, Handler, Kind, Module, Outcome, Refusal, Reply, Request, errno};
+use crate::commands::{Argument, Command, Handler, Kind, Module, Outcome, Refusal, Reply, Request};
 use crate::limits::BLOCKLIST_ENTRIES_MAX;
 use crate::osd_flags;
 use crate::render::{bare, timestamp};
 use crate::state::Change;
 use crate::view::View;
+use wire::Errno;
 
 const IDS: Argument = Argument::new("ids", Kind::String).many();
 const SURE: Argument = Argument::new("yes_i_really_mean_it", Kind::Bool).optional();
@@ -73,7 +74,7 @@ pub const COMMANDS: &[Command] = &[
 fn flag_of(request: &Request) -> Result<(String, MapFlags), Refusal> {
     let key = request.need_text("key")?;
     let flag = osd_flags::named(&key).filter(|flag| flag.0 & MapFlags::NEW_CLUSTER.0 == 0);
-    let unknown = || Refusal::new(errno::EINVAL, format!("unrecognized flag '{key}'"));
+    let unknown = || Refusal::new(Errno::EINVAL, format!("unrecognized flag '{key}'"));
     let flag = flag.ok_or_else(unknown)?;
     // Clients and `osd dump` know the two halves of pause by their own names.
     let shown = if key == "pause" { "pauserd,pausewr".to_owned() } else { key };
@@ -126,7 +127,7 @@ fn chosen(map: &OsdMap, request: &Request) -> Result<Vec<i32>, Refusal> {
         }
         let id = parse_osd(&text)?;
         if !map.exists(id) {
-            return Err(Refusal::new(errno::ENOENT, format!("osd.{id} does not exist. ")));
+            return Err(Refusal::new(Errno::ENOENT, format!("osd.{id} does not exist. ")));
         }
         chosen.push(id);
     }
@@ -185,7 +186,7 @@ fn change_ratio(
 ) -> Result<Outcome, Refusal> {
     let ratio = request.need_float("ratio")?;
     if !(0.0..=1.0).contains(&ratio) {
-        return Err(Refusal::new(errno::EINVAL, format!("{ratio} is not between 0 and 1")));
+        return Err(Refusal::new(Errno::EINVAL, format!("{ratio} is not between 0 and 1")));
     }
     #[expect(clippy::cast_possible_truncation, reason = "the map has single precision")]
     let changes = edit(view, |map| {
@@ -196,7 +197,7 @@ fn change_ratio(
                 map.nearfull_ratio.get(),
                 map.full_ratio.get()
             );
-            return Err(Refusal::new(errno::EINVAL, text));
+            return Err(Refusal::new(Errno::EINVAL, text));
         }
         Ok(())
     })?;
@@ -220,7 +221,7 @@ fn primary_affinity(view: &View<'_>, request: &Request) -> Result<Outcome, Refus
     let id = existing_osd(view.osd_map(), request)?;
     let weight = request.need_float("weight")?;
     if !(0.0..=1.0).contains(&weight) {
-        return Err(Refusal::new(errno::EINVAL, format!("{weight} is not between 0 and 1")));
+        return Err(Refusal::new(Errno::EINVAL, format!("{weight} is not between 0 and 1")));
     }
     #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "between 0 and 65536")]
     let fixed = (weight * 65536.0) as u32;
@@ -238,7 +239,7 @@ fn primary_affinity(view: &View<'_>, request: &Request) -> Result<Outcome, Refus
 
 /// An address as commands have it: `127.0.0.1:0/4242`, perhaps with `v2:` or `any:` before it, or without the nonce.
 fn parse_addr(text: &str) -> Result<Addr, Refusal> {
-    let bad = || Refusal::new(errno::EINVAL, format!("'{text}' is not an address such as 127.0.0.1:0/4242"));
+    let bad = || Refusal::new(Errno::EINVAL, format!("'{text}' is not an address such as 127.0.0.1:0/4242"));
     let (kind, rest) = match text.split_once(':') {
         Some(("v1", rest)) => (AddrKind::LEGACY, rest),
         Some(("v2", rest)) => (AddrKind::MSGR2, rest),
@@ -268,7 +269,7 @@ fn blocklist(view: &View<'_>, request: &Request) -> Result<Outcome, Refusal> {
                 request.float("expire")?.filter(|seconds| *seconds > 0.0).unwrap_or(BLOCK_SECONDS_DEFAULT);
             if view.osd_map().blocklist.0.len() >= BLOCKLIST_ENTRIES_MAX {
                 return Err(Refusal::new(
-                    errno::ENOSPC,
+                    Errno::ENOSPC,
                     format!("{BLOCKLIST_ENTRIES_MAX} clients are blocked already"),
                 ));
             }
@@ -298,7 +299,7 @@ fn blocklist(view: &View<'_>, request: &Request) -> Result<Outcome, Refusal> {
             })?;
             Ok(Outcome::commit(changes, format!("un-blocklisting {shown}")))
         }
-        other => Err(Refusal::new(errno::EINVAL, format!("'{other}' is neither add nor rm"))),
+        other => Err(Refusal::new(Errno::EINVAL, format!("'{other}' is neither add nor rm"))),
     }
 }
 

@@ -8,10 +8,11 @@ use wire::placement::ObjectName;
 
 use super::shared::{existing_osd, map_at_epoch, named_pool, osd_counts, osd_ids, parse_osd};
 use super::status::osd_line;
-use crate::commands::{Argument, Command, Handler, Kind, Module, Outcome, Refusal, Reply, Request, errno};
+use crate::commands::{Argument, Command, Handler, Kind, Module, Outcome, Refusal, Reply, Request};
 use crate::crush_view;
 use crate::render::addrvec;
 use crate::view::View;
+use wire::Errno;
 
 const EPOCH: Argument = Argument::new("epoch", Kind::Int).optional().range("0");
 const ID: Argument = Argument::new("id", Kind::OsdName);
@@ -99,7 +100,7 @@ fn getmaxosd(view: &View<'_>, request: &Request) -> Result<Outcome, Refusal> {
 fn find(view: &View<'_>, request: &Request) -> Result<Outcome, Refusal> {
     let map = view.osd_map();
     let id = existing_osd(map, request)?;
-    let osd = map.osd(id).ok_or_else(|| Refusal::new(errno::ENOENT, format!("osd.{id} does not exist")))?;
+    let osd = map.osd(id).ok_or_else(|| Refusal::new(Errno::ENOENT, format!("osd.{id} does not exist")))?;
     let mut value = json!({
         "osd": id,
         "addrs": addrvec(&osd.client_addrs),
@@ -172,7 +173,7 @@ fn map_object(view: &View<'_>, request: &Request) -> Result<Outcome, Refusal> {
     let nspace = request.text("nspace")?.unwrap_or_default();
     let name = ObjectName { name: object.as_bytes(), nspace: nspace.as_bytes(), ..ObjectName::default() };
     let mapping = wire::placement::map(map, id, name)
-        .ok_or_else(|| Refusal::new(errno::ENOENT, format!("pool '{pool_name}' does not exist")))?;
+        .ok_or_else(|| Refusal::new(Errno::ENOENT, format!("pool '{pool_name}' does not exist")))?;
     let hash = pool.hash_object(object.as_bytes(), b"", nspace.as_bytes());
     let (raw, pg, at) = (format!("{id}.{hash:x}"), mapping.pg, mapping.at);
     let shown = if nspace.is_empty() { object.clone() } else { format!("{nspace}/{object}") };
@@ -223,7 +224,7 @@ fn profiles(view: &View<'_>, request: &Request) -> Result<Outcome, Refusal> {
 
 fn profile(view: &View<'_>, request: &Request) -> Result<Outcome, Refusal> {
     let name = request.need_text("name")?;
-    let unknown = || Refusal::new(errno::ENOENT, format!("unknown erasure code profile '{name}'"));
+    let unknown = || Refusal::new(Errno::ENOENT, format!("unknown erasure code profile '{name}'"));
     let profile = view.osd_map().erasure_code_profiles.get(&name).ok_or_else(unknown)?;
     let text = || profile.iter().map(|(key, value)| format!("{key}={value}\n")).collect();
     Ok(Reply::formatted(request, text, || json!(profile)).into())

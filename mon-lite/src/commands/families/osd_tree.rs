@@ -5,10 +5,11 @@ use wire::crush::CrushMap;
 use wire::osdmap::{Osd, OsdMap, OsdState};
 
 use super::shared::map_at_epoch;
-use crate::commands::{Argument, Command, Kind, Module, Outcome, Refusal, Reply, Request, errno};
+use crate::commands::{Argument, Command, Kind, Module, Outcome, Refusal, Reply, Request};
 use crate::crush_view::{self, Node};
 use crate::render::{Align, Table, fixed_weight, number};
 use crate::view::View;
+use wire::Errno;
 
 const EPOCH: Argument = Argument::new("epoch", Kind::Int).optional().range("0");
 const STATES: Argument = Argument::choice("states", "up|down|in|out|destroyed").optional().many();
@@ -39,7 +40,7 @@ fn status_of(osd: Option<&Osd>) -> &'static str {
 }
 
 fn named_bucket(crush: &CrushMap, name: &str) -> Result<i32, Refusal> {
-    let missing = || Refusal::new(errno::ENOENT, format!("bucket '{name}' does not exist"));
+    let missing = || Refusal::new(Errno::ENOENT, format!("bucket '{name}' does not exist"));
     crush.item_named(name).ok_or_else(missing)
 }
 

@@ -5,11 +5,12 @@ use wire::osdmap::Osd;
 
 use super::osd_tree::{label, node_value};
 use super::shared::{lossy, osd_ids};
-use crate::commands::{Argument, Command, Module, Outcome, Refusal, Reply, Request, errno};
+use crate::commands::{Argument, Command, Module, Outcome, Refusal, Reply, Request};
 use crate::crush_view::{self, Node};
 use crate::live::SpaceUse;
 use crate::render::{Align, Table, bytes, fixed_weight, number};
 use crate::view::View;
+use wire::Errno;
 
 const METHOD: Argument = Argument::choice("output_method", "plain|tree").optional();
 const FILTER_BY: Argument = Argument::choice("filter_by", "class|name").optional();
@@ -84,7 +85,7 @@ fn df(view: &View<'_>, request: &Request) -> Result<Outcome, Refusal> {
     let within = match (by.as_deref(), &filter) {
         (Some("name"), Some(name)) => {
             let top = view.osd_map().crush.item_named(name);
-            let missing = || Refusal::new(errno::EINVAL, format!("'{name}' is not in the CRUSH map"));
+            let missing = || Refusal::new(Errno::EINVAL, format!("'{name}' is not in the CRUSH map"));
             let below = crush_view::tree_from(&view.osd_map().crush, top.ok_or_else(missing)?);
             Some(below.into_iter().map(|node| node.id).collect::<Vec<_>>())
         }

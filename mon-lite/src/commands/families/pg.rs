@@ -7,9 +7,10 @@ use wire::types::{PgId, PoolId};
 use super::osd_read::osd_set;
 use super::shared::{named_pool, parse_osd};
 use super::status::{Totals, usage};
-use crate::commands::{Argument, Command, Handler, Kind, Module, Outcome, Refusal, Reply, Request, errno};
+use crate::commands::{Argument, Command, Handler, Kind, Module, Outcome, Refusal, Reply, Request};
 use crate::render::{Align, Table, bytes, timestamp};
 use crate::view::View;
+use wire::Errno;
 
 const CONTENTS: Argument =
     Argument::choice("dumpcontents", "all|summary|sum|delta|pools|osds|pgs|pgs_brief").optional().many();
@@ -281,11 +282,11 @@ fn parse_pg(text: &str) -> Option<PgId> {
 
 fn map_pg(view: &View<'_>, request: &Request) -> Result<Outcome, Refusal> {
     let text = request.need_text("pgid")?;
-    let bad = || Refusal::new(errno::EINVAL, format!("'{text}' is not a placement group such as 1.2f"));
+    let bad = || Refusal::new(Errno::EINVAL, format!("'{text}' is not a placement group such as 1.2f"));
     let pg = parse_pg(&text).ok_or_else(bad)?;
     let map = view.osd_map();
     let pool = map.pools.get(&pg.pool);
-    let pool = pool.ok_or_else(|| Refusal::new(errno::ENOENT, format!("pg '{text}' does not exist")))?;
+    let pool = pool.ok_or_else(|| Refusal::new(Errno::ENOENT, format!("pg '{text}' does not exist")))?;
     let folded = pool.pg_of_hash(pg.pool, pg.seed);
     let at = wire::placement::map_pg(map, folded);
     let line = || {

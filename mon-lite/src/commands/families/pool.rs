@@ -4,11 +4,12 @@ use wire::osdmap::{OsdMap, Pool, PoolFlags, SnapshotError};
 use wire::types::PoolId;
 
 use super::shared::{edit, edit_pool, named_pool};
-use crate::commands::{Argument, Command, Handler, Kind, Module, Outcome, Refusal, Reply, Request, errno};
+use crate::commands::{Argument, Command, Handler, Kind, Module, Outcome, Refusal, Reply, Request};
 use crate::limits::{PG_NUM_MAX, POOL_NAME_BYTES_MAX, POOL_SNAPSHOTS_MAX, POOLS_MAX};
 use crate::options::{self, ALLOW_POOL_DELETE, MAX_PG_PER_OSD, POOL_PG_NUM};
 use crate::state::Change;
 use crate::view::View;
+use wire::Errno;
 
 const POOL: Argument = Argument::new("pool", Kind::PoolName);
 const POOL_AGAIN: Argument = Argument::new("pool2", Kind::PoolName).optional();
@@ -80,14 +81,14 @@ fn create(view: &View<'_>, request: &Request) -> Result<Outcome, Refusal> {
     // The fourth argument may be the rule or profile when the type is left out; only replicated pools exist.
     if request.text("pool_type")?.is_some_and(|kind| kind == "erasure") {
         let text = "erasure-coded pools are not offered yet, only pools of type replicated";
-        return Err(Refusal::new(errno::EOPNOTSUPP, text));
+        return Err(Refusal::new(Errno::EOPNOTSUPP, text));
     }
     let rule = request.text("rule")?.or(request.text("erasure_code_profile")?);
     let crush_rule = rule.map(|rule| rule_named(map, &rule)).transpose()?;
     let pg_num = request.int("pg_num")?.filter(|number| *number != 0).map(pg_count).transpose()?;
     let pgp_num = request.int("pgp_num")?.filter(|number| *number != 0).map(pg_count).transpose()?;
     if pgp_num.is_some_and(|pgp_num| Some(pgp_num) != pg_num) {
-        return Err(Refusal::new(errno::EINVAL, "pgp_num must be the same as pg_num"));
+        return Err(Refusal::new(Errno::EINVAL, "pgp_num must be the same as pg_num"));
     }
     if let Some(size) = request.int("size")?.filter(|size| *size > 1) {
         return Err(one_copy_only(size));
@@ -111,7 +112,7 @@ fn create(view: &View<'_>, request: &Request) -> Result<Outcome, Refusal> {
 pub fn one_copy_only(size: i64) -> Refusal {
     let text =
         format!("size {size} is not offered yet: this version keeps one copy of each object, only size 1");
-    Refusal::new(errno::EOPNOTSUPP, text)
+    Refusal::new(Errno::EOPNOTSUPP, text)
 }
 
 /// The refusal of a pool whose PGs change their number by themselves.
@@ -119,13 +120,13 @@ pub fn no_autoscaling(mode: &str) -> Refusal {
     let text = format!(
         "autoscale mode {mode} is not offered: the number of PGs of a pool cannot change yet, use off"
     );
-    Refusal::new(errno::EOPNOTSUPP, text)
+    Refusal::new(Errno::EOPNOTSUPP, text)
 }
 
 fn pg_count(number: i64) -> Result<u32, Refusal> {
     let count = u32::try_from(number).ok().filter(|count| (1..=PG_NUM_MAX).contains(count));
     count.ok_or_else(|| {
-        Refusal::new(errno::ERANGE, format!("pg_num {number} is not between 1 and {PG_NUM_MAX}"))
+        Refusal::new(Errno::ERANGE, format!("pg_num {number} is not between 1 and {PG_NUM_MAX}"))
     })
 }
 
@@ -133,7 +134,7 @@ fn pg_count(number: i64) -> Result<u32, Refusal> {
 pub fn rule_named(map: &OsdMap, name: &str) -> Result<u8, Refusal> {
     let found = map.crush.rule_names.iter().find(|(_, other)| *other == name).map(|(number, _)| *number);
     let number = found.and_then(|number| u8::try_from(number).ok());
-    number.ok_or_else(|| Refusal::new(errno::ENOENT, format!("specified rule {name} doesn't exist")))
+    number.ok_or_else(|| Refusal::new(Errno::ENOENT, format!("specified rule {name} doesn't exist")))
 }
 
 /// The change that makes a pool. The name must be free.
@@ -141,7 +142,7 @@ pub fn create_pool(view: &View<'_>, new: NewPool) -> Result<Vec<Change>, Refusal
     let map = view.osd_map();
     check_name(&new.name)?;
     if map.pools.len() >= POOLS_MAX {
-        return Err(Refusal::new(errno::ERANGE, format!("there are {POOLS_MAX} pools already")));
+        return Err(Refusal::new(Errno::ERANGE, format!("there are {POOLS_MAX} pools already")));
     }
     let monitor = &view.live.monitor.name;
     let default = || u32::try_from(options::uint(view.state, monitor, POOL_PG_NUM)).unwrap_or(u32::MAX);
@@ -151,12 +152,12 @@ pub fn create_pool(view: &View<'_>, new: NewPool) -> Result<Vec<Change>, Refusal
     if map.crush.find_rule(crush_rule, Pool::REPLICATED, 1).is_none() {
         let text =
             format!("there is no CRUSH rule {crush_rule} for replicated pools yet; start an OSD first");
-        return Err(Refusal::new(errno::ENOENT, text));
+        return Err(Refusal::new(Errno::ENOENT, text));
     }
     edit(view, |map| {
         let id = i64::from(map.pool_max) + 1;
         map.pool_max =
-            i32::try_from(id).map_err(|_| Refusal::new(errno::ERANGE, "all pool ids are used up"))?;
+            i32::try_from(id).map_err(|_| Refusal::new(Errno::ERANGE, "all pool ids are used up"))?;
         let mut pool = Pool::replicated(pg_num, 1, 1, crush_rule, view.now);
         pool.expected_num_objects = new.expected_num_objects;
         pool.pg_autoscale_mode = new.autoscale_mode;
@@ -171,7 +172,7 @@ fn check_name(name: &str) -> Result<(), Refusal> {
     let sound = !name.is_empty() && name.len() <= POOL_NAME_BYTES_MAX && !name.chars().any(char::is_control);
     if !sound {
         let text = format!("a pool's name has 1 to {POOL_NAME_BYTES_MAX} bytes and no control characters");
-        return Err(Refusal::new(errno::EINVAL, text));
+        return Err(Refusal::new(Errno::EINVAL, text));
     }
     Ok(())
 }
@@ -186,7 +187,7 @@ fn check_pg_budget(view: &View<'_>, pg_num: u32) -> Result<(), Refusal> {
             "pg_num {pg_num} would make {planned} PGs, with {osds} OSDs at most {} ({MAX_PG_PER_OSD} {limit})",
             limit.saturating_mul(osds)
         );
-        return Err(Refusal::new(errno::ERANGE, text));
+        return Err(Refusal::new(Errno::ERANGE, text));
     }
     Ok(())
 }
@@ -199,14 +200,14 @@ fn rename(view: &View<'_>, request: &Request) -> Result<Outcome, Refusal> {
         // A repeated request finds its work done.
         return match taken {
             Some(_) => Ok(Reply::status(format!("pool '{from}' does not exist, but '{to}' does")).into()),
-            None => Err(Refusal::new(errno::ENOENT, format!("unrecognized pool '{from}'"))),
+            None => Err(Refusal::new(Errno::ENOENT, format!("unrecognized pool '{from}'"))),
         };
     };
     if from == to {
         return Ok(Reply::status(format!("pool '{from}' renamed to '{to}'")).into());
     }
     if taken.is_some() {
-        return Err(Refusal::new(errno::EEXIST, format!("pool '{to}' exists already")));
+        return Err(Refusal::new(Errno::EEXIST, format!("pool '{to}' exists already")));
     }
     check_name(&to)?;
     let changes = edit(view, |map| {
@@ -228,7 +229,7 @@ fn remove(view: &View<'_>, request: &Request) -> Result<Outcome, Refusal> {
             "this destroys everything in pool '{name}' for ever; to do it, give the name twice and \
              --yes-i-really-really-mean-it"
         );
-        return Err(Refusal::new(errno::EPERM, text));
+        return Err(Refusal::new(Errno::EPERM, text));
     }
     Ok(Outcome::commit(delete_pool(view, id)?, format!("pool '{name}' removed")))
 }
@@ -239,13 +240,13 @@ pub fn delete_pool(view: &View<'_>, id: PoolId) -> Result<Vec<Change>, Refusal> 
         let text = format!(
             "deleting pools is not allowed; 'ceph config set mon {ALLOW_POOL_DELETE} true' allows it"
         );
-        return Err(Refusal::new(errno::EPERM, text));
+        return Err(Refusal::new(Errno::EPERM, text));
     }
     let protected =
         view.osd_map().pools.get(&id).is_some_and(|pool| pool.flags.contains(PoolFlags::NODELETE));
     if protected {
         let text = "the pool is protected; 'ceph osd pool set <pool> nodelete false' lifts that";
-        return Err(Refusal::new(errno::EPERM, text));
+        return Err(Refusal::new(Errno::EPERM, text));
     }
     edit(view, |map| {
         map.pools.remove(&id);
@@ -258,9 +259,9 @@ pub fn delete_pool(view: &View<'_>, id: PoolId) -> Result<Vec<Change>, Refusal> 
 impl From<SnapshotError> for Refusal {
     fn from(error: SnapshotError) -> Self {
         let errno = match error {
-            SnapshotError::SelfManaged | SnapshotError::PoolManaged => errno::EINVAL,
-            SnapshotError::Exists(_) => errno::EEXIST,
-            SnapshotError::NotFound(_) => errno::ENOENT,
+            SnapshotError::SelfManaged | SnapshotError::PoolManaged => Errno::EINVAL,
+            SnapshotError::Exists(_) => Errno::EEXIST,
+            SnapshotError::NotFound(_) => Errno::ENOENT,
         };
         Self::new(errno, error.to_string())
     }
@@ -281,7 +282,7 @@ pub fn create_snapshot(view: &View<'_>, id: PoolId, snap: &str) -> Result<Vec<Ch
     edit_pool(view, id, |pool| {
         if pool.snaps.len() >= POOL_SNAPSHOTS_MAX {
             return Err(Refusal::new(
-                errno::ERANGE,
+                Errno::ERANGE,
                 format!("the pool has {POOL_SNAPSHOTS_MAX} snapshots already"),
             ));
         }
@@ -303,7 +304,7 @@ fn rmsnap(view: &View<'_>, request: &Request) -> Result<Outcome, Refusal> {
 pub fn remove_snapshot(view: &View<'_>, id: PoolId, snap: &str) -> Result<Vec<Change>, Refusal> {
     let epoch = view.osd_map().epoch.next();
     edit(view, |map| {
-        let missing = || Refusal::new(errno::ENOENT, format!("pool {id} does not exist"));
+        let missing = || Refusal::new(Errno::ENOENT, format!("pool {id} does not exist"));
         let removed = map.pools.get_mut(&id).ok_or_else(missing)?.remove_pool_snapshot(snap, epoch)?;
         map.new_removed_snaps.entry(id).or_default().insert(removed, 1);
         Ok(())

@@ -3,9 +3,10 @@
 use serde_json::json;
 
 use super::shared::{edit_pool, named_pool};
-use crate::commands::{Argument, Command, Handler, Kind, Module, Outcome, Refusal, Reply, Request, errno};
+use crate::commands::{Argument, Command, Handler, Kind, Module, Outcome, Refusal, Reply, Request};
 use crate::limits::{APPLICATION_KEYS_MAX, APPLICATION_NAME_BYTES_MAX, APPLICATIONS_MAX};
 use crate::view::View;
+use wire::Errno;
 
 const POOL: Argument = Argument::new("pool", Kind::PoolName);
 const APP: Argument = Argument::new("app", Kind::String);
@@ -35,7 +36,7 @@ pub const COMMANDS: &[Command] = &[
 fn check_text(what: &str, text: &str) -> Result<(), Refusal> {
     let sound = !text.is_empty() && text.len() <= APPLICATION_NAME_BYTES_MAX;
     let sound = sound && !text.chars().any(char::is_control);
-    let bad = || Refusal::new(errno::EINVAL, format!("{what} has 1 to {APPLICATION_NAME_BYTES_MAX} bytes"));
+    let bad = || Refusal::new(Errno::EINVAL, format!("{what} has 1 to {APPLICATION_NAME_BYTES_MAX} bytes"));
     sound.then_some(()).ok_or_else(bad)
 }
 
@@ -53,11 +54,11 @@ fn enable(view: &View<'_>, request: &Request) -> Result<Outcome, Refusal> {
     {
         let text =
             format!("pool '{name}' is used for '{other}' already; --yes-i-really-mean-it adds '{app}'");
-        return Err(Refusal::new(errno::EPERM, text));
+        return Err(Refusal::new(Errno::EPERM, text));
     }
     if pool.applications.len() >= APPLICATIONS_MAX {
         return Err(Refusal::new(
-            errno::EINVAL,
+            Errno::EINVAL,
             format!("a pool has at most {APPLICATIONS_MAX} applications"),
         ));
     }
@@ -74,7 +75,7 @@ fn disable(view: &View<'_>, request: &Request) -> Result<Outcome, Refusal> {
     if !request.flag("yes_i_really_mean_it")? {
         let text =
             format!("clients may lose access to pool '{name}'; --yes-i-really-mean-it disables '{app}'");
-        return Err(Refusal::new(errno::EPERM, text));
+        return Err(Refusal::new(Errno::EPERM, text));
     }
     if !pool.applications.contains_key(&app) {
         return Ok(Reply::status(format!("application '{app}' is not enabled on pool '{name}'")).into());
@@ -87,7 +88,7 @@ fn disable(view: &View<'_>, request: &Request) -> Result<Outcome, Refusal> {
 }
 
 fn not_enabled(app: &str, pool: &str) -> Refusal {
-    Refusal::new(errno::ENOENT, format!("application '{app}' is not enabled on pool '{pool}'"))
+    Refusal::new(Errno::ENOENT, format!("application '{app}' is not enabled on pool '{pool}'"))
 }
 
 fn set(view: &View<'_>, request: &Request) -> Result<Outcome, Refusal> {
@@ -99,7 +100,7 @@ fn set(view: &View<'_>, request: &Request) -> Result<Outcome, Refusal> {
     let keys = pool.applications.get(&app).ok_or_else(|| not_enabled(&app, &name))?;
     if keys.len() >= APPLICATION_KEYS_MAX && !keys.contains_key(&key) {
         return Err(Refusal::new(
-            errno::EINVAL,
+            Errno::EINVAL,
             format!("an application has at most {APPLICATION_KEYS_MAX} keys"),
         ));
     }
@@ -146,7 +147,7 @@ fn get(view: &View<'_>, request: &Request) -> Result<Outcome, Refusal> {
                 Some(key) => {
                     let missing =
                         || format!("application '{app}' on pool '{name}' does not have key '{key}'");
-                    let value = keys.get(&key).ok_or_else(|| Refusal::new(errno::ENOENT, missing()))?;
+                    let value = keys.get(&key).ok_or_else(|| Refusal::new(Errno::ENOENT, missing()))?;
                     return Ok(Reply::formatted(request, || format!("{value}\n"), || json!(value)).into());
                 }
             }

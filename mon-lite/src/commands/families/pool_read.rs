@@ -8,10 +8,11 @@ use wire::types::PoolId;
 
 use super::pool_options;
 use super::shared::{named_pool, traffic_text, traffic_value};
-use crate::commands::{Argument, Command, Handler, Kind, Module, Outcome, Refusal, Reply, Request, errno};
+use crate::commands::{Argument, Command, Handler, Kind, Module, Outcome, Refusal, Reply, Request};
 use crate::osd_flags;
 use crate::render::{bytes, count, number, timestamp};
 use crate::view::View;
+use wire::Errno;
 
 const POOL: Argument = Argument::new("pool", Kind::PoolName);
 const POOL_NAME: Argument = Argument::new("pool_name", Kind::PoolName).optional();
@@ -245,16 +246,16 @@ fn get(view: &View<'_>, request: &Request) -> Result<Outcome, Refusal> {
     all.extend(options.filter_map(|(name, option)| Some((name?, option_text(option), option_value(option)))));
     if var == "erasure_code_profile" {
         let text = "erasure_code_profile is a setting of erasure-coded pools only";
-        return Err(Refusal::new(errno::EACCES, text));
+        return Err(Refusal::new(Errno::EACCES, text));
     }
     let chosen: Vec<_> = all.into_iter().filter(|(name, ..)| var == "all" || *name == var).collect();
     if chosen.is_empty() && var != "all" {
         return Err(match pool_options::key_of(&var) {
             Some(_) => Refusal::new(
-                errno::ENOENT,
+                Errno::ENOENT,
                 format!("option '{var}' is not set on pool '{}'", request.need_text("pool")?),
             ),
-            None => Refusal::new(errno::EINVAL, format!("unrecognized variable '{var}'")),
+            None => Refusal::new(Errno::EINVAL, format!("unrecognized variable '{var}'")),
         });
     }
     let name = request.need_text("pool")?;

@@ -8,8 +8,9 @@ use super::pool::{no_autoscaling, one_copy_only, rule_named};
 use super::pool_options;
 use super::refused::moves_data;
 use super::shared::{edit_pool, named_pool};
-use crate::commands::{Argument, Command, Kind, Module, Outcome, Refusal, Reply, Request, errno};
+use crate::commands::{Argument, Command, Kind, Module, Outcome, Refusal, Reply, Request};
 use crate::view::View;
+use wire::Errno;
 
 const POOL: Argument = Argument::new("pool", Kind::PoolName);
 const SURE: Argument = Argument::new("yes_i_really_mean_it", Kind::Bool).optional();
@@ -51,7 +52,7 @@ fn set(view: &View<'_>, request: &Request) -> Result<Outcome, Refusal> {
     let (var, val) = (request.need_text("var")?, request.need_text("val")?);
     let done = format!("set pool {id} {var} to {val}");
     let whole = || {
-        val.parse::<i64>().map_err(|_| Refusal::new(errno::EINVAL, format!("'{val}' is not a whole number")))
+        val.parse::<i64>().map_err(|_| Refusal::new(Errno::EINVAL, format!("'{val}' is not a whole number")))
     };
     if let Some((_, flag)) = FLAGS.iter().find(|(name, _)| *name == var) {
         let on = parse_flag(&val)?;
@@ -65,7 +66,7 @@ fn set(view: &View<'_>, request: &Request) -> Result<Outcome, Refusal> {
     let as_it_is = match var.as_str() {
         "size" if whole()? != 1 => return Err(one_copy_only(whole()?)),
         "min_size" if whole()? != 1 => {
-            return Err(Refusal::new(errno::EINVAL, "min_size must be 1 as long as a pool has one copy"));
+            return Err(Refusal::new(Errno::EINVAL, "min_size must be 1 as long as a pool has one copy"));
         }
         "pg_num" if whole()? != i64::from(pool.pg_num) => {
             return Err(moves_data("changing pg_num of a pool"));
@@ -80,7 +81,7 @@ fn set(view: &View<'_>, request: &Request) -> Result<Outcome, Refusal> {
         "hashpspool" if !parse_flag(&val)? => return Err(moves_data("clearing hashpspool of a pool")),
         "bulk" if parse_flag(&val)? => return Err(no_autoscaling("bulk")),
         "fast_read" if parse_flag(&val)? => {
-            return Err(Refusal::new(errno::EINVAL, "fast_read is a setting of erasure-coded pools only"));
+            return Err(Refusal::new(Errno::EINVAL, "fast_read is a setting of erasure-coded pools only"));
         }
         "size" | "min_size" | "pg_num" | "pgp_num" | "pg_autoscale_mode" | "crush_rule" | "hashpspool"
         | "bulk" | "fast_read" => true,
@@ -89,9 +90,9 @@ fn set(view: &View<'_>, request: &Request) -> Result<Outcome, Refusal> {
     if as_it_is {
         return Ok(Reply::status(done).into());
     }
-    let unknown = || Refusal::new(errno::EINVAL, format!("unrecognized variable '{var}'"));
+    let unknown = || Refusal::new(Errno::EINVAL, format!("unrecognized variable '{var}'"));
     let (key, kind) = pool_options::key_of(&var).ok_or_else(unknown)?;
-    let bad = || Refusal::new(errno::EINVAL, format!("'{val}' is not a value of {var}"));
+    let bad = || Refusal::new(Errno::EINVAL, format!("'{val}' is not a value of {var}"));
     let option = pool_options::parse(kind, &val).ok_or_else(bad)?;
     let changes = edit_pool(view, id, |pool| {
         if pool_options::unsets(&option) {
@@ -108,7 +109,7 @@ fn parse_flag(value: &str) -> Result<bool, Refusal> {
     match value {
         "1" | "true" | "yes" | "on" => Ok(true),
         "0" | "false" | "no" | "off" => Ok(false),
-        other => Err(Refusal::new(errno::EINVAL, format!("'{other}' is neither true nor false"))),
+        other => Err(Refusal::new(Errno::EINVAL, format!("'{other}' is neither true nor false"))),
     }
 }
 
@@ -116,11 +117,11 @@ fn set_quota(view: &View<'_>, request: &Request) -> Result<Outcome, Refusal> {
     let (id, _) = named_pool(view.osd_map(), request, "pool")?;
     let (name, field, val) =
         (request.need_text("pool")?, request.need_text("field")?, request.need_text("val")?);
-    let bad = || Refusal::new(errno::EINVAL, format!("'{val}' is not a size such as 100, 10K or 4G"));
+    let bad = || Refusal::new(Errno::EINVAL, format!("'{val}' is not a size such as 100, 10K or 4G"));
     let limit = match field.as_str() {
         "max_bytes" => parse_size(&val, 1024).ok_or_else(bad)?,
         "max_objects" => parse_size(&val, 1000).ok_or_else(bad)?,
-        other => return Err(Refusal::new(errno::EINVAL, format!("unrecognized variable '{other}'"))),
+        other => return Err(Refusal::new(Errno::EINVAL, format!("unrecognized variable '{other}'"))),
     };
     let changes = edit_pool(view, id, |pool| {
         if field == "max_bytes" {

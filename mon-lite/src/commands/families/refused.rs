@@ -2,8 +2,9 @@
 //!
 //! Announced all the same, so that the answer is a reason rather than "no such command".
 
-use crate::commands::{Argument, Command, Handler, Kind, Module, Outcome, Refusal, Request, errno};
+use crate::commands::{Argument, Command, Handler, Kind, Module, Outcome, Refusal, Request};
 use crate::view::View;
+use wire::Errno;
 
 const IDS: Argument = Argument::new("ids", Kind::String).many();
 const ID: Argument = Argument::new("id", Kind::OsdName);
@@ -42,7 +43,7 @@ pub fn moves_data(what: &str) -> Refusal {
     let text = format!(
         "{what} would move data to other OSDs, which this version cannot do yet; nothing was changed"
     );
-    Refusal::new(errno::EPERM, text)
+    Refusal::new(Errno::EPERM, text)
 }
 
 fn reweight(view: &View<'_>, request: &Request) -> Result<Outcome, Refusal> {

@@ -6,12 +6,13 @@ use serde_json::{Map, Value};
 use wire::osdmap::{Osd, OsdMap, Pool};
 use wire::types::{Epoch, PoolId};
 
-use crate::commands::{Refusal, Request, errno};
+use crate::commands::{Refusal, Request};
 use crate::crush_view;
 use crate::live::IoRates;
 use crate::render::bytes;
 use crate::state::Change;
 use crate::view::View;
+use wire::Errno;
 
 /// Elections end at odd numbers in Ceph; a monitor alone has had one.
 pub const ELECTION_EPOCH: u32 = 3;
@@ -30,14 +31,14 @@ pub fn osd_ids(map: &OsdMap) -> impl Iterator<Item = i32> {
 /// An OSD from `3` or `osd.3`.
 pub fn parse_osd(text: &str) -> Result<i32, Refusal> {
     let id = text.strip_prefix("osd.").unwrap_or(text).parse().ok().filter(|id| *id >= 0);
-    id.ok_or_else(|| Refusal::new(errno::EINVAL, format!("'{text}' is not an osd id such as 3 or osd.3")))
+    id.ok_or_else(|| Refusal::new(Errno::EINVAL, format!("'{text}' is not an osd id such as 3 or osd.3")))
 }
 
 /// The argument `id`, an OSD that exists.
 pub fn existing_osd(map: &OsdMap, request: &Request) -> Result<i32, Refusal> {
     let id = parse_osd(&request.need_text("id")?)?;
     if !map.exists(id) {
-        return Err(Refusal::new(errno::ENOENT, format!("osd.{id} does not exist")));
+        return Err(Refusal::new(Errno::ENOENT, format!("osd.{id} does not exist")));
     }
     Ok(id)
 }
@@ -45,7 +46,7 @@ pub fn existing_osd(map: &OsdMap, request: &Request) -> Result<i32, Refusal> {
 /// The argument `name`, a pool that exists.
 pub fn named_pool<'a>(map: &'a OsdMap, request: &Request, name: &str) -> Result<(PoolId, &'a Pool), Refusal> {
     let pool = request.need_text(name)?;
-    let unknown = || Refusal::new(errno::ENOENT, format!("unrecognized pool '{pool}'"));
+    let unknown = || Refusal::new(Errno::ENOENT, format!("unrecognized pool '{pool}'"));
     let id = map.pool_id(&pool).ok_or_else(unknown)?;
     Ok((id, map.pools.get(&id).ok_or_else(unknown)?))
 }
@@ -54,7 +55,7 @@ pub fn named_pool<'a>(map: &'a OsdMap, request: &Request, name: &str) -> Result<
 pub fn map_at_epoch(view: &View<'_>, request: &Request) -> Result<Arc<OsdMap>, Refusal> {
     let Some(epoch) = request.int("epoch")? else { return Ok(view.osd_map().clone()) };
     let map = u32::try_from(epoch).ok().and_then(|epoch| view.state.osd_maps.full(Epoch(epoch)));
-    map.ok_or_else(|| Refusal::new(errno::ENOENT, format!("there is no map for epoch {epoch}")))
+    map.ok_or_else(|| Refusal::new(Errno::ENOENT, format!("there is no map for epoch {epoch}")))
 }
 
 /// A change of the OSD map.
@@ -73,7 +74,7 @@ pub fn edit_pool(
 ) -> Result<Vec<Change>, Refusal> {
     edit(view, |map| match map.pools.get_mut(&id) {
         Some(pool) => change(pool),
-        None => Err(Refusal::new(errno::ENOENT, format!("pool {id} does not exist"))),
+        None => Err(Refusal::new(Errno::ENOENT, format!("pool {id} does not exist"))),
     })
 }
 

@@ -4,12 +4,13 @@ use serde_json::{Value, json};
 
 use super::mon::monmap_value;
 use super::shared::ELECTION_EPOCH;
-use crate::commands::{Argument, Command, Kind, Module, Outcome, Refusal, Reply, Request, errno};
+use crate::commands::{Argument, Command, Kind, Module, Outcome, Refusal, Reply, Request};
 use crate::options::OptionInfo;
 use crate::state::config::{Section, parse_entity};
 use crate::state::{Change, ConfigDb};
 use crate::version;
 use crate::view::View;
+use wire::Errno;
 
 const VAR: Argument = Argument::new("var", Kind::String);
 const VAL: Argument = Argument::new("val", Kind::String).many();
@@ -62,7 +63,7 @@ fn own_section(view: &View<'_>) -> Section {
 
 fn known(name: &str) -> Result<(&'static OptionInfo, String), Refusal> {
     let name = ConfigDb::normalise(name);
-    let unknown = || Refusal::new(errno::ENOENT, format!("'{name}' is not an option of the monitor"));
+    let unknown = || Refusal::new(Errno::ENOENT, format!("'{name}' is not an option of the monitor"));
     Ok((OptionInfo::find(&name).ok_or_else(unknown)?, name.clone()))
 }
 
@@ -86,7 +87,7 @@ fn config_show(view: &View<'_>, request: &Request) -> Result<Outcome, Refusal> {
 fn change(view: &View<'_>, name: &str, value: Option<String>) -> Result<Change, Refusal> {
     let (option, name) = known(name)?;
     if let Some(value) = value.as_ref().filter(|value| !option.accepts(value)) {
-        return Err(Refusal::new(errno::EINVAL, format!("'{value}' is not a value of {name}")));
+        return Err(Refusal::new(Errno::EINVAL, format!("'{value}' is not a value of {name}")));
     }
     Ok(Change::Config { section: own_section(view), name, value })
 }
@@ -109,7 +110,7 @@ fn inject(view: &View<'_>, request: &Request) -> Result<Outcome, Refusal> {
     let mut words = text.split([' ', '=']).filter(|word| !word.is_empty());
     let mut changes = Vec::new();
     while let Some(word) = words.next() {
-        let bad = || Refusal::new(errno::EINVAL, format!("'{word}' is not --name=value"));
+        let bad = || Refusal::new(Errno::EINVAL, format!("'{word}' is not --name=value"));
         let name = word.strip_prefix("--").ok_or_else(bad)?;
         changes.push(change(view, name, Some(words.next().ok_or_else(bad)?.to_owned()))?);
     }

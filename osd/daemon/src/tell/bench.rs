@@ -37,7 +37,7 @@ pub async fn run(osd: &Rc<Osd>, arguments: &Arguments) -> Answer {
     let removed = remove_all(osd, writes.div_ceil(per_object)).await;
     written.and(removed).map_err(|error| match pg::OpError::from(error.clone()) {
         pg::OpError::Errno(errno) => Failure { errno, text: error.to_string() },
-        pg::OpError::Down(_) => Failure { errno: pg::Errno::EIO, text: error.to_string() },
+        pg::OpError::Down(_) => Failure { errno: wire::Errno::EIO, text: error.to_string() },
     })?;
     Ok(report(writes, size, elapsed))
 }

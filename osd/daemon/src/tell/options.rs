@@ -17,7 +17,7 @@ pub fn get(osd: &Osd, arguments: &Arguments) -> Answer {
     let name = variable(arguments)?;
     match osd.options.get(name) {
         Some(value) => Ok(json!({ name: value })),
-        None => Err(Failure { errno: pg::Errno::ENOENT, text: format!("there is no option {name}") }),
+        None => Err(Failure { errno: wire::Errno::ENOENT, text: format!("there is no option {name}") }),
     }
 }
 

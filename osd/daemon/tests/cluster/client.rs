@@ -135,7 +135,7 @@ impl Client {
     /// Takes in what comes for as long as `limit`.
     pub async fn listen(&self, limit: Duration) {
         let all = async { while self.take_one().await {} };
-        drop(timeout(&self.core, limit, all).await);
+        let _ = timeout(&self.core, limit, all).await;
     }
 
     async fn take_one(&self) -> bool {

@@ -8,10 +8,11 @@ use bytes::Bytes;
 use cls::{Access, Caller, ClassHost, NATIVE};
 use wire::msg::{Op, OpCode};
 
-use crate::errno::{Errno, OpResult};
+use crate::errno::OpResult;
 use crate::execute::Output;
 use crate::object_view::ObjectView;
 use object::ClassObject;
+use wire::Errno;
 
 /// A method of a class that there is.
 #[derive(Clone, Debug, PartialEq, Eq)]

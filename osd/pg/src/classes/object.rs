@@ -9,12 +9,13 @@ use bytes::Bytes;
 use cls::{CallResult, Object, ObjectFuture, ObjectStat, OmapPage};
 
 use crate::chunks;
-use crate::errno::{Errno, OpError, OpResult};
+use crate::errno::{OpError, OpResult};
 use crate::execute::Output;
 use crate::limits::{OMAP_BYTES_MAX, OMAP_ENTRIES_MAX};
 use crate::object_view::ObjectView;
 use crate::operation::Extent;
 use crate::{ops_attr, ops_omap, ops_write};
+use wire::Errno;
 
 /// The object.
 pub struct ClassObject<'v> {

@@ -10,13 +10,13 @@ use store::{MemStore, ObjectId, ObjectStore};
 use wire::msg::{Op, RequestFlags};
 use wire::types::{EntityName, Epoch, PgId, RequestId, SnapId, UTime};
 
-use crate::errno::Errno;
 use crate::execute::{Output, execute};
 use crate::group::Group;
 use crate::listing::hash_bits;
 use crate::object_info::{INFO_ATTR, ObjectInfo};
 use crate::object_view::{ObjectView, load_state};
 use crate::request::Request;
+use wire::Errno;
 
 const EPOCH: Epoch = Epoch(3);
 const STORE_BYTES: u64 = 1 << 30;

@@ -91,7 +91,7 @@ impl World {
         let store: Rc<dyn ObjectStore> = self.store.clone();
         let before = now(load_state(&*store, collection, &request.object)).expect("a readable object");
         if before.is_none() && !request.may_write() {
-            return early(pg::Errno::ENOENT.code());
+            return early(wire::Errno::ENOENT.code());
         }
         let view = ObjectView::new(store, collection, request.object.clone(), before);
         let mut execution = now(execute(request, view)).expect("a store that is up");
