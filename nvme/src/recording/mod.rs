@@ -10,6 +10,7 @@ mod moment;
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use crate::crash::UnsettledWrite;
 use crate::device::{Geometry, Kind};
 use crate::image::Image;
 use crate::limits::RECORDING_BYTES_MAX;
@@ -103,6 +104,16 @@ impl Recording {
     /// The device after power loss at `cut` with `choice`, see [`Moment::image`].
     pub fn image(&self, cut: usize, choice: &Choice) -> MemoryDevice {
         self.at(cut).image(choice)
+    }
+
+    /// A recording that begins with these unsettled writes, all completed.
+    fn of_unsettled(geometry: Arc<Geometry>, durable: Image, writes: Vec<&UnsettledWrite>) -> Self {
+        let recording = Self { geometry, initial: durable, log: Arc::default() };
+        for write in writes {
+            let number = recording.submitted(write.offset, write.len, write.data.as_deref());
+            recording.note(Event::Completed { number });
+        }
+        recording
     }
 
     /// Writes and discards so far.

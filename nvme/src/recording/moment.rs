@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use rt::sim::RandomStream;
 
-use super::Event;
+use super::{Event, Recording};
 use crate::crash::{self, Fate, UnsettledWrite};
 use crate::device::Geometry;
 use crate::image::Image;
@@ -120,6 +120,13 @@ impl Moment {
         }
         let name = format!("recording cut at {} with {choice:?}", self.cut);
         MemoryDevice::from_image(&name, Geometry::clone(&self.geometry), image)
+    }
+
+    /// A recording that goes on from here after the process that wrote died and the device did not: what was in flight
+    /// completed, and is still not durable. The device reads as [`Choice::All`]; cuts up to now are the last so far of
+    /// [`Recording::cuts`].
+    pub fn survived(&self) -> Recording {
+        Recording::of_unsettled(self.geometry.clone(), self.durable.clone(), self.unsettled())
     }
 
     pub(super) fn apply(&mut self, event: &Event) {

@@ -118,3 +118,24 @@ fn a_dropped_future_leaves_its_write_unsettled() {
     let moment = recording.at(*recording.cuts().last().unwrap());
     assert_eq!(moment.unsettled().iter().map(|write| write.offset).collect::<Vec<_>>(), [0]);
 }
+
+#[test]
+fn what_a_killed_process_wrote_is_not_durable_for_the_next() {
+    let (recording, device) = blocking();
+    device.write_at(0, &filled(1)).unwrap();
+    device.flush().unwrap();
+    device.write_at(0, &filled(2)).unwrap();
+    let moment = recording.at(*recording.cuts().last().unwrap());
+    let next = moment.survived();
+    let inner = moment.image(&Choice::All);
+    assert_eq!(byte_at(&inner, 0), 2);
+    let begin = *next.cuts().last().unwrap();
+    assert_eq!(next.at(begin).unsettled().len(), 1);
+    let device = RecordingBlockingDevice::new(next.clone(), Arc::new(inner));
+    device.write_at(4096, &filled(3)).unwrap();
+    let lost = next.image(*next.cuts().last().unwrap(), &Choice::Missing(0));
+    assert_eq!((byte_at(&lost, 0), byte_at(&lost, 4096)), (1, 3));
+    device.flush().unwrap();
+    let kept = next.image(*next.cuts().last().unwrap(), &Choice::None);
+    assert_eq!((byte_at(&kept, 0), byte_at(&kept, 4096)), (2, 3));
+}
