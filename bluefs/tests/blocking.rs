@@ -412,7 +412,7 @@ fn a_failed_write_or_flush_ends_the_mount_and_loses_nothing_synced() {
     let (device, fs) = fresh(4 << 20);
     write(&fs, "db/kept", &content(1, 5000));
     drop(fs);
-    for after in 6..40 {
+    for after in 7..41 {
         let copy = device.snapshot();
         let mut geometry = copy.geometry().clone();
         geometry.volatile_cache = true;

@@ -9,6 +9,7 @@ use std::sync::Arc;
 
 use allocator::Extent;
 use bluefs::fs::{BlueFs, FileWriter, FormatOptions, MountOptions};
+use nvme::recording::{Choice, Moment};
 use nvme::{MemoryDevice, Recording, RecordingBlockingDevice};
 use uuid::Uuid;
 
@@ -266,7 +267,7 @@ fn sweep(block_size: u32, atomic: u32) {
     assert!(compactions >= 3, "{compactions} compactions");
 
     let mut cuts = 0;
-    let mut nested = 0;
+    let (mut nested, mut killed) = (0, 0);
     for cut in recording.cuts() {
         let moment = recording.at(cut);
         let durable =
@@ -288,8 +289,37 @@ fn sweep(block_size: u32, atomic: u32) {
                 nested += crash_during_mount(&before, &found);
             }
         }
+        killed += crash_after_kill(&moment, possible);
     }
     assert!(cuts > 1000 && nested > 100, "{cuts} cuts, {nested} cuts during mounts");
+    assert!(killed > 1000, "{killed} cuts after the process was killed");
+}
+
+/// The process is killed and the device is not: what completed is read, but not yet durable, and power is cut in the
+/// mount that comes next.
+fn crash_after_kill(moment: &Moment, possible: &[State]) -> usize {
+    let device = moment.image(&Choice::All);
+    let recording = moment.survived();
+    let begin = recording.cuts().pop().unwrap();
+    let recorded = RecordingBlockingDevice::new(recording.clone(), Arc::new(device.clone()));
+    drop(BlueFs::mount(Arc::new(recorded), options(55), None).unwrap());
+    let mut cuts = 0;
+    for cut in recording.cuts().into_iter().filter(|cut| *cut >= begin) {
+        let later = recording.at(cut);
+        for choice in later.choices(2) {
+            let image = later.image(&choice);
+            let found = recover(&image, 56);
+            assert!(
+                possible.contains(&found),
+                "killed at {}, then {}: a state that never was: {:?}",
+                moment.cut(),
+                image.name(),
+                summary(&found)
+            );
+            cuts += 1;
+        }
+    }
+    cuts
 }
 
 /// Cuts the mount itself: it must not change what is found, however often it is interrupted.

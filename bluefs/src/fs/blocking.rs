@@ -60,6 +60,12 @@ impl BlueFs {
         options: MountOptions,
         desk: Option<SpaceDesk>,
     ) -> FsResult<Self> {
+        if device.geometry().volatile_cache {
+            // A process that was killed leaves completed writes in the device's cache. What we read must be durable
+            // before we write where it says that nothing is: else power loss brings back an older state whose log or
+            // files we wrote over.
+            device.flush()?;
+        }
         let machine = Self::load(&*device, options.superblocks)?.into_machine(options)?;
         let shared = Shared { device, machine: Mutex::new(machine), changed: Condvar::new(), desk };
         let fs = Self { shared: Arc::new(shared) };

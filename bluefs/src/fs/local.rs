@@ -68,6 +68,10 @@ impl LocalBlueFs {
         options: MountOptions,
         desk: Option<SpaceDesk>,
     ) -> FsResult<Self> {
+        if device.geometry().volatile_cache {
+            // As in the blocking shell: what we read must be durable.
+            device.flush().await?;
+        }
         let machine = Self::load(&*device, options.superblocks).await?.into_machine(options)?;
         let shared = Shared { device, machine: RefCell::new(machine), changes: Changes::default(), desk };
         let fs = Self { shared: Rc::new(shared) };
