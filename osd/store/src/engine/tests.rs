@@ -6,5 +6,4 @@ mod history;
 mod kv;
 mod planted;
 mod space;
-mod sweep;
 mod world;

@@ -1,0 +1,100 @@
+//! [`Dump`]: everything that can be read of one collection, with data as a hash, so that states compare fast.
+
+use bytes::Bytes;
+use store::{CollectionId, LogVersion, ObjectId, ObjectStore, limits};
+use xxhash_rust::xxh3::Xxh3;
+
+/// See the module.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Dump {
+    bits: u8,
+    meta: Bytes,
+    objects: Vec<ObjectDump>,
+    /// The newest entries of its log: those a store may not forget.
+    log: Vec<(LogVersion, Bytes)>,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct ObjectDump {
+    name: ObjectId,
+    size: u64,
+    allocated: u64,
+    data: u128,
+    extents: Vec<(u64, u64)>,
+    attrs: Vec<(Bytes, Bytes)>,
+    header: Bytes,
+    omap: Vec<(Bytes, Bytes)>,
+}
+
+/// Reads it all; none if the collection does not exist.
+pub async fn dump(store: &dyn ObjectStore, id: CollectionId) -> Result<Option<Dump>, String> {
+    let text = |what: &str, error: store::StoreError| format!("{what} in {id:?}: {error}");
+    let all = store.collections().await.map_err(|error| text("collections", error))?;
+    let Some((_, bits, meta)) = all.into_iter().find(|(found, ..)| *found == id) else { return Ok(None) };
+    let (names, more) = store.list(id, None, limits::LIST_MAX).await.map_err(|error| text("list", error))?;
+    if more.is_some() {
+        return Err(format!("the list of {id:?} does not end"));
+    }
+    let mut objects = Vec::with_capacity(names.len());
+    for name in names {
+        objects.push(dump_object(store, id, name).await?);
+    }
+    let mut log = store.log(id).await.map_err(|error| text("log", error))?;
+    log.drain(..log.len().saturating_sub(limits::PG_LOG_ENTRIES_FLOOR));
+    Ok(Some(Dump { bits, meta, objects, log }))
+}
+
+async fn dump_object(
+    store: &dyn ObjectStore,
+    id: CollectionId,
+    name: ObjectId,
+) -> Result<ObjectDump, String> {
+    let text = |what: &str, error: store::StoreError| format!("{what} of {:?} in {id:?}: {error}", name.name);
+    let stat = store.stat(id, &name).await.map_err(|error| text("stat", error))?;
+    let chunks = store.read(id, &name, 0, u64::MAX).await.map_err(|error| text("read", error))?;
+    let mut hash = Xxh3::new();
+    chunks.iter().for_each(|chunk| hash.update(chunk));
+    let read: usize = chunks.iter().map(Bytes::len).sum();
+    if read as u64 != stat.size {
+        return Err(format!("{:?} in {id:?} has {} bytes and gives {read}", name.name, stat.size));
+    }
+    let omap = store.omap_scan(id, &name, None, Bytes::new(), limits::LIST_MAX, usize::MAX).await;
+    Ok(ObjectDump {
+        size: stat.size,
+        allocated: stat.allocated,
+        data: hash.digest128(),
+        extents: store.extents(id, &name, 0, u64::MAX).await.map_err(|error| text("extents", error))?,
+        attrs: store.attrs(id, &name).await.map_err(|error| text("attributes", error))?,
+        header: store.omap_header(id, &name).await.map_err(|error| text("header", error))?,
+        omap: omap.map_err(|error| text("omap", error))?.entries,
+        name,
+    })
+}
+
+/// What tells two states apart, for messages.
+pub fn difference(found: Option<&Dump>, expected: Option<&Dump>) -> String {
+    let (Some(found), Some(expected)) = (found, expected) else {
+        return format!("exists: {}, expected: {}", found.is_some(), expected.is_some());
+    };
+    if (found.bits, &found.meta) != (expected.bits, &expected.meta) {
+        return "metadata differs".to_owned();
+    }
+    let names = |dump: &Dump| dump.objects.iter().map(|object| object.name.clone()).collect::<Vec<_>>();
+    if names(found) != names(expected) {
+        return format!("{} objects, expected {}, or others", found.objects.len(), expected.objects.len());
+    }
+    let mut lines = Vec::new();
+    for (is, should) in found.objects.iter().zip(&expected.objects).filter(|(is, should)| is != should) {
+        let omap = if is.omap == should.omap { "same" } else { "other" };
+        let data = if is.data == should.data { "same" } else { "other" };
+        lines.push(format!(
+            "{:?}: size {} for {}, allocated {} for {}, {data} data, {omap} omap",
+            is.name.name, is.size, should.size, is.allocated, should.allocated
+        ));
+    }
+    if found.log != expected.log {
+        let newest = |dump: &Dump| dump.log.last().map(|(version, _)| version.version);
+        lines.push(format!("log ends at {:?} for {:?}", newest(found), newest(expected)));
+    }
+    lines.join("; ")
+}

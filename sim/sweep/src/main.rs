@@ -1,0 +1,141 @@
+//! `crash-sweep`: runs the sweep as a command, with progress and counts.
+
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
+use std::{fs, io, panic, thread};
+
+use clap::{Parser, ValueEnum};
+use crash_sweep::{
+    Counts, Failure, Setup, Thoroughness, rocks, simulated, small_blocks, sweep_workload, workload,
+};
+use nvme::BlockingDevice;
+
+/// Records a fixed workload of every kind of write on a whole device, cuts power at every device write and flush, and
+/// checks what is left: fsck clean, everything acknowledged there, nothing that never was.
+#[derive(Parser)]
+#[command(
+    version,
+    about,
+    after_help = "Exit status: 0 if every image was right.\n\nExamples:\n  crash-sweep\n  crash-sweep --below \
+                  rocksdb --one-in 10\n  crash-sweep --below simulated --save /tmp/failures"
+)]
+struct Cli {
+    /// What is swept. Default: everything, one after another.
+    #[arg(long, value_enum)]
+    below: Option<Choice>,
+    /// Takes one in so many cuts.
+    #[arg(long, default_value_t = 1)]
+    one_in: u64,
+    /// Rounds of the workload.
+    #[arg(long)]
+    rounds: Option<u32>,
+    /// Threads. Default: the machine's cores.
+    #[arg(long)]
+    jobs: Option<usize>,
+    /// Writes the devices of failures into this folder, to be looked at with `spirula fsck`.
+    #[arg(long)]
+    save: Option<PathBuf>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+enum Choice {
+    /// The simulated key-value store, blocks of 4096 bytes.
+    Simulated,
+    /// The same, blocks of 512 bytes, more deferred, discard.
+    SmallBlocks,
+    /// Real RocksDB on BlueFS.
+    Rocksdb,
+}
+
+fn main() -> ExitCode {
+    let cli = Cli::parse();
+    env_logger::Builder::new().filter_level(log::LevelFilter::Off).parse_env("SPIRULA_LOG").init();
+    // A panic is the failure of one image; its text is in the report.
+    panic::set_hook(Box::new(|info| log::debug!("{info}")));
+    let all = [Choice::Simulated, Choice::SmallBlocks, Choice::Rocksdb];
+    let chosen = cli.below.map_or(all.to_vec(), |one| vec![one]);
+    let mut failed = false;
+    for choice in chosen {
+        match run(choice, &cli) {
+            Ok(0) => {}
+            Ok(_) => failed = true,
+            Err(reason) => {
+                eprintln!("{choice:?}: {reason}");
+                failed = true;
+            }
+        }
+    }
+    if failed { ExitCode::FAILURE } else { ExitCode::SUCCESS }
+}
+
+fn run(choice: Choice, cli: &Cli) -> Result<usize, String> {
+    let (setup, rounds): (Setup, u32) = match choice {
+        Choice::Simulated => (simulated(), 3),
+        Choice::SmallBlocks => (small_blocks(), 3),
+        Choice::Rocksdb => (rocks(), 2),
+    };
+    let rounds = cli.rounds.unwrap_or(rounds);
+    let threads = cli.jobs.unwrap_or_else(|| thread::available_parallelism().map_or(1, usize::from));
+    let how = Thoroughness { cut_one_in: cli.one_in.max(1), ..Thoroughness::full(threads) };
+    let (setup, plan, counts) = (Arc::new(setup), Arc::new(workload(rounds)), Counts::default());
+    let (begun, done) = (Instant::now(), AtomicBool::new(false));
+    let result = thread::scope(|scope| {
+        scope.spawn(|| {
+            let mut shown = Instant::now();
+            while !done.load(Ordering::Relaxed) {
+                thread::sleep(Duration::from_millis(100));
+                if shown.elapsed() > Duration::from_secs(10) {
+                    println!("{choice:?} {:>4}s: {}", begun.elapsed().as_secs(), counts.line());
+                    shown = Instant::now();
+                }
+            }
+        });
+        let swept = || sweep_workload(&setup, &plan, &how, &counts);
+        let result = panic::catch_unwind(panic::AssertUnwindSafe(swept));
+        done.store(true, Ordering::Relaxed);
+        result.unwrap_or_else(|_| Err("the sweep itself panicked; SPIRULA_LOG=debug shows where".to_owned()))
+    });
+    let (totals, tape) = result?;
+    let seconds = begun.elapsed().as_secs_f64();
+    println!(
+        "{choice:?}: {} device writes and {} flushes recorded, {} in {seconds:.0} s",
+        tape.writes(),
+        tape.flushes(),
+        counts.line()
+    );
+    println!("{choice:?}: workload {:?}", plan.kinds());
+    let worth: Vec<_> = totals.counters.iter().filter(|(_, count)| **count > 0).collect();
+    println!("{choice:?}: {} mounts, {} reads, {worth:?}", totals.mounts, totals.reads);
+    let failures = counts.failures.into_inner().map_err(|_| "a thread panicked".to_owned())?;
+    for (number, failure) in failures.iter().enumerate() {
+        println!("{choice:?}: {failure:?}");
+        if let Some(folder) = &cli.save {
+            let path = folder.join(format!("{choice:?}-{number}").to_lowercase());
+            save(failure, folder, &path).map_err(|error| format!("{}: {error}", path.display()))?;
+            println!("{choice:?}: saved as {}", path.display());
+        }
+    }
+    Ok(failures.len())
+}
+
+/// The device as a sparse file.
+fn save(failure: &Failure, folder: &Path, path: &Path) -> io::Result<()> {
+    use std::os::unix::fs::FileExt;
+    const CHUNK: usize = 64 << 10;
+    fs::create_dir_all(folder)?;
+    let file = fs::File::create(path)?;
+    let size = failure.device.geometry().size;
+    file.set_len(size)?;
+    let mut chunk = nvme::DmaBuf::zeroed(CHUNK);
+    for at in (0..size).step_by(CHUNK) {
+        let len = CHUNK.min(usize::try_from(size - at).unwrap_or(CHUNK));
+        failure.device.read_at(at, &mut chunk[..len]).map_err(io::Error::other)?;
+        if chunk[..len].iter().any(|byte| *byte != 0) {
+            file.write_all_at(&chunk[..len], at)?;
+        }
+    }
+    Ok(())
+}

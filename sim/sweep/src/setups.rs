@@ -1,0 +1,90 @@
+//! The setups that are swept: small, so that everything wraps, grows and is used again within a workload.
+
+use std::time::Duration;
+
+use bluefs::fs::limits::{ALLOC_UNIT_DEFAULT, LOG_BYTES_MIN_DEFAULT};
+use nvme::{Geometry, MemoryDevice};
+use store::Options;
+
+use crate::stack::{Below, Setup};
+
+fn geometry(size: u64, block_size: u32) -> Geometry {
+    Geometry {
+        block_size,
+        // Blocks tear.
+        atomic_write_unit: 512,
+        volatile_cache: true,
+        ..MemoryDevice::default_geometry(size)
+    }
+}
+
+/// One segment between label and label, so that freed space is soon used again.
+const ONE_SEGMENT: u64 = (1 << 20) + (1 << 20) + (64 << 10);
+
+/// The simulated key-value store on a device of 4096-byte blocks.
+pub fn simulated() -> Setup {
+    Setup {
+        below: Below::Simulated,
+        geometry: geometry(ONE_SEGMENT, 4096),
+        slices: 1,
+        slice: 0,
+        journal_bytes: 64 << 10,
+        pg_log_bytes: 64 << 10,
+        kv_bytes: 320 << 10,
+        unit: 4096,
+        log_bytes_min: 32 << 10,
+        low_water: 200 << 10,
+        lend: 64 << 10,
+        options: Options {
+            reserve_bytes: 64 << 10,
+            deferred_batch_bytes: 16 << 10,
+            overlay_bytes_max: 48 << 10,
+            large_write_bytes: 24 << 10,
+            ..Options::default()
+        },
+        late_max: Duration::from_micros(120),
+    }
+}
+
+/// The same on one of 512-byte blocks that seeks: whole blocks are deferred too, and freed space is discarded.
+pub fn small_blocks() -> Setup {
+    let base = simulated();
+    Setup {
+        geometry: geometry(ONE_SEGMENT, 512),
+        options: Options {
+            deferred_whole_max: 8 << 10,
+            deferred_batch_bytes: 1 << 20,
+            groups_in_flight: 4,
+            group_bytes_max: 8 << 10,
+            cache_bytes_max: 1,
+            discard: true,
+            ..base.options
+        },
+        ..base
+    }
+}
+
+/// RocksDB on the second of two slices, laid out as the daemon does.
+pub fn rocks() -> Setup {
+    let kv_bytes = 6 << 20;
+    Setup {
+        below: Below::RocksDb,
+        geometry: geometry(40 << 20, 4096),
+        slices: 2,
+        slice: 1,
+        journal_bytes: 256 << 10,
+        pg_log_bytes: 64 << 10,
+        kv_bytes,
+        unit: ALLOC_UNIT_DEFAULT,
+        log_bytes_min: LOG_BYTES_MIN_DEFAULT,
+        low_water: kv_bytes / 4,
+        lend: kv_bytes / 4,
+        options: Options {
+            reserve_bytes: 1 << 20,
+            deferred_batch_bytes: 16 << 10,
+            overlay_bytes_max: 256 << 10,
+            ..Options::default()
+        },
+        late_max: Duration::from_micros(200),
+    }
+}

@@ -1,0 +1,307 @@
+//! The fixed workload: every kind of write, several times around the journal and the log of the placement groups, with
+//! checkpoints, pauses and a clean close in the middle; and what a store does after a cut, to see that it lives.
+
+use std::collections::BTreeMap;
+
+use bytes::Bytes;
+use futures_util::FutureExt;
+use store::suite::pattern;
+use store::{CollectionId, LogVersion, ObjectId, ObjectStore, Op};
+
+use crate::plan::{Builder, Plan, Step, Track};
+
+/// Most of the data.
+const MAIN: CollectionId = CollectionId { pool: 7, seed: 0x2a };
+/// Beside it, in the same pool.
+const BESIDE: CollectionId = CollectionId { pool: 7, seed: 0x2b };
+/// Comes and goes, in a pool of its own.
+const FLEETING: CollectionId = CollectionId { pool: 9, seed: 0 };
+const BITS: u8 = 8;
+
+fn name(id: CollectionId, place: u32) -> ObjectId {
+    ObjectId {
+        pool: id.pool,
+        hash: (place << 8) | id.seed,
+        namespace: Bytes::from_static(if place.is_multiple_of(3) { b"space" } else { b"" }),
+        key: Bytes::new(),
+        name: Bytes::from(format!("object-{place}")),
+        snap: ObjectId::HEAD,
+    }
+}
+
+/// Writes a plan's lines shorter.
+struct Script {
+    builder: Builder,
+    salt: u64,
+    version: u64,
+    /// What the oracle refuses is left out instead of being a mistake.
+    lenient: bool,
+}
+
+impl Script {
+    fn new(builder: Builder, salt: u64, version: u64, lenient: bool) -> Self {
+        Self { builder, salt: salt << 24, version, lenient }
+    }
+
+    fn data(&mut self, len: usize) -> Bytes {
+        self.salt += 1;
+        pattern(self.salt, len)
+    }
+
+    fn write(&mut self, id: CollectionId, place: u32, offset: u64, len: usize) -> Op {
+        let data = self.data(len);
+        // In two chunks, as a message may bring it.
+        let data = vec![data.slice(..len / 3), data.slice(len / 3..)];
+        Op::Write { collection: id, object: name(id, place), offset, data }
+    }
+
+    fn size(&mut self, id: CollectionId, place: u32) -> u64 {
+        let stat = self.builder.oracle(id).stat(id, &name(id, place)).now_or_never();
+        stat.and_then(Result::ok).map_or(0, |stat| stat.size)
+    }
+
+    fn append(&mut self, id: CollectionId, place: u32, len: usize) -> Op {
+        let offset = self.size(id, place);
+        self.write(id, place, offset, len)
+    }
+
+    fn attr(&mut self, id: CollectionId, place: u32, attr: u32, len: usize) -> Op {
+        let attrs = BTreeMap::from([(Bytes::from(format!("attr{attr}")), self.data(len))]);
+        Op::SetAttrs { collection: id, object: name(id, place), attrs }
+    }
+
+    fn omap(&mut self, id: CollectionId, place: u32, keys: std::ops::Range<u32>, len: usize) -> Op {
+        let entries = keys.map(|key| (Bytes::from(format!("key-{key:03}")), self.data(len))).collect();
+        Op::OmapSet { collection: id, object: name(id, place), entries }
+    }
+
+    fn log(&mut self, id: CollectionId, len: usize) -> Op {
+        self.version += 1;
+        let version = LogVersion { epoch: 1, version: self.version };
+        Op::LogAppend { collection: id, version, entry: self.data(len) }
+    }
+
+    /// With an entry of the placement group's log, as every write of a client has.
+    fn logged(&mut self, mut ops: Vec<Op>) {
+        let Some(id) = ops.first().map(Op::collection) else { return };
+        let entry = self.log(id, 60 + (self.salt % 90) as usize);
+        ops.push(entry);
+        let accepted = self.builder.submit(ops);
+        assert!(self.lenient || accepted.is_ok(), "the workload means something: {accepted:?}");
+    }
+
+    fn step(&mut self, step: Step) {
+        self.builder.step(step);
+    }
+}
+
+fn key(number: u32) -> Bytes {
+    Bytes::from(format!("key-{number:03}"))
+}
+
+/// The workload in so many rounds.
+pub fn workload(rounds: u32) -> Plan {
+    let mut script = Script::new(Builder::new(), 1, 0, false);
+    for id in [MAIN, BESIDE] {
+        let accepted = script.builder.submit(vec![Op::CreateCollection { collection: id, bits: BITS }]);
+        assert_eq!(accepted, Ok(()), "it is not there yet");
+    }
+    for round in 0..rounds {
+        script.builder.depth([5, 1, 10][round as usize % 3]);
+        data(&mut script, round);
+        script.step(Step::Idle);
+        metadata(&mut script, round);
+        if round % 2 == 0 {
+            script.step(Step::Checkpoint);
+        }
+        fleeting(&mut script);
+        reuse(&mut script, round);
+        compound(&mut script);
+        if round + 1 < rounds {
+            script.step(Step::Reopen);
+        }
+    }
+    script.step(Step::Wait(0));
+    script.builder.build()
+}
+
+/// New space, parts of blocks, ends of objects, holes.
+fn data(script: &mut Script, round: u32) {
+    let id = MAIN;
+    // New allocation, aligned and not; more than a group waits for.
+    let ops = vec![script.write(id, 1, 0, 16 << 10)];
+    script.logged(ops);
+    let ops = vec![script.write(id, 2, 100 + u64::from(round) * 7, 5000)];
+    script.logged(ops);
+    let ops = vec![script.write(id, 3, 0, 40_000)];
+    script.logged(ops);
+    let ops = vec![script.write(BESIDE, 1, 4096, 9000)];
+    script.logged(ops);
+    // Deferred, within a block and across two; the same block twice.
+    let ops = vec![script.write(id, 1, 1000, 300)];
+    script.logged(ops);
+    let ops = vec![script.write(id, 1, 4000, 200)];
+    script.logged(ops);
+    let ops = vec![script.write(id, 1, 1100, 50), script.write(id, 3, 20_001, 700)];
+    script.logged(ops);
+    // Whole blocks over old ones, and with rags at both ends.
+    let ops = vec![script.write(id, 1, 8192, 4096)];
+    script.logged(ops);
+    let ops = vec![script.write(id, 3, 3000, 10_000)];
+    script.logged(ops);
+    // Appended.
+    for len in [3000, 10] {
+        let ops = vec![script.append(id, 2, len)];
+        script.logged(ops);
+    }
+    let ops = vec![script.append(BESIDE, 1, 70)];
+    script.logged(ops);
+    // Shorter, longer, with holes.
+    let truncate = |size| Op::Truncate { collection: id, object: name(id, 3), size };
+    let zero = |place, offset, len| Op::Zero { collection: id, object: name(id, place), offset, len };
+    script.logged(vec![truncate(18_001)]);
+    script.logged(vec![truncate(50_000)]);
+    script.logged(vec![zero(1, 3000, 6000)]);
+    script.logged(vec![zero(3, 8192, 8192)]);
+    let ops = vec![script.write(id, 3, 9000, 100)];
+    script.logged(ops);
+}
+
+/// Attributes, omaps, the collection's own.
+fn metadata(script: &mut Script, round: u32) {
+    let id = if round.is_multiple_of(2) { MAIN } else { BESIDE };
+    let object = name(id, 4);
+    script.logged(vec![Op::Touch { collection: id, object: object.clone() }]);
+    for attr in 0..3 {
+        let ops = vec![script.attr(id, 4, attr, 30 + attr as usize * 400)];
+        script.logged(ops);
+    }
+    script.logged(vec![Op::RemoveAttr {
+        collection: id,
+        object: object.clone(),
+        name: Bytes::from("attr1"),
+    }]);
+    let ops = vec![script.omap(id, 4, 0..40, 60)];
+    script.logged(ops);
+    let header = script.data(40);
+    script.logged(vec![Op::OmapSetHeader { collection: id, object: object.clone(), header }]);
+    let keys = vec![key(3), key(30), key(99)];
+    script.logged(vec![Op::OmapRemove { collection: id, object: object.clone(), keys }]);
+    let (first, end) = (key(10), key(20));
+    script.logged(vec![Op::OmapRemoveRange { collection: id, object: object.clone(), first, end }]);
+    let ops = vec![script.omap(id, 4, 15..18, 200)];
+    script.logged(ops);
+    script.logged(vec![Op::OmapClear { collection: id, object: object.clone() }]);
+    let ops = vec![script.omap(id, 4, 30..50, 150 + round as usize)];
+    script.logged(ops);
+    let value = script.data(300);
+    script.logged(vec![Op::SetCollectionMeta { collection: id, value }]);
+}
+
+/// A collection that is made, used and removed.
+fn fleeting(script: &mut Script) {
+    let id = FLEETING;
+    script.logged(vec![Op::CreateCollection { collection: id, bits: 0 }]);
+    let ops = vec![script.write(id, 1, 0, 6000), script.omap(id, 1, 0..5, 30)];
+    script.logged(ops);
+    let value = script.data(20);
+    script.logged(vec![Op::SetCollectionMeta { collection: id, value }]);
+    script.logged(vec![Op::Remove { collection: id, object: name(id, 1) }]);
+    let accepted = script.builder.submit(vec![Op::RemoveCollection { collection: id }]);
+    assert_eq!(accepted, Ok(()), "it is empty");
+}
+
+/// Objects with deferred payload go, and others come to where they were.
+fn reuse(script: &mut Script, round: u32) {
+    let id = MAIN;
+    for place in 10..13 {
+        let ops = vec![script.write(id, place, 0, 8192)];
+        script.logged(ops);
+        let ops = vec![script.write(id, place, 500, 600)];
+        script.logged(ops);
+    }
+    for place in 10..13 {
+        script.logged(vec![Op::Remove { collection: id, object: name(id, place) }]);
+    }
+    // Sealed, so that the space may be used again.
+    script.step(Step::Idle);
+    for place in 20..23 {
+        let ops = vec![script.write(id, place + (round % 2) * 10, 0, 8192 + 100)];
+        script.logged(ops);
+    }
+    // Gone and back in one transaction, and in two.
+    let ops = vec![Op::Remove { collection: id, object: name(id, 1) }, script.write(id, 1, 50, 4500)];
+    script.logged(ops);
+    script.logged(vec![Op::Remove { collection: id, object: name(id, 2) }]);
+    let ops = vec![script.write(id, 2, 0, 4096)];
+    script.logged(ops);
+    // The same block many times while earlier ones are on their way.
+    for _ in 0..5 {
+        let ops = vec![script.write(id, 2, 0, 4096)];
+        script.logged(ops);
+    }
+    for place in 20..23 {
+        // Only the round before left these.
+        let object = name(id, place + ((round + 1) % 2) * 10);
+        let known = script.builder.oracle(id).stat(id, &object).now_or_never().is_some_and(|s| s.is_ok());
+        if known {
+            script.logged(vec![Op::Remove { collection: id, object }]);
+        }
+    }
+}
+
+/// All or nothing.
+fn compound(script: &mut Script) {
+    let id = MAIN;
+    // What a client calls writing an object in full.
+    let object = name(id, 5);
+    let ops = vec![
+        Op::Truncate { collection: id, object, size: 0 },
+        script.write(id, 5, 0, 12_000),
+        script.attr(id, 5, 0, 250),
+    ];
+    script.logged(ops);
+    let ops = vec![
+        script.write(id, 5, 2000, 5000),
+        script.attr(id, 5, 1, 20),
+        script.omap(id, 5, 0..12, 40),
+        script.append(id, 3, 999),
+        Op::Zero { collection: id, object: name(id, 2), offset: 100, len: 1000 },
+        Op::OmapRemove { collection: id, object: name(id, 5), keys: vec![key(4)] },
+        script.write(id, 6, 12_288, 4096),
+        Op::Remove { collection: id, object: name(id, 6) },
+    ];
+    script.logged(ops);
+    let (first, second) = (script.write(BESIDE, 2, 0, 100), script.attr(BESIDE, 2, 0, 9));
+    script.logged(vec![first, second]);
+}
+
+/// What a store does that comes back with its collections between the states `low` and `high`, of which it shows
+/// `high`: a little of everything.
+pub fn aftermath(tracks: &[Track], low: &[usize], high: &[usize], salt: u64) -> Plan {
+    let builder = Builder::going_on(tracks, low, high);
+    // Above every version of the workload.
+    let mut script = Script::new(builder, salt >> 24, 1 << 32 | (salt & 0xff_ffff) << 8, true);
+    for id in [MAIN, BESIDE] {
+        // Refused where it exists.
+        drop(script.builder.submit(vec![Op::CreateCollection { collection: id, bits: BITS }]));
+    }
+    script.builder.depth(3);
+    let id = MAIN;
+    let ops = vec![script.write(id, 1, 1000, 300)];
+    script.logged(ops);
+    let ops = vec![script.write(id, 40, 0, 9000)];
+    script.logged(ops);
+    let ops = vec![script.write(id, 2, 4096, 8192), script.omap(id, 2, 0..6, 50)];
+    script.logged(ops);
+    let ops = vec![script.append(BESIDE, 1, 500), script.attr(BESIDE, 1, 0, 10)];
+    script.logged(ops);
+    script.step(Step::Idle);
+    script.logged(vec![Op::Remove { collection: id, object: name(id, 1) }]);
+    let ops = vec![script.write(id, 41, 10, 5000)];
+    script.logged(ops);
+    let ops = vec![Op::Truncate { collection: id, object: name(id, 40), size: 4000 }];
+    script.logged(ops);
+    script.step(Step::Wait(0));
+    script.builder.build()
+}

@@ -1,0 +1,50 @@
+//! The sweep has teeth: each planted mistake that a crash can show is found.
+
+#![cfg(feature = "planted")]
+
+use std::sync::Arc;
+
+use crash_sweep::{Counts, Setup, Thoroughness, simulated, small_blocks, sweep_workload, workload};
+use store::{Fault, Options, Planted};
+
+/// Tries one setup after another; what was found first.
+fn found(planted: Planted) -> Option<String> {
+    let threads = std::thread::available_parallelism().map_or(1, usize::from);
+    let how = Thoroughness {
+        images_max: 12,
+        kill_one_in: 6,
+        nest_one_in: 40,
+        failures_max: 1,
+        ..Thoroughness::full(threads)
+    };
+    let plan = Arc::new(workload(3));
+    [simulated(), small_blocks()].into_iter().find_map(|setup| {
+        let options = Options { fault: Fault::planted(planted), ..setup.options.clone() };
+        let counts = Counts::default();
+        let swept = sweep_workload(&Arc::new(Setup { options, ..setup }), &plan, &how, &counts);
+        let failure = counts.failures.lock().ok()?.first().map(|failure| format!("{failure:?}"));
+        let failure = failure.or_else(|| swept.err().map(|reason| format!("the life itself: {reason}")))?;
+        Some(format!("{} after {}", failure, counts.line()))
+    })
+}
+
+macro_rules! planted {
+    ($($test:ident: $planted:ident,)+) => {
+        $(#[test]
+        fn $test() {
+            match found(Planted::$planted) {
+                Some(what) => println!("{:?}: {what:.600}", Planted::$planted),
+                None => panic!("{:?} was not found", Planted::$planted),
+            }
+        })+
+    };
+}
+
+planted! {
+    flush_skipped: FlushSkipped,
+    torn_record_accepted: TornRecordAccepted,
+    stale_epoch_accepted: StaleEpochAccepted,
+    deferred_applied_to_foreign_range: DeferredAppliedToForeignRange,
+    merge_applied_twice_on_replay: MergeAppliedTwiceOnReplay,
+    ack_before_durable: AckBeforeDurable,
+}
