@@ -9,13 +9,13 @@ mod check_store;
 mod client_life;
 mod cluster;
 mod node_store;
-mod operation;
-mod oracle;
+pub mod operation;
+pub mod oracle;
 mod report;
-mod requests;
+pub mod requests;
 mod run;
 mod scenario;
-mod workload;
+pub mod workload;
 
 pub use report::{Counts, Outcome};
 pub use run::run;

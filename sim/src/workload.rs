@@ -21,6 +21,7 @@ pub struct Config {
 
 /// What a client does next.
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[allow(missing_docs, reason = "the fields are what their names say")]
 pub enum Step {
     /// Sends a change.
     Change { object: String, request: Vec<Change> },
