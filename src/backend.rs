@@ -105,7 +105,7 @@ async fn make_slice(
 pub async fn open(core: &Core, slice: &SliceStore, fsid: Uuid) -> anyhow::Result<Opened> {
     let (desk, requests) = space_desk();
     let Below { view, kv, superblock } = open_below(core, slice, fsid, Some(desk)).await?;
-    let options = Options::for_device(view.geometry());
+    let options = options(&*view);
     let engine = Engine::mount(core.clone(), view, kv.clone(), options).await?;
     let fs = kv.fs().clone();
     let owned = core.alien(Lane::Space, move || fs.with(|machine| Ok(machine.tree().spaces.clone()))).await?;
@@ -117,9 +117,27 @@ pub async fn open(core: &Core, slice: &SliceStore, fsid: Uuid) -> anyhow::Result
 /// Opens the store of a slice to look only.
 pub async fn open_read_only(core: &Core, slice: &SliceStore, fsid: Uuid) -> anyhow::Result<Opened> {
     let Below { view, kv, superblock } = open_below(core, slice, fsid, None).await?;
-    let options = Options::for_device(view.geometry());
+    let options = options(&*view);
     let engine = Engine::mount_read_only(core.clone(), view, kv, options).await?;
     Ok(Opened { uuid: superblock.store, store: Rc::new(engine) })
+}
+
+#[cfg(not(feature = "planted"))]
+fn options(view: &dyn BlockDevice) -> Options {
+    Options::for_device(view.geometry())
+}
+
+/// With the mistake that the variable `SPIRULA_PLANTED` names, for runs that must find it.
+#[cfg(feature = "planted")]
+fn options(view: &dyn BlockDevice) -> Options {
+    let mut options = Options::for_device(view.geometry());
+    if let Ok(name) = std::env::var("SPIRULA_PLANTED") {
+        let known = store::Planted::ALL.into_iter().find(|planted| format!("{planted:?}") == name);
+        let Some(planted) = known else { panic!("'{name}' is none of {:?}", store::Planted::ALL) };
+        log::warn!("the mistake {planted:?} is planted: this store loses data");
+        options.fault = store::Fault::planted(planted);
+    }
+    options
 }
 
 /// What the engine is mounted on.
