@@ -9,7 +9,7 @@ use std::{fs, io, panic, thread};
 
 use clap::{Parser, ValueEnum};
 use crash_sweep::{
-    Counts, Failure, Setup, Thoroughness, rocks, simulated, small_blocks, sweep_workload, workload,
+    Below, Counts, Failure, Setup, Thoroughness, rocks, simulated, small_blocks, sweep_workload, workload,
 };
 use nvme::BlockingDevice;
 
@@ -75,11 +75,15 @@ fn run(choice: Choice, cli: &Cli) -> Result<usize, String> {
     let (setup, rounds): (Setup, u32) = match choice {
         Choice::Simulated => (simulated(), 3),
         Choice::SmallBlocks => (small_blocks(), 3),
-        Choice::Rocksdb => (rocks(), 2),
+        Choice::Rocksdb => (rocks(), 3),
     };
     let rounds = cli.rounds.unwrap_or(rounds);
     let threads = cli.jobs.unwrap_or_else(|| thread::available_parallelism().map_or(1, usize::from));
-    let how = Thoroughness { cut_one_in: cli.one_in.max(1), ..Thoroughness::full(threads) };
+    let mut how = Thoroughness { cut_one_in: cli.one_in.max(1), ..Thoroughness::full(threads) };
+    if setup.below == Below::RocksDb {
+        // An image takes twenty times as long.
+        (how.kill_one_in, how.nest_one_in) = (40, 600);
+    }
     let (setup, plan, counts) = (Arc::new(setup), Arc::new(workload(rounds)), Counts::default());
     let (begun, done) = (Instant::now(), AtomicBool::new(false));
     let result = thread::scope(|scope| {

@@ -77,8 +77,9 @@ pub fn rocks() -> Setup {
         kv_bytes,
         unit: ALLOC_UNIT_DEFAULT,
         log_bytes_min: LOG_BYTES_MIN_DEFAULT,
-        low_water: kv_bytes / 4,
-        lend: kv_bytes / 4,
+        // More than is free once the log is there: so that some is lent.
+        low_water: kv_bytes - (1 << 20),
+        lend: 1 << 20,
         options: Options {
             reserve_bytes: 1 << 20,
             deferred_batch_bytes: 16 << 10,

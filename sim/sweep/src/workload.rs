@@ -17,6 +17,8 @@ const BESIDE: CollectionId = CollectionId { pool: 7, seed: 0x2b };
 /// Comes and goes, in a pool of its own.
 const FLEETING: CollectionId = CollectionId { pool: 9, seed: 0 };
 const BITS: u8 = 8;
+/// Bytes of an object that is written once and stays.
+const BALLAST_BYTES: usize = 220_000;
 
 fn name(id: CollectionId, place: u32) -> ObjectId {
     ObjectId {
@@ -106,6 +108,9 @@ pub fn workload(rounds: u32) -> Plan {
         let accepted = script.builder.submit(vec![Op::CreateCollection { collection: id, bits: BITS }]);
         assert_eq!(accepted, Ok(()), "it is not there yet");
     }
+    // Takes room, so that what is freed is soon used again.
+    let ops = vec![script.write(BESIDE, 50, 0, BALLAST_BYTES)];
+    script.logged(ops);
     for round in 0..rounds {
         script.builder.depth([5, 1, 10][round as usize % 3]);
         data(&mut script, round);

@@ -43,6 +43,7 @@ macro_rules! planted {
 planted! {
     flush_skipped: FlushSkipped,
     torn_record_accepted: TornRecordAccepted,
+    freed_space_reused_early: FreedSpaceReusedEarly,
     stale_epoch_accepted: StaleEpochAccepted,
     deferred_applied_to_foreign_range: DeferredAppliedToForeignRange,
     merge_applied_twice_on_replay: MergeAppliedTwiceOnReplay,
