@@ -8,8 +8,10 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use nvme::{Geometry, MemoryDevice};
 use rt::Core;
 use rt::sim::{Config, Sim};
+use store::{Engine, ObjectStore};
 
-use crate::history::History;
+use crate::group_log;
+use crate::history::{Digest, History};
 use crate::replay::{Case, Point};
 use crate::slices;
 
@@ -24,21 +26,30 @@ pub struct Checker<'a> {
     pub geometry: Geometry,
 }
 
+/// What was seen at a point.
+#[derive(Debug, Default)]
+pub struct Seen {
+    /// Everything wrong, a sentence each.
+    pub wrong: Vec<String>,
+    /// Objects compared with the history.
+    pub objects: u64,
+    /// Entries of groups' logs compared with objects.
+    pub log_entries: u64,
+}
+
 impl Checker<'_> {
-    /// Everything wrong at a point, a sentence each.
-    pub fn check(&self, case: &Case) -> Vec<String> {
+    /// Looks at a point.
+    pub fn check(&self, case: &Case) -> Seen {
         let checked = catch_unwind(AssertUnwindSafe(|| self.check_in_world(case)));
-        match checked {
-            Ok(wrong) => wrong,
-            Err(panic) => {
-                let text = panic.downcast_ref::<String>().map(String::as_str);
-                let text = text.or_else(|| panic.downcast_ref::<&str>().copied());
-                vec![format!("it panics: {}", text.unwrap_or("without a word"))]
-            }
-        }
+        checked.unwrap_or_else(|panic| {
+            let text = panic.downcast_ref::<String>().map(String::as_str);
+            let text = text.or_else(|| panic.downcast_ref::<&str>().copied());
+            let wrong = vec![format!("it panics: {}", text.unwrap_or("without a word"))];
+            Seen { wrong, ..Seen::default() }
+        })
     }
 
-    fn check_in_world(&self, case: &Case) -> Vec<String> {
+    fn check_in_world(&self, case: &Case) -> Seen {
         let number = match case.point {
             Point::Flush(at) => at as u64,
             Point::Cut(cut) => cut,
@@ -48,24 +59,24 @@ impl Checker<'_> {
         let sim = Sim::new(number, Config::default());
         let made = case.made;
         let lives = if number.is_multiple_of(REOPENED) { 2 } else { 1 };
-        let found = sim.run(0, move |core| async move {
-            let mut wrong = Vec::new();
+        let (mut seen, found) = sim.run(0, move |core| async move {
+            let mut seen = Seen::default();
             let mut found = BTreeMap::new();
             for life in 0..lives {
                 found.clear();
-                if let Err(error) = look(&core, &device, made, &mut wrong, &mut found).await {
-                    wrong.push(format!("life {life}: {error:#}"));
+                if let Err(error) = look(&core, &device, made, &mut seen, &mut found).await {
+                    seen.wrong.push(format!("life {life}: {error:#}"));
                     // What is in it is not known then, and need not be.
-                    return (wrong, None);
+                    return (seen, None);
                 }
             }
-            (wrong, Some(found))
+            (seen, Some(found))
         });
-        let (mut wrong, found) = found;
         if let Some(found) = found {
-            wrong.extend(self.history.judge(&case.floor, &found));
+            seen.objects = found.len() as u64;
+            seen.wrong.extend(self.history.judge(&case.floor, &found));
         }
-        wrong
+        seen
     }
 }
 
@@ -73,8 +84,8 @@ async fn look(
     core: &Core,
     device: &MemoryDevice,
     made: bool,
-    wrong: &mut Vec<String>,
-    found: &mut BTreeMap<Vec<u8>, u128>,
+    seen: &mut Seen,
+    found: &mut BTreeMap<Vec<u8>, Digest>,
 ) -> anyhow::Result<()> {
     let labelled = match slices::label(device).await {
         Ok(labelled) => labelled,
@@ -85,14 +96,27 @@ async fn look(
     for slice in 0..labelled.label.slices.len() {
         let in_slice = |error: anyhow::Error| error.context(format!("slice {slice}"));
         let engine = slices::open(core, device, &labelled, slice).await.map_err(in_slice)?;
-        let checked = slices::fsck(&engine).await;
-        let read = slices::contents(&engine, found).await;
-        let closed = store::ObjectStore::close(&engine).await;
-        wrong.extend(
-            checked.map_err(in_slice)?.into_iter().map(|finding| format!("slice {slice}: fsck: {finding}")),
-        );
-        read.map_err(in_slice)?;
+        let before = seen.wrong.len();
+        let looked = look_at_slice(&engine, seen, found).await;
+        for what in seen.wrong.iter_mut().skip(before) {
+            what.insert_str(0, &format!("slice {slice}: "));
+        }
+        // Closed in any case, as RocksDB's threads would go on.
+        let closed = ObjectStore::close(&engine).await;
+        looked.map_err(in_slice)?;
         closed.map_err(|error| in_slice(error.into()))?;
     }
     Ok(())
+}
+
+async fn look_at_slice(
+    engine: &Engine,
+    seen: &mut Seen,
+    found: &mut BTreeMap<Vec<u8>, Digest>,
+) -> anyhow::Result<()> {
+    seen.wrong.extend(slices::fsck(engine).await?.into_iter().map(|finding| format!("fsck: {finding}")));
+    for group in slices::groups(engine).await? {
+        seen.log_entries += group_log::check(engine, group, &mut seen.wrong).await?;
+    }
+    slices::contents(engine, found).await
 }

@@ -4,6 +4,7 @@
 
 mod check;
 mod cluster;
+mod group_log;
 mod history;
 mod load;
 mod log;

@@ -108,12 +108,15 @@ pub async fn fsck(engine: &Engine) -> anyhow::Result<Vec<String>> {
     Ok(report.findings.iter().map(|f| format!("{:?}: {}: {}", f.severity, f.kind, f.detail)).collect())
 }
 
+/// The placement groups in the store.
+pub async fn groups(engine: &Engine) -> anyhow::Result<Vec<CollectionId>> {
+    let all = engine.collections().await?;
+    Ok(all.into_iter().map(|(collection, ..)| collection).filter(|id| *id != CollectionId::META).collect())
+}
+
 /// Adds a digest of every object of clients in the store; an object that is there already is an error.
 pub async fn contents(engine: &Engine, found: &mut BTreeMap<Vec<u8>, Digest>) -> anyhow::Result<()> {
-    for (collection, ..) in engine.collections().await? {
-        if collection == CollectionId::META {
-            continue;
-        }
+    for collection in groups(engine).await? {
         let mut from = None;
         loop {
             let (objects, next) = engine.list(collection, from, PAGE).await?;

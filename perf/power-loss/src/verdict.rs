@@ -62,6 +62,8 @@ struct Tally {
     flush_points: u64,
     cuts: u64,
     mismatches: u64,
+    objects: u64,
+    log_entries: u64,
     first: Option<String>,
 }
 
@@ -154,19 +156,21 @@ fn work(options: &Options, checker: &Checker<'_>, cases: &Mutex<Receiver<Case>>,
     loop {
         let case = cases.lock().unwrap_or_else(PoisonError::into_inner).recv();
         let Ok(case) = case else { return };
-        let wrong = checker.check(&case);
+        let seen = checker.check(&case);
         let mut tally = tally.lock().unwrap_or_else(PoisonError::into_inner);
         match case.point {
             Point::Flush(_) => tally.flush_points += 1,
             Point::Cut(_) => tally.cuts += 1,
         }
-        if wrong.is_empty() {
+        tally.objects += seen.objects;
+        tally.log_entries += seen.log_entries;
+        if seen.wrong.is_empty() {
             continue;
         }
         tally.mismatches += 1;
         let again = again(options, case.point);
         let mut out = std::io::stdout().lock();
-        for what in &wrong {
+        for what in &seen.wrong {
             // Output that nobody reads does not change the verdict.
             let _ = writeln!(out, "MISMATCH {}: {what}; again: scripts/power-loss {again}", case.point);
         }
@@ -191,7 +195,8 @@ fn summary(options: &Options, log: &Log, requests: u64, tally: &Tally, elapsed: 
     json!({
         "seed": options.seed, "requests": requests, "log_entries": log.entries.len(),
         "flush_points_in_log": replay::flush_points(log), "flush_points_checked": tally.flush_points,
-        "random_cuts_checked": tally.cuts, "mismatches": tally.mismatches, "first_mismatch": tally.first,
+        "random_cuts_checked": tally.cuts, "objects_compared": tally.objects,
+        "group_log_entries_compared": tally.log_entries, "mismatches": tally.mismatches, "first_mismatch": tally.first,
         "seconds": elapsed.as_secs_f64(),
         "ms_per_point": elapsed.as_secs_f64() * 1000.0 / points.max(1) as f64,
     })
