@@ -96,6 +96,10 @@ pub const OSD_METADATA_TOTAL_BYTES_MAX: usize = 512 << 10;
 
 /// Connections that are served at a time.
 pub const SESSIONS_MAX: usize = 4096;
+/// Peers that break the protocol or the limits: so many are logged in a period, the others counted.
+pub const BAD_PEERS_LOGGED: u64 = 5;
+/// See [`BAD_PEERS_LOGGED`], seconds.
+pub const BAD_PEERS_SECONDS: u64 = 10;
 /// Seconds for a connection to get through its handshake.
 pub const HANDSHAKE_SECONDS_MAX: u64 = 10;
 /// Seconds without a byte after which a connection is closed; clients send keepalives every ten.

@@ -16,6 +16,7 @@ pub mod limits;
 pub mod mailbox;
 pub mod net;
 mod os;
+mod seldom;
 pub mod sim;
 pub mod suite;
 pub mod sync;
@@ -24,3 +25,4 @@ pub mod uring;
 
 pub use crate::core::{Core, CoreId, Group, Lane, LocalBoxFuture, Nanos, Task, World};
 pub use crate::exec::Stalls;
+pub use crate::seldom::Seldom;

@@ -29,11 +29,8 @@ pub async fn run(shared: Rc<Shared>, mut listener: Listener) {
             }
         };
         if shared.sessions.get() >= SESSIONS_MAX {
-            log::warn!(
-                "mon.{}: turned {} away, {SESSIONS_MAX} are connected",
-                shared.config.name,
-                stream.peer
-            );
+            let who = format!("somebody at {}", stream.peer);
+            shared.blame(&who, &format!("{SESSIONS_MAX} are connected, which is the limit"));
             continue;
         }
         if let Some(pass) = shared.gate.enter() {

@@ -3,6 +3,7 @@
 //! Invariant: messages of a session are handled one after the other, in order; what was sent is written before more
 //! is read, so a peer that does not read is not served.
 
+use std::net::SocketAddr;
 use std::rc::Rc;
 use std::time::Duration;
 
@@ -113,7 +114,7 @@ pub async fn run(shared: Rc<Shared>, stream: Stream, pass: Pass) {
         shared,
     };
     let Err(end) = session.serve(reader, &pass).await;
-    log::debug!("mon.{}: session {number} with {peer_socket} ended: {end}", session.shared.config.name);
+    session.report(&end, &peer_socket);
     session.leave(&end).await;
 }
 
@@ -219,6 +220,23 @@ impl Session {
         let key = (peer.kind, peer.features);
         *self.shared.live.borrow_mut().sessions.entry(key).or_default() += 1;
         self.peer = Some(peer);
+    }
+
+    /// Logs why it ends: loudly, but not often, if the peer did something wrong.
+    fn report(&self, end: &SessionEnd, socket: &SocketAddr) {
+        let who = match &self.peer {
+            Some(peer) => format!("{} at {socket}", peer.entity()),
+            None => format!("somebody at {socket}"),
+        };
+        match end {
+            SessionEnd::Closed | SessionEnd::Stopping | SessionEnd::Io(_) => {
+                log::debug!("mon.{}: {who}: {end}", self.shared.config.name);
+            }
+            SessionEnd::Idle(_) if self.peer.is_some() => {
+                log::debug!("mon.{}: {who}: {end}", self.shared.config.name);
+            }
+            _ => self.shared.blame(&who, end),
+        }
     }
 
     async fn leave(&mut self, end: &SessionEnd) {

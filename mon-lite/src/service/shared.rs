@@ -5,9 +5,10 @@
 use std::cell::{Cell, RefCell};
 use std::net::SocketAddr;
 use std::rc::Rc;
+use std::time::Duration;
 
 use rt::sync::{Event, Gate, OneSender, QueueReceiver, QueueSender, Watch, oneshot, queue};
-use rt::{Core, Nanos};
+use rt::{Core, Nanos, Seldom};
 use wire::codec::encode_to_bytes;
 use wire::msg::{LogEntry, LogPriority, MonMap};
 use wire::types::{Addr, AddrVec, AuthName, EntityKind, EntityName, Epoch, UTime};
@@ -15,7 +16,7 @@ use wire::types::{Addr, AddrVec, AuthName, EntityKind, EntityName, Epoch, UTime}
 use super::global_ids::GlobalIds;
 use super::osd_sessions::OsdSessions;
 use super::{MonConfig, MonError, wall_clock};
-use crate::limits::{PGS_PER_TURN, PROPOSALS_MAX};
+use crate::limits::{BAD_PEERS_LOGGED, BAD_PEERS_SECONDS, PGS_PER_TURN, PROPOSALS_MAX};
 use crate::live::{Live, Monitor, PgMap};
 use crate::state::{Change, Effects, State, cluster_log};
 use crate::view::View;
@@ -49,6 +50,8 @@ pub struct Shared {
     pub osd_sessions: RefCell<OsdSessions>,
     pub sessions: Cell<usize>,
     pub connections: Cell<u64>,
+    /// Bounds the log of peers that break the protocol or the limits.
+    bad_peers: Seldom,
     proposals: QueueSender<Proposal>,
     failure: RefCell<Option<MonError>>,
     stopped: Event,
@@ -77,6 +80,7 @@ impl Shared {
             gate: Gate::default(),
             sessions: Cell::new(0),
             connections: Cell::new(0),
+            bad_peers: Seldom::new(BAD_PEERS_LOGGED, Duration::from_secs(BAD_PEERS_SECONDS)),
             proposals: sender,
             failure: RefCell::new(None),
             stopped: Event::default(),
@@ -94,6 +98,13 @@ impl Shared {
 
     pub fn monotonic(&self) -> Nanos {
         self.core.now()
+    }
+
+    /// Logs what a peer did wrong, unless that happens all the time.
+    pub fn blame(&self, peer: &str, what: &dyn std::fmt::Display) {
+        if let Some(more) = self.bad_peers.admit(self.core.now()) {
+            log::warn!("mon.{}: {peer} is closed: {what}{more}", self.config.name);
+        }
     }
 
     /// Runs `look` on the state as committed.

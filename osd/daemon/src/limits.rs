@@ -13,6 +13,13 @@ pub const IDLE_TIMEOUT: Duration = Duration::from_secs(900);
 /// A peer that takes no byte of what is written to it for this long is dropped.
 pub const WRITE_TIMEOUT: Duration = Duration::from_secs(60);
 
+/// Peers that break the protocol or the limits: so many are logged in a period, the others counted.
+pub const BAD_PEERS_LOGGED: u64 = 5;
+/// See [`BAD_PEERS_LOGGED`].
+pub const BAD_PEERS_PERIOD: Duration = Duration::from_secs(10);
+/// A monitor that does not answer is logged this often.
+pub const BAD_MONITORS_PERIOD: Duration = Duration::from_secs(30);
+
 /// Requests of one client in progress or not yet answered in full; beyond, its connection is not read.
 //= ceph 16.2 osd_client_message_cap
 pub const CLIENT_REQUESTS_MAX: u64 = 256;
@@ -62,6 +69,8 @@ pub const BOOT_INTERVAL: Duration = Duration::from_secs(5);
 pub const MONITOR_CONNECT_TIMEOUT: Duration = Duration::from_secs(3);
 /// First pause between attempts to reach a monitor.
 pub const MONITOR_RETRY_MIN: Duration = Duration::from_millis(100);
+/// Failures are logged once the pause has grown to this.
+pub const MONITOR_PATIENCE: Duration = Duration::from_millis(1600);
 /// Longest pause between attempts to reach a monitor.
 pub const MONITOR_RETRY_MAX: Duration = Duration::from_secs(3);
 /// A sign of life is asked of the monitor this often.

@@ -42,6 +42,10 @@ fn open(osd: &Rc<Osd>, mut stream: Stream) {
     if osd.has_failed() || all >= CONNECTIONS_MAX || half_open >= HALF_OPEN_MAX {
         osd.counters.connections_refused.set(osd.counters.connections_refused.get() + 1);
         stream.writer.abort();
+        let what = format!(
+            "{all} connections are open, {half_open} of them half; the limits are {CONNECTIONS_MAX} and {HALF_OPEN_MAX}"
+        );
+        osd.blame(&stream.peer.to_string(), &what);
         return;
     }
     osd.counters.connections.set(osd.counters.connections.get() + 1);
@@ -58,7 +62,7 @@ fn open(osd: &Rc<Osd>, mut stream: Stream) {
         peer_socket: stream.peer,
     };
     let link = Link::new(osd.core.clone(), Connection::accept(config, false));
-    let session = Session::new(id, link.clone(), osd.core.now());
+    let session = Session::new(id, stream.peer, link.clone(), osd.core.now());
     osd.session_opened(&session);
     let (reader, writer) = (stream.reader, stream.writer);
     osd.spawn(Group::Client, "write to client", move |_| link.write_loop(writer));
@@ -71,7 +75,7 @@ pub async fn watch_loop(osd: Rc<Osd>) {
         let now = osd.core.now();
         for session in osd.all_sessions() {
             if let Some(reason) = lingers(&session, now) {
-                log::info!("{} at {:?}: {reason}", session.entity(), session.peer_addrs());
+                osd.blame(&session.describe(), &reason);
                 session.link.close();
             }
         }

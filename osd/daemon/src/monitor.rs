@@ -3,6 +3,7 @@
 //! Invariants: maps are taken one after the other, in the order they come; while this OSD is not up in the map in
 //! force, it keeps asking to be. Lives on one core.
 
+use std::net::SocketAddr;
 use std::rc::Rc;
 use std::time::Duration;
 
@@ -15,8 +16,8 @@ use wire::msgr2::{Config, Connection, Event, Message, Session};
 use wire::types::{Addr, AuthName, EntityKind, Epoch, Features};
 
 use crate::limits::{
-    BOOT_INTERVAL, MONITOR_CONNECT_TIMEOUT, MONITOR_KEEPALIVE_INTERVAL, MONITOR_RETRY_MAX, MONITOR_RETRY_MIN,
-    MONITOR_SILENCE_MAX, REPORT_INTERVAL,
+    BOOT_INTERVAL, MONITOR_CONNECT_TIMEOUT, MONITOR_KEEPALIVE_INTERVAL, MONITOR_PATIENCE, MONITOR_RETRY_MAX,
+    MONITOR_RETRY_MIN, MONITOR_SILENCE_MAX, REPORT_INTERVAL,
 };
 use crate::link::{Admission, Link};
 use crate::osd::Osd;
@@ -42,10 +43,10 @@ pub async fn session_loop(osd: Rc<Osd>) {
                 }
             }
             Either::Right(Ok(Err(error))) => {
-                log::debug!("osd.{}: monitor at {address}: {error}", osd.config.whoami);
+                osd.blame_monitor(address, &error, pause);
             }
             Either::Right(Err(_)) => {
-                log::debug!("osd.{}: monitor at {address} does not answer", osd.config.whoami);
+                osd.blame_monitor(address, &"it does not answer", pause);
             }
         }
         if osd.has_failed() {
@@ -61,12 +62,26 @@ pub async fn session_loop(osd: Rc<Osd>) {
 /// One session.
 struct MonitorSession {
     osd: Rc<Osd>,
+    address: SocketAddr,
     link: Rc<Link>,
     established: bool,
     reports: u64,
     last_report: Option<Nanos>,
     last_boot: Option<Nanos>,
     last_keepalive: Nanos,
+}
+
+impl Osd {
+    /// Logs why there is no session; not at the first attempts, when the monitor may be starting too.
+    fn blame_monitor(&self, address: &SocketAddr, what: &dyn std::fmt::Display, pause: Duration) {
+        if pause < MONITOR_PATIENCE {
+            return;
+        }
+        if let Some(more) = self.bad_monitors.admit(self.core.now()) {
+            let osd = self.config.whoami;
+            log::warn!("osd.{osd}: no session with the monitor at {address}: {what}; trying again{more}");
+        }
+    }
 }
 
 impl MonitorSession {
@@ -96,6 +111,7 @@ impl MonitorSession {
         osd.spawn(Group::Client, "write to monitor", move |_| writing.write_loop(stream.writer));
         let mut session = Self {
             osd: osd.clone(),
+            address: stream.peer,
             link: link.clone(),
             established: false,
             reports: 0,
@@ -108,7 +124,7 @@ impl MonitorSession {
             match select(select(link.closed(), reader.read()), wake).await {
                 Either::Left(Either::Right(Ok(chunk))) if !chunk.is_empty() => {
                     if let Err(error) = link.feed(chunk) {
-                        log::warn!("osd.{}: monitor session: {error}", osd.config.whoami);
+                        osd.blame_monitor(&session.address, &error, MONITOR_RETRY_MAX);
                         break;
                     }
                     while let Some(event) = link.next_event() {
@@ -154,11 +170,24 @@ impl MonitorSession {
             Ok(true) => {}
             Ok(false) => self.subscribe(self.osd.maps.epoch()),
             Err(groups::MapError::Down(reason)) => self.osd.fail(&reason),
+            Err(error @ groups::MapError::Cluster { .. }) => self.leave_stranger(&error),
             Err(error) => {
                 log::warn!("osd.{}: {error}; a full map is asked for", self.osd.config.whoami);
                 self.subscribe(Epoch(0));
             }
         }
+    }
+
+    /// The monitor is another cluster's. An OSD that has never been up was started wrongly, and says so; for one that
+    /// has, its own monitor may come back.
+    fn leave_stranger(&self, error: &groups::MapError) {
+        if self.osd.is_up() {
+            self.osd.blame_monitor(&self.address, error, MONITOR_RETRY_MAX);
+        } else {
+            let hint = "check the monitor's address, and what else listens there";
+            self.osd.fail(&format!("the monitor at {} sent {error}; {hint}", self.address));
+        }
+        self.link.close();
     }
 
     /// Asks for all maps after `have`; for the newest as a whole if that is 0.

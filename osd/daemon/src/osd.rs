@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 use std::rc::Rc;
 
 use rt::sync::{Event, Gate, Pass, Semaphore};
-use rt::{Core, Group};
+use rt::{Core, Group, Seldom};
 use store::ObjectStore;
 use wire::msgr2::{ConnectionId, SessionTable};
 use wire::osdmap::OsdMap;
@@ -17,7 +17,7 @@ use wire::types::{Addr, AddrVec, Epoch, PgId};
 use crate::answer::Room;
 use crate::config::{Options, OsdConfig};
 use crate::handle::OsdHandle;
-use crate::limits::{REQUEST_BYTES_MAX, REQUESTS_MAX};
+use crate::limits::{self, REQUEST_BYTES_MAX, REQUESTS_MAX};
 use crate::maps::Maps;
 use crate::placement_group::PlacementGroup;
 use crate::session::Session;
@@ -79,6 +79,10 @@ pub struct Osd {
     pub tracker: Tracker,
     /// Things counted.
     pub counters: Counters,
+    /// Bounds the log of peers that break the protocol or the limits.
+    pub bad_peers: Seldom,
+    /// Bounds the log of monitors that cannot be reached or are not ours.
+    pub bad_monitors: Seldom,
     /// Room for requests.
     pub requests: Semaphore,
     /// Room for their bytes.
@@ -119,6 +123,8 @@ impl Osd {
             maps: Maps::new(remembered.map, remembered.full, remembered.increments),
             tracker: Tracker::default(),
             counters: Counters::default(),
+            bad_peers: Seldom::new(limits::BAD_PEERS_LOGGED, limits::BAD_PEERS_PERIOD),
+            bad_monitors: Seldom::new(1, limits::BAD_MONITORS_PERIOD),
             requests: Semaphore::new(REQUESTS_MAX),
             request_bytes: Semaphore::new(REQUEST_BYTES_MAX),
             store_full: Cell::new(false),
@@ -176,12 +182,19 @@ impl Osd {
         self.gate.is_closing()
     }
 
-    /// The store is gone: closes everything. What was not answered will not be.
+    /// Logs what a peer did wrong, unless that happens all the time.
+    pub fn blame(&self, peer: &str, what: &dyn std::fmt::Display) {
+        if let Some(more) = self.bad_peers.admit(self.core.now()) {
+            log::warn!("osd.{}: {peer} is closed: {what}{more}", self.config.whoami);
+        }
+    }
+
+    /// It cannot go on, usually because the store is gone: closes everything. What was not answered will not be.
     pub fn fail(&self, reason: &str) {
         if self.failure.borrow().is_some() {
             return;
         }
-        log::error!("osd.{}: the store is down: {reason}", self.config.whoami);
+        log::error!("osd.{} is down: {reason}", self.config.whoami);
         self.failure.replace(Some(reason.to_owned()));
         self.failed.set();
         self.groups.borrow().values().for_each(|group| group.abandon());

@@ -4,6 +4,7 @@
 //! the stream is not read. Lives on one core.
 
 use std::cell::{Cell, RefCell};
+use std::net::SocketAddr;
 use std::rc::Rc;
 
 use rt::net::ReadHalf;
@@ -25,6 +26,8 @@ use crate::{requests, tell};
 pub struct Session {
     /// Its number in this process.
     pub id: ConnectionId,
+    /// Where it comes from.
+    socket: SocketAddr,
     /// Its link.
     pub link: Rc<Link>,
     /// When it was accepted.
@@ -37,9 +40,10 @@ pub struct Session {
 
 impl Session {
     /// A connection just accepted.
-    pub fn new(id: ConnectionId, link: Rc<Link>, opened: Nanos) -> Rc<Self> {
+    pub fn new(id: ConnectionId, socket: SocketAddr, link: Rc<Link>, opened: Nanos) -> Rc<Self> {
         Rc::new(Self {
             id,
+            socket,
             link,
             opened,
             peer: RefCell::new(None),
@@ -52,6 +56,14 @@ impl Session {
     /// Who is on the other side, once the handshake is over.
     pub fn entity(&self) -> EntityName {
         self.peer.borrow().as_ref().map(Peer::entity).unwrap_or_default()
+    }
+
+    /// Who it is, for messages.
+    pub fn describe(&self) -> String {
+        match &*self.peer.borrow() {
+            Some(peer) => format!("{} at {}", peer.entity(), self.socket),
+            None => format!("somebody at {}", self.socket),
+        }
     }
 
     /// Its addresses; empty before the handshake is over.
@@ -101,7 +113,7 @@ pub async fn read_loop(osd: Rc<Osd>, session: Rc<Session>, mut reader: ReadHalf)
             osd.core.yield_now().await;
         }
         if let Err(error) = link.feed(chunk) {
-            log::info!("{} at {:?}: {error}", session.entity(), session.peer_addrs());
+            osd.blame(&session.describe(), &error);
             // The machine may have an answer for the peer; the writer closes the link after it.
             link.closed().await;
             break;
@@ -152,7 +164,7 @@ async fn take(osd: &Rc<Osd>, session: &Rc<Session>, message: Message) {
         _ => Ok(()),
     };
     if let Err(error) = done {
-        log::warn!("{}: {error}", session.entity());
+        osd.blame(&session.describe(), &error);
         session.link.close();
     }
 }
