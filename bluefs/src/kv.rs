@@ -111,6 +111,11 @@ pub struct KvStats {
     pub written_log: u64,
     /// Device flushes since open.
     pub flushes: u64,
+    /// Nobody lends the room that persisting and compacting may need next. Still possible, but now only removals
+    /// should be applied: they give space back.
+    pub is_short: bool,
+    /// Room beyond what it wants to keep; removals and compactions make it.
+    pub spare_bytes: u64,
 }
 
 /// Why a call failed. Anything but `Full` is final for the store: it must be closed and opened again.

@@ -1,6 +1,8 @@
 //! [`Database`]: an open RocksDB, and what is done with it. Everything here blocks and runs on foreign threads.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use bluefs::fs::BlueFs;
 use bluefs::kv::{KvBatch, KvError, KvOp, KvResult, KvStats, ScanLimit, ScanPage};
@@ -12,7 +14,7 @@ use rocksdb::{
 
 use crate::env::bluefs_env;
 use crate::families::{FAMILIES, REST, cut, family_of};
-use crate::options::RocksOptions;
+use crate::options::{COMPACTION_FILES, RocksOptions};
 use crate::report::{FamilyReport, RocksReport};
 
 /// See the module.
@@ -20,6 +22,8 @@ pub(crate) struct Database {
     db: DB,
     fs: BlueFs,
     options: RocksOptions,
+    /// Something was removed since everything was last compacted.
+    removed: AtomicBool,
 }
 
 /// A snapshot that keeps its database open.
@@ -49,7 +53,9 @@ impl Database {
         let families = options.families(&env);
         let db =
             DB::open_cf_descriptors(&options.database(&env), &options.dir, families).map_err(kv_error)?;
-        Ok(Self { db, fs, options })
+        let database = Self { db, fs, options, removed: AtomicBool::new(true) };
+        database.keep_room()?;
+        Ok(database)
     }
 
     /// Applies batches in order. One that is refused does not stop those after it; an error does.
@@ -83,11 +89,15 @@ impl Database {
         for op in batch.ops {
             match op {
                 KvOp::Put(key, value) => write.put_cf(self.family(family_of(&key)), key, value),
-                KvOp::Delete(key) => write.delete_cf(self.family(family_of(&key)), key),
+                KvOp::Delete(key) => {
+                    self.removed.store(true, Ordering::Relaxed);
+                    write.delete_cf(self.family(family_of(&key)), key);
+                }
                 KvOp::Merge(key, operand) => write.merge_cf(self.family(family_of(&key)), key, operand),
                 // An empty end is no bound for a scan, but nothing at all for a deletion.
                 KvOp::DeleteRange(_, end) if end.is_empty() => {}
                 KvOp::DeleteRange(start, end) => {
+                    self.removed.store(true, Ordering::Relaxed);
                     for (family, from, to) in cut(&start, &end) {
                         write.delete_range_cf(self.family(family), from, to);
                     }
@@ -106,7 +116,32 @@ impl Database {
         options.set_wait(true);
         self.db.flush_cfs_opt(&families.iter().collect::<Vec<_>>(), &options).map_err(kv_error)?;
         self.check_background()?;
+        self.keep_room()?;
         Ok(self.stats())
+    }
+
+    /// Has BlueFS keep what may be needed until the next flush and by the next compaction: its input, written anew
+    /// before the old is removed, is at most a family's level 0 with the level below, or so many files.
+    fn keep_room(&self) -> KvResult<()> {
+        let mut upper: BTreeMap<String, (u64, BTreeMap<i32, u64>)> = BTreeMap::new();
+        for file in self.db.live_files().map_err(kv_error)? {
+            let (level_0, below) = upper.entry(file.column_family_name).or_default();
+            let bytes = if file.level == 0 { level_0 } else { below.entry(file.level).or_default() };
+            *bytes += u64::try_from(file.size).unwrap_or(u64::MAX);
+        }
+        let first = |below: &BTreeMap<i32, u64>| below.values().next().copied().unwrap_or(0);
+        let merged = upper.values().map(|(level_0, below)| level_0 + first(below)).max().unwrap_or(0);
+        let compaction = merged.max(COMPACTION_FILES * self.options.file_bytes);
+        // What is applied next is persisted once, and once more by a compaction.
+        let wanted = self.options.room_min + compaction + 2 * self.options.batch_bytes_max;
+        self.fs.keep_room(wanted).map_err(fs_error)?;
+        Ok(())
+    }
+
+    /// Whether space is scarce and a compaction would give some back. Says so once for the same removals.
+    pub(crate) fn should_compact(&self) -> bool {
+        let is_refused = self.fs.with(|machine| Ok(machine.is_refused())).unwrap_or(false);
+        is_refused && self.removed.swap(false, Ordering::Relaxed)
     }
 
     /// A failure of RocksDB's own threads, which may have happened long ago.
@@ -131,18 +166,27 @@ impl Database {
         self.db.cancel_all_background_work(true);
     }
 
+    /// Ends compactions under way; there will be no more.
+    pub(crate) fn cancel_compaction(&self) {
+        self.db.cancel_all_background_work(false);
+    }
+
     /// Compacts until there is nothing to compact.
     pub(crate) fn compact(&self) -> KvResult<()> {
         for name in FAMILIES {
             self.db.compact_range_cf(self.family(name), None::<&[u8]>, None::<&[u8]>);
         }
         self.db.wait_for_compact(&WaitForCompactOptions::default()).map_err(kv_error)?;
-        self.check_background()
+        self.check_background()?;
+        self.keep_room()
     }
 
     pub(crate) fn stats(&self) -> KvStats {
         let fs = self.fs.stats();
         let memtables = FAMILIES.iter().map(|name| self.number(name, "rocksdb.cur-size-all-mem-tables"));
+        // A file system that failed says so to whoever uses it next.
+        let room = self.fs.with(|machine| Ok((machine.is_short(), machine.spare())));
+        let (is_short, spare_bytes) = room.unwrap_or_default();
         KvStats {
             device_bytes: fs.space_bytes - fs.free_bytes,
             memory_bytes: memtables.sum::<u64>()
@@ -151,6 +195,8 @@ impl Database {
             written_files: fs.written_files,
             written_log: fs.written_log,
             flushes: fs.flushes,
+            is_short,
+            spare_bytes,
         }
     }
 

@@ -8,6 +8,9 @@ use rocksdb::{
 
 use crate::families::{FAMILIES, NODES};
 
+/// Most files that one compaction below level 0 takes.
+pub(crate) const COMPACTION_FILES: u64 = 8;
+
 /// Sizes. Everything else is fixed: one tuned configuration.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct RocksOptions {
@@ -22,6 +25,8 @@ pub struct RocksOptions {
     /// Batches are refused as full while BlueFS has less room than this and its lender has no more, bytes: what
     /// persisting the memtables and compacting a few files may need. Running out inside RocksDB would be final.
     pub room_min: u64,
+    /// Most that is applied from one flush to the next, bytes. BlueFS is kept so much and more ahead of need.
+    pub batch_bytes_max: u64,
 }
 
 impl RocksOptions {
@@ -37,6 +42,7 @@ impl RocksOptions {
             block_cache_bytes: share(16, 1 << 20, 256 << 20) as usize,
             file_bytes,
             room_min: 2 * memtable_bytes + 2 * file_bytes,
+            batch_bytes_max: memtable_bytes,
         }
     }
 
@@ -87,6 +93,8 @@ impl RocksOptions {
         options.set_max_write_buffer_number(4);
         options.set_target_file_size_base(self.file_bytes);
         options.set_max_bytes_for_level_base(self.file_bytes * 4);
+        // What one compaction may need is kept free, so it is bounded.
+        options.set_max_compaction_bytes(self.file_bytes * COMPACTION_FILES);
         options.set_level_compaction_dynamic_level_bytes(true);
         options.set_merge_operator_associative("spirula", combine);
         options

@@ -51,6 +51,7 @@ struct Shared {
     newest: RefCell<KvView>,
     failed: RefCell<Option<KvError>>,
     stats: Cell<KvStats>,
+    compacting: Cell<bool>,
 }
 
 /// What a [`KvView`] of this store holds; its snapshot is released on a foreign thread.
@@ -101,6 +102,7 @@ impl RocksKv {
             newest: RefCell::new(newest),
             failed: RefCell::default(),
             stats: Cell::new(stats),
+            compacting: Cell::new(false),
         };
         Ok(Self { shared: Rc::new(shared) })
     }
@@ -232,8 +234,34 @@ impl Shared {
         self.progress.notify_all();
     }
 
+    /// Compacts beside the other work if that may give room back that is scarce.
+    fn compact_if_scarce(self: &Rc<Self>) {
+        if self.compacting.get() {
+            return;
+        }
+        let (Ok(pass), Ok(database)) = (self.check(), self.database()) else { return };
+        self.compacting.set(true);
+        let shared = Rc::clone(self);
+        self.core.spawn(Group::Background, "kv compaction", async move {
+            let compacted = shared.core.alien(Lane::Compaction, move || {
+                if database.should_compact() {
+                    database.compact()?;
+                }
+                Ok(database.stats())
+            });
+            match compacted.await {
+                Ok(stats) => shared.stats.set(stats),
+                // Closing cuts it short.
+                Err(_) if shared.gate.is_closing() => {}
+                Err(error) => shared.fail(&error),
+            }
+            shared.compacting.set(false);
+            drop(pass);
+        });
+    }
+
     /// Waits until the first `count` batches were handed over, then flushes.
-    async fn flush_after(&self, count: u64) -> KvResult<()> {
+    async fn flush_after(self: &Rc<Self>, count: u64) -> KvResult<()> {
         while self.applied.get() < count {
             self.progress.notified().await;
         }
@@ -245,6 +273,7 @@ impl Shared {
         match flushed {
             Ok(stats) => {
                 self.stats.set(stats);
+                self.compact_if_scarce();
                 Ok(())
             }
             Err(error) => {
@@ -329,6 +358,9 @@ impl KvStore for RocksKv {
         let shared = Rc::clone(&self.shared);
         let closed = shared.gate.close();
         Box::pin(async move {
+            if let (true, Ok(database)) = (shared.compacting.get(), shared.database()) {
+                shared.core.alien(Lane::Checkpoint, move || database.cancel_compaction()).await;
+            }
             closed.await;
             let Some(database) = shared.database.take() else { return Ok(()) };
             *shared.newest.borrow_mut() = KvView::new(Rc::new(()));

@@ -125,6 +125,14 @@ impl BlueFs {
         self.shared.talk_to_lender()
     }
 
+    /// Wants so much room from now on; asks the lender if there is less. Does not wait for an answer. True if there is
+    /// less and the lender had nothing when it was last asked.
+    pub fn keep_room(&self, bytes: u64) -> FsResult<bool> {
+        self.with(|machine| Ok(machine.keep_room(bytes)))?;
+        self.shared.talk_to_lender()?;
+        self.with(|machine| Ok(machine.is_short()))
+    }
+
     /// Gets up to `bytes` of lent space back, in multiples of `granule`; returns when that is durable.
     pub fn give_back(&self, bytes: u64, granule: u64) -> FsResult<Vec<Extent>> {
         let (given, ticket) = self.shared.lock()?.give_back(bytes, granule)?;

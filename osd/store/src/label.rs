@@ -49,7 +49,10 @@ pub enum LabelError {
     TooSmall { device: String, size: u64, slices: usize, need: u64 },
     #[error("{device} cannot have {slices} slices; the number is between 1 and {SLICES_MAX}")]
     Slices { device: String, slices: usize },
-    #[error("{device} has no label of spirula ({reason}); format it first, or give the right device")]
+    #[error(
+        "{device} has no label of spirula at any of its places ({reason}): it is not the device that the cluster was \
+         made on, or was overwritten; nothing was written to it"
+    )]
     NotOurs { device: String, reason: String },
     #[error(
         "all copies of the {what} on {device} are damaged ({reason}); if the data is needed, do not write to it"

@@ -1,5 +1,7 @@
 //! Every limit of the store, with the relations between them checked at compile time.
 
+use std::time::Duration;
+
 /// Smallest unit of allocation and of checksums, bytes. A device with larger blocks raises it to its block size.
 pub const BLOCK: u64 = 4096;
 /// Largest object by default, bytes. An option of the store may raise it up to [`OBJECT_BYTES_HARD_MAX`].
@@ -34,6 +36,8 @@ pub const PG_LOG_ENTRIES_MIN: usize = 128;
 pub const PG_LOG_ENTRIES_FLOOR: usize = 8;
 /// Most entries a store keeps per collection in memory: it forgets down to the minimum when it reaches this.
 pub const PG_LOG_ENTRIES_MAX: usize = 1024;
+/// Read errors logged, and in what time; more are counted.
+pub const READ_ERRORS_LOGGED: (u64, Duration) = (10, Duration::from_secs(10));
 /// Most findings of one check; the last one then says that there are more.
 pub const FSCK_FINDINGS_MAX: usize = 1000;
 /// Most objects one `list` returns, and most entries of one omap page.

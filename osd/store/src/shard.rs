@@ -50,6 +50,8 @@ pub struct Place {
     pub checksum: u32,
     /// Birth of the blob.
     pub birth: u64,
+    /// Where in the object its first byte is, for messages.
+    pub logical: u64,
 }
 
 /// See the module.
@@ -90,15 +92,17 @@ impl Shard {
         };
         // The offset within the block is kept, so rounding down finds the block on both sides.
         let in_blob = (u64::from(piece.blob_offset) + logical.saturating_sub(*at)) / block * block;
-        self.block_of(piece.blob, in_blob, block)
+        self.block_of(*at, piece, in_blob / block, block)
     }
 
-    /// Block `in_blob / block` of a blob.
-    pub fn block_of(&self, blob: u64, in_blob: u64, block: u64) -> Option<Place> {
+    /// Block `number` of the blob of the piece at `at`.
+    pub fn block_of(&self, at: u64, piece: &Piece, number: u64, block: u64) -> Option<Place> {
+        let blob = piece.blob;
         let found = self.blobs.get(&blob)?;
-        let index = usize::try_from(in_blob / block).ok()?;
+        let index = usize::try_from(number).ok()?;
         let checksum = *found.checksums.get(index)?;
-        Some(Place { blob, index, address: blob + in_blob / block * block, checksum, birth: found.birth })
+        let logical = (at + number * block).saturating_sub(piece.blob_offset.into());
+        Some(Place { blob, index, address: blob + number * block, checksum, birth: found.birth, logical })
     }
 
     /// Whether a blob born by `birth` owns the block at `address`.

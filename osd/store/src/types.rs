@@ -1,6 +1,7 @@
 //! Names and small values of the object store.
 
 use std::cmp::Ordering;
+use std::fmt;
 
 use bytes::Bytes;
 
@@ -46,6 +47,22 @@ impl ObjectId {
     /// The key if there is one, else the name.
     pub fn effective_key(&self) -> &Bytes {
         if self.key.is_empty() { &self.name } else { &self.key }
+    }
+}
+
+impl fmt::Display for ObjectId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:?} of pool {}", String::from_utf8_lossy(&self.name), self.pool)?;
+        if !self.namespace.is_empty() {
+            write!(f, ", namespace {:?}", String::from_utf8_lossy(&self.namespace))?;
+        }
+        if !self.key.is_empty() {
+            write!(f, ", key {:?}", String::from_utf8_lossy(&self.key))?;
+        }
+        if self.snap != Self::HEAD {
+            write!(f, ", snapshot {:#x}", self.snap)?;
+        }
+        Ok(())
     }
 }
 

@@ -76,6 +76,8 @@ pub struct Machine {
     frees: Vec<(Ticket, Extent)>,
     committing: bool,
     lending: space::Lending,
+    /// The lender's last answer was no.
+    refused: bool,
     failed: Option<String>,
     stats: FsStats,
 }

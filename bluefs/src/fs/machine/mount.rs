@@ -223,6 +223,7 @@ impl Loaded {
             frees: Vec::new(),
             committing: false,
             lending: Lending::Quiet,
+            refused: false,
             failed: None,
             stats: FsStats::default(),
         };

@@ -42,6 +42,30 @@ impl Machine {
         matches!(self.lending, Lending::Wanted(_) | Lending::Asked)
     }
 
+    /// Wants so much room from now on, in place of the low-water mark; asks the lender, again if it refused.
+    pub fn keep_room(&mut self, bytes: u64) {
+        self.options.low_water = bytes;
+        let missing = bytes.saturating_sub(self.room());
+        if missing > 0 && !self.is_asking() {
+            self.lending = Lending::Wanted(self.options.lend.max(missing));
+        }
+    }
+
+    /// Less room than wanted, and the lender had nothing when it was last asked.
+    pub fn is_short(&self) -> bool {
+        self.refused && self.room() < self.options.low_water
+    }
+
+    /// Room beyond what is wanted.
+    pub fn spare(&self) -> u64 {
+        self.room().saturating_sub(self.options.low_water)
+    }
+
+    /// The lender had nothing when it was last asked.
+    pub fn is_refused(&self) -> bool {
+        self.refused
+    }
+
     /// Whether the lender's last word was no.
     pub fn is_denied(&self) -> bool {
         matches!(self.lending, Lending::Denied(_))
@@ -71,6 +95,7 @@ impl Machine {
             assert!(freed.is_ok(), "space that was not lent is not free: {freed:?}");
         }
         self.lending = Lending::Quiet;
+        self.refused = false;
         self.watch_low_water();
         Ok(self.staged_ticket)
     }
@@ -89,6 +114,7 @@ impl Machine {
     /// The lender has nothing to lend now.
     pub fn deny_space(&mut self) {
         self.lending = Lending::Denied(self.room());
+        self.refused = true;
     }
 
     /// Takes up to `bytes` of free space out of use, in whole multiples of `granule`. The extents belong to the

@@ -327,6 +327,8 @@ impl KvStore for SimKv {
             written_files: fs.written_files,
             written_log: fs.written_log,
             flushes: fs.flushes,
+            is_short: false,
+            spare_bytes: 0,
         }
     }
 

@@ -75,7 +75,13 @@ impl Inner {
         loop {
             self.check_up()?;
             // What needs no data still needs room in the key-value store, unless it removes.
-            let full = class == Class::Ordinary && self.space.space.available(class) == 0;
+            let full = class == Class::Ordinary
+                && self.space.space.available(class) == 0
+                && self.kv.stats().spare_bytes == 0;
+            if class == Class::Ordinary && self.kv_is_short() {
+                let problem = "the key-value store has no room to grow; only removals are possible";
+                return Err(StoreError::NoSpace(problem.to_owned()));
+            }
             let problem = match self.space.space.reserve(plan.fresh_bytes, class) {
                 Ok(reservation) if !full => return Ok(reservation),
                 Ok(_) => "only removals are possible".to_owned(),

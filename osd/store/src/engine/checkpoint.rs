@@ -30,6 +30,8 @@ const LOG_WRITE_BYTES_MAX: u64 = 1 << 20;
 const FULL_TRIES_MAX: u32 = 100;
 /// See [`FULL_TRIES_MAX`].
 const FULL_PAUSE: Duration = Duration::from_millis(20);
+/// How often one that was refused space gets a checkpoint if there is something for it.
+const SHORT_PAUSE: Duration = Duration::from_secs(1);
 
 /// What the checkpoint says about the rest of the store.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -122,7 +124,8 @@ impl Inner {
     pub async fn checkpoint_when_wanted(self: Rc<Self>) {
         let Some(pass) = self.background.enter() else { return };
         while !self.background.is_closing() && self.check_up().is_ok() {
-            rt::sync::select(self.checkpoint_wanted.notified(), pass.closing()).await;
+            let wanted = rt::sync::select(self.checkpoint_wanted.notified(), self.removals_wait());
+            rt::sync::select(Box::pin(wanted), pass.closing()).await;
             if self.background.is_closing() || !self.checkpoint_is_due() {
                 continue;
             }
@@ -131,6 +134,16 @@ impl Inner {
             }
         }
         drop(pass);
+    }
+
+    /// Ends when a checkpoint may pass removals on to a key-value store that was refused space.
+    async fn removals_wait(&self) {
+        loop {
+            self.core.sleep(SHORT_PAUSE).await;
+            if self.nothing_to_lend.get() && self.overlay.active_bytes() > 0 {
+                return;
+            }
+        }
     }
 
     /// Whether a checkpoint would give back something.

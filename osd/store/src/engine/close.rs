@@ -52,11 +52,15 @@ impl Inner {
         let sum =
             |field: fn(&PoolStats) -> i64| u64::try_from(pools.values().map(field).sum::<i64>()).unwrap_or(0);
         let free = self.space.space.with(Allocator::free_bytes) + self.space.pending_bytes();
+        // Room in the key-value store counts: it is lent for good, and keys may have it.
+        let available = self.space.space.available(Class::Ordinary)
+            + self.space.pending_bytes()
+            + self.kv.stats().spare_bytes;
         let allocated = sum(|pool| pool.allocated);
         let window = self.superblock.window;
         StoreStats {
             total: window,
-            available: self.space.space.available(Class::Ordinary) + self.space.pending_bytes(),
+            available: if self.kv_is_short() { 0 } else { available },
             allocated,
             stored: sum(|pool| pool.stored),
             omap: sum(|pool| pool.omap_bytes),

@@ -152,25 +152,25 @@ impl Check {
         let onode = match Onode::decode(value) {
             Ok(onode) if onode.object == *name => onode,
             Ok(onode) => {
-                let detail = format!("the onode of {name:?} names {:?}", onode.object);
+                let detail = format!("the onode of {name} names {}", onode.object);
                 self.find(FsckSeverity::Fatal, "onode", detail);
                 return None;
             }
             Err(error) => {
-                self.find(FsckSeverity::Fatal, "onode", format!("the onode of {name:?}: {error}"));
+                self.find(FsckSeverity::Fatal, "onode", format!("the onode of {name}: {error}"));
                 return None;
             }
         };
         let member = |(id, c): (&CollectionId, &Collection)| check::check_member(*id, c.bits, name).is_ok();
         if !self.collections.iter().any(member) {
-            self.find(FsckSeverity::Error, "object-without-collection", format!("{name:?}"));
+            self.find(FsckSeverity::Error, "object-without-collection", format!("{name}"));
         }
         let stats = self.found_pools.entry(name.pool).or_default();
         *stats = stats.plus(&onode.statistics());
         if onode.omap_id != 0 {
             let entry = (name.clone(), onode.omap_keys, onode.omap_bytes);
             if let Some((other, ..)) = self.omaps.insert(onode.omap_id, entry) {
-                let detail = format!("id {} of {other:?} and {name:?}", onode.omap_id);
+                let detail = format!("id {} of {other} and {name}", onode.omap_id);
                 self.find(FsckSeverity::Fatal, "omap-shared", detail);
             }
         }
@@ -180,13 +180,13 @@ impl Check {
     async fn shard(&mut self, open: &mut Open, number: u32, value: Bytes, level: FsckLevel) {
         let name = open.onode.object.clone();
         if !open.onode.shards.contains(&number) {
-            let detail = format!("shard {number} is not in the onode of {name:?}");
+            let detail = format!("shard {number} is not in the onode of {name}");
             return self.find(FsckSeverity::Error, "shard-without-onode", detail);
         }
         let shard = match Shard::decode(value, number, open.onode.shard_span, self.inner.block) {
             Ok(shard) => shard,
             Err(error) => {
-                let detail = format!("shard {number} of {name:?}: {error}");
+                let detail = format!("shard {number} of {name}: {error}");
                 return self.find(FsckSeverity::Fatal, "shard", detail);
             }
         };
@@ -194,11 +194,11 @@ impl Check {
         open.stored += shard.stored();
         open.allocated += shard.allocated(self.inner.block);
         for extent in shard.extents(self.inner.block) {
-            self.claim(extent, || format!("{name:?}"));
+            self.claim(extent, || format!("{name}"));
         }
         let end = shard.pieces.iter().next_back().map_or(0, |(at, piece)| at + u64::from(piece.len));
         if end > open.onode.size {
-            let detail = format!("{name:?} has {} bytes and data up to {end}", open.onode.size);
+            let detail = format!("{name} has {} bytes and data up to {end}", open.onode.size);
             self.find(FsckSeverity::Error, "data-beyond-size", detail);
         }
         if level == FsckLevel::Deep {
@@ -208,21 +208,30 @@ impl Check {
 
     async fn verify(&mut self, name: &ObjectId, shard: &Shard) {
         let block = self.inner.block;
-        let places: Vec<Place> = shard
-            .blobs
-            .iter()
-            .flat_map(|(address, blob)| (0..blob.bytes(block) / block).map(move |n| (*address, n * block)))
-            .filter_map(|(blob, offset)| shard.block_of(blob, offset, block))
-            .collect();
+        // Every block is used by a piece, some by two.
+        let mut places: BTreeMap<u64, Place> = BTreeMap::new();
+        for (at, piece) in &shard.pieces {
+            let (first, last) = piece.blocks(block);
+            let numbers = (first..=last).filter_map(|number| u64::try_from(number).ok());
+            let found = numbers.filter_map(|number| shard.block_of(*at, piece, number, block));
+            places.extend(found.map(|place| (place.address, place)));
+        }
+        let places: Vec<Place> = places.into_values().collect();
         for some in places.chunks(BLOCKS_AT_ONCE) {
             while let Some(writing) = self.inner.blocked_by_write(some) {
                 writing.wait().await;
             }
-            match self.inner.read_blocks(name, some.to_vec()).await {
-                Ok(blocks) => {
-                    self.report.bytes_verified += u64::try_from(blocks.len()).unwrap_or(0) * block;
+            let verified = self.inner.read_blocks(name, some.to_vec()).await;
+            if let Ok(blocks) = verified {
+                self.report.bytes_verified += u64::try_from(blocks.len()).unwrap_or(0) * block;
+                continue;
+            }
+            // One by one, so that each bad block is named and the others count.
+            for place in some {
+                match self.inner.read_blocks(name, vec![*place]).await {
+                    Ok(_) => self.report.bytes_verified += block,
+                    Err(error) => self.find(FsckSeverity::Fatal, "checksum", error.to_string()),
                 }
-                Err(error) => self.find(FsckSeverity::Fatal, "checksum", format!("{name:?}: {error}")),
             }
         }
     }
@@ -232,12 +241,12 @@ impl Check {
         let (onode, name) = (&open.onode, &open.onode.object);
         let missing: Vec<_> = onode.shards.iter().filter(|number| !open.seen.contains(number)).collect();
         if !missing.is_empty() {
-            let detail = format!("{name:?} misses shards {missing:?}");
+            let detail = format!("{name} misses shards {missing:?}");
             return self.find(FsckSeverity::Fatal, "shard-missing", detail);
         }
         if (onode.stored, onode.allocated) != (open.stored, open.allocated) {
             let detail = format!(
-                "{name:?} counts {} bytes stored and {} allocated, expected {} and {}",
+                "{name} counts {} bytes stored and {} allocated, expected {} and {}",
                 onode.stored, onode.allocated, open.stored, open.allocated
             );
             self.find(FsckSeverity::Error, "object-statistics", detail);
@@ -279,7 +288,7 @@ impl Check {
         for (id, (name, keys, bytes)) in std::mem::take(&mut self.omaps) {
             let is = found.get(&id).copied().unwrap_or_default();
             if is != (keys, bytes) {
-                let detail = format!("{name:?} counts {keys} keys of {bytes} bytes, expected {is:?}");
+                let detail = format!("{name} counts {keys} keys of {bytes} bytes, expected {is:?}");
                 self.find(FsckSeverity::Error, "omap-statistics", detail);
             }
         }

@@ -65,12 +65,18 @@ impl Inner {
         }
     }
 
+    /// Whether the key-value store wants more room and there is none.
+    pub fn kv_is_short(&self) -> bool {
+        self.nothing_to_lend.get() && self.kv.stats().is_short
+    }
+
     /// Takes up to `bytes` for lending, from the reserve too; durable when done. Nothing if there is nothing.
     async fn lend(self: &Rc<Self>, bytes: u64, unit: u64) -> StoreResult<Vec<Extent>> {
         self.check_up()?;
         let unit = unit.max(self.block);
         let mut want = bytes.next_multiple_of(unit);
         let taken = loop {
+            self.nothing_to_lend.set(want < unit);
             if want < unit {
                 return Ok(Vec::new());
             }

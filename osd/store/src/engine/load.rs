@@ -171,7 +171,7 @@ impl Inner {
             match self.deferred.newest(place.address) {
                 Some(payload) => {
                     if crc32c::crc32c(&payload) != place.checksum {
-                        return Err(mismatch(object, &place, crc32c::crc32c(&payload)));
+                        return Err(self.mismatch(object, &place, crc32c::crc32c(&payload)));
                     }
                     blocks.insert(place.address, payload);
                 }
@@ -210,12 +210,29 @@ impl Inner {
             let block = buffer.map_err(|error| StoreError::Io(error.to_string()))?.freeze();
             let found = crc32c::crc32c(&block);
             if found != place.checksum && !self.options.fault.is(Planted::ChecksumNotVerified) {
-                return Err(mismatch(object, place, found));
+                return Err(self.mismatch(object, place, found));
             }
             blocks.insert(address, block);
         }
         drop(reading);
         Ok(blocks)
+    }
+
+    fn mismatch(&self, object: &ObjectId, place: &Place, found: u32) -> StoreError {
+        StoreError::Io(format!(
+            "wrong checksum in object {object}, byte {}, at {:#x} of {}: expected {:#010x}, got {found:#010x}",
+            place.logical,
+            place.address,
+            self.device.name(),
+            place.checksum
+        ))
+    }
+
+    /// Logs that data cannot be read; others may ask for it as often as they like.
+    pub fn unreadable(&self, error: &StoreError) {
+        if let (StoreError::Io(reason), Some(more)) = (error, self.read_errors.admit(self.core.now())) {
+            log::error!("{reason}; EIO is answered{more}");
+        }
     }
 
     /// The extent that one of these blocks shares with data on its way to the device, to wait for.
@@ -238,16 +255,6 @@ impl Inner {
         }
         runs
     }
-}
-
-fn mismatch(object: &ObjectId, place: &Place, found: u32) -> StoreError {
-    StoreError::Io(format!(
-        "checksum of object {:?} of pool {} at device address {:#x}: expected {:#010x}, got {found:#010x}",
-        String::from_utf8_lossy(&object.name),
-        object.pool,
-        place.address,
-        place.checksum
-    ))
 }
 
 /// The numbers of the first and last shard that `[offset, offset + len)` touches; `len` > 0.

@@ -35,6 +35,7 @@ use crate::journal::format::{self, Item};
 use crate::journal::ring::Ring;
 use crate::journal::scan::{self, Group, Start};
 use crate::keys::{self, ObjectKey};
+use crate::limits;
 use crate::overlay::Overlay;
 use crate::shard::Shard;
 use crate::superblock::Superblock;
@@ -217,6 +218,8 @@ fn build(
         reap_wanted: Notify::default(),
         checkpoints: Cell::new(0),
         checkpointing: Cell::new(false),
+        nothing_to_lend: Cell::new(false),
+        read_errors: rt::Seldom::new(limits::READ_ERRORS_LOGGED.0, limits::READ_ERRORS_LOGGED.1),
         gate: Gate::default(),
         background: Gate::default(),
         down: RefCell::default(),

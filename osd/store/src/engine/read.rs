@@ -45,7 +45,8 @@ impl Inner {
             }
             // From the load's last look to here nothing was awaited: the places are the newest.
             assert!(loaded.is_newest(), "the plan of a read is made at one instant");
-            let blocks = self.read_blocks(&object, places).await?;
+            let blocks =
+                self.read_blocks(&object, places).await.inspect_err(|error| self.unreadable(error))?;
             return Ok(self.assemble(&loaded, &blocks, offset, end));
         }
     }
@@ -255,7 +256,7 @@ impl Inner {
                 let first = u64::from(piece.blob_offset) + (from - at);
                 let last = first + (to - from) - 1;
                 for number in first / self.block..=last / self.block {
-                    places.extend(shard.block_of(piece.blob, number * self.block, self.block));
+                    places.extend(shard.block_of(at, piece, number, self.block));
                 }
             }
         }

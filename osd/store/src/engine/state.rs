@@ -67,6 +67,10 @@ pub struct Inner {
     pub checkpoints: Cell<u64>,
     /// One is running.
     pub checkpointing: Cell<bool>,
+    /// The last loan asked for found no space.
+    pub nothing_to_lend: Cell<bool>,
+    /// Bounds the log of read errors.
+    pub read_errors: rt::Seldom,
     /// Transactions pass here; closing waits for them.
     pub gate: Gate,
     /// Background tasks pass here.

@@ -127,7 +127,8 @@ impl Inner {
             while let Some(writing) = self.blocked_by_write(&places) {
                 writing.wait().await;
             }
-            kept.extend(self.read_blocks(&object.object, places).await?);
+            let blocks = self.read_blocks(&object.object, places).await;
+            kept.extend(blocks.inspect_err(|error| self.unreadable(error))?);
         }
         Ok(kept)
     }
