@@ -18,6 +18,10 @@ use uuid::Uuid;
 
 /// First bytes of a device of ours.
 pub const LABEL_MAGIC: &[u8; 8] = MAGIC;
+/// What RocksDB on BlueFS needs to start with.
+const KV_BYTES_MIN: u64 = 8 << 20;
+/// Least for a slice: the key-value store's part of it, what it borrows, and as much for data.
+const SLICE_BYTES_MIN: u64 = 64 << 20;
 /// Room that BlueFS likes to have ahead, as a share of what it was given.
 const LOW_WATER_SHARE: u64 = 4;
 
@@ -61,7 +65,9 @@ pub struct Opened {
 
 /// Smallest device for so many slices, bytes.
 pub fn size_min(slices: u32) -> u64 {
-    label_size_min(usize::try_from(slices).unwrap_or(usize::MAX))
+    // The label's own need, for what segments cost, and a slice each.
+    let head = label_size_min(0);
+    (head + SLICE_BYTES_MIN * u64::from(slices)).next_multiple_of(1 << 20)
 }
 
 /// Labels a device and makes the store of each slice; calls `done` after each.
@@ -92,7 +98,8 @@ async fn make_slice(
     uuid: Uuid,
 ) -> anyhow::Result<()> {
     let view = Partition::new(device.clone(), "slice", window.start, window.len)?;
-    let options = FormatOptions::for_window(uuid, window.len);
+    let usual = FormatOptions::for_window(uuid, window.len);
+    let options = FormatOptions { kv_bytes: usual.kv_bytes.max(KV_BYTES_MIN), ..usual };
     let (superblocks, space) = kv_places(&Engine::regions(&view, &options)?);
     let format = FsFormat::new(uuid, superblocks, vec![space], core.random_u64());
     let below = blocking(&new.file, window);
@@ -157,11 +164,13 @@ async fn open_below(
         Rc::new(UringDevice::attach(core, slice.file.clone(), Polling::WherePossible)?);
     let labelled = Labelled::read(&*device, Some(fsid)).await?;
     if labelled.damaged > 0 {
-        log::warn!(
-            "{}: {} copies of its label or segment table are damaged",
-            device.name(),
-            labelled.damaged
-        );
+        let (name, damaged) = (device.name(), labelled.damaged);
+        log::warn!("{name}: {damaged} copies of its label or segment table are damaged; others are good");
+        if desk.is_some() {
+            // The same bytes as in the good copies, so a crash in between, or another slice's core, does no harm.
+            labelled.write(&*device).await.context("the label's copies cannot be written anew")?;
+            log::warn!("{name}: they were written anew");
+        }
     }
     let index = usize::try_from(slice.slice)?;
     let window = labelled.window(&*device, index)?;
@@ -183,7 +192,9 @@ async fn open_below(
         lend: space.len / LOW_WATER_SHARE,
     };
     let below = blocking(&slice.file, window);
-    let kv = RocksKv::mount(core.clone(), below, mount, desk, RocksOptions::for_space(space.len)).await?;
+    let checkpoint = Options::for_device(view.geometry()).overlay_bytes_max;
+    let rocks = RocksOptions { batch_bytes_max: checkpoint, ..RocksOptions::for_space(space.len) };
+    let kv = RocksKv::mount(core.clone(), below, mount, desk, rocks).await?;
     Ok(Below { view, kv: Rc::new(kv), superblock })
 }
 

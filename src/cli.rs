@@ -49,8 +49,12 @@ impl Cli {
 #[derive(Subcommand)]
 pub enum Action {
     /// Start a whole cluster in this process, making what does not exist yet.
+    #[command(after_help = "Examples:\n  spirula up\n  spirula up --dir /srv/demo --osds 4 --size 32G\n  \
+                            spirula up --dir /srv/fast --device /dev/nvme0n1 --device /dev/nvme1n1 --osds 4")]
     Up(UpOptions),
     /// Make the monitor's and OSDs' stores of a cluster without starting it.
+    #[command(after_help = "Examples:\n  spirula mkfs --dir /srv/demo --osds 4 --size 32G\n  \
+                            spirula mkfs --dir /srv/fast --device /dev/nvme0n1 --force")]
     Mkfs(UpOptions),
     /// Run only the monitor of a cluster made by `mkfs` or `up`.
     Mon(MonOptions),
@@ -66,8 +70,6 @@ pub enum Action {
 
 /// Options of `up` and `mkfs`.
 #[derive(Args, Clone)]
-#[command(after_help = "Examples:\n  spirula up\n  spirula up --dir /srv/demo --osds 4 --size 32G\n  \
-                        spirula up --dir /srv/fast --device /dev/nvme0n1 --device /dev/nvme1n1 --osds 4")]
 pub struct UpOptions {
     /// Folder of the cluster: configuration, the monitor's store, and the OSDs' files or links to devices.
     #[arg(long, default_value = "spirula-data")]
@@ -89,7 +91,8 @@ pub struct UpOptions {
     /// Format devices even if they hold somebody's data. That data is lost.
     #[arg(long)]
     pub force: bool,
-    /// Port of the monitor; default: 3300 if it is free when the cluster is made, else any free port. It is kept.
+    /// Port of the monitor; default: 3300 if it is free when the cluster is made, else any free port. 0: any free port. It
+    /// is kept.
     #[arg(long)]
     pub mon_port: Option<u16>,
     /// Number of cores (threads) that drive the OSDs. Default: the machine's, but not more than OSDs.

@@ -13,11 +13,13 @@ use anyhow::{Context, bail, ensure};
 use serde_json::{Value, json};
 use uuid::Uuid;
 
+use crate::backend::size_min;
 use crate::cli::{Media, UpOptions};
 use crate::size::show_size;
 
 const FORMAT: u64 = 1;
 const MON_PORT_DEFAULT: u16 = 3300;
+const PLAN_FILE: &str = "cluster.json";
 
 /// What the cluster consists of.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -87,31 +89,51 @@ enum Hold {
 }
 
 impl ClusterDir {
-    /// Takes the folder, making it if `create`. Fails if another process has it.
-    pub fn take(path: &Path, create: bool) -> anyhow::Result<Self> {
-        if create {
-            fs::create_dir_all(path).with_context(|| format!("cannot make the folder {}", path.display()))?;
-        }
+    /// Takes the folder, making it if it does not exist. Fails if another process has it.
+    pub fn take(path: &Path) -> anyhow::Result<Self> {
+        check_folder(path)?;
+        fs::create_dir_all(path).with_context(|| {
+            format!("cannot make the folder {}: give one with --dir that you may write to", path.display())
+        })?;
         Self::hold(path, Hold::Alone)
     }
 
+    /// Takes the folder of a cluster that exists.
+    pub fn existing(path: &Path) -> anyhow::Result<(Self, Plan)> {
+        Self::hold_existing(path, Hold::Alone)
+    }
+
     /// Joins the other parts of a cluster that run from this folder.
-    pub fn join(path: &Path) -> anyhow::Result<Self> {
-        Self::hold(path, Hold::Shared)
+    pub fn join(path: &Path) -> anyhow::Result<(Self, Plan)> {
+        Self::hold_existing(path, Hold::Shared)
+    }
+
+    fn hold_existing(path: &Path, hold: Hold) -> anyhow::Result<(Self, Plan)> {
+        check_folder(path)?;
+        let none = || {
+            format!(
+                "no cluster in {}: give its folder with --dir, or make one with 'spirula up'",
+                path.display()
+            )
+        };
+        // Nothing is left in a folder that is not ours.
+        ensure!(path.join(PLAN_FILE).exists(), none());
+        let dir = Self::hold(path, hold)?;
+        let plan = dir.plan()?.with_context(none)?;
+        Ok((dir, plan))
     }
 
     fn hold(path: &Path, hold: Hold) -> anyhow::Result<Self> {
-        let path = path.canonicalize().with_context(|| {
-            format!("no cluster in {}: start one with 'spirula up --dir {0}'", path.display())
-        })?;
-        ensure!(path.is_dir(), "{} is not a folder: give one with --dir", path.display());
+        let path = path.canonicalize().with_context(|| format!("cannot use {}", path.display()))?;
         let lock_path = path.join("lock");
         let lock = OpenOptions::new()
             .create(true)
             .truncate(false)
             .write(true)
             .open(&lock_path)
-            .with_context(|| format!("cannot open {}", lock_path.display()))?;
+            .with_context(|| {
+                format!("cannot open {}: give a folder with --dir that you may write to", lock_path.display())
+            })?;
         if !try_lock(&lock, hold)? {
             bail!(
                 "the cluster in {} is in use by another process: stop that one first, or choose another --dir",
@@ -137,7 +159,7 @@ impl ClusterDir {
     }
 
     fn plan_file(&self) -> PathBuf {
-        self.path.join("cluster.json")
+        self.path.join(PLAN_FILE)
     }
 
     /// The plan of the cluster that is there, if one is.
@@ -177,15 +199,23 @@ impl ClusterDir {
 /// What `up` should make for these options in a new folder.
 pub fn new_plan(dir: &ClusterDir, options: &UpOptions) -> anyhow::Result<Plan> {
     let mon_port = match options.mon_port {
-        Some(port) => port,
+        Some(port @ 1..) => asked_port(port)?,
+        Some(0) => free_port(0)?,
         None => free_port(MON_PORT_DEFAULT)?,
     };
-    let devices = if options.device.is_empty() { file_plans(dir, options) } else { device_plans(options)? };
+    let devices = if options.device.is_empty() { file_plans(dir, options)? } else { device_plans(options)? };
     Ok(Plan { fsid: Uuid::new_v4(), mon_port, devices })
 }
 
-fn file_plans(dir: &ClusterDir, options: &UpOptions) -> Vec<DevicePlan> {
-    (0..options.osds.unwrap_or(1))
+fn file_plans(dir: &ClusterDir, options: &UpOptions) -> anyhow::Result<Vec<DevicePlan>> {
+    let least = size_min(1);
+    ensure!(
+        options.size >= least,
+        "--size {} is too small for an OSD: give at least {}M",
+        show_size(options.size),
+        least >> 20
+    );
+    let plans = (0..options.osds.unwrap_or(1))
         .map(|osd| DevicePlan {
             path: dir.path().join(format!("osd.{osd}")).join("block"),
             create: Some(options.size),
@@ -193,7 +223,8 @@ fn file_plans(dir: &ClusterDir, options: &UpOptions) -> Vec<DevicePlan> {
             slices: 1,
             media: options.media,
         })
-        .collect()
+        .collect();
+    Ok(plans)
 }
 
 fn device_plans(options: &UpOptions) -> anyhow::Result<Vec<DevicePlan>> {
@@ -277,6 +308,20 @@ pub fn describe(plan: &Plan) -> String {
         .collect::<Vec<_>>()
         .join(", ");
     format!("{osds} OSD{} on {on}", if osds == 1 { "" } else { "s" })
+}
+
+fn asked_port(port: u16) -> anyhow::Result<u16> {
+    TcpListener::bind((Ipv4Addr::LOCALHOST, port)).with_context(|| {
+        format!(
+            "the monitor cannot have port {port}: give another with --mon-port, or 0 for any that is free"
+        )
+    })?;
+    Ok(port)
+}
+
+fn check_folder(path: &Path) -> anyhow::Result<()> {
+    ensure!(!path.exists() || path.is_dir(), "{} is not a folder: give one with --dir", path.display());
+    Ok(())
 }
 
 fn free_port(preferred: u16) -> anyhow::Result<u16> {

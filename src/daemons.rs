@@ -1,8 +1,10 @@
 //! What runs on a core: the monitor, OSDs, or both; and `spirula mon` and `spirula osd`, which run one of them alone.
 
 use std::collections::BTreeMap;
-use std::net::{Ipv4Addr, SocketAddr};
+use std::io::ErrorKind;
+use std::net::{Ipv4Addr, SocketAddr, TcpListener};
 use std::path::PathBuf;
+use std::pin::pin;
 use std::process::ExitCode;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -13,6 +15,7 @@ use mon_lite::{MonConfig, MonHandle, Monitor};
 use nvme::uring::{Polling, UringDevice};
 use nvme::{BlockDevice, DeviceFile, OpenOptions};
 use osd::{Osd, OsdConfig, OsdHandle};
+use rt::sync::{Either, select};
 use rt::uring::Config;
 use rt::{Core, LocalBoxFuture};
 use store::ObjectStore;
@@ -53,7 +56,13 @@ pub fn start_core(
     work: Work,
     files: &mut DeviceFiles,
 ) -> anyhow::Result<()> {
-    let mon = if work.mon { Some(files.open(dir.mon_store(), &OpenOptions::default())?) } else { None };
+    let mon = match work.mon {
+        true => {
+            check_port(plan.mon_address(), dir)?;
+            Some(files.open(dir.mon_store(), &OpenOptions::default())?)
+        }
+        false => None,
+    };
     let mut osds = Vec::new();
     for osd in work.osds {
         let (device, slice) =
@@ -83,20 +92,37 @@ impl DeviceFiles {
     }
 }
 
+/// Refuses a monitor's port that somebody else has, before anything is started.
+fn check_port(address: SocketAddr, dir: &ClusterDir) -> anyhow::Result<()> {
+    match TcpListener::bind(address) {
+        Ok(_) => Ok(()),
+        Err(error) if error.kind() == ErrorKind::AddrInUse => bail!(
+            "port {} on loopback is taken, and the cluster in {} was made with its monitor there: stop what listens \
+             on it ('ss -ltnp' shows what), then start again; clients know that address, so it is not changed",
+            address.port(),
+            dir.path().display()
+        ),
+        Err(error) => Err(error).with_context(|| format!("the monitor cannot listen on {address}")),
+    }
+}
+
 /// The life of a core.
 async fn run(core: Core, start: Start, mut orders: Orders) {
     let mut running = Running { mon: None, osds: Vec::new() };
-    let result = match start_all(&core, start, &mut running).await {
-        Ok(()) => {
+    let mut stop = pin!(orders.stop.recv());
+    let started = select(&mut stop, Box::pin(start_all(&core, start, &mut running))).await;
+    let result = match started {
+        // What was half way is dropped: opening changes nothing that cannot be opened again.
+        Either::Left(_) => Ok(()),
+        Either::Right(Ok(())) => {
             // The main thread is gone only when the process ends.
             let _ = orders.reports.send(Report::Ready);
-            let stop = orders.stop.recv();
-            match rt::sync::select(stop, running.failed()).await {
-                rt::sync::Either::Left(_) => Ok(()),
-                rt::sync::Either::Right(reason) => Err(anyhow::anyhow!(reason)),
+            match select(stop, running.failed()).await {
+                Either::Left(_) => Ok(()),
+                Either::Right(reason) => Err(anyhow::anyhow!(reason)),
             }
         }
-        Err(error) => Err(error),
+        Either::Right(Err(error)) => Err(error),
     };
     let stopped = running.stop().await;
     if let Err(error) = result.and(stopped) {
@@ -140,8 +166,10 @@ async fn start_all(core: &Core, start: Start, running: &mut Running) -> anyhow::
             .with_context(|| format!("osd.{osd} does not start"))?;
         running.osds.push((osd, handle, opened.store));
     }
-    for (_, handle, _) in &running.osds {
-        handle.up().await;
+    for (osd, handle, _) in &running.osds {
+        if let Either::Left(reason) = select(handle.failed(), handle.up()).await {
+            bail!("osd.{osd} does not start: {reason}");
+        }
     }
     Ok(())
 }
@@ -210,10 +238,7 @@ pub fn run_osd(options: &OsdOptions) -> anyhow::Result<ExitCode> {
 }
 
 fn run_part(dir: &std::path::Path, work: Work, what: &str) -> anyhow::Result<ExitCode> {
-    let dir = ClusterDir::join(dir)?;
-    let Some(plan) = dir.plan()? else {
-        bail!("no cluster in {}: make one with 'spirula mkfs --dir {0}'", dir.path().display());
-    };
+    let (dir, plan) = ClusterDir::join(dir)?;
     let mut cores = Cores::new();
     stop::on_signal(cores.reporter())?;
     let mut files = DeviceFiles::default();

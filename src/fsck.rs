@@ -2,7 +2,7 @@
 
 use std::process::ExitCode;
 
-use anyhow::{Context, bail};
+use anyhow::Context;
 use rt::CoreId;
 use rt::uring::Config;
 use serde_json::json;
@@ -20,10 +20,7 @@ const DAMAGED: u8 = 2;
 
 /// Runs the command.
 pub fn run(options: &FsckOptions) -> anyhow::Result<ExitCode> {
-    let dir = ClusterDir::take(&options.dir, false)?;
-    let Some(plan) = dir.plan()? else {
-        bail!("no cluster in {}: give its folder with --dir", dir.path().display());
-    };
+    let (_dir, plan) = ClusterDir::existing(&options.dir)?;
     let ids = match options.id {
         Some(id) => id..id + 1,
         None => 0..plan.osds(),
@@ -76,7 +73,8 @@ fn print(osd: u32, report: &FsckReport, as_json: bool) {
         return;
     }
     for finding in &report.findings {
-        println!("osd.{osd}: {:?}: {}: {}", finding.severity, finding.kind, finding.detail);
+        let severity = format!("{:?}", finding.severity).to_lowercase();
+        println!("osd.{osd}: {severity}: {}: {}", finding.kind, finding.detail);
     }
     let verdict = if report.findings.is_empty() { "clean" } else { "DAMAGED" };
     println!("osd.{osd}: {verdict}, {} objects, {} bytes verified", report.objects, report.bytes_verified);

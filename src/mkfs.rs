@@ -29,7 +29,7 @@ const MON_STORE_BYTES: u64 = 64 << 20;
 
 /// `spirula mkfs`.
 pub fn run(options: &UpOptions) -> anyhow::Result<ExitCode> {
-    let dir = ClusterDir::take(&options.dir, true)?;
+    let dir = ClusterDir::take(&options.dir)?;
     if let Some(plan) = dir.plan()? {
         bail!(
             "there is a cluster in {} already ({}): start it with 'spirula up --dir {0}', or give another --dir",

@@ -16,7 +16,7 @@ use crate::stop;
 
 /// Runs the command.
 pub fn run(options: &UpOptions) -> anyhow::Result<ExitCode> {
-    let dir = ClusterDir::take(&options.dir, true)?;
+    let dir = ClusterDir::take(&options.dir)?;
     let plan = match dir.plan()? {
         Some(plan) => {
             check_matches(&plan, options, &dir)?;
