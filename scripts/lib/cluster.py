@@ -29,6 +29,7 @@ class Cluster:
         self.arguments = ["--osds", str(osds), "--size", size, *options]
         self.process = None
         self.log = None
+        self.printed = ""
 
     @property
     def conf(self) -> str:
@@ -58,6 +59,7 @@ class Cluster:
                 self.kill()
                 raise RuntimeError(f"no 'ready' {why}:\n{printed.decode()}{self.tail()}")
             printed += chunk
+        self.printed = printed.decode()
         return time.monotonic() - started
 
     def tail(self) -> str:
