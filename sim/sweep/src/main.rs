@@ -88,9 +88,13 @@ fn run(choice: Choice, cli: &Cli) -> Result<usize, String> {
     let (begun, done) = (Instant::now(), AtomicBool::new(false));
     let result = thread::scope(|scope| {
         scope.spawn(|| {
-            let mut shown = Instant::now();
+            let (mut shown, mut told) = (Instant::now(), 0);
             while !done.load(Ordering::Relaxed) {
                 thread::sleep(Duration::from_millis(100));
+                if counts.failed() > told {
+                    println!("{choice:?}: {}", counts.last_failure());
+                    told = counts.failed();
+                }
                 if shown.elapsed() > Duration::from_secs(10) {
                     println!("{choice:?} {:>4}s: {}", begun.elapsed().as_secs(), counts.line());
                     shown = Instant::now();

@@ -26,6 +26,7 @@ pub fn simulated() -> Setup {
     Setup {
         below: Below::Simulated,
         geometry: geometry(ONE_SEGMENT, 4096),
+        identity: 1,
         slices: 1,
         slice: 0,
         journal_bytes: 64 << 10,
@@ -37,7 +38,7 @@ pub fn simulated() -> Setup {
         lend: 64 << 10,
         options: Options {
             reserve_bytes: 64 << 10,
-            deferred_batch_bytes: 16 << 10,
+            deferred_batch_bytes: 4 << 10,
             overlay_bytes_max: 48 << 10,
             large_write_bytes: 24 << 10,
             ..Options::default()
@@ -70,6 +71,7 @@ pub fn rocks() -> Setup {
     Setup {
         below: Below::RocksDb,
         geometry: geometry(40 << 20, 4096),
+        identity: 1,
         slices: 2,
         slice: 1,
         journal_bytes: 256 << 10,

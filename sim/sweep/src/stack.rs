@@ -37,6 +37,8 @@ pub struct Setup {
     pub below: Below,
     /// The device.
     pub geometry: Geometry,
+    /// Whose device it is: cluster and stores are named after it.
+    pub identity: u64,
     /// Slices that it is cut into.
     pub slices: usize,
     /// The one in use.
@@ -61,7 +63,15 @@ pub struct Setup {
     pub late_max: Duration,
 }
 
-const FSID: Uuid = Uuid::from_u128(0x5eed);
+impl Setup {
+    fn fsid(&self) -> Uuid {
+        Uuid::from_u128(u128::from(self.identity) << 64)
+    }
+
+    fn store_id(&self, slice: usize) -> Uuid {
+        Uuid::from_u128(u128::from(self.identity) << 64 | (slice as u128 + 1))
+    }
+}
 
 /// A whole device as a core sees it and as foreign threads do.
 pub struct Views {
@@ -127,8 +137,8 @@ pub fn in_world<T: 'static, F: Future<Output = T> + 'static>(
 /// Formats the whole device, as `spirula mkfs` does: the slices first, the label last.
 pub async fn format(core: &Core, setup: &Setup, views: &Views) -> Result<(), String> {
     let text = |error: &dyn std::fmt::Display| format!("format: {error}");
-    let ids: Vec<Uuid> = (0..setup.slices).map(|slice| Uuid::from_u128(slice as u128 + 1)).collect();
-    let plan = Labelled::plan(&*views.core, Uuid::from_u128(0xdef), FSID, ids.clone());
+    let ids: Vec<Uuid> = (0..setup.slices).map(|slice| setup.store_id(slice)).collect();
+    let plan = Labelled::plan(&*views.core, setup.fsid(), setup.fsid(), ids.clone());
     let labelled = plan.map_err(|error| text(&error))?;
     for (slice, uuid) in ids.into_iter().enumerate() {
         let window = labelled.window(&*views.core, slice).map_err(|error| text(&error))?;
@@ -176,7 +186,7 @@ async fn format_slice(
 
 /// Opens the slice in use, as the daemon does, with space lent on demand.
 pub async fn mount(core: &Core, setup: &Setup, views: &Views) -> Result<Engine, MountError> {
-    let labelled = match Labelled::read(&*views.core, Some(FSID)).await {
+    let labelled = match Labelled::read(&*views.core, Some(setup.fsid())).await {
         Err(error @ (LabelError::NotOurs { .. } | LabelError::Corrupt { .. })) => {
             return Err(MountError::NotFormatted(error.to_string()));
         }

@@ -132,6 +132,12 @@ impl Counts {
         self.failures.lock().unwrap_or_else(PoisonError::into_inner).len()
     }
 
+    /// The newest of them.
+    pub fn last_failure(&self) -> String {
+        let failures = self.failures.lock().unwrap_or_else(PoisonError::into_inner);
+        failures.last().map_or_else(String::new, |failure| format!("{failure:?}"))
+    }
+
     /// One line.
     pub fn line(&self) -> String {
         let get = |count: &AtomicU64| count.load(Ordering::Relaxed);

@@ -17,8 +17,10 @@ const BESIDE: CollectionId = CollectionId { pool: 7, seed: 0x2b };
 /// Comes and goes, in a pool of its own.
 const FLEETING: CollectionId = CollectionId { pool: 9, seed: 0 };
 const BITS: u8 = 8;
-/// Bytes of an object that is written once and stays.
-const BALLAST_BYTES: usize = 220_000;
+/// An object that is written once and stays.
+const BALLAST: u32 = 50;
+/// Its bytes.
+const BALLAST_BYTES: usize = 130_000;
 
 fn name(id: CollectionId, place: u32) -> ObjectId {
     ObjectId {
@@ -109,7 +111,7 @@ pub fn workload(rounds: u32) -> Plan {
         assert_eq!(accepted, Ok(()), "it is not there yet");
     }
     // Takes room, so that what is freed is soon used again.
-    let ops = vec![script.write(BESIDE, 50, 0, BALLAST_BYTES)];
+    let ops = vec![script.write(BESIDE, BALLAST, 0, BALLAST_BYTES)];
     script.logged(ops);
     for round in 0..rounds {
         script.builder.depth([5, 1, 10][round as usize % 3]);
@@ -234,6 +236,18 @@ fn reuse(script: &mut Script, round: u32) {
         let ops = vec![script.write(id, place + (round % 2) * 10, 0, 8192 + 100)];
         script.logged(ops);
     }
+    // The same once more, with so much written in between, and all within one checkpoint, that its place is had again.
+    script.step(Step::Checkpoint);
+    for ops in [vec![script.write(id, 15, 0, 8192)], vec![script.write(id, 15, 4200, 300)]] {
+        script.logged(ops);
+    }
+    script.logged(vec![Op::Remove { collection: id, object: name(id, 15) }]);
+    for place in [16, 17, 16, 17] {
+        script.step(Step::Idle);
+        let ops = vec![script.write(id, place, 0, 40_000)];
+        script.logged(ops);
+        script.logged(vec![Op::Remove { collection: id, object: name(id, place) }]);
+    }
     // Gone and back in one transaction, and in two.
     let ops = vec![Op::Remove { collection: id, object: name(id, 1) }, script.write(id, 1, 50, 4500)];
     script.logged(ops);
@@ -291,6 +305,9 @@ pub fn aftermath(tracks: &[Track], low: &[usize], high: &[usize], salt: u64) -> 
         // Refused where it exists.
         drop(script.builder.submit(vec![Op::CreateCollection { collection: id, bits: BITS }]));
     }
+    // Room, also where recovery follows recovery; and it is had at once.
+    script.logged(vec![Op::Remove { collection: BESIDE, object: name(BESIDE, BALLAST) }]);
+    script.step(Step::Idle);
     script.builder.depth(3);
     let id = MAIN;
     let ops = vec![script.write(id, 1, 1000, 300)];

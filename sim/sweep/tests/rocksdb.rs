@@ -1,7 +1,5 @@
 //! The sweep over RocksDB on BlueFS, a sample of it: opening RocksDB takes many milliseconds. The command does the whole.
 
-#![expect(clippy::expect_used, reason = "tests fail by panicking")]
-
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
