@@ -128,7 +128,7 @@ impl BlueFs {
     /// Wants so much room from now on; asks the lender if there is less. Does not wait for an answer. True if there is
     /// less and the lender had nothing when it was last asked.
     pub fn keep_room(&self, bytes: u64) -> FsResult<bool> {
-        self.with(|machine| Ok(machine.keep_room(bytes)))?;
+        self.shared.lock()?.keep_room(bytes);
         self.shared.talk_to_lender()?;
         self.with(|machine| Ok(machine.is_short()))
     }
