@@ -12,18 +12,23 @@ use client::{Client, ClientConfig, Error, Pool};
 use futures_util::stream::{FuturesUnordered, StreamExt};
 use rt::Core;
 
-use crate::oracle::{Answer, Asked, Oracle, RequestId};
+use crate::judge::{Answer, Asked};
+use crate::oracle::{Oracle, RequestId};
 use crate::report::Counts;
 use crate::requests::ask;
 use crate::workload::{Step, Workload};
 
-/// Name of the pool that the load uses.
-pub const POOL: &str = "load";
 /// A failed connection is tried again after this.
 const RETRY: Duration = Duration::from_millis(500);
 
 /// What outlives the client's lives.
 pub struct ClientState {
+    /// Name of the pool that the load uses.
+    pub pool: String,
+    /// How the names of its objects begin, and nobody else's.
+    pub prefix: String,
+    /// Names it uses, and which OSD has them.
+    pub names: Vec<(String, usize)>,
     /// The model of its objects.
     pub oracle: RefCell<Oracle>,
     /// What it does next.
@@ -50,36 +55,61 @@ impl Shared {
     pub fn fail(&self, what: String) {
         self.failure.borrow_mut().get_or_insert(what);
     }
+
+    /// Whether something did.
+    pub fn has_failed(&self) -> bool {
+        self.failure.borrow().is_some()
+    }
 }
 
-type InFlight = Pin<Box<dyn Future<Output = (String, RequestId, Result<Answer, Error>)>>>;
+/// What came of a request.
+enum Done {
+    Answer { object: String, id: RequestId, change: bool, answer: Result<Answer, Error> },
+    Listed(Result<Vec<String>, Error>),
+}
+
+type InFlight = Pin<Box<dyn Future<Output = Done>>>;
 
 /// Runs until the load is done; sets `done` then.
 pub async fn run(core: Core, monitor: SocketAddr, state: Rc<ClientState>, shared: Rc<Shared>) {
-    let pool = connect(&core, monitor).await;
+    let pool = connect(&core, monitor, &state.pool).await;
     let mut flying: FuturesUnordered<InFlight> = FuturesUnordered::new();
+    let mut listing = false;
     loop {
         while flying.len() < state.depth && state.left.get() > 0 {
             state.left.set(state.left.get() - 1);
-            let (object, asked) = next(&state);
-            if matches!(asked, Asked::Change(_)) {
-                shared.counts.borrow_mut().changes += 1;
-            }
-            let id = state.oracle.borrow_mut().submitted(&object, asked.clone());
-            log::debug!("{} {object} {id:?}: {asked:?}", core.now().0);
-            let pool = pool.clone();
-            let mut request: InFlight = Box::pin(async move {
-                let answer = ask(&pool, &object, &asked).await;
-                (object, id, answer)
-            });
+            shared.counts.borrow_mut().operations += 1;
+            let mut request: InFlight = match next(&state) {
+                Step::List if listing => continue,
+                Step::List => {
+                    listing = true;
+                    state.oracle.borrow_mut().listing_begins();
+                    let (pool, prefix) = (pool.clone(), state.prefix.clone());
+                    Box::pin(async move { Done::Listed(list(&pool, &prefix).await) })
+                }
+                Step::Ask { object, asked } => {
+                    shared.counts.borrow_mut().changes += u64::from(matches!(asked, Asked::Change(_)));
+                    let id = state.oracle.borrow_mut().submitted(&object, asked.clone());
+                    log::debug!("{} {object} {id:?}: {asked:?}", core.now().0);
+                    let pool = pool.clone();
+                    Box::pin(async move {
+                        let answer = ask(&pool, &object, &asked).await;
+                        let change = matches!(asked, Asked::Change(_));
+                        Done::Answer { object, id, change, answer }
+                    })
+                }
+            };
             // The first poll sends it, so that requests leave in the order the oracle was told.
             match futures_util::poll!(&mut request) {
-                std::task::Poll::Ready(answer) => settle(&state, &shared, answer),
+                std::task::Poll::Ready(done) => settle(&state, &shared, done),
                 std::task::Poll::Pending => flying.push(request),
             }
         }
         match flying.next().await {
-            Some(answer) => settle(&state, &shared, answer),
+            Some(done) => {
+                listing &= !matches!(done, Done::Listed(_));
+                settle(&state, &shared, done);
+            }
             None if state.left.get() == 0 => break,
             None => {}
         }
@@ -87,11 +117,18 @@ pub async fn run(core: Core, monitor: SocketAddr, state: Rc<ClientState>, shared
     state.done.set(true);
 }
 
+/// The names of all objects that begin with `prefix`.
+pub async fn list(pool: &Pool, prefix: &str) -> Result<Vec<String>, Error> {
+    let objects = pool.list().collect().await?;
+    let names = objects.iter().map(|object| String::from_utf8_lossy(&object.object).into_owned());
+    Ok(names.filter(|name| name.starts_with(prefix)).collect())
+}
+
 /// A pool of a connected client; tries for ever, as monitors and OSDs come and go.
-pub async fn connect(core: &Core, monitor: SocketAddr) -> Pool {
+pub async fn connect(core: &Core, monitor: SocketAddr, pool: &str) -> Pool {
     loop {
         if let Ok(client) = Client::connect(core, ClientConfig::new(vec![monitor])).await
-            && let Ok(pool) = client.pool(POOL).await
+            && let Ok(pool) = client.pool(pool).await
         {
             return pool;
         }
@@ -99,44 +136,28 @@ pub async fn connect(core: &Core, monitor: SocketAddr) -> Pool {
     }
 }
 
-fn summary(answer: &Answer) -> String {
-    match answer {
-        Answer::Errno(errno) => format!("errno {errno}"),
-        Answer::Range(bytes) => format!("{:?} bytes", bytes.as_ref().map(Vec::len)),
-        Answer::Whole(state) => {
-            format!("{:?} bytes in all", state.as_ref().map(|content| content.data.len()))
-        }
-    }
-}
-
-fn next(state: &ClientState) -> (String, Asked) {
+fn next(state: &ClientState) -> Step {
     let oracle = state.oracle.borrow();
-    match state.workload.borrow_mut().next(|object| oracle.likely(object)) {
-        Step::Change { object, request } => (object, Asked::Change(request)),
-        Step::Read { object, offset, len } => (object, Asked::Range { offset, len }),
-        Step::Verify { object } => (object, Asked::Whole),
-    }
+    state.workload.borrow_mut().next(|object| oracle.likely(object))
 }
 
-fn settle(
-    state: &ClientState,
-    shared: &Shared,
-    (object, id, answer): (String, RequestId, Result<Answer, Error>),
-) {
-    match answer {
-        Ok(answer) => {
-            log::debug!("{object} {id:?} answered: {}", summary(&answer));
-            {
-                let mut counts = shared.counts.borrow_mut();
-                match answer {
-                    Answer::Errno(_) => counts.acknowledged += 1,
-                    _ => counts.reads += 1,
-                }
-            }
-            if let Err(violation) = state.oracle.borrow_mut().answered(&object, id, answer) {
-                shared.fail(violation.to_string());
-            }
+fn settle(state: &ClientState, shared: &Shared, done: Done) {
+    let judged = match done {
+        Done::Answer { object, answer: Err(error), .. } => {
+            return shared.fail(format!("object {object}: {error}"));
         }
-        Err(error) => shared.fail(format!("object {object}: {error}")),
+        Done::Listed(Err(error)) => return shared.fail(format!("listing: {error}")),
+        Done::Answer { object, id, change, answer: Ok(answer) } => {
+            log::debug!("{object} {id:?} answered");
+            shared.counts.borrow_mut().add_answer(&answer, change);
+            state.oracle.borrow_mut().answered(&object, id, answer)
+        }
+        Done::Listed(Ok(names)) => {
+            shared.counts.borrow_mut().listings += 1;
+            state.oracle.borrow_mut().listing_ended(&names)
+        }
+    };
+    if let Err(violation) = judged {
+        shared.fail(violation.to_string());
     }
 }

@@ -3,7 +3,7 @@
 //! Host 0 is the monitor; OSDs and clients follow. Each OSD and the monitor have a disk that outlives them.
 
 use std::cell::{Cell, RefCell};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
 use std::rc::Rc;
 use std::time::Duration;
@@ -11,14 +11,14 @@ use std::time::Duration;
 use mon_lite::osd_life::NewOsd;
 use mon_lite::{MkfsOptions, MonConfig, Monitor};
 use nvme::{SimDisk, SimDiskConfig};
-use osd::{Osd, OsdConfig};
+use osd::{Osd, OsdConfig, OsdHandle};
 use rt::sim::{Sim, address};
 use rt::{Core, Group};
-use store::ObjectStore;
+use store::{Engine, ObjectStore};
 use uuid::Uuid;
 
 use crate::client_life::Shared;
-use crate::node_store::{self, NodeStore};
+use crate::node_store::{self, NodeStore, Regions, Stage};
 use crate::scenario::Scenario;
 
 /// Host of the monitor.
@@ -35,68 +35,118 @@ const MON_DISK_BYTES: u64 = 16 << 20;
 /// A monitor or OSD that cannot start is tried again after this.
 const RETRY: Duration = Duration::from_millis(200);
 
+/// Where a task says how it went.
+pub type Outcome = Rc<RefCell<Option<Result<(), String>>>>;
+
 /// One OSD's part that outlives it.
 pub struct Node {
-    /// Its disk.
-    pub disk: SimDisk,
-    /// Its identity.
-    pub uuid: Uuid,
-    /// It is opening its store.
-    pub opening: Rc<Cell<bool>>,
+    /// Its disk, and what its store is made of.
+    pub parts: NodeStore,
+    /// Where what is on the disk.
+    pub regions: Regions,
     /// The store of its present life.
-    pub store: Rc<RefCell<Option<Rc<dyn ObjectStore>>>>,
+    pub store: Rc<RefCell<Option<Rc<Engine>>>>,
+    /// The daemon of its present life.
+    pub daemon: Rc<RefCell<Option<Rc<OsdHandle>>>>,
+    /// The disk was told to fail, so the daemon may, and a new life is due.
+    pub may_fail: Rc<Cell<bool>>,
+    /// Blocks of data damaged on its disk while it ran, by their address in the slice. Some may be well again.
+    pub damaged: RefCell<BTreeSet<u64>>,
     /// Counters of lives that ended, by name.
-    pub past: RefCell<BTreeMap<&'static str, u64>>,
-    /// The store was made.
-    made: Rc<Cell<bool>>,
+    past: RefCell<BTreeMap<&'static str, u64>>,
 }
 
 impl Node {
-    /// Its store was formatted.
-    pub fn is_made(&self) -> bool {
-        self.made.get()
+    /// What it is doing.
+    pub fn stage(&self) -> Stage {
+        self.parts.stage.get()
+    }
+
+    /// One of the store's counters, over all lives.
+    pub fn counter(&self, name: &str) -> u64 {
+        let of = |counters: &[(&'static str, u64)]| {
+            counters.iter().find(|(other, _)| *other == name).map_or(0, |(_, value)| *value)
+        };
+        let present = self.store.borrow().as_ref().map_or(0, |store| of(&store.stats().counters));
+        present + self.past.borrow().get(name).copied().unwrap_or(0)
+    }
+
+    /// Times that its journal went around.
+    pub fn journal_wraps(&self) -> u64 {
+        self.counter("journal_bytes_written") / self.parts.scenario.journal_bytes
+    }
+
+    /// Bytes of data that went to space which had held data before, in thousandths of the space for data.
+    pub fn reuse_permille(&self) -> u64 {
+        let regions = self.parts.disk.regions();
+        let distinct = regions.first().map_or(0, nvme::sim::Region::distinct_bytes_written);
+        let reused = self.counter("data_bytes_written").saturating_sub(distinct);
+        reused * 1000 / self.regions.data().len
+    }
+
+    /// Checkpoints that the store of its present life made.
+    pub fn checkpoints(&self) -> u64 {
+        let past = self.past.borrow().get("checkpoints").copied().unwrap_or(0);
+        self.counter("checkpoints") - past
+    }
+
+    /// Adds the running store's counters to those of past lives, and forgets the store.
+    fn end_life(&self) {
+        self.daemon.take();
+        let Some(store) = self.store.take() else { return };
+        let mut past = self.past.borrow_mut();
+        for (name, value) in store.stats().counters {
+            *past.entry(name).or_default() += value;
+        }
     }
 }
 
 /// The cluster.
 pub struct Cluster {
-    scenario: Scenario,
+    scenario: Rc<Scenario>,
     fsid: Uuid,
-    mon_disk: SimDisk,
-    mon_made: Rc<Cell<bool>>,
+    /// The monitor's disk.
+    pub mon_disk: SimDisk,
     /// OSDs by id.
     pub nodes: Vec<Node>,
     shared: Rc<Shared>,
 }
 
 impl Cluster {
-    /// Blank disks.
-    pub fn new(scenario: &Scenario, shared: Rc<Shared>) -> Self {
-        let seed = scenario.seed;
-        let disk = |name: &str, bytes: u64| {
-            let mut config = SimDiskConfig::new(name, bytes);
-            config.geometry.rotational = scenario.rotational;
-            config.geometry.volatile_cache = scenario.volatile_cache;
-            SimDisk::new(config, seed)
-        };
+    /// Disks without stores.
+    pub fn new(scenario: &Rc<Scenario>, shared: Rc<Shared>) -> Result<Self, String> {
+        let fsid = Uuid::from_u128(u128::from(scenario.seed) << 64 | 0xc1);
         let nodes = (0..scenario.osds)
-            .map(|osd| Node {
-                disk: disk(&format!("osd.{osd}"), scenario.disk_bytes),
-                uuid: Uuid::from_u128(0x0506_0000 + u128::from(osd)),
-                opening: Rc::default(),
-                store: Rc::default(),
-                past: RefCell::default(),
-                made: Rc::default(),
+            .map(|osd| {
+                let disk = disk(scenario, &format!("osd.{osd}"), scenario.disk_bytes);
+                let parts = NodeStore {
+                    disk: disk.clone(),
+                    uuid: Rc::new(Cell::new(Uuid::from_u128(0x0506_0000 + u128::from(osd)))),
+                    fsid,
+                    scenario: scenario.clone(),
+                    stage: Rc::default(),
+                };
+                let regions = Regions::of(&parts, &disk.to_memory())?;
+                let data = regions.data();
+                disk.count_region("data", data.start..data.end());
+                Ok(Node {
+                    parts,
+                    regions,
+                    store: Rc::default(),
+                    daemon: Rc::default(),
+                    may_fail: Rc::default(),
+                    damaged: RefCell::default(),
+                    past: RefCell::default(),
+                })
             })
-            .collect();
-        Self {
-            fsid: Uuid::from_u128(u128::from(seed) << 64 | 0xc1),
-            mon_disk: disk("mon.a", MON_DISK_BYTES),
-            mon_made: Rc::default(),
+            .collect::<Result<_, String>>()?;
+        Ok(Self {
+            fsid,
+            mon_disk: disk(scenario, "mon.a", MON_DISK_BYTES),
             nodes,
             scenario: scenario.clone(),
             shared,
-        }
+        })
     }
 
     /// Where the monitor listens.
@@ -114,23 +164,45 @@ impl Cluster {
         CLIENT_HOST + u16::try_from(client).unwrap_or(u16::MAX)
     }
 
+    /// Makes the monitor's store, in a task of its host; says in `done` how it went.
+    pub fn make_mon(&self, sim: &Sim, done: Outcome) {
+        let core = sim.core(MON_HOST);
+        let device: Rc<dyn nvme::BlockDevice> = Rc::new(self.mon_disk.open(&core));
+        let options =
+            MkfsOptions { fsid: self.fsid, name: "a".into(), osds: self.new_osds(), overwrite: true };
+        drop(core.clone().spawn(Group::Client, "mkfs of the monitor", async move {
+            let made = mon_lite::mkfs(&core, device, options).await;
+            done.replace(Some(made.map_err(|error| format!("mkfs of the monitor: {error}"))));
+        }));
+    }
+
+    /// Makes an OSD's store, of a new identity, in a task of its host; says in `done` how it went.
+    pub fn make_osd(&self, sim: &Sim, osd: usize, done: Outcome) {
+        let core = sim.core(Self::osd_host(osd));
+        let parts = self.nodes[osd].parts.clone();
+        parts.uuid.set(Uuid::from_u128(core.random_u64().into()));
+        drop(core.clone().spawn(Group::Client, "mkfs of an OSD", async move {
+            let made = node_store::make(&core, &parts).await;
+            done.replace(Some(made.map_err(|error| format!("mkfs of osd.{osd}: {error}"))));
+        }));
+    }
+
     /// Brings the monitor to life.
     pub fn start_mon(&self, sim: &Sim) {
         let core = sim.core(MON_HOST);
-        let life = MonLife {
-            core: core.clone(),
-            disk: self.mon_disk.clone(),
-            made: self.mon_made.clone(),
-            config: MonConfig {
-                fsid: self.fsid,
-                name: "a".into(),
-                hostname: "mon".into(),
-                listen: self.monitor(),
-            },
-            osds: self.new_osds(),
-            shared: self.shared.clone(),
-        };
-        drop(core.spawn(Group::Client, "mon", life.run()));
+        let device: Rc<dyn nvme::BlockDevice> = Rc::new(self.mon_disk.open(&core));
+        let config =
+            MonConfig { fsid: self.fsid, name: "a".into(), hostname: "mon".into(), listen: self.monitor() };
+        let shared = self.shared.clone();
+        drop(core.clone().spawn(Group::Client, "mon", async move {
+            match Monitor::start(core, device, config).await {
+                Ok(handle) => {
+                    let error = handle.failed().await;
+                    shared.fail(format!("the monitor failed: {error}"));
+                }
+                Err(error) => shared.fail(format!("the monitor does not start: {error}")),
+            }
+        }));
     }
 
     /// Power loss of the monitor's host.
@@ -145,18 +217,14 @@ impl Cluster {
         let core = sim.core(Self::osd_host(osd));
         let life = OsdLife {
             core: core.clone(),
-            store: NodeStore {
-                disk: node.disk.clone(),
-                uuid: node.uuid,
-                made: node.made.clone(),
-                scenario: self.scenario.clone(),
-            },
-            opening: node.opening.clone(),
-            running: node.store.clone(),
+            parts: node.parts.clone(),
+            store: node.store.clone(),
+            daemon: node.daemon.clone(),
+            may_fail: node.may_fail.clone(),
             config: OsdConfig {
                 whoami: i32::try_from(osd).unwrap_or(i32::MAX),
                 fsid: self.fsid,
-                osd_uuid: node.uuid,
+                osd_uuid: node.parts.uuid.get(),
                 monitors: vec![self.monitor()],
                 listen: address(Self::osd_host(osd), OSD_PORT),
                 metadata: BTreeMap::from([("hostname".to_owned(), format!("node{osd}"))]),
@@ -167,28 +235,36 @@ impl Cluster {
         drop(core.spawn(Group::Client, "osd", life.run()));
     }
 
-    /// Power loss of an OSD's host, or, for one time in four, only its process dies. True if it was replaying.
-    pub fn crash_osd(&self, sim: &Sim, osd: usize, power: bool) -> bool {
+    /// Stops an OSD in good order, in a task of its host; its stage says when it is down.
+    pub fn stop_osd(&self, sim: &Sim, osd: usize) {
         let node = &self.nodes[osd];
-        let replaying = node.opening.replace(false) && node.made.get();
-        self.keep_counters(osd);
-        sim.kill(Self::osd_host(osd));
-        if power {
-            node.disk.crash()
-        } else {
-            node.disk.end_process()
-        }
-        replaying
+        let (Some(store), Some(daemon)) = (node.store.borrow().clone(), node.daemon.take()) else { return };
+        let core = sim.core(Self::osd_host(osd));
+        let (stage, shared, may_fail) =
+            (node.parts.stage.clone(), self.shared.clone(), node.may_fail.clone());
+        stage.set(Stage::Close);
+        drop(core.spawn(Group::Client, "stop", async move {
+            daemon.stop().await;
+            match store.close().await {
+                Ok(()) => stage.set(Stage::Down),
+                Err(_) if may_fail.get() => {}
+                Err(error) => shared.fail(format!("osd.{osd} does not close its store: {error}")),
+            }
+        }));
     }
 
-    /// Adds the running store's counters to those of past lives, and forgets the store.
-    pub fn keep_counters(&self, osd: usize) {
+    /// Power loss of an OSD's host, or only its process dies. Gives what it was doing.
+    pub fn crash_osd(&self, sim: &Sim, osd: usize, power: bool) -> Stage {
         let node = &self.nodes[osd];
-        let Some(store) = node.store.take() else { return };
-        let mut past = node.past.borrow_mut();
-        for (name, value) in store.stats().counters {
-            *past.entry(name).or_default() += value;
+        node.end_life();
+        sim.kill(Self::osd_host(osd));
+        if power {
+            node.parts.disk.crash();
+        } else {
+            node.parts.disk.end_process();
         }
+        node.may_fail.set(false);
+        node.parts.stage.take()
     }
 
     fn new_osds(&self) -> Vec<NewOsd> {
@@ -197,7 +273,7 @@ impl Cluster {
             .enumerate()
             .map(|(osd, node)| NewOsd {
                 id: i32::try_from(osd).unwrap_or(i32::MAX),
-                uuid: node.uuid,
+                uuid: node.parts.uuid.get(),
                 host: format!("node{osd}"),
                 device: format!("node{osd}-disk"),
                 class: "ssd".into(),
@@ -207,45 +283,20 @@ impl Cluster {
     }
 }
 
-struct MonLife {
-    core: Core,
-    disk: SimDisk,
-    made: Rc<Cell<bool>>,
-    config: MonConfig,
-    osds: Vec<NewOsd>,
-    shared: Rc<Shared>,
-}
-
-impl MonLife {
-    async fn run(self) {
-        let device: Rc<dyn nvme::BlockDevice> = Rc::new(self.disk.open(&self.core));
-        if !self.made.get() {
-            let options = MkfsOptions {
-                fsid: self.config.fsid,
-                name: self.config.name.clone(),
-                osds: self.osds.clone(),
-                overwrite: true,
-            };
-            if let Err(error) = mon_lite::mkfs(&self.core, device.clone(), options).await {
-                return self.shared.fail(format!("mkfs of the monitor: {error}"));
-            }
-            self.made.set(true);
-        }
-        match Monitor::start(self.core.clone(), device, self.config).await {
-            Ok(handle) => {
-                let error = handle.failed().await;
-                self.shared.fail(format!("the monitor failed: {error}"));
-            }
-            Err(error) => self.shared.fail(format!("the monitor does not start: {error}")),
-        }
-    }
+fn disk(scenario: &Scenario, name: &str, bytes: u64) -> SimDisk {
+    let mut config = SimDiskConfig::new(name, bytes);
+    config.geometry.rotational = scenario.rotational;
+    config.geometry.volatile_cache = scenario.volatile_cache;
+    config.geometry.block_size = scenario.block_bytes;
+    SimDisk::new(config, scenario.seed)
 }
 
 struct OsdLife {
     core: Core,
-    store: NodeStore,
-    opening: Rc<Cell<bool>>,
-    running: Rc<RefCell<Option<Rc<dyn ObjectStore>>>>,
+    parts: NodeStore,
+    store: Rc<RefCell<Option<Rc<Engine>>>>,
+    daemon: Rc<RefCell<Option<Rc<OsdHandle>>>>,
+    may_fail: Rc<Cell<bool>>,
     config: OsdConfig,
     shared: Rc<Shared>,
 }
@@ -253,22 +304,27 @@ struct OsdLife {
 impl OsdLife {
     async fn run(self) {
         let whoami = self.config.whoami;
-        self.opening.set(true);
-        let store = match node_store::open(&self.core, &self.store).await {
-            Ok(store) => store,
-            Err(error) => return self.shared.fail(format!("osd.{whoami} does not open its store: {error}")),
+        let failed = |what: String| {
+            if !self.may_fail.get() {
+                self.shared.fail(format!("osd.{whoami} {what}"));
+            }
         };
-        self.opening.set(false);
-        *self.running.borrow_mut() = Some(store.clone());
+        let store = match node_store::open(&self.core, &self.parts).await {
+            Ok(store) => store,
+            Err(error) => return failed(format!("does not open its store: {error}")),
+        };
+        *self.store.borrow_mut() = Some(store.clone());
         loop {
             match Osd::start(self.core.clone(), store.clone(), self.config.clone()).await {
                 Ok(handle) => {
+                    let handle = Rc::new(handle);
+                    *self.daemon.borrow_mut() = Some(handle.clone());
                     let reason = handle.failed().await;
-                    return self.shared.fail(format!("osd.{whoami} failed: {reason}"));
+                    return failed(format!("failed: {reason}"));
                 }
                 // The port of the former life may still be taken.
                 Err(osd::StartError::Listen { .. }) => self.core.sleep(RETRY).await,
-                Err(error) => return self.shared.fail(format!("osd.{whoami} does not start: {error}")),
+                Err(error) => return failed(format!("does not start: {error}")),
             }
         }
     }

@@ -8,15 +8,23 @@
 mod check_store;
 mod client_life;
 mod cluster;
+mod damage;
+mod faults;
+mod inspect;
+mod judge;
+mod make;
 mod node_store;
 pub mod operation;
 pub mod oracle;
+mod pool;
 mod report;
 pub mod requests;
 mod run;
 mod scenario;
+mod store_content;
+mod verify;
 pub mod workload;
 
-pub use report::{Counts, Outcome};
+pub use report::{Counts, Outcome, Summary};
 pub use run::run;
-pub use scenario::Scenario;
+pub use scenario::{Floors, Scenario};

@@ -1,14 +1,16 @@
-//! The store of a simulated OSD: the engine over the simulated key-value store on BlueFS, all on one disk.
+//! The store of a simulated OSD, put together as the command does it: label and segment table on the disk, the engine
+//! on its slice, over the simulated key-value store on BlueFS, which borrows space from the engine.
 
 use std::cell::Cell;
 use std::rc::Rc;
 
 use allocator::Extent;
-use bluefs::fs::{FormatOptions as FsFormat, LocalBlueFs, MountOptions};
-use bluefs::kv::{SimKv, SimKvOptions};
-use nvme::{BlockDevice, SimDisk};
+use bluefs::fs::{FormatOptions as FsFormat, LocalBlueFs, MountOptions, SpaceDesk, space_desk};
+use bluefs::kv::SimKv;
+use nvme::{BlockDevice, Partition, SimDisk};
 use rt::Core;
-use store::{Engine, FormatOptions, ObjectStore, Options, Superblock};
+use store::label::Labelled;
+use store::{Engine, FormatOptions, Options, Superblock};
 use uuid::Uuid;
 
 use crate::scenario::Scenario;
@@ -16,31 +18,87 @@ use crate::scenario::Scenario;
 /// Allocation unit and smallest log of a small BlueFS.
 const UNIT: u64 = 4096;
 const LOG_BYTES_MIN: u64 = 64 << 10;
+/// Room that BlueFS likes to have ahead, and borrows at a time, as a share of what it was given.
+const LEND_SHARE: u64 = 4;
 /// Where the key-value store lives in BlueFS.
 const DIRECTORY: &str = "db";
 
+/// What an OSD is doing: what a crash may strike.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Stage {
+    /// Nothing.
+    #[default]
+    Down,
+    /// Its store is being made.
+    Make,
+    /// Label, BlueFS and key-value store are being opened.
+    Open,
+    /// The journal is being replayed.
+    Replay,
+    /// The store is open; it serves, or is about to.
+    Up,
+    /// It stops in good order.
+    Close,
+}
+
 /// What a store needs from its node.
+#[derive(Clone)]
 pub struct NodeStore {
     /// The disk.
     pub disk: SimDisk,
-    /// Identity.
-    pub uuid: Uuid,
-    /// Whether it was formatted.
-    pub made: Rc<Cell<bool>>,
+    /// Identity of the store.
+    pub uuid: Rc<Cell<Uuid>>,
+    /// The cluster.
+    pub fsid: Uuid,
     /// Sizes and options.
-    pub scenario: Scenario,
+    pub scenario: Rc<Scenario>,
+    /// What is being done.
+    pub stage: Rc<Cell<Stage>>,
 }
 
-/// Formats the store if it is new, and mounts it.
-pub async fn open(core: &Core, node: &NodeStore) -> Result<Rc<dyn ObjectStore>, String> {
+/// Labels the disk and makes the store on it. Whatever was there is lost.
+pub async fn make(core: &Core, node: &NodeStore) -> Result<(), String> {
+    node.stage.set(Stage::Make);
     let device: Rc<dyn BlockDevice> = Rc::new(node.disk.open(core));
-    if !node.made.get() {
-        format(core, &*device, node).await?;
-        node.made.set(true);
-    }
-    let options = options(&node.scenario, &*device);
-    let kv = open_kv(core, device.clone()).await?;
-    let engine = Engine::mount(core.clone(), device, kv, options).await.map_err(|error| error.to_string())?;
+    let id = Uuid::from_u128(core.random_u64().into());
+    let labelled = Labelled::plan(&*device, id, node.fsid, vec![node.uuid.get()]).map_err(text)?;
+    let window = labelled.window(&*device, 0).map_err(text)?;
+    let view = Partition::new(device.clone(), "slice", window.start, window.len).map_err(text)?;
+    let options = FormatOptions {
+        store: node.uuid.get(),
+        journal_bytes: node.scenario.journal_bytes,
+        pg_log_bytes: node.scenario.pg_log_bytes,
+        kv_bytes: node.scenario.kv_bytes,
+    };
+    let (superblocks, space) = kv_places(&Engine::regions(&view, &options).map_err(text)?);
+    let fs = FsFormat {
+        uuid: node.uuid.get(),
+        superblocks,
+        alloc_unit: u32::try_from(UNIT).unwrap_or(u32::MAX),
+        log_bytes_min: LOG_BYTES_MIN,
+        space: vec![space],
+        nonce: core.random_u64(),
+    };
+    LocalBlueFs::format(&view, &fs).await.map_err(text)?;
+    Engine::format(&view, &options).await.map_err(text)?;
+    // The label is last: without it the disk is nobody's, and making can be repeated.
+    labelled.write(&*device).await.map_err(text)?;
+    node.stage.set(Stage::Down);
+    Ok(())
+}
+
+/// Opens the store.
+pub async fn open(core: &Core, node: &NodeStore) -> Result<Rc<Engine>, String> {
+    node.stage.set(Stage::Open);
+    let (desk, requests) = space_desk();
+    let below = open_below(core, Rc::new(node.disk.open(core)), node, Some(desk)).await?;
+    let options = options(&node.scenario, &*below.view);
+    node.stage.set(Stage::Replay);
+    let engine = Engine::mount(core.clone(), below.view, below.kv, options).await.map_err(text)?;
+    let owned = below.fs.with(|machine| Ok(machine.tree().spaces.clone())).map_err(text)?;
+    let owned: Vec<Extent> = owned.into_iter().map(|(start, len)| Extent::new(start, len)).collect();
+    engine.serve_space(requests, &owned, UNIT).map_err(text)?;
+    node.stage.set(Stage::Up);
     Ok(Rc::new(engine))
 }
 
@@ -48,11 +106,75 @@ pub async fn open(core: &Core, node: &NodeStore) -> Result<Rc<dyn ObjectStore>, 
 pub async fn open_read_only(
     core: &Core,
     device: Rc<dyn BlockDevice>,
-    scenario: &Scenario,
+    node: &NodeStore,
 ) -> Result<Engine, String> {
-    let options = options(scenario, &*device);
-    let kv = open_kv(core, device.clone()).await?;
-    Engine::mount_read_only(core.clone(), device, kv, options).await.map_err(|error| error.to_string())
+    let below = open_below(core, device, node, None).await?;
+    let options = options(&node.scenario, &*below.view);
+    Engine::mount_read_only(core.clone(), below.view, below.kv, options).await.map_err(text)
+}
+
+/// The regions of the store on a disk, by the place on the disk where they begin: for those who damage or count.
+pub struct Regions {
+    /// Where the slice begins.
+    pub window: Extent,
+    /// The engine's superblock, whose places are relative to the slice.
+    pub superblock: Superblock,
+}
+
+impl Regions {
+    /// Those of a store made of this scenario.
+    pub fn of(node: &NodeStore, device: &dyn BlockDevice) -> Result<Self, String> {
+        let labelled =
+            Labelled::plan(device, node.uuid.get(), node.fsid, vec![node.uuid.get()]).map_err(text)?;
+        let window = labelled.window(device, 0).map_err(text)?;
+        let memory = nvme::MemoryDevice::with_geometry(
+            "regions",
+            nvme::Geometry { size: window.len, ..device.geometry().clone() },
+        );
+        let options = FormatOptions {
+            store: node.uuid.get(),
+            journal_bytes: node.scenario.journal_bytes,
+            pg_log_bytes: node.scenario.pg_log_bytes,
+            kv_bytes: node.scenario.kv_bytes,
+        };
+        Ok(Self { window, superblock: Engine::regions(&memory, &options).map_err(text)? })
+    }
+
+    /// The space for data.
+    pub fn data(&self) -> Extent {
+        let start = self.window.start + self.superblock.kv.end();
+        Extent::new(start, self.window.end() - u64::from(self.superblock.block) - start)
+    }
+}
+
+struct Below {
+    view: Rc<dyn BlockDevice>,
+    fs: LocalBlueFs,
+    kv: Rc<SimKv>,
+}
+
+async fn open_below(
+    core: &Core,
+    device: Rc<dyn BlockDevice>,
+    node: &NodeStore,
+    desk: Option<SpaceDesk>,
+) -> Result<Below, String> {
+    let labelled = Labelled::read(&*device, Some(node.fsid)).await.map_err(text)?;
+    let window = labelled.window(&*device, 0).map_err(text)?;
+    let view: Rc<dyn BlockDevice> =
+        Rc::new(Partition::new(device, "slice", window.start, window.len).map_err(text)?);
+    let superblock = Engine::superblock(&*view).await.map_err(text)?;
+    let label = labelled.label.slices.first().copied().unwrap_or_default();
+    if superblock.store != label || label != node.uuid.get() {
+        return Err(format!("the slice holds store {}, its label says {label}", superblock.store));
+    }
+    let (superblocks, space) = kv_places(&superblock);
+    let ahead = space.len / LEND_SHARE;
+    let options = MountOptions { superblocks, nonce: core.random_u64(), low_water: ahead, lend: ahead };
+    let fs = LocalBlueFs::mount(view.clone(), options, desk).await;
+    let fs = fs.map_err(|error| format!("BlueFS: {error}"))?;
+    let kv = SimKv::open(core.clone(), fs.clone(), DIRECTORY, node.scenario.kv).await.map_err(text)?;
+    Ok(Below { view, fs, kv: Rc::new(kv) })
 }
 
 fn options(scenario: &Scenario, device: &dyn BlockDevice) -> Options {
@@ -61,45 +183,22 @@ fn options(scenario: &Scenario, device: &dyn BlockDevice) -> Options {
         cache_bytes_max: scenario.cache_bytes_max,
         reserve_bytes: 256 << 10,
         deferred_batch_bytes: 64 << 10,
+        discard: scenario.discard,
+        large_write_bytes: scenario.large_write_bytes,
+        groups_in_flight: scenario.groups_in_flight,
+        shard_span: scenario.shard_span,
         #[cfg(feature = "planted")]
         fault: scenario.fault,
         ..Options::for_device(device.geometry())
     }
 }
 
-async fn format(core: &Core, device: &dyn BlockDevice, node: &NodeStore) -> Result<(), String> {
-    let options = FormatOptions {
-        store: node.uuid,
-        journal_bytes: node.scenario.journal_bytes,
-        pg_log_bytes: node.scenario.pg_log_bytes,
-        kv_bytes: node.scenario.disk_bytes / 4,
-    };
-    let regions = Engine::regions(device, &options).map_err(|error| error.to_string())?;
-    let (superblocks, space) = kv_places(&regions);
-    let fs = FsFormat {
-        uuid: node.uuid,
-        superblocks,
-        alloc_unit: u32::try_from(UNIT).unwrap_or(u32::MAX),
-        log_bytes_min: LOG_BYTES_MIN,
-        space: vec![space],
-        nonce: core.random_u64(),
-    };
-    LocalBlueFs::format(device, &fs).await.map_err(|error| error.to_string())?;
-    Engine::format(device, &options).await.map_err(|error| error.to_string())?;
-    Ok(())
-}
-
-async fn open_kv(core: &Core, device: Rc<dyn BlockDevice>) -> Result<Rc<SimKv>, String> {
-    let superblock = Engine::superblock(&*device).await.map_err(|error| error.to_string())?;
-    let (superblocks, _) = kv_places(&superblock);
-    let options = MountOptions { superblocks, nonce: core.random_u64(), low_water: 0, lend: 1 << 20 };
-    let fs = LocalBlueFs::mount(device, options, None).await.map_err(|error| format!("BlueFS: {error}"))?;
-    let kv = SimKv::open(core.clone(), fs, DIRECTORY, SimKvOptions::default()).await;
-    kv.map(Rc::new).map_err(|error| error.to_string())
-}
-
 /// Where BlueFS keeps its superblocks in the region it is given, and the space left.
 fn kv_places(superblock: &Superblock) -> ([u64; 2], Extent) {
     let kv = superblock.kv;
     ([kv.start, kv.end() - UNIT], Extent::new(kv.start + UNIT, kv.len - 2 * UNIT))
+}
+
+fn text(error: impl std::fmt::Display) -> String {
+    error.to_string()
 }

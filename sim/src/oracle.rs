@@ -5,9 +5,10 @@
 //! also show changes submitted after it. A request whose client was killed may or may not
 //! have taken effect, but never after one submitted later to the same object by the same client.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
-use crate::operation::{Change, Content, Outcome, State, apply};
+use crate::judge::{Answer, Asked, BLOCK, Leniency, describe_difference, judge};
+use crate::operation::{Change, Content, State, apply};
 
 /// States that an object may be in before the oracle calls the search off as too wide.
 const POSSIBLE_MAX: usize = 64;
@@ -15,33 +16,6 @@ const POSSIBLE_MAX: usize = 64;
 /// Identity of a request within the oracle.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct RequestId(u64);
-
-/// What was asked.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Asked {
-    /// A change, all or nothing.
-    Change(Vec<Change>),
-    /// The bytes of a range.
-    Range {
-        /// First byte.
-        offset: usize,
-        /// Bytes, fewer at the end.
-        len: usize,
-    },
-    /// Everything.
-    Whole,
-}
-
-/// What came back.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Answer {
-    /// To a change: 0 or an errno.
-    Errno(i32),
-    /// To a range: the bytes, or none if the object is missing.
-    Range(Option<Vec<u8>>),
-    /// To the whole.
-    Whole(State),
-}
 
 /// Why an answer is wrong.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -66,65 +40,140 @@ struct Object {
     possible: Vec<State>,
     /// Submitted and not settled, in order.
     pending: Vec<Pending>,
-}
-
-impl Default for Object {
-    fn default() -> Self {
-        Self { possible: vec![None], pending: Vec::new() }
-    }
+    leniency: Leniency,
 }
 
 /// The model of the objects of one client.
 #[derive(Clone, Debug, Default)]
 pub struct Oracle {
+    /// A change may be refused for want of space.
+    full: bool,
     objects: BTreeMap<String, Object>,
     next: u64,
+    /// Objects that may come or go while a listing runs, if one does.
+    unsteady: Option<BTreeSet<String>>,
 }
 
 impl Oracle {
+    /// Of a client whose changes may be refused for want of space, or may not.
+    pub fn new(full: bool) -> Self {
+        Self { full, ..Self::default() }
+    }
+
+    fn entry(&mut self, object: &str) -> &mut Object {
+        let full = self.full;
+        self.objects.entry(object.to_owned()).or_insert_with(|| Object {
+            possible: vec![None],
+            pending: Vec::new(),
+            leniency: Leniency { full, ..Leniency::default() },
+        })
+    }
+
     /// A request was sent.
     pub fn submitted(&mut self, object: &str, asked: Asked) -> RequestId {
         let id = RequestId(self.next);
         self.next += 1;
-        let entry = self.objects.entry(object.to_owned()).or_default();
-        entry.pending.push(Pending { id, asked, answer: None });
+        if let (Some(unsteady), Asked::Change(_)) = (&mut self.unsteady, &asked) {
+            unsteady.insert(object.to_owned());
+        }
+        self.entry(object).pending.push(Pending { id, asked, answer: None });
         id
     }
 
     /// A request was answered. It is judged once all earlier ones on its object were answered, as tasks may learn of
     /// answers in another order than they came.
     pub fn answered(&mut self, object: &str, id: RequestId, answer: Answer) -> Result<(), Violation> {
-        let entry = self.objects.entry(object.to_owned()).or_default();
+        let entry = self.entry(object);
         if let Some(pending) = entry.pending.iter_mut().find(|pending| pending.id == id) {
             assert!(pending.answer.is_none(), "a request has one answer");
             pending.answer = Some(answer);
         }
         while entry.pending.first().is_some_and(|first| first.answer.is_some()) {
-            let Pending { asked, answer, .. } = entry.pending.remove(0);
+            let Pending { id, asked, answer } = entry.pending.remove(0);
             let Some(answer) = answer else { continue };
             if entry.shows_a_later_state(&asked, &answer) {
                 continue;
             }
             entry.settle(&asked, &answer).map_err(|what| Violation { object: object.to_owned(), what })?;
+            entry.heal(id, &asked, &answer);
         }
         Ok(())
     }
 
+    /// A block of an object cannot be read from now on, until it is written whole.
+    pub fn damaged(&mut self, object: &str, offset: usize) {
+        assert!(offset.is_multiple_of(BLOCK), "blocks go bad");
+        let next = self.next;
+        self.entry(object).leniency.damaged.insert(offset, next);
+    }
+
+    /// Blocks of an object that may be unreadable.
+    pub fn damage(&self, object: &str) -> Vec<usize> {
+        self.objects
+            .get(object)
+            .map_or_else(Vec::new, |entry| entry.leniency.damaged.keys().copied().collect())
+    }
+
     /// The client died: what it had pending took effect up to some point of its order, or not at all.
     pub fn client_died(&mut self) {
+        self.unsteady = None;
         for object in self.objects.values_mut() {
-            let mut possible = object.possible.clone();
-            let mut frontier = object.possible.clone();
-            for pending in object.pending.drain(..) {
-                let Asked::Change(request) = pending.asked else { continue };
-                for state in &mut frontier {
-                    *state = apply(state, &request).0;
-                }
-                possible.extend(frontier.iter().cloned());
+            object.possible = object.outcomes();
+            object.pending.clear();
+            assert!(
+                object.possible.len() <= POSSIBLE_MAX,
+                "a client has too many requests in flight on one object"
+            );
+        }
+    }
+
+    /// Judges what a store holds of an object while nothing runs on it. `unreadable` are blocks that it cannot read,
+    /// whose bytes are zeroes in `stored`.
+    pub fn check_stored(&self, object: &str, stored: &State, unreadable: &[usize]) -> Result<(), Violation> {
+        let violation = |what| Err(Violation { object: object.to_owned(), what });
+        let damage = self.damage(object);
+        if let Some(block) = unreadable.iter().find(|block| !damage.contains(block)) {
+            return violation(format!("its block at {block} cannot be read, and nobody damaged it"));
+        }
+        let mut possible = self.objects.get(object).map_or_else(|| vec![None], Object::outcomes);
+        possible.iter_mut().for_each(|state| blank(state, unreadable));
+        if possible.contains(stored) {
+            return Ok(());
+        }
+        let what = possible.last().map_or_else(String::new, |last| describe_difference(last, stored));
+        violation(format!("none of {} possible states is on the disk: {what}", possible.len()))
+    }
+
+    /// A listing begins: what changes from now on may be in it or not.
+    pub fn listing_begins(&mut self) {
+        let unsteady = |entry: &Object| {
+            entry.pending.iter().any(Pending::is_change)
+                || entry.possible.iter().any(|state| state.is_some() != entry.possible[0].is_some())
+        };
+        let names = self.objects.iter().filter(|(_, entry)| unsteady(entry)).map(|(name, _)| name.clone());
+        self.unsteady = Some(names.collect());
+    }
+
+    /// The listing ended: judges it. `listed` has no names of other clients.
+    pub fn listing_ended(&mut self, listed: &[String]) -> Result<(), Violation> {
+        let Some(unsteady) = self.unsteady.take() else { return Ok(()) };
+        let violation =
+            |object: &str, what: &str| Err(Violation { object: object.to_owned(), what: what.to_owned() });
+        let distinct: BTreeSet<&str> = listed.iter().map(String::as_str).collect();
+        if distinct.len() != listed.len() {
+            let twice = listed.iter().find(|name| listed.iter().filter(|other| other == name).count() > 1);
+            return violation(twice.map_or("", String::as_str), "a listing gives it twice");
+        }
+        for (name, entry) in self.objects.iter().filter(|(name, _)| !unsteady.contains(*name)) {
+            match (entry.possible[0].is_some(), distinct.contains(name.as_str())) {
+                (true, false) => return violation(name, "it is there all the time, but a listing lacks it"),
+                (false, true) => return violation(name, "it is not there, but a listing has it"),
+                _ => {}
             }
-            dedup(&mut possible);
-            assert!(possible.len() <= POSSIBLE_MAX, "a client has too many requests in flight on one object");
-            object.possible = possible;
+        }
+        match distinct.iter().find(|name| !self.objects.contains_key(**name)) {
+            Some(name) => violation(name, "nobody made it, but a listing has it"),
+            None => Ok(()),
         }
     }
 
@@ -139,29 +188,49 @@ impl Oracle {
         }
         state
     }
+}
 
-    /// Names of objects that exist in every possible state, and of those that exist in some.
-    pub fn existing(&self) -> (Vec<String>, Vec<String>) {
-        let mut surely = Vec::new();
-        let mut perhaps = Vec::new();
-        for (name, entry) in &self.objects {
-            if entry.possible.iter().all(Option::is_some) && entry.pending.is_empty() {
-                surely.push(name.clone());
-            }
-            if entry.possible.iter().any(Option::is_some) || !entry.pending.is_empty() {
-                perhaps.push(name.clone());
-            }
-        }
-        (surely, perhaps)
+impl Pending {
+    fn is_change(&self) -> bool {
+        matches!(self.asked, Asked::Change(_))
     }
 
-    /// Every name ever used, ascending.
-    pub fn names(&self) -> Vec<String> {
-        self.objects.keys().cloned().collect()
+    /// The states after it, from those before it.
+    fn step(&self, frontier: &mut Vec<State>, leniency: &Leniency) {
+        let Asked::Change(request) = &self.asked else { return };
+        let mut after: Vec<State> = match &self.answer {
+            Some(answer) => {
+                let judged = frontier.iter().map(|state| judge(state, &self.asked, answer, leniency));
+                judged.filter_map(Result::ok).collect()
+            }
+            None => frontier.iter().map(|state| apply(state, request).0).collect(),
+        };
+        if self.answer.is_none() && leniency.refuses(request, None) {
+            after.append(frontier);
+        }
+        dedup(&mut after);
+        *frontier = after;
     }
 }
 
 impl Object {
+    /// The states that it may be in when what is pending took effect up to some point, which is not before the last
+    /// change that was answered.
+    fn outcomes(&self) -> Vec<State> {
+        let is_answered = |pending: &Pending| pending.answer.is_some() && pending.is_change();
+        let settled = self.pending.iter().rposition(is_answered).map_or(0, |last| last + 1);
+        let mut frontier = self.possible.clone();
+        let mut possible = if settled == 0 { frontier.clone() } else { Vec::new() };
+        for (index, pending) in self.pending.iter().enumerate() {
+            pending.step(&mut frontier, &self.leniency);
+            if index + 1 >= settled {
+                possible.extend(frontier.iter().cloned());
+                dedup(&mut possible);
+            }
+        }
+        possible
+    }
+
     /// Whether a read shows what changes submitted after it lead to. Nothing can be ruled out then.
     fn shows_a_later_state(&self, asked: &Asked, answer: &Answer) -> bool {
         if matches!(asked, Asked::Change(_)) {
@@ -169,11 +238,9 @@ impl Object {
         }
         let mut frontier = self.possible.clone();
         self.pending.iter().any(|pending| {
-            let Asked::Change(request) = &pending.asked else { return false };
-            for state in &mut frontier {
-                *state = apply(state, request).0;
-            }
-            frontier.iter().any(|state| judge(state, asked, answer).is_ok())
+            pending.step(&mut frontier, &self.leniency);
+            let fits = |state| judge(state, asked, answer, &self.leniency).is_ok();
+            pending.is_change() && frontier.iter().any(fits)
         })
     }
 
@@ -182,7 +249,7 @@ impl Object {
         let before = std::mem::take(&mut self.possible);
         let mut reasons = Vec::new();
         for state in before {
-            match judge(&state, asked, answer) {
+            match judge(&state, asked, answer, &self.leniency) {
                 Ok(after) => self.possible.push(after),
                 Err(reason) => reasons.push(reason),
             }
@@ -195,50 +262,25 @@ impl Object {
         let first = reasons.into_iter().next().unwrap_or_default();
         Err(if count == 1 { first } else { format!("{first} (and {count} possible states fit no better)") })
     }
+
+    /// What was damaged before a change that replaced or removed everything is well again.
+    fn heal(&mut self, id: RequestId, asked: &Asked, answer: &Answer) {
+        let Asked::Change(request) = asked else { return };
+        let replaces = |change: &Change| matches!(change, Change::Remove | Change::WriteFull { .. });
+        if *answer == Answer::Errno(0) && request.iter().any(replaces) {
+            self.leniency.damaged.retain(|_, from| *from > id.0);
+        }
+    }
 }
 
-/// The state after an answer, if it fits the state before.
-fn judge(state: &State, asked: &Asked, answer: &Answer) -> Result<State, String> {
-    match (asked, answer) {
-        (Asked::Change(request), Answer::Errno(errno)) => {
-            let (after, outcome) = apply(state, request);
-            let expected = match outcome {
-                Outcome::Done => 0,
-                Outcome::Fails(code) => code,
-            };
-            if *errno == expected {
-                return Ok(after);
-            }
-            Err(format!("{request:?} was answered with errno {errno}, but the model says {expected}"))
+/// Zeroes these blocks.
+fn blank(state: &mut State, blocks: &[usize]) {
+    let Some(Content { data, .. }) = state else { return };
+    for block in blocks {
+        let end = (block + BLOCK).min(data.len());
+        if let Some(bytes) = data.get_mut(*block..end) {
+            bytes.fill(0);
         }
-        (Asked::Range { offset, len }, Answer::Range(seen)) => {
-            let expected = state.as_ref().map(|content| {
-                let size = content.data.len();
-                &content.data[(*offset).min(size)..(offset + len).min(size)]
-            });
-            if expected == seen.as_deref() {
-                return Ok(state.clone());
-            }
-            let say = |bytes: Option<&[u8]>| {
-                bytes.map_or("nothing".to_owned(), |bytes| format!("{} bytes", bytes.len()))
-            };
-            let at =
-                expected.zip(seen.as_deref()).and_then(|(a, b)| a.iter().zip(b).position(|(a, b)| a != b));
-            Err(format!(
-                "a read of {len} bytes at {offset} gave {}, but the model says {}{}",
-                say(seen.as_deref()),
-                say(expected),
-                at.map_or(String::new(), |at| format!("; they differ from byte {}", offset + at))
-            ))
-        }
-        (Asked::Whole, Answer::Whole(seen)) => {
-            if state == seen {
-                Ok(state.clone())
-            } else {
-                Err(describe_difference(state, seen))
-            }
-        }
-        (asked, answer) => Err(format!("{asked:?} was answered with {answer:?}")),
     }
 }
 
@@ -252,46 +294,47 @@ fn dedup(states: &mut Vec<State>) {
     *states = kept;
 }
 
-fn describe_difference(expected: &State, seen: &State) -> String {
-    match (expected, seen) {
-        (None, Some(content)) => {
-            format!("it exists with {} bytes, but the model says absent", content.data.len())
-        }
-        (Some(content), None) => format!("it is missing, but the model has {} bytes", content.data.len()),
-        (Some(expected), Some(seen)) => describe_content(expected, seen),
-        (None, None) => "absent in both".to_owned(),
-    }
-}
-
-fn describe_content(expected: &Content, seen: &Content) -> String {
-    if expected.data.len() != seen.data.len() {
-        return format!("its size is {}, but the model says {}", seen.data.len(), expected.data.len());
-    }
-    let differs = |(a, b): (&u8, &u8)| a != b;
-    if let Some(first) = expected.data.iter().zip(&seen.data).position(differs) {
-        let last = expected.data.iter().zip(&seen.data).rposition(differs).unwrap_or(first);
-        return format!("its bytes {first} to {last} of {} are not what was written", seen.data.len());
-    }
-    if expected.xattrs != seen.xattrs {
-        return format!("its xattrs are {:?}, but the model says {:?}", seen.xattrs, expected.xattrs);
-    }
-    if expected.omap != seen.omap {
-        let key = expected.omap.iter().chain(&seen.omap).map(|(key, _)| key);
-        let key = key.into_iter().find(|key| expected.omap.get(*key) != seen.omap.get(*key));
-        return format!(
-            "its omap ({} keys, expected {}) differs at {key:?}",
-            seen.omap.len(),
-            expected.omap.len()
-        );
-    }
-    format!("its omap header is {:?}, but the model says {:?}", seen.header, expected.header)
-}
-
 #[cfg(test)]
 mod tests {
     use bytes::Bytes;
 
     use super::*;
+    use crate::judge::{EIO, ENOSPC};
+
+    #[test]
+    fn a_refusal_changes_nothing_and_is_not_for_removals() {
+        let mut oracle = Oracle::new(true);
+        let id = oracle.submitted("o", append("a"));
+        oracle.answered("o", id, Answer::Errno(ENOSPC)).expect("may be");
+        let id = oracle.submitted("o", append("b"));
+        assert!(
+            oracle.check_stored("o", &None, &[]).is_ok()
+                && oracle.check_stored("o", &holds("b"), &[]).is_ok()
+        );
+        oracle.answered("o", id, Answer::Errno(0)).expect("fits");
+        assert!(
+            oracle.check_stored("o", &None, &[]).is_err()
+                && oracle.check_stored("o", &holds("b"), &[]).is_ok()
+        );
+        let id = oracle.submitted("o", Asked::Change(vec![Change::Remove]));
+        assert!(oracle.answered("o", id, Answer::Errno(ENOSPC)).is_err());
+        let mut strict = Oracle::new(false);
+        let id = strict.submitted("o", append("a"));
+        assert!(strict.answered("o", id, Answer::Errno(ENOSPC)).is_err());
+    }
+
+    #[test]
+    fn what_was_answered_out_of_turn_is_on_the_disk_with_all_before_it() {
+        let mut oracle = Oracle::default();
+        oracle.submitted("o", append("a"));
+        let second = oracle.submitted("o", append("b"));
+        oracle.submitted("o", append("c"));
+        oracle.answered("o", second, Answer::Errno(0)).expect("waits");
+        for (stored, fits) in [(None, false), (holds("a"), false), (holds("ab"), true), (holds("abc"), true)]
+        {
+            assert_eq!(oracle.check_stored("o", &stored, &[]).is_ok(), fits, "{stored:?}");
+        }
+    }
 
     fn append(text: &'static str) -> Asked {
         Asked::Change(vec![Change::Append { data: Bytes::from_static(text.as_bytes()) }])
@@ -346,5 +389,54 @@ mod tests {
         oracle.answered("o", read, Answer::Range(Some(b"a".to_vec()))).expect("waits");
         oracle.answered("o", first, Answer::Errno(0)).expect("all fit");
         assert_eq!(oracle.likely("o"), holds("ab"));
+    }
+
+    #[test]
+    fn only_the_damaged_block_may_fail() {
+        let mut oracle = Oracle::default();
+        let data = Bytes::from(vec![1; 3 * BLOCK]);
+        let write = |oracle: &mut Oracle| {
+            let id = oracle.submitted("o", Asked::Change(vec![Change::WriteFull { data: data.clone() }]));
+            oracle.answered("o", id, Answer::Errno(0)).expect("fits");
+        };
+        write(&mut oracle);
+        oracle.damaged("o", BLOCK);
+        let range = |oracle: &mut Oracle, offset, len| {
+            let id = oracle.submitted("o", Asked::Range { offset, len });
+            oracle.answered("o", id, Answer::Errno(EIO))
+        };
+        assert!(range(&mut oracle.clone(), 0, BLOCK).is_err());
+        assert!(range(&mut oracle, 0, BLOCK + 1).is_ok());
+        assert!(range(&mut oracle.clone(), 2 * BLOCK, BLOCK).is_err());
+        let mut stored = holds("");
+        stored.as_mut().expect("exists").data = [vec![1; BLOCK], vec![0; BLOCK], vec![1; BLOCK]].concat();
+        assert!(oracle.check_stored("o", &stored, &[BLOCK]).is_ok());
+        assert!(oracle.check_stored("o", &stored, &[]).is_err());
+        assert!(oracle.check_stored("o", &stored, &[BLOCK, 0]).is_err());
+        write(&mut oracle);
+        assert!(range(&mut oracle, BLOCK, 1).is_err(), "what is written whole is well again");
+    }
+
+    #[test]
+    fn listings_are_judged_by_what_is_steady() {
+        let mut oracle = Oracle::default();
+        for name in ["a", "b"] {
+            let id = oracle.submitted(name, append("x"));
+            oracle.answered(name, id, Answer::Errno(0)).expect("fits");
+        }
+        let list = |oracle: &mut Oracle, names: &[&str]| {
+            let names: Vec<String> = names.iter().map(|name| (*name).to_owned()).collect();
+            oracle.listing_ended(&names)
+        };
+        for (names, fits) in
+            [(&["a", "b"][..], true), (&["b"], false), (&["a", "b", "b"], false), (&["a", "b", "c"], false)]
+        {
+            oracle.listing_begins();
+            assert_eq!(list(&mut oracle, names).is_ok(), fits, "{names:?}");
+        }
+        oracle.listing_begins();
+        oracle.submitted("b", Asked::Change(vec![Change::Remove]));
+        oracle.submitted("c", append("x"));
+        assert!(list(&mut oracle.clone(), &["a", "c"]).is_ok() && list(&mut oracle, &["a", "b"]).is_ok());
     }
 }

@@ -2,37 +2,110 @@
 
 use std::fmt;
 
-use serde_json::{Value, json};
+use serde_json::{Map, Value, json};
 
-/// What happened in a run.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Counts {
-    /// Requests that changed something, sent.
-    pub changes: u64,
-    /// Of those, acknowledged.
-    pub acknowledged: u64,
+use crate::judge::{Answer, EIO, ENOSPC};
+
+macro_rules! counts {
+    ($($(#[doc = $doc:literal])+ $name:ident,)+) => {
+        /// What happened in a run.
+        #[derive(Clone, Debug, Default, PartialEq, Eq)]
+        pub struct Counts {
+            $($(#[doc = $doc])+ pub $name: u64,)+
+        }
+
+        impl Counts {
+            /// Name and value of each.
+            pub fn list(&self) -> Vec<(&'static str, u64)> {
+                vec![$((stringify!($name), self.$name),)+]
+            }
+
+            /// The counts of two runs as one, count by count.
+            pub fn combine(&self, other: &Self, with: impl Fn(u64, u64) -> u64) -> Self {
+                Self { $($name: with(self.$name, other.$name),)+ }
+            }
+        }
+    };
+}
+
+counts! {
+    /// Requests sent.
+    operations,
+    /// Of those, changes.
+    changes,
+    /// Of those, answered.
+    acknowledged,
+    /// Of those, refused for want of space.
+    refused_full,
+    /// Of those, refused because a block cannot be read.
+    refused_damaged,
     /// Of those, with an outcome nobody knows (the client was killed).
-    pub unknown: u64,
+    unknown,
     /// Reads answered and compared.
-    pub reads: u64,
-    /// OSD crashes, power loss of the disk included.
-    pub crashes: u64,
-    /// Of those, while the journal was being replayed.
-    pub crashes_in_replay: u64,
+    reads,
+    /// Of those, told that a block cannot be read.
+    reads_damaged,
+    /// Listings compared while objects came and went.
+    listings,
+    /// OSD crashes: power loss of the disk included, or only the process killed.
+    crashes,
+    /// Of those, while a journal that is not empty was being replayed.
+    crashes_in_replay,
+    /// Of those, while label, BlueFS and key-value store were being opened.
+    crashes_in_open,
+    /// Of those, within a checkpoint.
+    crashes_in_checkpoint,
+    /// Of those, while the daemon stopped in good order.
+    crashes_in_close,
+    /// Crashes while a store was being made.
+    crashes_in_make,
+    /// Stops in good order that ended.
+    clean_stops,
     /// Monitor crashes.
-    pub mon_crashes: u64,
+    mon_crashes,
     /// Clients killed.
-    pub client_kills: u64,
+    client_kills,
     /// Connections reset by fault injection.
-    pub resets: u64,
+    resets,
+    /// Disks told to fail a flush or writes.
+    disk_failures,
     /// Checks of a store after a crash.
-    pub fscks: u64,
-    /// Times a journal wrapped around.
-    pub journal_wraps: u64,
-    /// Bytes of object space allocated in all, in thousandths of the space there is.
-    pub space_turnover_permille: u64,
+    fscks,
+    /// Objects whose whole content was compared on the disk after a crash.
+    objects_compared,
+    /// Times a journal wrapped around: of the OSD where it was least.
+    journal_wraps,
+    /// Bytes of data written to space that had held data before, in thousandths of the space for data: of the OSD
+    /// where it was least.
+    reuse_permille,
+    /// Blocks of data flipped or made unreadable on a disk in use.
+    blocks_damaged,
+    /// Blocks of data damaged on copies, each of which a check and reads of everything must notice.
+    copies_damaged,
+    /// Bits of metadata flipped on copies, which must be noticed or change nothing.
+    metadata_flips,
+    /// Of those, noticed: the store does not open, or does not give everything.
+    metadata_flips_noticed,
     /// Events that the hash covers.
-    pub events: u64,
+    events,
+}
+
+impl Counts {
+    /// Counts an answer.
+    pub fn add_answer(&mut self, answer: &Answer, change: bool) {
+        let errno = match answer {
+            Answer::Errno(errno) => *errno,
+            _ => 0,
+        };
+        if change {
+            self.acknowledged += 1;
+            self.refused_full += u64::from(errno == ENOSPC);
+            self.refused_damaged += u64::from(errno == EIO);
+        } else {
+            self.reads += 1;
+            self.reads_damaged += u64::from(errno == EIO);
+        }
+    }
 }
 
 /// How a run ended.
@@ -48,66 +121,48 @@ pub struct Outcome {
     pub hash: u64,
 }
 
-impl Counts {
-    /// Adds another run's.
-    pub fn add(&mut self, other: &Self) {
-        self.changes += other.changes;
-        self.acknowledged += other.acknowledged;
-        self.unknown += other.unknown;
-        self.reads += other.reads;
-        self.crashes += other.crashes;
-        self.crashes_in_replay += other.crashes_in_replay;
-        self.mon_crashes += other.mon_crashes;
-        self.client_kills += other.client_kills;
-        self.resets += other.resets;
-        self.fscks += other.fscks;
-        self.journal_wraps += other.journal_wraps;
-        self.space_turnover_permille += other.space_turnover_permille;
-        self.events += other.events;
-    }
-
-    /// As JSON.
-    pub fn json(&self) -> Value {
-        json!({
-            "changes": self.changes, "acknowledged": self.acknowledged, "unknown": self.unknown, "reads": self.reads,
-            "crashes": self.crashes, "crashes_in_replay": self.crashes_in_replay, "mon_crashes": self.mon_crashes,
-            "client_kills": self.client_kills, "resets": self.resets, "fscks": self.fscks,
-            "journal_wraps": self.journal_wraps, "space_turnover_permille": self.space_turnover_permille,
-            "events": self.events,
-        })
-    }
-}
-
-impl fmt::Display for Counts {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(
-            f,
-            "{} changes ({} acknowledged, {} unknown), {} reads, {} crashes ({} in replay), {} mon crashes, \
-             {} client kills, {} resets, {} fscks, {} journal wraps, space turned over {}.{:03} times, {} events",
-            self.changes,
-            self.acknowledged,
-            self.unknown,
-            self.reads,
-            self.crashes,
-            self.crashes_in_replay,
-            self.mon_crashes,
-            self.client_kills,
-            self.resets,
-            self.fscks,
-            self.journal_wraps,
-            self.space_turnover_permille / 1000,
-            self.space_turnover_permille % 1000,
-            self.events
-        )
-    }
-}
-
 impl Outcome {
     /// As JSON.
     pub fn json(&self) -> Value {
+        let counts: Map<String, Value> =
+            self.counts.list().into_iter().map(|(name, count)| (name.to_owned(), count.into())).collect();
         json!({
-            "seed": self.seed, "failure": self.failure, "hash": format!("{:016x}", self.hash),
-            "counts": self.counts.json(),
+            "seed": self.seed, "failure": self.failure, "hash": format!("{:016x}", self.hash), "counts": counts,
         })
+    }
+}
+
+/// Counts of many runs.
+#[derive(Clone, Debug, Default)]
+pub struct Summary {
+    runs: u64,
+    total: Counts,
+    least: Option<Counts>,
+}
+
+impl Summary {
+    /// Adds a run.
+    pub fn add(&mut self, counts: &Counts) {
+        self.runs += 1;
+        self.total = self.total.combine(counts, |a, b| a + b);
+        let least =
+            self.least.as_ref().map_or_else(|| counts.clone(), |least| least.combine(counts, u64::min));
+        self.least = Some(least);
+    }
+
+    /// Runs so far.
+    pub fn runs(&self) -> u64 {
+        self.runs
+    }
+}
+
+impl fmt::Display for Summary {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        writeln!(f, "{:<24}{:>16}{:>14}", "count", "all seeds", "least in one")?;
+        let least = self.least.clone().unwrap_or_default();
+        for ((name, total), (_, least)) in self.total.list().into_iter().zip(least.list()) {
+            writeln!(f, "{name:<24}{total:>16}{least:>14}")?;
+        }
+        Ok(())
     }
 }

@@ -5,8 +5,8 @@ use std::collections::BTreeSet;
 use bytes::Bytes;
 use client::{Comparison, Creation, Errno, Error, ObjectOperation, Pool};
 
+use crate::judge::{Answer, Asked, EIO};
 use crate::operation::{Change, Content};
-use crate::oracle::{Answer, Asked};
 
 /// More entries than the workload gives an object; a reply may hold fewer, then there is another page.
 const OMAP_PAGE: u64 = 64;
@@ -49,24 +49,36 @@ fn add(operation: &mut ObjectOperation, change: &Change) {
 /// Asks the cluster; an error is one that no healthy or crashing cluster may give.
 pub async fn ask(pool: &Pool, object: &str, asked: &Asked) -> Result<Answer, Error> {
     let name = || Bytes::copy_from_slice(object.as_bytes());
-    match asked {
-        Asked::Change(request) => match pool.operate(name(), operation(request)).await {
-            Ok(_) => Ok(Answer::Errno(0)),
-            Err(error) => error.errno().map(|errno| Answer::Errno(errno.number())).ok_or(error),
-        },
-        Asked::Range { offset, len } => {
-            let bytes = found(pool.read(name(), wide(*offset), wide(*len)).await)?;
-            Ok(Answer::Range(bytes.map(|bytes| bytes.to_vec())))
+    let answer = match asked {
+        Asked::Change(request) => {
+            return match pool.operate(name(), operation(request)).await {
+                Ok(_) => Ok(Answer::Errno(0)),
+                Err(error) => error.errno().map(|errno| Answer::Errno(errno.number())).ok_or(error),
+            };
         }
-        Asked::Whole => Ok(Answer::Whole(found(whole(pool, name()).await)?)),
+        Asked::Range { offset, len } => found(pool.read(name(), wide(*offset), wide(*len)).await)
+            .map(|bytes| Answer::Range(bytes.map(|bytes| bytes.to_vec()))),
+        Asked::Sparse { offset, len } => found(sparse(pool, name(), *offset, *len).await).map(Answer::Range),
+        Asked::Size => {
+            let stat = found(pool.stat(name()).await);
+            stat.map(|stat| Answer::Size(stat.map(|stat| usize::try_from(stat.size).unwrap_or(usize::MAX))))
+        }
+        Asked::OmapPage { after, max } => found(pool.omap(name(), after, wide(*max)).await)
+            .map(|page| Answer::OmapPage(page.map(|page| (page.entries, page.more)))),
+        Asked::Meta => found(whole(pool, name(), false).await).map(Answer::Whole),
+        Asked::Whole => found(whole(pool, name(), true).await).map(Answer::Whole),
+    };
+    match answer {
+        Err(error) if error.errno().is_some_and(|errno| errno.number() == EIO) => Ok(Answer::Errno(EIO)),
+        answer => answer,
     }
 }
 
-/// Everything of an object in one operation, so that no change falls between its parts. The oracle's objects have at
-/// most one page of omap; further pages are read while nothing is pending.
-async fn whole(pool: &Pool, name: Bytes) -> Result<Content, Error> {
+/// Everything of an object in one operation, so that no change falls between its parts; the bytes only if wanted. The
+/// oracle's objects have at most one page of omap; further pages are read while nothing is pending.
+async fn whole(pool: &Pool, name: Bytes, bytes: bool) -> Result<Content, Error> {
     let mut operation = ObjectOperation::new();
-    let data = operation.read(0, 0);
+    let data = bytes.then(|| operation.read(0, 0));
     let xattrs = operation.get_xattrs();
     let header = operation.omap_header();
     let page = operation.omap_values(b"", 1024, b"");
@@ -79,11 +91,27 @@ async fn whole(pool: &Pool, name: Bytes) -> Result<Content, Error> {
         omap.append(&mut page.entries);
     }
     Ok(Content {
-        data: reply.get(&data)?.to_vec(),
+        data: data.map_or_else(|| Ok(Vec::new()), |data| reply.get(&data).map(|bytes| bytes.to_vec()))?,
         xattrs: reply.get(&xattrs)?,
         omap,
         header: reply.get(&header)?,
     })
+}
+
+/// The bytes of a range up to the end of its last extent, holes between them as zeroes.
+async fn sparse(pool: &Pool, name: Bytes, offset: usize, len: usize) -> Result<Vec<u8>, Error> {
+    let mut operation = ObjectOperation::new();
+    let slot = operation.sparse_read(wide(offset), wide(len));
+    let read = pool.operate(name, operation).await?.get(&slot)?;
+    let (mut bytes, mut left) = (Vec::new(), &read.data[..]);
+    for (at, len) in read.extents {
+        let at = usize::try_from(at).unwrap_or(usize::MAX).saturating_sub(offset);
+        let (part, rest) = left.split_at(usize::try_from(len).unwrap_or(usize::MAX).min(left.len()));
+        bytes.resize(at, 0);
+        bytes.extend_from_slice(part);
+        left = rest;
+    }
+    Ok(bytes)
 }
 
 fn found<T>(result: Result<T, Error>) -> Result<Option<T>, Error> {

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use bluefs::kv::SimKvOptions;
 use rt::sim::{Config, Link, RandomStream};
 
 /// Sizes and rates of one run.
@@ -13,12 +14,16 @@ pub struct Scenario {
     pub osds: u16,
     /// Clients.
     pub clients: u16,
-    /// Requests that the clients send in all, at least.
-    pub operations: u64,
-    /// Crashes of OSDs, at least.
-    pub crashes: u64,
+    /// What the run must reach, or it counts as failed.
+    pub floors: Floors,
     /// Bytes of an OSD's disk.
     pub disk_bytes: u64,
+    /// Bytes of a block of it.
+    pub block_bytes: u32,
+    /// Bytes that the key-value store owns from the start; it borrows more when it needs more.
+    pub kv_bytes: u64,
+    /// How the key-value store behaves.
+    pub kv: SimKvOptions,
     /// Bytes of its journal.
     pub journal_bytes: u64,
     /// Bytes of the placement groups' log.
@@ -27,10 +32,24 @@ pub struct Scenario {
     pub overlay_bytes_max: u64,
     /// Bytes of clean onodes and shards.
     pub cache_bytes_max: u64,
+    /// Freed space is discarded before it is used again.
+    pub discard: bool,
+    /// Data of more than this is written before its record joins a group.
+    pub large_write_bytes: u64,
+    /// Groups on their way at once.
+    pub groups_in_flight: usize,
+    /// Logical bytes of one shard of an extent map.
+    pub shard_span: u32,
     /// A mistake that the engine is to make.
     #[cfg(feature = "planted")]
     pub fault: store::Fault,
-    /// Names in use.
+    /// Clients write more than fits, so that requests may be refused for want of space.
+    pub tight: bool,
+    /// Blocks of data go bad while OSDs run.
+    pub disks_go_bad: bool,
+    /// The disks held a store before this one is made.
+    pub disks_used_before: bool,
+    /// Names in use, of each client.
     pub objects: usize,
     /// Largest object, bytes.
     pub object_bytes_max: usize,
@@ -48,11 +67,41 @@ pub struct Scenario {
     pub network: Config,
 }
 
+/// What a run must have done before it may end; one that cannot reach it within [`Floors::operations_max`] fails.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Floors {
+    /// Requests of the clients in all.
+    pub operations: u64,
+    /// Crashes of OSDs.
+    pub crashes: u64,
+    /// Of those, while a journal that is not empty was being replayed.
+    pub crashes_in_replay: u64,
+    /// Times that each OSD's journal went around.
+    pub journal_wraps: u64,
+    /// Bytes of data that each OSD wrote to space that had held data before, in thousandths of its space for data.
+    pub reuse_permille: u64,
+    /// The run gives up after so many requests.
+    pub operations_max: u64,
+}
+
+impl Default for Floors {
+    fn default() -> Self {
+        Self {
+            operations: 500,
+            crashes: 5,
+            crashes_in_replay: 1,
+            journal_wraps: 3,
+            reuse_permille: 500,
+            operations_max: 50_000,
+        }
+    }
+}
+
 impl Scenario {
-    /// The scenario of a seed, with at least so many requests and crashes.
-    pub fn new(seed: u64, operations: u64, crashes: u64, trace: bool) -> Self {
+    /// The scenario of a seed.
+    pub fn new(seed: u64, floors: Floors, trace: bool) -> Self {
         let mut dice = RandomStream::new(seed, "scenario");
-        let disk_mib = dice.between(24, 64);
+        let disk_mib = dice.between(8, 11);
         let network = Config {
             link: Link {
                 delay_min: Duration::from_micros(10),
@@ -60,28 +109,48 @@ impl Scenario {
                 slow_ppm: pick(&mut dice, &[0, 1_000, 20_000]),
                 slow_max: Duration::from_millis(dice.between(5, 200)),
                 reset_ppm: pick(&mut dice, &[0, 0, 200, 2_000]),
+                flip_ppm: pick(&mut dice, &[0, 0, 100, 1_000]),
             },
             wall_clock_jump_every: Duration::from_secs(dice.below(3) * 5),
             trace,
             ..Config::default()
         };
+        let tight = dice.one_in(4);
+        let disks_go_bad = dice.one_in(3);
+        let (osds, clients) = (small(dice.between(1, 3)), small(dice.between(1, 2)));
+        let objects = u64::from(osds) * dice.between(8, 16) * if tight { 5 } else { 2 };
         Self {
             seed,
-            osds: small(dice.between(1, 3)),
-            clients: small(dice.between(1, 2)),
-            operations,
-            crashes,
+            osds,
+            clients,
+            floors,
             disk_bytes: disk_mib << 20,
-            journal_bytes: pick(&mut dice, &[32, 48, 64]) << 10,
-            pg_log_bytes: pick(&mut dice, &[256, 512, 1024]) << 10,
+            block_bytes: pick(&mut dice, &[4096, 4096, 512]),
+            kv_bytes: pick(&mut dice, &[1 << 20, 1 << 20, 2 << 20]),
+            kv: SimKvOptions {
+                memtable_bytes: pick(&mut dice, &[8 << 10, 64 << 10]),
+                spontaneous_one_in: pick(&mut dice, &[4, 16]),
+                runs_max: pick(&mut dice, &[2, 4]),
+                ..SimKvOptions::default()
+            },
+            journal_bytes: pick(&mut dice, &[48, 64]) << 10,
+            pg_log_bytes: pick(&mut dice, &[256, 512]) << 10,
             overlay_bytes_max: pick(&mut dice, &[64, 256, 1024]) << 10,
             cache_bytes_max: pick(&mut dice, &[16, 64, 1024]) << 10,
+            discard: dice.one_in(2),
+            large_write_bytes: pick(&mut dice, &[16, 64]) << 10,
+            groups_in_flight: pick(&mut dice, &[1, 2, 4]),
+            shard_span: pick(&mut dice, &[32, 128]) << 10,
             #[cfg(feature = "planted")]
             fault: store::Fault::default(),
-            objects: usize::from(small(dice.between(8, 48))),
-            object_bytes_max: pick(&mut dice, &[64 << 10, 128 << 10, 256 << 10]),
-            depth: usize::from(small(dice.between(1, 12))),
-            pg_num: pick(&mut dice, &[1, 4, 7, 8]),
+            tight,
+            disks_go_bad,
+            disks_used_before: dice.one_in(3),
+            objects: usize::from(small(objects / u64::from(clients))),
+            object_bytes_max: if tight { 256 << 10 } else { pick(&mut dice, &[64 << 10, 128 << 10]) },
+            // The more in flight, the more outcomes are possible where each request may have been refused.
+            depth: usize::from(small(dice.between(1, if tight || disks_go_bad { 5 } else { 12 }))),
+            pg_num: u32::from(osds) * pick(&mut dice, &[1, 4, 7, 8]),
             rotational: dice.one_in(3),
             volatile_cache: !dice.one_in(8),
             fault_every: (Duration::from_millis(5), Duration::from_millis(dice.between(100, 1_500))),
@@ -89,14 +158,10 @@ impl Scenario {
         }
     }
 
-    /// With a mistake planted in the engine, by its name.
+    /// With a mistake planted.
     #[cfg(feature = "planted")]
-    pub fn with_planted(mut self, name: Option<&str>) -> Self {
-        let Some(name) = name else { return self };
-        let known = store::Planted::ALL.into_iter().find(|planted| format!("{planted:?}") == name);
-        let Some(planted) = known else { panic!("'{name}' is none of {:?}", store::Planted::ALL) };
-        self.fault = store::Fault::planted(planted);
-        self
+    pub fn with_planted(self, planted: store::Planted) -> Self {
+        Self { fault: store::Fault::planted(planted), ..self }
     }
 }
 

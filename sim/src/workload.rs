@@ -6,61 +6,90 @@ use std::collections::BTreeMap;
 use bytes::Bytes;
 use rt::sim::RandomStream;
 
+use crate::judge::Asked;
 use crate::operation::{Change, OBJECT_BYTES_MAX, State};
 
 /// Shape of the load.
 #[derive(Clone, Debug)]
 pub struct Config {
-    /// First part of every name, so that no two clients share an object.
-    pub prefix: String,
-    /// Names in use.
-    pub objects: usize,
+    /// Names in use; no two clients share one.
+    pub names: Vec<String>,
     /// Largest size of an object, at most [`OBJECT_BYTES_MAX`].
     pub object_bytes_max: usize,
+    /// There are times in which objects only grow, and times in which they go.
+    pub tides: bool,
+}
+
+/// What most changes do for a while.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Tide {
+    /// All kinds.
+    Mixed,
+    /// Write much, remove nothing.
+    Flood,
+    /// Remove.
+    Ebb,
 }
 
 /// What a client does next.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[allow(missing_docs, reason = "the fields are what their names say")]
 pub enum Step {
-    /// Sends a change.
-    Change { object: String, request: Vec<Change> },
-    /// Reads a range.
-    Read { object: String, offset: usize, len: usize },
-    /// Reads everything of an object and compares.
-    Verify { object: String },
+    /// Asks something of an object.
+    Ask { object: String, asked: Asked },
+    /// Lists all objects.
+    List,
 }
 
 /// The generator.
 pub struct Workload {
     config: Config,
     dice: RandomStream,
+    tide: Tide,
 }
 
 impl Workload {
     /// A generator of its own stream.
     pub fn new(config: Config, dice: RandomStream) -> Self {
         assert!(config.object_bytes_max <= OBJECT_BYTES_MAX, "the oracle keeps whole objects");
-        Self { config, dice }
+        Self { config, dice, tide: Tide::Mixed }
     }
 
     /// The next step; `likely` tells what an object probably holds.
     pub fn next(&mut self, likely: impl Fn(&str) -> State) -> Step {
+        if self.config.tides && self.dice.one_in(120) {
+            self.tide = match self.dice.below(6) {
+                0 | 1 => Tide::Mixed,
+                2..=4 => Tide::Flood,
+                _ => Tide::Ebb,
+            };
+        }
         let object = self.name();
         let state = likely(&object);
-        match self.dice.below(10) {
-            0 | 1 => {
-                let size = state.map_or(0, |content| content.data.len());
-                let offset = self.index(size.max(1));
-                let len = 1 + self.index((size - offset.min(size)).max(1) + 4096);
-                Step::Read { object, offset, len }
+        let size = state.as_ref().map_or(0, |content| content.data.len());
+        let asked = match self.dice.below(40) {
+            0..=4 => {
+                let (offset, len) = self.part(size);
+                Asked::Range { offset, len }
             }
-            2 => Step::Verify { object },
-            _ => {
-                let request = self.request(&state);
-                Step::Change { object, request }
+            5 | 6 => {
+                let (offset, len) = self.part(size);
+                Asked::Sparse { offset, len }
             }
-        }
+            7 => Asked::Size,
+            8 | 9 => Asked::OmapPage { after: self.omap_key(), max: 1 + self.index(6) },
+            10 => Asked::Meta,
+            11 | 12 => Asked::Whole,
+            13 if self.dice.one_in(4) => return Step::List,
+            _ => Asked::Change(self.request(&state)),
+        };
+        Step::Ask { object, asked }
+    }
+
+    /// Some of what is there, and a little beyond.
+    fn part(&mut self, size: usize) -> (usize, usize) {
+        let offset = self.index(size.max(1));
+        (offset, 1 + self.index((size - offset.min(size)).max(1) + 4096))
     }
 
     fn index(&mut self, bound: usize) -> usize {
@@ -82,13 +111,8 @@ impl Workload {
     }
 
     fn name(&mut self) -> String {
-        let index = self.index(self.config.objects);
-        let prefix = &self.config.prefix;
-        match index % 7 {
-            0 => format!("{prefix} with spaces {index}"),
-            1 => format!("{prefix}-größe-{index}-✓"),
-            _ => format!("{prefix}-{index:04}"),
-        }
+        let index = self.index(self.config.names.len());
+        self.config.names[index].clone()
     }
 
     fn request(&mut self, state: &State) -> Vec<Change> {
@@ -99,7 +123,9 @@ impl Workload {
         if self.dice.one_in(20) {
             request.push(Change::CompareXattr { name: self.attr_name(), value: self.small_value() });
         }
-        let changes = if self.dice.one_in(6) { 2 + self.index(3) } else { 1 };
+        // A flood's are so large that several might not fit a journal together.
+        let several = self.tide != Tide::Flood && self.dice.one_in(6);
+        let changes = if several { 2 + self.index(3) } else { 1 };
         for _ in 0..changes {
             let change = self.change(state);
             request.push(change);
@@ -110,7 +136,13 @@ impl Workload {
     fn change(&mut self, state: &State) -> Change {
         let size = state.as_ref().map_or(0, |content| content.data.len());
         let max = self.config.object_bytes_max;
-        match self.dice.below(100) {
+        let kind = match self.tide {
+            Tide::Flood if size < max => 40,
+            Tide::Flood => self.dice.below(36),
+            Tide::Ebb if self.dice.one_in(2) => 59,
+            _ => self.dice.below(100),
+        };
+        match kind {
             0..=29 => {
                 let (offset, len) = self.range(size);
                 Change::Write { offset, data: self.bytes(len) }
@@ -119,7 +151,7 @@ impl Workload {
                 let len = self.length().min(max);
                 Change::WriteFull { data: self.bytes(len) }
             }
-            40..=47 if size < max / 2 => {
+            40..=47 if size < max / 2 || self.tide == Tide::Flood => {
                 let len = self.length().min(max / 4);
                 Change::Append { data: self.bytes(len) }
             }
@@ -158,12 +190,13 @@ impl Workload {
 
     fn length(&mut self) -> usize {
         match self.dice.below(20) {
-            0..=5 => 1 + self.index(512),
-            6..=9 => 4096,
-            10..=13 => 1 + self.index(16 * 1024),
-            14..=17 => 4096 * (1 + self.index(16)),
-            18 => 65536 + self.index(65536),
-            _ => 65536 + 4096 * self.index(48),
+            _ if self.tide == Tide::Flood => 4096 * (8 + self.index(40)),
+            0..=4 => 1 + self.index(512),
+            5..=7 => 4096,
+            8..=11 => 1 + self.index(16 * 1024),
+            12..=15 => 4096 * (1 + self.index(16)),
+            16 | 17 => 65536 + self.index(65536),
+            _ => 65536 + 4096 * self.index(32),
         }
     }
 

@@ -1,6 +1,9 @@
 //! What went to a simulated disk, in all and by region. Pure.
 
+use std::collections::BTreeSet;
 use std::ops::Range;
+
+use crate::limits::IMAGE_PAGE_BYTES;
 
 /// Counts of I/Os as submitted.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -33,6 +36,15 @@ pub struct Region {
     pub range: Range<u64>,
     /// Counts since the region was named.
     pub counters: Counters,
+    /// Pages of the disk's memory that were written at least once.
+    pub(super) pages: BTreeSet<u64>,
+}
+
+impl Region {
+    /// Bytes of the disk, in pages of 4 KiB, that were written at least once since the region was named.
+    pub fn distinct_bytes_written(&self) -> u64 {
+        (self.pages.len() * IMAGE_PAGE_BYTES) as u64
+    }
 }
 
 /// The counts of a disk.
@@ -50,6 +62,14 @@ impl Books {
             if region.range.contains(&offset) {
                 add(&mut region.counters);
             }
+        }
+    }
+
+    /// Notes that a write goes to these bytes.
+    pub fn note_written(&mut self, offset: u64, len: u64) {
+        let page = IMAGE_PAGE_BYTES as u64;
+        for region in self.regions.iter_mut().filter(|region| region.range.contains(&offset)) {
+            region.pages.extend(offset / page..(offset + len).div_ceil(page));
         }
     }
 }

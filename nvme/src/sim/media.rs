@@ -91,6 +91,11 @@ impl Media {
         }
     }
 
+    /// Every block that cannot be read now.
+    pub fn bad_blocks(&self) -> impl Iterator<Item = Range<u64>> {
+        self.bad.iter().map(|block| block * self.block_size..(block + 1) * self.block_size)
+    }
+
     /// Offset of the first block of a range that cannot be read.
     pub fn first_bad(&self, offset: u64, len: u64) -> Option<u64> {
         let blocks = offset / self.block_size..(offset + len).div_ceil(self.block_size);

@@ -11,6 +11,7 @@ mod media;
 mod state;
 
 use std::cell::RefCell;
+use std::collections::BTreeSet;
 use std::ops::Range;
 use std::rc::Rc;
 
@@ -72,6 +73,19 @@ impl SimDisk {
         self.state.borrow().unsettled()
     }
 
+    /// A disk of its own that is as this one would be if its process had ended and its host had kept its power:
+    /// what reads see is there, unreadable blocks stay unreadable, nothing else goes wrong.
+    pub fn copy(&self) -> Self {
+        let state = self.state.borrow();
+        let config = SimDiskConfig {
+            geometry: state.config.geometry.clone(),
+            ..SimDiskConfig::new(&state.config.name, 0)
+        };
+        let mut copy = State::new(config, 0, state.media.visible().clone());
+        state.media.bad_blocks().for_each(|range| copy.media.break_blocks(range));
+        Self { state: Rc::new(RefCell::new(copy)) }
+    }
+
     /// A copy of what reads see now.
     pub fn image(&self) -> Image {
         self.state.borrow().media.visible().clone()
@@ -104,9 +118,11 @@ impl SimDisk {
         self.state.borrow_mut().write_protected.push(range);
     }
 
-    /// Undoes every [`SimDisk::fail_writes`].
+    /// Undoes every [`SimDisk::fail_writes`], and a [`SimDisk::fail_next_flush`] that no flush has come for.
     pub fn allow_writes(&self) {
-        self.state.borrow_mut().write_protected.clear();
+        let mut state = self.state.borrow_mut();
+        state.write_protected.clear();
+        state.flush_fails_next = false;
     }
 
     /// Lets the next flush that completes fail, which poisons the disk until its host starts again.
@@ -136,7 +152,7 @@ impl SimDisk {
 
     /// Counts I/Os that start in `range` apart, from now on.
     pub fn count_region(&self, name: &'static str, range: Range<u64>) {
-        let region = Region { name, range, counters: Counters::default() };
+        let region = Region { name, range, counters: Counters::default(), pages: BTreeSet::new() };
         self.state.borrow_mut().books.regions.push(region);
     }
 

@@ -262,6 +262,7 @@ impl State {
                     counters.racing_writes += writes;
                     counters.racing_reads += reads;
                 });
+                self.books.note_written(*offset, len);
             }
             Request::Discard { offset, len } => {
                 self.hash.word(0xd15c);

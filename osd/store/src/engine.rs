@@ -52,6 +52,7 @@ use crate::types::{CollectionId, LogVersion, ObjectId, ObjectStat, PoolStats};
 
 pub use open::{OpenError, OpenResult};
 pub use options::{FormatOptions, Options};
+pub use read::BlockPlace;
 use state::Inner;
 
 /// The store of one slice.
@@ -104,6 +105,20 @@ impl Engine {
         unit: u64,
     ) -> StoreResult<()> {
         self.inner.serve_space(requests, owned, unit)
+    }
+
+    /// Where each block of an object that holds data lies on the device: for those who look at devices.
+    pub fn block_places(
+        &self,
+        collection: CollectionId,
+        object: &ObjectId,
+    ) -> LocalBoxFuture<'static, StoreResult<Vec<BlockPlace>>> {
+        Box::pin(Rc::clone(&self.inner).block_places(collection, object.clone()))
+    }
+
+    /// Whether a checkpoint is being made at this moment.
+    pub fn is_checkpointing(&self) -> bool {
+        self.inner.checkpointing.get()
     }
 
     /// Makes a checkpoint now.

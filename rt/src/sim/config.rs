@@ -42,6 +42,8 @@ pub struct Link {
     pub slow_max: Duration,
     /// Messages whose delivery resets their connection instead, in a million.
     pub reset_ppm: u32,
+    /// Messages that arrive with a bit flipped, in a million: what a network's own checksums let through.
+    pub flip_ppm: u32,
 }
 
 impl Default for Config {
@@ -54,6 +56,7 @@ impl Default for Config {
                 slow_ppm: 500,
                 slow_max: Duration::from_millis(1),
                 reset_ppm: 0,
+                flip_ppm: 0,
             },
             window_bytes: 256 << 10,
             connect_timeout: Duration::from_secs(10),
@@ -76,6 +79,7 @@ impl Default for Link {
             slow_ppm: 1000,
             slow_max: Duration::from_millis(5),
             reset_ppm: 0,
+            flip_ppm: 0,
         }
     }
 }

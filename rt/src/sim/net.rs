@@ -1,7 +1,7 @@
 //! The simulated network: what is on its way, and what the kernels of the hosts hold. Within [`State`].
 //!
 //! Invariants: bytes of one direction of a connection arrive in order, or the connection ends with a reset; never
-//! changed, doubled or reordered. Messages of different connections overtake each other. A cut link holds messages
+//! doubled or reordered, and changed only where a link is told to. Messages of different connections overtake each other. A cut link holds messages
 //! back (as retransmission would) but loses resets, so connections can stay half open.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
@@ -203,6 +203,18 @@ impl Net {
         Duration::from_nanos(self.random.between(nanos(link.delay_min), nanos(most)))
     }
 
+    /// Flips a bit, if the link does that and it is this message's turn.
+    fn damage(&mut self, from: u16, to: u16, bytes: &mut Bytes) {
+        let flip_ppm = self.link(from, to).flip_ppm;
+        if bytes.is_empty() || !self.random.chance(flip_ppm) {
+            return;
+        }
+        let mut changed = bytes.to_vec();
+        let bit = self.random.below(8 * changed.len() as u64);
+        changed[(bit / 8) as usize] ^= 1 << (bit % 8);
+        *bytes = changed.into();
+    }
+
     fn is_cut(&self, from: u16, to: u16) -> bool {
         from != to && self.cuts.contains(&(from, to))
     }
@@ -390,7 +402,11 @@ impl State {
             return;
         }
         let Some(end) = self.net.end(id) else { return };
-        let Some(segment) = end.in_flight.pop_front() else { return };
+        let Some(mut segment) = end.in_flight.pop_front() else { return };
+        if let Segment::Data(bytes) = &mut segment {
+            self.net.damage(from, place.host, bytes);
+        }
+        let Some(end) = self.net.end(id) else { return };
         let stranger = life != Some(place.life)
             || end.error.is_some()
             || (end.gone() && !matches!(segment, Segment::Fin));

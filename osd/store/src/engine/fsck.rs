@@ -230,7 +230,12 @@ impl Check {
             for place in some {
                 match self.inner.read_blocks(name, vec![*place]).await {
                     Ok(_) => self.report.bytes_verified += block,
-                    Err(error) => self.find(FsckSeverity::Fatal, "checksum", error.to_string()),
+                    Err(error) => {
+                        // The device's own errors name neither the object nor the place in the store.
+                        let (byte, address) = (place.logical, place.address);
+                        let detail = format!("{name}, byte {byte}, block at {address:#x}: {error}");
+                        self.find(FsckSeverity::Fatal, "checksum", detail);
+                    }
                 }
             }
         }

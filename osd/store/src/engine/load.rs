@@ -189,7 +189,7 @@ impl Inner {
         let buffers = join_all(reads).await;
         let mut again = BTreeSet::new();
         for (run, buffer) in runs.iter().zip(buffers) {
-            let buffer = buffer.map_err(|error| StoreError::Io(error.to_string()))?.freeze();
+            let buffer = buffer.map_err(|error| self.device_failed(&error))?.freeze();
             self.counters.data_bytes_read.add(run.len);
             for address in (run.start..run.end()).step_by(usize::try_from(self.block).unwrap_or(1)) {
                 let at = usize::try_from(address - run.start).unwrap_or(usize::MAX);
@@ -207,7 +207,7 @@ impl Inner {
             self.counters.checksum_mismatches.add(1);
             let Some(place) = wanted.get(&address) else { continue };
             let buffer = self.read_device(Extent::new(address, self.block)).await;
-            let block = buffer.map_err(|error| StoreError::Io(error.to_string()))?.freeze();
+            let block = buffer.map_err(|error| self.device_failed(&error))?.freeze();
             let found = crc32c::crc32c(&block);
             if found != place.checksum && !self.options.fault.is(Planted::ChecksumNotVerified) {
                 return Err(self.mismatch(object, place, found));

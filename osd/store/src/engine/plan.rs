@@ -37,7 +37,7 @@ pub struct Plan {
     pub record_bytes: usize,
     /// Bytes of log entries.
     pub log_bytes: u64,
-    /// It gives back at least as much space as it takes, so it may use the reserve.
+    /// It gives back at least as much space as it takes, or only adds to logs, so it may use the reserve.
     pub reclaims: bool,
     /// A new omap id was drawn.
     pub draws_omap_id: bool,
@@ -87,21 +87,25 @@ impl Inner {
             objects.iter().flat_map(|o| o.layouts.values()).map(|layout| layout.fresh().count()).sum();
         let fresh_bytes = u64::try_from(fresh_blocks).unwrap_or(u64::MAX) * self.block;
         let freed: u64 = objects.iter().map(|object| self.freed_bytes(object)).sum();
-        let collections = changed.into_iter().map(|(id, change)| match change {
-            Some((bits, meta)) => {
-                let value = encode_collection(&Collection { bits, meta, ..Collection::default() });
-                Item::Put(keys::collection(id), value)
-            }
-            None => Item::Delete(keys::collection(id)),
-        });
+        let collections: Vec<Item> = changed
+            .into_iter()
+            .map(|(id, change)| match change {
+                Some((bits, meta)) => {
+                    let value = encode_collection(&Collection { bits, meta, ..Collection::default() });
+                    Item::Put(keys::collection(id), value)
+                }
+                None => Item::Delete(keys::collection(id)),
+            })
+            .collect();
         let mut plan = Plan {
-            collections: collections.collect(),
             log_bytes: log.iter().map(log_bytes).sum(),
             log,
             fresh_bytes,
             record_bytes: 0,
-            reclaims: removes && freed >= fresh_bytes,
+            // Logs have a region of their own: that something failed can be noted on a full device too.
+            reclaims: (removes && freed >= fresh_bytes) || (objects.is_empty() && collections.is_empty()),
             draws_omap_id: objects.iter().any(|object| object.staged.omap_is_fresh()),
+            collections,
             objects,
         };
         let items = plan.collections.iter().chain(&plan.log).map(Item::encoded_bytes_max).sum::<usize>();

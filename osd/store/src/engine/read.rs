@@ -18,6 +18,17 @@ use crate::types::{CollectionId, LogVersion, ObjectId, ObjectStat};
 /// Zeroes for holes, in slices.
 static ZEROES: [u8; 64 << 10] = [0; 64 << 10];
 
+/// Where a block of an object lies on the device.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct BlockPlace {
+    /// Where the block begins in the object, bytes.
+    pub offset: u64,
+    /// Where it begins on the store's device, bytes.
+    pub address: u64,
+    /// Record that allocated it: with the address it tells this block from any that was there before.
+    pub birth: u64,
+}
+
 impl Inner {
     /// See the seam.
     pub async fn read(
@@ -246,6 +257,35 @@ impl Inner {
             (first..=last).contains(&number)
         })
         .await
+    }
+
+    /// Where each block of an object that holds data lies on the device.
+    pub async fn block_places(
+        self: Rc<Self>,
+        collection: CollectionId,
+        object: ObjectId,
+    ) -> StoreResult<Vec<BlockPlace>> {
+        self.check_open()?;
+        self.check_member(collection, &object)?;
+        let loaded = self.load(&object, |_, _| true).await?;
+        loaded.existing(&object)?;
+        let mut found = BTreeMap::new();
+        for shard in loaded.shards.values() {
+            for (at, piece) in &shard.pieces {
+                let end = at + u64::from(piece.len);
+                for offset in
+                    (at / self.block * self.block..end).step_by(usize::try_from(self.block).unwrap_or(1))
+                {
+                    if let Some(place) = shard.place(offset, self.block) {
+                        found.insert(
+                            offset,
+                            BlockPlace { offset, address: place.address, birth: place.birth },
+                        );
+                    }
+                }
+            }
+        }
+        Ok(found.into_values().collect())
     }
 
     /// The blocks that hold bytes of the range.

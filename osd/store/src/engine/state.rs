@@ -7,7 +7,7 @@ use std::rc::Rc;
 use allocator::Extent;
 use bluefs::kv::{KvError, KvStore};
 use bytes::Bytes;
-use nvme::BlockDevice;
+use nvme::{BlockDevice, DeviceError};
 use rt::Core;
 use rt::sync::{Gate, Notify, Semaphore};
 
@@ -139,7 +139,17 @@ impl Inner {
             // A read that was still on its way when the store closed.
             return StoreError::Down("closed".into());
         }
+        // Not an I/O error: that would tell a client that its object is damaged, and it is not.
         self.fail(format!("key-value store: {error}"));
+        StoreError::Down(error.to_string())
+    }
+
+    /// A failure of the device: of these bytes only, or final.
+    pub fn device_failed(&self, error: &DeviceError) -> StoreError {
+        if matches!(error, DeviceError::Poisoned { .. } | DeviceError::Gone { .. }) {
+            self.fail(error.to_string());
+            return StoreError::Down(error.to_string());
+        }
         StoreError::Io(error.to_string())
     }
 
