@@ -63,7 +63,6 @@ pub fn check(node: &Node) -> Result<Found, String> {
             return Err(format!("object {:?} cannot be read: {error}", object.name));
         }
     }
-    found.content.check_logs()?;
     Ok(found)
 }
 

@@ -49,6 +49,7 @@ impl Run<'_> {
 
     /// What the store holds against what clients may know.
     fn compare(&self, osd: usize, found: &Found) -> Result<(), String> {
+        found.content.check_logs(self.pool_id)?;
         let mut compared = 0;
         for client in &self.clients {
             let oracle = client.oracle.borrow();
@@ -104,6 +105,10 @@ impl Run<'_> {
         if !found.is_some_and(|found| found.is_ok_and(|places| places.contains(&place))) {
             return;
         }
+        let name = String::from_utf8_lossy(&object.name).into_owned();
+        let Some(client) = self.clients.iter().find(|client| name.starts_with(&client.prefix)) else {
+            return;
+        };
         let (disk, at) = (&node.parts.disk, node.regions.window.start + place.address);
         if self.dice.one_in(2) {
             disk.break_blocks(at..at + BLOCK);
@@ -112,10 +117,7 @@ impl Run<'_> {
         }
         node.damaged.borrow_mut().insert(place.address);
         self.shared.counts.borrow_mut().blocks_damaged += 1;
-        let name = String::from_utf8_lossy(&object.name).into_owned();
-        for client in self.clients.iter().filter(|client| name.starts_with(&client.prefix)) {
-            let offset = usize::try_from(place.offset).unwrap_or(usize::MAX);
-            client.oracle.borrow_mut().damaged(&name, offset);
-        }
+        let offset = usize::try_from(place.offset).unwrap_or(usize::MAX);
+        client.oracle.borrow_mut().damaged(&name, offset);
     }
 }

@@ -5,6 +5,7 @@
 //! second, faults stop; every request must be answered within a bound of virtual time, and everything is compared with
 //! the oracle. Faults stay within what a pool of one copy must survive, so any loss is a bug.
 
+mod admin;
 mod check_store;
 mod client_life;
 mod cluster;

@@ -182,7 +182,7 @@ fn options(scenario: &Scenario, device: &dyn BlockDevice) -> Options {
         overlay_bytes_max: scenario.overlay_bytes_max,
         cache_bytes_max: scenario.cache_bytes_max,
         reserve_bytes: 256 << 10,
-        deferred_batch_bytes: 64 << 10,
+        deferred_batch_bytes: scenario.deferred_batch_bytes,
         discard: scenario.discard,
         large_write_bytes: scenario.large_write_bytes,
         groups_in_flight: scenario.groups_in_flight,

@@ -22,8 +22,9 @@ const ADMIN: usize = 500;
 pub struct Placed {
     /// Name of the pool.
     pub pool: String,
+    /// Its id.
+    pub id: i64,
     map: Arc<OsdMap>,
-    id: i64,
 }
 
 /// Makes pools until one has placement groups on every OSD; each has more of them than the last.

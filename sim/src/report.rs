@@ -47,6 +47,8 @@ counts! {
     reads_damaged,
     /// Listings compared while objects came and went.
     listings,
+    /// Commands of the administrator.
+    commands,
     /// OSD crashes: power loss of the disk included, or only the process killed.
     crashes,
     /// Of those, while a journal that is not empty was being replayed.

@@ -9,6 +9,7 @@ use std::time::Duration;
 use rt::sim::{RandomStream, Sim};
 use rt::{Group, Nanos};
 
+use crate::admin;
 use crate::client_life::{self, ClientState, Shared};
 use crate::cluster::Cluster;
 use crate::inspect::Planned;
@@ -26,6 +27,8 @@ const LOOK: Duration = Duration::from_millis(50);
 const FAULTS_MAX: Duration = Duration::from_secs(4 * 3600);
 /// Virtual time within which everything must be answered once faults stopped.
 const LIVENESS: Duration = Duration::from_secs(300);
+/// Host of the administrator.
+const ADMIN_HOST: u16 = 50;
 /// Part of the requests that is sent at a time once the floor is reached and others are not.
 const MORE: u64 = 10;
 
@@ -67,6 +70,8 @@ pub struct Run<'a> {
     pub cluster: Rc<Cluster>,
     pub clients: Vec<Rc<ClientState>>,
     pub shared: Rc<Shared>,
+    /// The pool of the load.
+    pub pool_id: i64,
     /// Decides about faults.
     pub dice: RandomStream,
     /// A block of data that is to go bad.
@@ -94,7 +99,7 @@ impl<'a> Run<'a> {
         let placed = pool::make(sim, &cluster, &scenario);
         let clients =
             (0..scenario.clients).map(|client| new_client(&scenario, sim, &placed, client)).collect();
-        Some(Self { scenario, sim, cluster, clients, shared, dice, planned: None })
+        Some(Self { scenario, sim, cluster, clients, shared, pool_id: placed.id, dice, planned: None })
     }
 
     /// First phase: load and faults, until everything was done often enough.
@@ -102,6 +107,7 @@ impl<'a> Run<'a> {
         for client in 0..self.clients.len() {
             self.start_client(client);
         }
+        self.start_admin();
         let deadline = self.sim.now().0 + nanos(FAULTS_MAX);
         while !self.failed() {
             let (least, most) = self.scenario.fault_every;
@@ -184,6 +190,13 @@ impl<'a> Run<'a> {
         drop(self.missing());
         let disks = self.cluster.nodes.iter().map(|node| &node.parts.disk).chain([&self.cluster.mon_disk]);
         disks.for_each(|disk| self.sim.note("disk", &[disk.hash()], &[]));
+    }
+
+    fn start_admin(&self) {
+        let core = self.sim.core(ADMIN_HOST);
+        let dice = self.sim.random_stream("administrator");
+        let life = admin::run(core.clone(), self.cluster.monitor(), dice, self.shared.clone());
+        drop(core.spawn(Group::Client, "administrator", life));
     }
 
     /// A client begins another life.

@@ -36,6 +36,8 @@ pub struct Scenario {
     pub discard: bool,
     /// Data of more than this is written before its record joins a group.
     pub large_write_bytes: u64,
+    /// Deferred payload is written in place when there is so much of it.
+    pub deferred_batch_bytes: u64,
     /// Groups on their way at once.
     pub groups_in_flight: usize,
     /// Logical bytes of one shard of an extent map.
@@ -139,6 +141,7 @@ impl Scenario {
             cache_bytes_max: pick(&mut dice, &[16, 64, 1024]) << 10,
             discard: dice.one_in(2),
             large_write_bytes: pick(&mut dice, &[16, 64]) << 10,
+            deferred_batch_bytes: pick(&mut dice, &[4, 16, 64]) << 10,
             groups_in_flight: pick(&mut dice, &[1, 2, 4]),
             shard_span: pick(&mut dice, &[32, 128]) << 10,
             #[cfg(feature = "planted")]

@@ -62,9 +62,9 @@ impl StoreContent {
         Ok(Self { groups })
     }
 
-    /// Checks that logs and objects tell the same.
-    pub fn check_logs(&self) -> Result<(), String> {
-        self.groups.iter().filter(|(id, _)| **id != CollectionId::META).try_for_each(|(id, group)| {
+    /// Checks that logs and objects of a pool tell the same. Those of a pool that is being deleted do not.
+    pub fn check_logs(&self, pool: i64) -> Result<(), String> {
+        self.groups.iter().filter(|(id, _)| id.pool == pool).try_for_each(|(id, group)| {
             group.check_log().map_err(|problem| format!("pg {}.{:x}: {problem}", id.pool, id.seed))
         })
     }

@@ -29,7 +29,12 @@ enum Tide {
     Flood,
     /// Remove.
     Ebb,
+    /// Write little to few objects, replace and remove them: what is freed is soon used again.
+    Churn,
 }
+
+/// Objects that are used more than others for a while.
+const FAVOURITES: usize = 4;
 
 /// What a client does next.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -46,23 +51,26 @@ pub struct Workload {
     config: Config,
     dice: RandomStream,
     tide: Tide,
+    favourites: Vec<String>,
 }
 
 impl Workload {
     /// A generator of its own stream.
     pub fn new(config: Config, dice: RandomStream) -> Self {
         assert!(config.object_bytes_max <= OBJECT_BYTES_MAX, "the oracle keeps whole objects");
-        Self { config, dice, tide: Tide::Mixed }
+        Self { config, dice, tide: Tide::Mixed, favourites: Vec::new() }
     }
 
     /// The next step; `likely` tells what an object probably holds.
     pub fn next(&mut self, likely: impl Fn(&str) -> State) -> Step {
-        if self.config.tides && self.dice.one_in(120) {
-            self.tide = match self.dice.below(6) {
-                0 | 1 => Tide::Mixed,
-                2..=4 => Tide::Flood,
-                _ => Tide::Ebb,
+        if self.dice.one_in(120) {
+            self.tide = match self.dice.below(8) {
+                2..=4 if self.config.tides => Tide::Flood,
+                5 if self.config.tides => Tide::Ebb,
+                6 | 7 => Tide::Churn,
+                _ => Tide::Mixed,
             };
+            self.favourites = (0..FAVOURITES).map(|_| self.any_name()).collect();
         }
         let object = self.name();
         let state = likely(&object);
@@ -111,6 +119,14 @@ impl Workload {
     }
 
     fn name(&mut self) -> String {
+        if self.favourites.is_empty() || self.dice.one_in(if self.tide == Tide::Churn { 8 } else { 2 }) {
+            return self.any_name();
+        }
+        let index = self.index(self.favourites.len());
+        self.favourites[index].clone()
+    }
+
+    fn any_name(&mut self) -> String {
         let index = self.index(self.config.names.len());
         self.config.names[index].clone()
     }
@@ -140,6 +156,12 @@ impl Workload {
             Tide::Flood if size < max => 40,
             Tide::Flood => self.dice.below(36),
             Tide::Ebb if self.dice.one_in(2) => 59,
+            Tide::Churn => match self.dice.below(20) {
+                0..=8 => 99,
+                9..=12 => 30,
+                13..=15 => 59,
+                _ => self.dice.below(100),
+            },
             _ => self.dice.below(100),
         };
         match kind {
@@ -172,7 +194,13 @@ impl Workload {
             }
             94..=95 => Change::OmapSetHeader { header: self.small_value() },
             96..=97 => Change::OmapClear,
-            _ => Change::Write { offset: self.index(max - 1), data: self.bytes(1) },
+            // In the middle of a block that exists.
+            98 => Change::Write { offset: self.index(max - 1), data: self.bytes(1) },
+            _ => {
+                let offset = self.index(size.max(1));
+                let len = (1 + self.index(600)).min(max - offset);
+                Change::Write { offset, data: self.bytes(len) }
+            }
         }
     }
 

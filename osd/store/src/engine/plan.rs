@@ -17,8 +17,8 @@ use crate::journal::format::Item;
 use crate::keys;
 use crate::object_store::StoreResult;
 use crate::shard::Place;
-use crate::transaction::Transaction;
-use crate::types::ObjectId;
+use crate::transaction::{Op, Transaction};
+use crate::types::{CollectionId, ObjectId};
 
 /// Bytes an item takes beside keys and values.
 const ITEM_BYTES: usize = 32;
@@ -37,7 +37,7 @@ pub struct Plan {
     pub record_bytes: usize,
     /// Bytes of log entries.
     pub log_bytes: u64,
-    /// It gives back at least as much space as it takes, or only adds to logs, so it may use the reserve.
+    /// It gives back at least as much space as it takes, or the service depends on it, so it may use the reserve.
     pub reclaims: bool,
     /// A new omap id was drawn.
     pub draws_omap_id: bool,
@@ -102,8 +102,7 @@ impl Inner {
             log,
             fresh_bytes,
             record_bytes: 0,
-            // Logs have a region of their own: that something failed can be noted on a full device too.
-            reclaims: (removes && freed >= fresh_bytes) || (objects.is_empty() && collections.is_empty()),
+            reclaims: (removes && freed >= fresh_bytes) || transaction.ops.iter().all(is_upkeep),
             draws_omap_id: objects.iter().any(|object| object.staged.omap_is_fresh()),
             collections,
             objects,
@@ -158,6 +157,19 @@ impl Inner {
         }
         freed
     }
+}
+
+/// What a full device must not prevent, and clients cannot repeat at will: remembering maps, making and removing
+/// groups, noting in a log that a request failed.
+fn is_upkeep(op: &Op) -> bool {
+    let makes_groups = matches!(
+        op,
+        Op::CreateCollection { .. }
+            | Op::RemoveCollection { .. }
+            | Op::SetCollectionMeta { .. }
+            | Op::LogAppend { .. }
+    );
+    op.collection() == CollectionId::META || makes_groups
 }
 
 fn log_bytes(item: &Item) -> u64 {
