@@ -27,5 +27,5 @@ mod verify;
 pub mod workload;
 
 pub use report::{Counts, Outcome, Summary};
-pub use run::run;
+pub use run::{catch_panics, run};
 pub use scenario::{Floors, Scenario};

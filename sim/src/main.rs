@@ -3,7 +3,7 @@
 use std::process::ExitCode;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::{panic, thread};
+use std::thread;
 
 use clap::Parser;
 use sim::{Floors, Outcome, Scenario, Summary};
@@ -64,8 +64,7 @@ Examples:
 fn main() -> ExitCode {
     let cli = Cli::parse();
     env_logger::Builder::new().filter_level(log::LevelFilter::Off).parse_env("SPIRULA_LOG").init();
-    // A panic in a run is that seed's failure; its text is in the outcome.
-    panic::set_hook(Box::new(|_| {}));
+    sim::catch_panics();
     #[cfg(feature = "planted")]
     if cli.planted.as_deref() == Some("all") {
         return planted::all(&cli);

@@ -7,7 +7,8 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use crate::judge::{Answer, Asked, BLOCK, Leniency, describe_difference, judge};
+pub use crate::judge::{Answer, Asked};
+use crate::judge::{BLOCK, Leniency, describe_difference, judge};
 use crate::operation::{Change, Content, State, apply};
 
 /// States that an object may be in before the oracle calls the search off as too wide.

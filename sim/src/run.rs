@@ -1,7 +1,7 @@
 //! One run: the stores are made, the load and the faults, the two phases, and the verdict.
 
 use std::cell::{Cell, RefCell};
-use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::panic::{self, AssertUnwindSafe, catch_unwind};
 use std::path::Path;
 use std::rc::Rc;
 use std::time::Duration;
@@ -32,6 +32,16 @@ const ADMIN_HOST: u16 = 50;
 /// Part of the requests that is sent at a time once the floor is reached and others are not.
 const MORE: u64 = 10;
 
+thread_local! {
+    /// Where the thread's last panic was, if [`catch_panics`] was called.
+    static PANICKED_AT: Cell<Option<String>> = const { Cell::new(None) };
+}
+
+/// Keeps panics from being printed by this process: each is its run's failure, which says where it was.
+pub fn catch_panics() {
+    panic::set_hook(Box::new(|panic| PANICKED_AT.set(panic.location().map(ToString::to_string))));
+}
+
 /// Runs a scenario; writes every event to `trace` if given.
 pub fn run(scenario: &Scenario, trace: Option<&Path>) -> Outcome {
     let shared = Rc::new(Shared::default());
@@ -46,7 +56,8 @@ pub fn run(scenario: &Scenario, trace: Option<&Path>) -> Outcome {
     if let Err(panic) = panicked {
         let text = panic.downcast_ref::<String>().map(String::as_str);
         let text = text.or_else(|| panic.downcast_ref::<&str>().copied()).unwrap_or("(no text)");
-        shared.fail(format!("panic: {text}"));
+        let place = PANICKED_AT.take().map_or(String::new(), |place| format!(" at {place}"));
+        shared.fail(format!("panic: {text}{place}"));
     }
     if let Some(path) = trace
         && let Err(error) = std::fs::write(path, sim.trace_text())

@@ -197,7 +197,7 @@ impl Workload {
             // In the middle of a block that exists.
             98 => Change::Write { offset: self.index(max - 1), data: self.bytes(1) },
             _ => {
-                let offset = self.index(size.max(1));
+                let offset = self.index(size.clamp(1, max));
                 let len = (1 + self.index(600)).min(max - offset);
                 Change::Write { offset, data: self.bytes(len) }
             }
