@@ -38,10 +38,14 @@ const FAVOURITES: usize = 4;
 
 /// What a client does next.
 #[derive(Clone, Debug, PartialEq, Eq)]
-#[allow(missing_docs, reason = "the fields are what their names say")]
 pub enum Step {
     /// Asks something of an object.
-    Ask { object: String, asked: Asked },
+    Ask {
+        /// Its name.
+        object: String,
+        /// What.
+        asked: Asked,
+    },
     /// Lists all objects.
     List,
 }

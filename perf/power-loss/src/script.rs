@@ -27,6 +27,15 @@ pub struct Request {
     pub after: State,
 }
 
+/// Some names are unusual.
+fn name(index: usize) -> String {
+    match index % 7 {
+        0 => format!("o with spaces {index}"),
+        1 => format!("o-größe-{index}-✓"),
+        _ => format!("o-{index:04}"),
+    }
+}
+
 /// The list, generated as it is walked.
 pub struct Script {
     workload: Workload,
@@ -37,7 +46,8 @@ pub struct Script {
 impl Script {
     /// From the beginning.
     pub fn new(seed: u64) -> Self {
-        let config = Config { prefix: "o".to_owned(), objects: OBJECTS, object_bytes_max: OBJECT_BYTES_MAX };
+        let config =
+            Config { names: (0..OBJECTS).map(name).collect(), object_bytes_max: OBJECT_BYTES_MAX, tides: false };
         Self {
             workload: Workload::new(config, RandomStream::new(seed, "power loss")),
             objects: BTreeMap::new(),
@@ -52,11 +62,12 @@ impl Iterator for Script {
     /// The list has no end.
     fn next(&mut self) -> Option<Request> {
         let objects = &self.objects;
-        let step = self.workload.next(|object| objects.get(object).cloned().flatten());
-        let (object, asked) = match step {
-            Step::Change { object, request } => (object, Asked::Change(request)),
-            Step::Read { object, offset, len } => (object, Asked::Range { offset, len }),
-            Step::Verify { object } => (object, Asked::Whole),
+        let (object, asked) = loop {
+            match self.workload.next(|object| objects.get(object).cloned().flatten()) {
+                Step::Ask { object, asked } => break (object, asked),
+                // What is listed at a moment does not follow from the seed.
+                Step::List => {}
+            }
         };
         let state = self.objects.entry(object.clone()).or_default();
         if let Asked::Change(request) = &asked {

@@ -1,0 +1,41 @@
+//! Each planted bug is found within 200 seeds: what the simulator checks would otherwise be a belief.
+
+use sim::{Floors, Scenario};
+use store::Planted;
+
+/// Seeds within which each must be found.
+const SEEDS: u64 = 200;
+
+fn is_found(planted: Planted) {
+    sim::catch_panics();
+    let run = |seed| sim::run(&Scenario::new(seed, Floors::default(), false).with_planted(planted), None);
+    let found = (1..=SEEDS).map(run).find_map(|outcome| Some((outcome.seed, outcome.failure?)));
+    let Some((seed, failure)) = found else { panic!("{planted:?} was not found within {SEEDS} seeds") };
+    println!("{planted:?}: seed {seed}: {failure:.300}");
+}
+
+macro_rules! planted {
+    ($($test:ident: $planted:ident,)+) => {
+        $(#[test]
+        fn $test() {
+            is_found(Planted::$planted);
+        })+
+
+        #[test]
+        fn none_is_forgotten() {
+            assert_eq!(Planted::ALL.to_vec(), vec![$(Planted::$planted),+]);
+        }
+    };
+}
+
+planted! {
+    flush_skipped: FlushSkipped,
+    torn_record_accepted: TornRecordAccepted,
+    freed_space_reused_early: FreedSpaceReusedEarly,
+    stale_epoch_accepted: StaleEpochAccepted,
+    deferred_applied_to_foreign_range: DeferredAppliedToForeignRange,
+    merge_applied_twice_on_replay: MergeAppliedTwiceOnReplay,
+    overlay_entry_dropped_while_pinned: OverlayEntryDroppedWhilePinned,
+    checksum_not_verified: ChecksumNotVerified,
+    ack_before_durable: AckBeforeDurable,
+}
