@@ -30,6 +30,8 @@ struct Check {
     collections: BTreeMap<CollectionId, Collection>,
     pools: BTreeMap<i64, PoolStats>,
     reaps: BTreeSet<u64>,
+    /// No omap id from here on may be in use.
+    next_omap_id: u64,
     bitmap: BitmapAllocator,
     rebuilt: BitmapAllocator,
     found_pools: BTreeMap<i64, PoolStats>,
@@ -60,6 +62,7 @@ impl Inner {
             collections: self.collections.borrow().clone(),
             pools: self.pools.borrow().clone(),
             reaps: self.reaps.borrow().iter().copied().collect(),
+            next_omap_id: self.next_omap_id.get(),
             bitmap: self.space.current(),
             rebuilt: BitmapAllocator::new_free(self.superblock.window, self.block),
             found_pools: BTreeMap::new(),
@@ -168,6 +171,14 @@ impl Check {
         let stats = self.found_pools.entry(name.pool).or_default();
         *stats = stats.plus(&onode.statistics());
         if onode.omap_id != 0 {
+            if self.reaps.contains(&onode.omap_id) {
+                let detail = format!("id {} of {name:?} is to be removed", onode.omap_id);
+                self.find(FsckSeverity::Fatal, "omap-removed", detail);
+            }
+            if onode.omap_id >= self.next_omap_id {
+                let detail = format!("id {} of {name:?} would be given out again", onode.omap_id);
+                self.find(FsckSeverity::Fatal, "omap-id", detail);
+            }
             let entry = (name.clone(), onode.omap_keys, onode.omap_bytes);
             if let Some((other, ..)) = self.omaps.insert(onode.omap_id, entry) {
                 let detail = format!("id {} of {other} and {name}", onode.omap_id);
@@ -267,7 +278,14 @@ impl Check {
             let page = page.map_err(|error| self.inner.kv_failed(&error))?;
             let next = page.entries.last().filter(|_| page.more).map(|(key, _)| keys::after(key));
             for (key, value) in page.entries {
-                let Ok(id) = keys::omap_id(&key) else { continue };
+                let id = match keys::omap_id(&key) {
+                    Ok(id) => id,
+                    Err(error) => {
+                        let detail = format!("key {}: {error}", key.escape_ascii());
+                        self.find(FsckSeverity::Error, "key", detail);
+                        continue;
+                    }
+                };
                 if !self.omaps.contains_key(&id) {
                     if !self.reaps.contains(&id) {
                         foreign.insert(id);

@@ -2,6 +2,7 @@
 
 mod conformance;
 mod crash;
+mod damaged_keys;
 mod history;
 mod kv;
 mod planted;
