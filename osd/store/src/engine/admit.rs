@@ -94,7 +94,8 @@ impl Inner {
             let record = self.journal.borrow().last_record();
             self.wait_overwritable(record, CHECKPOINT_BLOCKS).await?;
             self.write_deferred().await;
-            if self.space.pending_bytes() >= before {
+            // The batch that was waited for may have begun before the deferred writes that stand in the way: another one.
+            if self.space.pending_bytes() >= before && !self.deferred.any_up_to(record) {
                 rt::sync::select(self.progress.notified(), self.traffic.read_ended()).await;
                 self.release_ready();
             }

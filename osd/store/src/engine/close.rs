@@ -39,7 +39,8 @@ impl Inner {
             }
             self.progress.notified().await;
         }
-        while !self.journal.borrow().is_idle() {
+        // A discard that is still under way could hit what the next one to open the device writes there.
+        while !self.journal.borrow().is_idle() || self.space.is_discarding() {
             self.check_up()?;
             self.progress.notified().await;
         }

@@ -113,6 +113,7 @@ impl Inner {
         }
         let discards: Vec<_> =
             extents.iter().map(|extent| self.device.discard(extent.start, extent.len)).collect();
+        self.space.discarding(&extents);
         let this = Rc::clone(self);
         self.spawn(Group::Background, "discard", async move {
             // Advice: that the device did not take it changes nothing.
@@ -123,7 +124,7 @@ impl Inner {
             }
             for extent in extents {
                 this.counters.released_bytes.add(extent.len);
-                this.space.give_back(extent);
+                this.space.discarded(extent);
             }
             this.progress.notify_all();
         });

@@ -109,24 +109,29 @@ impl Inner {
         if !batch.is_empty() {
             // Reads that began before the payload came read the device; those after take it from here.
             self.traffic.wait_ended_before(self.traffic.mark()).await;
-            let writes: Vec<_> =
-                runs(&batch).into_iter().map(|(at, buf)| self.device.write(at, buf)).collect();
-            let results = futures_util::future::join_all(writes).await;
-            self.deferred_unflushed.set(true);
-            if let Some(error) = results.into_iter().find_map(Result::err) {
-                self.fail(format!("a deferred write failed: {error}"));
-            } else {
-                for (address, record, payload) in batch {
-                    let gone = self.deferred.done(address, record);
-                    self.counters.deferred_blocks.add(1);
-                    self.counters.deferred_coalesced.add(gone.saturating_sub(1));
-                    self.counters.deferred_bytes_written.add(crate::check::length(&payload));
-                }
+            // A store that went down meanwhile may not own the device any more; the journal has the payloads.
+            if self.check_up().is_ok() {
+                self.write_batch(batch).await;
             }
         }
         self.deferred.running.set(false);
         self.deferred.ended.notify_all();
         self.release_ready();
+    }
+
+    async fn write_batch(self: &Rc<Self>, batch: Vec<(u64, u64, Bytes)>) {
+        let writes: Vec<_> = runs(&batch).into_iter().map(|(at, buf)| self.device.write(at, buf)).collect();
+        let results = futures_util::future::join_all(writes).await;
+        self.deferred_unflushed.set(true);
+        if let Some(error) = results.into_iter().find_map(Result::err) {
+            return self.fail(format!("a deferred write failed: {error}"));
+        }
+        for (address, record, payload) in batch {
+            let gone = self.deferred.done(address, record);
+            self.counters.deferred_blocks.add(1);
+            self.counters.deferred_coalesced.add(gone.saturating_sub(1));
+            self.counters.deferred_bytes_written.add(crate::check::length(&payload));
+        }
     }
 }
 

@@ -43,6 +43,8 @@ pub struct SpaceBook {
     withheld_bytes: Cell<u64>,
     /// Allowed by the journal; waits for reads older than the mark and for deferred writes.
     ready: RefCell<Vec<(u64, Extent)>>,
+    /// The device is being told that it is unused; not free before it knows.
+    discarding_bytes: Cell<u64>,
     /// Lent to the key-value store's file system, ascending.
     lent: RefCell<Vec<Extent>>,
     fault: Fault,
@@ -59,6 +61,7 @@ impl SpaceBook {
             withheld: RefCell::default(),
             withheld_bytes: Cell::new(0),
             ready: RefCell::default(),
+            discarding_bytes: Cell::new(0),
             lent: RefCell::new(lent),
             fault,
         }
@@ -103,7 +106,25 @@ impl SpaceBook {
 
     /// Bytes that are freed and not yet free.
     pub fn pending_bytes(&self) -> u64 {
-        self.withheld_bytes.get() + self.ready.borrow().iter().map(|(_, extent)| extent.len).sum::<u64>()
+        let ready = self.ready.borrow().iter().map(|(_, extent)| extent.len).sum::<u64>();
+        self.withheld_bytes.get() + ready + self.discarding_bytes.get()
+    }
+
+    /// Notes that extents taken by [`Self::take_ready`] are being discarded.
+    pub fn discarding(&self, extents: &[Extent]) {
+        let bytes = extents.iter().map(|extent| extent.len).sum::<u64>();
+        self.discarding_bytes.set(self.discarding_bytes.get() + bytes);
+    }
+
+    /// Returns an extent whose discard ended to the allocator.
+    pub fn discarded(&self, extent: Extent) {
+        self.discarding_bytes.set(self.discarding_bytes.get() - extent.len);
+        self.give_back(extent);
+    }
+
+    /// Whether discards are under way.
+    pub fn is_discarding(&self) -> bool {
+        self.discarding_bytes.get() > 0
     }
 
     /// The journal allows what records up to `record` freed. `mark` separates the reads that may see it.

@@ -5,6 +5,7 @@ mod crash;
 mod damaged_keys;
 mod history;
 mod kv;
+mod on_the_way_back;
 mod planted;
 mod space;
 mod world;
