@@ -82,7 +82,7 @@ fn run(choice: Choice, cli: &Cli) -> Result<usize, String> {
     let mut how = Thoroughness { cut_one_in: cli.one_in.max(1), ..Thoroughness::full(threads) };
     if setup.below == Below::RocksDb {
         // An image takes twenty times as long.
-        (how.kill_one_in, how.nest_one_in) = (40, 600);
+        (how.kill_one_in, how.whole_one_in, how.nest_one_in) = (10, 4, 600);
     }
     let (setup, plan, counts) = (Arc::new(setup), Arc::new(workload(rounds)), Counts::default());
     let (begun, done) = (Instant::now(), AtomicBool::new(false));

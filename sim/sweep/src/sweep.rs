@@ -17,7 +17,7 @@ use crate::stack::{Below, Setup, Views, in_world};
 use crate::workload::aftermath;
 
 /// Cuts at the beginning of a recovery of which every image is looked at.
-const MOUNT_CUTS: usize = 12;
+const MOUNT_CUTS: usize = 16;
 
 /// How much of everything there is a sweep looks at.
 #[derive(Clone, Debug)]
@@ -32,8 +32,11 @@ pub struct Thoroughness {
     pub go_on_one_in: u64,
     /// After one in so many images the recovery is recorded and cut; 0 for never.
     pub nest_one_in: u64,
-    /// At one in so many cuts the process dies and the device does not; the recovery is recorded and cut; 0 for never.
+    /// At one in so many cuts the process dies and the device does not; the mount that follows is recorded and cut; 0
+    /// for never.
     pub kill_one_in: u64,
+    /// Of those, one in so many is cut beyond the mount; 0 for never.
+    pub whole_one_in: u64,
     /// How those recordings are cut.
     pub nested: Option<Box<Thoroughness>>,
     /// Ends after so many failures.
@@ -53,6 +56,7 @@ impl Thoroughness {
             go_on_one_in: 0,
             nest_one_in: 0,
             kill_one_in: 0,
+            whole_one_in: 0,
             nested: None,
             failures_max: 10,
             threads: 1,
@@ -62,7 +66,8 @@ impl Thoroughness {
             random: 4,
             images_max: 3,
             nest_one_in: 400,
-            kill_one_in: 400,
+            kill_one_in: 100,
+            whole_one_in: 4,
             nested: Some(Box::new(deepest.clone())),
             ..deepest
         };
@@ -71,7 +76,8 @@ impl Thoroughness {
             images_max: usize::MAX,
             go_on_one_in: 16,
             nest_one_in: 200,
-            kill_one_in: 6,
+            kill_one_in: 1,
+            whole_one_in: 6,
             nested: Some(Box::new(nested.clone())),
             threads,
             ..nested
@@ -229,6 +235,15 @@ struct Sweeper<'a> {
     depth: u32,
 }
 
+/// Where a recovery begins.
+struct Start<'a> {
+    path: &'a str,
+    device: &'a MemoryDevice,
+    /// Of each track, the state that was promised, and the one that is there.
+    low: &'a [usize],
+    high: &'a [usize],
+}
+
 impl Sweeper<'_> {
     fn cuts(&self) -> Vec<usize> {
         let mut random = RandomStream::new(0, &format!("cuts of {}", self.path));
@@ -282,7 +297,8 @@ impl Sweeper<'_> {
         }
         if chosen(random, self.how.nest_one_in) {
             let tape = Recording::new(device.geometry().clone(), device.image());
-            self.nest(&format!("{path} > "), &device, tape, &found, &found, random);
+            let from = Start { path: &format!("{path} > "), device: &device, low: &found, high: &found };
+            self.nest(&from, &tape, usize::MAX, random);
         }
     }
 
@@ -298,37 +314,33 @@ impl Sweeper<'_> {
             Err(reason) => return self.counts.fail(&path, reason, &device),
         };
         let tape = moment.survived();
-        self.nest(&format!("{path} > "), &device, tape, &expect.at_least, &found, &mut random);
+        let whole = self.how.whole_one_in > 0 && random.one_in(self.how.whole_one_in);
+        let cuts_max = if whole { usize::MAX } else { MOUNT_CUTS };
+        let from =
+            Start { path: &format!("{path} > "), device: &device, low: &expect.at_least, high: &found };
+        self.nest(&from, &tape, cuts_max, &mut random);
     }
 
-    /// Records a recovery of `device` with some more transactions, and cuts that.
-    fn nest(
-        &self,
-        path: &str,
-        device: &MemoryDevice,
-        tape: Recording,
-        low: &[usize],
-        high: &[usize],
-        random: &mut RandomStream,
-    ) {
+    /// Records a recovery with some more transactions, and cuts that so many times.
+    fn nest(&self, from: &Start<'_>, tape: &Recording, cuts_max: usize, random: &mut RandomStream) {
         let Some(how) = &self.how.nested else { return };
         self.counts.add(&self.counts.recoveries);
-        let plan = Arc::new(aftermath(&self.plan.tracks, low, high, random.next_u64()));
+        let plan = Arc::new(aftermath(&self.plan.tracks, from.low, from.high, random.next_u64()));
         let begin = tape.cuts().pop().unwrap_or(0);
-        if let Err(reason) = record(self.setup, &plan, &device.snapshot(), &tape, random.next_u64()) {
-            return self.counts.fail(&format!("{path}recovery"), reason, device);
+        if let Err(reason) = record(self.setup, &plan, &from.device.snapshot(), tape, random.next_u64()) {
+            return self.counts.fail(&format!("{}recovery", from.path), reason, from.device);
         }
         let sweeper = Sweeper {
             setup: self.setup,
             plan: &plan,
-            tape: &tape,
+            tape,
             how,
             counts: self.counts,
-            path,
+            path: from.path,
             depth: self.depth + 1,
         };
         let cuts = sweeper.cuts().into_iter().filter(|cut| *cut >= begin);
-        for (number, cut) in cuts.enumerate() {
+        for (number, cut) in cuts.enumerate().take(cuts_max) {
             if self.counts.failed() >= self.how.failures_max {
                 return;
             }

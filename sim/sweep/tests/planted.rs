@@ -4,11 +4,11 @@
 
 use std::sync::Arc;
 
-use crash_sweep::{Counts, Setup, Thoroughness, simulated, small_blocks, sweep_workload, workload};
+use crash_sweep::{Counts, Setup, Thoroughness, rocks, simulated, small_blocks, sweep_workload, workload};
 use store::{Fault, Options, Planted};
 
 /// Tries one setup after another; what was found first.
-fn found(planted: Planted) -> Option<String> {
+fn found(planted: Planted, setups: impl IntoIterator<Item = Setup>, rounds: u32) -> Option<String> {
     let threads = std::thread::available_parallelism().map_or(1, usize::from);
     let how = Thoroughness {
         images_max: 12,
@@ -17,8 +17,8 @@ fn found(planted: Planted) -> Option<String> {
         failures_max: 1,
         ..Thoroughness::full(threads)
     };
-    let plan = Arc::new(workload(3));
-    [simulated(), small_blocks()].into_iter().find_map(|setup| {
+    let plan = Arc::new(workload(rounds));
+    setups.into_iter().find_map(|setup| {
         let options = Options { fault: Fault::planted(planted), ..setup.options.clone() };
         let counts = Counts::default();
         let swept = sweep_workload(&Arc::new(Setup { options, ..setup }), &plan, &how, &counts);
@@ -33,7 +33,7 @@ macro_rules! planted {
     ($($test:ident: $planted:ident,)+) => {
         $(#[test]
         fn $test() {
-            match found(Planted::$planted) {
+            match found(Planted::$planted, [simulated(), small_blocks()], 3) {
                 Some(what) => println!("{:?}: {what:.600}", Planted::$planted),
                 None => panic!("{:?} was not found", Planted::$planted),
             }
@@ -49,4 +49,16 @@ planted! {
     deferred_applied_to_foreign_range: DeferredAppliedToForeignRange,
     merge_applied_twice_on_replay: MergeAppliedTwiceOnReplay,
     ack_before_durable: AckBeforeDurable,
+}
+
+#[test]
+fn acknowledgement_before_durability_over_rocksdb() {
+    let what = found(Planted::AckBeforeDurable, [rocks()], 1).expect("it is found");
+    println!("AckBeforeDurable over RocksDB: {what:.600}");
+}
+
+#[test]
+fn a_skipped_flush_over_rocksdb() {
+    let what = found(Planted::FlushSkipped, [rocks()], 1).expect("it is found");
+    println!("FlushSkipped over RocksDB: {what:.600}");
 }

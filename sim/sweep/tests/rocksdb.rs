@@ -11,7 +11,7 @@ fn cuts_leave_what_was_acknowledged() {
     let nested = full.nested.clone().map(|nested| {
         Box::new(Thoroughness { cut_one_in: 8, images_max: 1, nest_one_in: 0, kill_one_in: 0, ..*nested })
     });
-    let how = Thoroughness { cut_one_in: 8, images_max: 2, nest_one_in: 60, kill_one_in: 60, nested, ..full };
+    let how = Thoroughness { cut_one_in: 8, images_max: 2, nest_one_in: 60, kill_one_in: 30, nested, ..full };
     let (plan, counts) = (Arc::new(workload(2)), Counts::default());
     let (totals, tape) =
         sweep_workload(&Arc::new(rocks()), &plan, &how, &counts).expect("the life itself is good");

@@ -48,7 +48,12 @@ fn did_everything(totals: &Totals) {
 
 #[test]
 fn every_cut_leaves_what_was_acknowledged() {
-    let how = Thoroughness { kill_one_in: 30, nest_one_in: 1500, ..Thoroughness::full(threads()) };
+    let how = Thoroughness {
+        kill_one_in: 15,
+        whole_one_in: 10,
+        nest_one_in: 1500,
+        ..Thoroughness::full(threads())
+    };
     let (counts, totals, writes) = swept(simulated(), &how);
     did_everything(&totals);
     let get = |count: &std::sync::atomic::AtomicU64| count.load(Ordering::Relaxed);
@@ -62,7 +67,8 @@ fn cuts_of_a_device_that_seeks_with_small_blocks() {
     let how = Thoroughness {
         cut_one_in: 4,
         images_max: 8,
-        kill_one_in: 60,
+        kill_one_in: 10,
+        whole_one_in: 10,
         nest_one_in: 500,
         ..Thoroughness::full(threads())
     };
