@@ -197,6 +197,19 @@ pub fn boot(state: &State, now: UTime, boot: &OsdBoot) -> Result<Vec<Change>, Bo
     Ok(changes)
 }
 
+/// The change that ends an earlier life of an OSD which boots, if the map still says that it is up elsewhere. It is an
+/// epoch of its own, before the one in which the OSD is up again: stock clients send their requests again when they
+/// see an OSD go down or come up, and not when only its address changes.
+//= ceph 16.2 OSDMonitor: a boot first marks an earlier instance down
+pub fn end_earlier_life(state: &State, now: UTime, boot: &OsdBoot) -> Vec<Change> {
+    let known = state.osd_maps.newest().osd(boot.osd).filter(|osd| osd.is_up());
+    let is_earlier = known.is_some_and(|osd| osd.uuid == boot.uuid && osd.client_addrs != boot.public_addrs);
+    if !is_earlier || boot.fsid != state.fsid || boot.public_addrs.msgr2().is_none() {
+        return Vec::new();
+    }
+    vec![down(state, now, &[boot.osd])]
+}
+
 /// What an OSD says of itself, as far as there is room for it.
 fn bounded_metadata(state: &State, boot: &OsdBoot) -> BTreeMap<String, String> {
     // Strings have a length before them on disk.
@@ -237,9 +250,13 @@ pub fn mark_down(state: &State, now: UTime, ids: &[i32]) -> Vec<Change> {
     if up.is_empty() || map.flags.contains(MapFlags::NODOWN) {
         return Vec::new();
     }
-    vec![state.osd_maps.edit_within(now, |map| {
-        let osds = (0..).zip(&mut map.osds).filter(|(id, _)| up.contains(id));
+    vec![down(state, now, &up)]
+}
+
+fn down(state: &State, now: UTime, ids: &[i32]) -> Change {
+    state.osd_maps.edit_within(now, |map| {
+        let osds = (0..).zip(&mut map.osds).filter(|(id, _)| ids.contains(id));
         osds.for_each(|(_, osd)| osd.state = osd.state.without(OsdState::UP));
         map.last_up_change = now;
-    })]
+    })
 }

@@ -263,6 +263,33 @@ fn an_osd_is_up_while_it_is_heard() {
 }
 
 #[test]
+fn an_osd_that_comes_back_elsewhere_is_down_for_an_epoch() {
+    with_monitor(|core| async move {
+        let mut old = Peer::osd(&core, 1).await;
+        old.send(boot(1)).await;
+        core.sleep(Duration::from_secs(1)).await;
+        let mut client = Peer::client(&core).await;
+        client.subscribe("osdmap", 0, false).await;
+        let mut map = osd_map_of(&mut client).await;
+        assert!(map.is_up(1));
+        let mut new = Peer::osd(&core, 1).await;
+        new.send(OsdBoot { public_addrs: osd_addrs(7), ..boot(1) }).await;
+        let mut seen = Vec::new();
+        while !(map.is_up(1) && map.osd(1).unwrap().client_addrs == osd_addrs(7)) {
+            let Some(Body::OsdMapMessage(maps)) = client.receive().await else { panic!("no map") };
+            for bytes in maps.incrementals.into_values() {
+                map = map.apply(&decode_exact("increment", bytes).unwrap()).unwrap();
+                seen.push(map.is_up(1));
+            }
+        }
+        assert_eq!(seen, [false, true], "clients must see that it was gone");
+        // Saying the same again changes nothing.
+        new.send(OsdBoot { public_addrs: osd_addrs(7), ..boot(1) }).await;
+        assert!(client.receive_soon(Duration::from_secs(1)).await.is_none());
+    });
+}
+
+#[test]
 fn an_osd_that_is_up_stays_so_over_a_restart_of_the_monitor() {
     let (sim, disk) = world(3);
     make(&sim, &disk);

@@ -64,6 +64,8 @@ impl OsdSessions {
 pub async fn boot(session: &mut Session, boot: OsdBoot) -> Result<(), SessionEnd> {
     let shared = session.shared.clone();
     let (osd, addrs) = (boot.osd, boot.public_addrs.clone());
+    let earlier = boot.clone();
+    shared.propose(move |view| (osd_life::end_earlier_life(view.state, view.now, &earlier), ())).await?;
     let decided = shared.propose(move |view| match osd_life::boot(view.state, view.now, &boot) {
         Ok(changes) => (changes, Ok(())),
         Err(refusal) => (Vec::new(), Err(refusal)),
