@@ -94,4 +94,6 @@ const _: () = assert!(CLIENT_REQUESTS_MAX <= REQUESTS_MAX);
 // The largest request must fit, or its client could never send it.
 const _: () =
     assert!(wire::limits::MESSAGE_DATA_BYTES_MAX as u64 + REQUEST_OVERHEAD_BYTES < CLIENT_BYTES_MAX);
+// What is known of requests while the OSD runs is known after it crashed.
+const _: () = assert!(pg::limits::DUPLICATES_MIN <= store::limits::PG_LOG_ENTRIES_WANTED);
 const _: () = assert!(MAP_INCREMENTS_PER_MESSAGE_MAX <= MAP_INCREMENTS_KEPT);

@@ -30,12 +30,16 @@ pub const LOG_ENTRY_BYTES_MAX: usize = 16 << 10;
 pub const TRANSACTION_OPS_MAX: usize = 16 << 10;
 /// Payload of one transaction (data, attributes, omap, names), bytes.
 pub const TRANSACTION_BYTES_MAX: u64 = (128 << 20) + (1 << 20);
-/// Entries of a placement group's log that a store keeps per collection as long as its log's region has room.
+/// Entries of a placement group's log that any store keeps per collection as long as its log's region has room.
 pub const PG_LOG_ENTRIES_MIN: usize = 128;
+/// Entries that the engine keeps per collection by default: by them requests that are sent again after a crash are
+/// known, and of one group as many may be unanswered as its clients have in flight.
+//= ceph 16.2 osd_pg_log_dups_tracked
+pub const PG_LOG_ENTRIES_WANTED: usize = 3000;
 /// Entries that it keeps per collection when the region is short; when these do not fit, writes are refused.
 pub const PG_LOG_ENTRIES_FLOOR: usize = 8;
-/// Most entries a store keeps per collection in memory: it forgets down to the minimum when it reaches this.
-pub const PG_LOG_ENTRIES_MAX: usize = 1024;
+/// Most entries a store keeps per collection in memory: it forgets down to what it is to keep when it reaches this.
+pub const PG_LOG_ENTRIES_MAX: usize = 4096;
 /// Read errors logged, and in what time; more are counted.
 pub const READ_ERRORS_LOGGED: (u64, Duration) = (10, Duration::from_secs(10));
 /// Most findings of one check; the last one then says that there are more.
@@ -46,5 +50,6 @@ pub const LIST_MAX: usize = 16 << 10;
 const _: () = assert!(BLOCK.is_power_of_two());
 const _: () = assert!(OBJECT_BYTES_MAX <= OBJECT_BYTES_HARD_MAX && OBJECT_BYTES_MAX < TRANSACTION_BYTES_MAX);
 const _: () = assert!(PG_LOG_ENTRIES_FLOOR < PG_LOG_ENTRIES_MIN);
-const _: () = assert!(PG_LOG_ENTRIES_MIN < PG_LOG_ENTRIES_MAX);
+const _: () = assert!(PG_LOG_ENTRIES_MIN < PG_LOG_ENTRIES_WANTED);
+const _: () = assert!(PG_LOG_ENTRIES_WANTED < PG_LOG_ENTRIES_MAX);
 const _: () = assert!(ATTR_NAME_BYTES_MAX < ATTRS_BYTES_MAX);

@@ -89,7 +89,7 @@ impl Default for Options {
             seal_after: Duration::from_millis(5),
             reserve_bytes: 1 << 20,
             discard: false,
-            pg_log_entries: limits::PG_LOG_ENTRIES_MIN,
+            pg_log_entries: limits::PG_LOG_ENTRIES_WANTED,
             fault: Fault::default(),
         }
     }

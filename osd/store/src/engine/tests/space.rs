@@ -286,3 +286,35 @@ async fn short_log(core: Core, world: Rc<World>) {
 fn a_log_region_that_is_short_shortens_logs_and_refuses_nothing() {
     in_a_world(3, World::new(3, 32 << 20, 4096, 64 << 10), short_log);
 }
+
+/// One busy collection and room for what the options ask for.
+async fn long_log(core: Core, world: Rc<World>) {
+    let mut store = mount(&core, &world).await;
+    let id = CollectionId { pool: 7, seed: 0 };
+    commit(&store, vec![Op::CreateCollection { collection: id, bits: 0 }]).await.expect("create");
+    let append = |version| Op::LogAppend {
+        collection: id,
+        version: LogVersion { epoch: 1, version },
+        entry: Bytes::from(vec![7; 20]),
+    };
+    let mut next = 1;
+    for _ in 0..100 {
+        commit(&store, (next..next + 90).map(append).collect()).await.expect("append");
+        next += 90;
+        if next % 20 == 1 {
+            store.close().await.expect("close");
+            store = world.mount(&core).await.expect("mount");
+        }
+        let log = store.log(id).await.expect("log");
+        let all = usize::try_from(next - 1).expect("few");
+        assert!(log.len() >= limits::PG_LOG_ENTRIES_WANTED.min(all), "{} of {all} entries", log.len());
+        assert!(log.len() <= limits::PG_LOG_ENTRIES_MAX);
+    }
+}
+
+#[test]
+fn a_log_region_that_is_long_enough_keeps_what_is_wanted() {
+    let mut world = World::new(4, 32 << 20, 4096, 256 << 10);
+    world.format.pg_log_bytes = 2 << 20;
+    in_a_world(4, world, long_log);
+}
