@@ -10,15 +10,21 @@ use wire::types::PoolId;
 use crate::osd::Osd;
 use crate::placement_group::IoCounters;
 
+/// For `ceph versions` and `ceph osd metadata`.
+const VERSION_TEXT: &str = concat!("spirula ", env!("CARGO_PKG_VERSION"), " (speaks ceph 16.2 pacific)");
+
 /// Ready to serve.
 pub fn boot(osd: &Osd) -> OsdBoot {
+    let mut metadata = osd.config.metadata.clone();
+    metadata.insert("ceph_version".to_owned(), VERSION_TEXT.to_owned());
+    metadata.insert("ceph_version_short".to_owned(), env!("CARGO_PKG_VERSION").to_owned());
     OsdBoot {
         fsid: osd.config.fsid,
         osd: osd.config.whoami,
         uuid: osd.config.osd_uuid,
         epoch: osd.maps.epoch(),
         public_addrs: osd.addrs.clone(),
-        metadata: osd.config.metadata.clone(),
+        metadata,
     }
 }
 
