@@ -27,9 +27,9 @@ pub const MESSAGE_MIDDLE_BYTES_MAX: usize = 1 << 20;
 /// Longest data of a write that an OSD accepts; above that it answers EMSGSIZE.
 pub const WRITE_DATA_BYTES_MAX: usize = 90 << 20;
 
-/// Longest accepted data of a message: a write somewhat above [`WRITE_DATA_BYTES_MAX`] must still be read to
-/// be answered with an error.
-pub const MESSAGE_DATA_BYTES_MAX: usize = WRITE_DATA_BYTES_MAX + (6 << 20);
+/// Longest data of a message, of either direction: the answer to a read of all of the largest object, 128 MiB, and of
+/// some ops beside it. A write above [`WRITE_DATA_BYTES_MAX`] must still be read to be answered with an error.
+pub const MESSAGE_DATA_BYTES_MAX: usize = (128 << 20) + (6 << 20);
 
 /// Segments up to this size are assembled when all of their bytes are there; longer ones as bytes come.
 pub const SEGMENT_AT_ONCE_BYTES_MAX: usize = 64 << 10;
@@ -51,6 +51,7 @@ pub const TRANSMIT_TAIL_BYTES: usize = 4096;
 
 const _: () = assert!(CONTROL_BYTES_MAX < HANDSHAKE_INPUT_BYTES_MAX);
 const _: () = assert!(MESSAGE_DATA_BYTES_MAX < u32::MAX as usize);
+const _: () = assert!(WRITE_DATA_BYTES_MAX < MESSAGE_DATA_BYTES_MAX);
 
 /// Most messages waiting to be sent or acknowledged on one session.
 pub const QUEUED_MESSAGES_MAX: usize = 4096;

@@ -172,6 +172,26 @@ fn a_lossy_client_talks_in_both_revisions_and_any_chunking() {
 }
 
 #[test]
+fn a_peer_that_asks_for_signs_of_life_and_reads_none_costs_little() {
+    let mut daemon = Daemon::new(PeerPolicy::LOSSY_CLIENT);
+    daemon.open(1);
+    let mut client = connect(client_config(1), Session::lossy());
+    pump(&mut client, &mut daemon, 1, 1 << 20);
+    let server = daemon.connection(1);
+    for seconds in 1..=10_000 {
+        client.send_keepalive(UTime { seconds, nanoseconds: 0 });
+        for chunk in client.poll_transmit() {
+            server.feed(chunk).unwrap();
+        }
+        while server.poll_event().is_some() {}
+    }
+    let answer = server.poll_transmit();
+    assert!(answer.iter().map(Bytes::len).sum::<usize>() < 100, "one answer, not one for each");
+    answer.into_iter().for_each(|chunk| client.feed(chunk).unwrap());
+    assert_eq!(client.poll_event(), Some(Event::KeepaliveAck(UTime { seconds: 10_000, nanoseconds: 0 })));
+}
+
+#[test]
 fn payload_is_not_copied_out_of_one_chunk() {
     let mut daemon = Daemon::new(PeerPolicy::LOSSY_CLIENT);
     daemon.open(1);

@@ -12,6 +12,8 @@ pub const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
 pub const IDLE_TIMEOUT: Duration = Duration::from_secs(900);
 /// A peer that takes no byte of what is written to it for this long is dropped.
 pub const WRITE_TIMEOUT: Duration = Duration::from_secs(60);
+/// Bytes written in one go: a slow peer must take so many within [`WRITE_TIMEOUT`], however many wait behind them.
+pub const WRITE_BYTES_PER_TURN: usize = 1 << 20;
 
 /// Peers that break the protocol or the limits: so many are logged in a period, the others counted.
 pub const BAD_PEERS_LOGGED: u64 = 5;
@@ -34,6 +36,8 @@ pub const REQUEST_BYTES_MAX: u64 = 1 << 30;
 pub const READ_BYTES_PER_TURN: usize = 256 << 10;
 /// What a read without a length is expected to return.
 pub const READ_BYTES_EXPECTED: u64 = 4 << 20;
+/// What a lookup of omap values is expected to return; most are far smaller, the longest page is larger.
+pub const OMAP_BYTES_EXPECTED: u64 = 1 << 20;
 /// What any request costs besides its payload.
 pub const REQUEST_OVERHEAD_BYTES: u64 = 4096;
 

@@ -4,6 +4,7 @@
 //! the answer is written. Lives on one core.
 
 use std::cell::{Cell, RefCell};
+use std::collections::VecDeque;
 use std::rc::Rc;
 
 use bytes::Bytes;
@@ -11,6 +12,8 @@ use rt::net::WriteHalf;
 use rt::sync::{Either, Event as Flag, Notify, Permit, select};
 use rt::{Core, Nanos};
 use wire::msgr2::{Answer, Connection, Event, Message, ProtocolError, SendError};
+
+use crate::limits::WRITE_BYTES_PER_TURN;
 
 /// Permits of a request, given back when they are dropped: of its client and of the OSD, to be there and for its bytes.
 #[derive(Default)]
@@ -124,11 +127,9 @@ impl Link {
                 (chunks, self.held.take(), connection.is_closing())
             };
             if !chunks.is_empty() {
-                self.writing_since.set(Some(self.core.now()));
-                let written = select(self.closed.wait(), writer.write_all(chunks)).await;
-                self.writing_since.set(None);
+                let written = self.write(&mut writer, chunks).await;
                 drop(held);
-                if !matches!(written, Either::Right(Ok(()))) {
+                if !written {
                     break;
                 }
                 continue;
@@ -140,5 +141,56 @@ impl Link {
         }
         self.close();
         writer.shutdown();
+    }
+
+    /// Writes all chunks, a bounded part at a time, so that `writing_since` tells when the peer last took some. False
+    /// if the stream or the link ended.
+    async fn write(&self, writer: &mut WriteHalf, chunks: Vec<Bytes>) -> bool {
+        let mut left = VecDeque::from(chunks);
+        while !left.is_empty() {
+            self.writing_since.set(Some(self.core.now()));
+            let written = select(self.closed.wait(), writer.write_all(take_part(&mut left))).await;
+            self.writing_since.set(None);
+            if !matches!(written, Either::Right(Ok(()))) {
+                return false;
+            }
+        }
+        true
+    }
+}
+
+/// Takes what is written next: all that is small, at most [`WRITE_BYTES_PER_TURN`] in all.
+fn take_part(left: &mut VecDeque<Bytes>) -> Vec<Bytes> {
+    let (mut part, mut room) = (Vec::new(), WRITE_BYTES_PER_TURN);
+    while room > 0
+        && let Some(mut chunk) = left.pop_front()
+    {
+        if chunk.len() > room {
+            left.push_front(chunk.split_off(room));
+        }
+        room -= chunk.len();
+        part.push(chunk);
+    }
+    part
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn parts_are_bounded_and_keep_the_order() {
+        let lengths = [10, WRITE_BYTES_PER_TURN, 0, 2 * WRITE_BYTES_PER_TURN + 5, 1];
+        let chunks: Vec<Bytes> = (0u8..).zip(lengths).map(|(byte, n)| vec![byte; n].into()).collect();
+        let (mut left, mut written) = (VecDeque::from(chunks.clone()), Vec::new());
+        let mut turns = 0;
+        while !left.is_empty() {
+            let part = take_part(&mut left).concat();
+            assert!(part.len() <= WRITE_BYTES_PER_TURN);
+            written.extend(part);
+            turns += 1;
+        }
+        assert!(written == chunks.concat());
+        assert_eq!(turns, 4);
     }
 }

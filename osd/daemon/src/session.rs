@@ -15,8 +15,8 @@ use wire::msgr2::{ConnectionId, Event, Message, Peer, PeerPolicy, SessionRequest
 use wire::types::{Addr, AddrVec, EntityName, Epoch};
 
 use crate::limits::{
-    CLIENT_BYTES_MAX, CLIENT_REQUESTS_MAX, MAP_WAIT_MAX, READ_BYTES_EXPECTED, READ_BYTES_PER_TURN,
-    REQUEST_OVERHEAD_BYTES,
+    CLIENT_BYTES_MAX, CLIENT_REQUESTS_MAX, MAP_WAIT_MAX, OMAP_BYTES_EXPECTED, READ_BYTES_EXPECTED,
+    READ_BYTES_PER_TURN, REQUEST_OVERHEAD_BYTES,
 };
 use crate::link::{Admission, Link};
 use crate::osd::Osd;
@@ -208,15 +208,19 @@ async fn admit(osd: &Osd, session: &Session, bytes: u64) -> Admission {
     ]))
 }
 
-/// Bytes that the request keeps in memory, with what it is expected to return.
+/// Bytes that the request keeps in memory: what came, what it repeats, and what it is expected to read or return.
 fn cost(op: &OsdOp, message: &Message) -> u64 {
-    let returned = op.ops.iter().map(|op| match (op.code, op.args()) {
-        (OpCode::READ | OpCode::SYNC_READ | OpCode::SPARSE_READ, OpArgs::Extent { length, .. }) => {
-            let length = if length == 0 { READ_BYTES_EXPECTED } else { length };
-            length.min(pg::limits::OBJECT_BYTES_MAX)
-        }
+    let most = pg::limits::OBJECT_BYTES_MAX;
+    let worked_on = op.ops.iter().map(|op| match (op.code, op.args()) {
+        (
+            OpCode::READ | OpCode::SYNC_READ | OpCode::SPARSE_READ | OpCode::CHECKSUM,
+            OpArgs::Extent { length: 0, .. } | OpArgs::Checksum { length: 0, .. },
+        ) => READ_BYTES_EXPECTED,
+        (OpCode::READ | OpCode::SYNC_READ | OpCode::SPARSE_READ, OpArgs::Extent { length, .. })
+        | (_, OpArgs::Checksum { length, .. } | OpArgs::WriteSame { length, .. }) => length.min(most),
+        (OpCode::OMAP_GET_VALUES | OpCode::OMAP_GET_VALUES_BY_KEYS, _) => OMAP_BYTES_EXPECTED,
         _ => 0,
     });
     let payload = (message.front.len() + message.data.len()) as u64;
-    returned.fold(payload + REQUEST_OVERHEAD_BYTES, u64::saturating_add)
+    worked_on.fold(payload + REQUEST_OVERHEAD_BYTES, u64::saturating_add)
 }

@@ -347,6 +347,20 @@ fn a_client_that_sends_too_much_is_not_read() {
 }
 
 #[test]
+fn the_largest_object_can_be_read_at_once() {
+    with_osd(memory(), async |world| {
+        let client = world.client(4100).await;
+        let last = 128 * MIB - 1;
+        assert_eq!(client.run("x", vec![write(OpCode::WRITE, last, b"z")]).await.result, 0);
+        let all = Op::new(OpCode::READ, OpArgs::extent(0, 128 * MIB), bytes::Bytes::new());
+        let reply = client.run("x", vec![all.clone()]).await;
+        assert_eq!((reply.result, reply.ops[0].data.len() as u64), (0, 128 * MIB));
+        assert_eq!(client.run("x", vec![all.clone(), all]).await.result, -90);
+        assert_eq!(client.read("nothing").await, Err(-2));
+    });
+}
+
+#[test]
 fn a_failed_store_ends_everything_and_answers_nothing() {
     let store = Rc::new(LateStore::new(MemStore::new(64 * MIB)));
     with_osd(store.clone(), async move |world| {

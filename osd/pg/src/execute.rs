@@ -1,14 +1,14 @@
 //! Runs the ops of a request on one object and decides the result.
 //!
 //! Invariants: the first failure that is not allowed to fail ends the request and leaves no change; each op sees the
-//! effect of those before it.
+//! effect of those before it; what the ops return together fits a reply.
 
 use bytes::Bytes;
 use wire::msg::{Op, OpFlags, RequestFlags};
 
 use crate::chunks;
 use crate::errno::{OpError, OpResult};
-use crate::limits::WRITE_OUTPUT_BYTES_MAX;
+use crate::limits::{OUTPUT_BYTES_MAX, WRITE_OUTPUT_BYTES_MAX};
 use crate::object_view::{Changes, ObjectView};
 use crate::operation::Operation;
 use crate::request::Request;
@@ -80,12 +80,21 @@ pub async fn execute(request: &Request, mut view: Box<ObjectView>) -> Result<Exe
     let may_write = request.may_write();
     let mut outputs = vec![Output::default(); request.ops.len()];
     let mut result = 0;
+    let mut room = OUTPUT_BYTES_MAX;
     for (op, output) in request.ops.iter().zip(&mut outputs) {
         let (value, failed) = match run(request, op, &mut view).await {
-            Ok(done) => {
-                *output = done;
-                after(op, output.value)
-            }
+            Ok(done) => match room.checked_sub(done.len()) {
+                Some(left) => {
+                    room = left;
+                    *output = done;
+                    after(op, output.value)
+                }
+                // Not for the op to allow: each of many such ops would read as much again.
+                None => {
+                    output.value = Errno::EMSGSIZE.code();
+                    (output.value, true)
+                }
+            },
             Err(OpError::Down(reason)) => return Err(reason),
             Err(OpError::Errno(errno)) => {
                 output.value = errno.code();

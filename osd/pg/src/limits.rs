@@ -10,6 +10,10 @@ pub const NAMESPACE_BYTES_MAX: usize = 256;
 pub const ATTR_NAME_BYTES_MAX: usize = 100;
 /// Most payload of a writing request, bytes. //= ceph 16.2 osd_max_write_size
 pub const WRITE_PAYLOAD_BYTES_MAX: usize = 90 << 20;
+/// Most output of a request's ops together, bytes: all of the largest object, with the extents of a sparse read.
+pub const OUTPUT_BYTES_MAX: u64 = OBJECT_BYTES_MAX + (4 << 20);
+/// Omap values looked up in one go, so that few of the longest are in memory beyond what a reply may hold.
+pub const OMAP_LOOKUP_KEYS: usize = 16;
 /// Most output of one op of a writing request with return values, bytes. //= ceph 16.2 osd_max_write_op_reply_len
 pub const WRITE_OUTPUT_BYTES_MAX: usize = 64;
 /// Most omap entries in one reply; the reply says that there are more. //= ceph 16.2 osd_max_omap_entries_per_request
@@ -25,5 +29,7 @@ pub const ERRNO_MAX: i32 = 4095;
 
 // A mismatch anywhere in the largest object must fit the reply's result.
 const _: () = assert!(ERRNO_MAX as u64 + OBJECT_BYTES_MAX < i32::MAX as u64);
+// What a request returns must fit its reply.
+const _: () = assert!(OUTPUT_BYTES_MAX <= wire::limits::MESSAGE_DATA_BYTES_MAX as u64);
 // One object must fit a full payload, or WRITEFULL could never reach the limit that its error names.
 const _: () = assert!((WRITE_PAYLOAD_BYTES_MAX as u64) < OBJECT_BYTES_MAX);

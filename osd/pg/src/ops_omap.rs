@@ -8,7 +8,7 @@ use wire::codec::Writer;
 
 use crate::errno::OpResult;
 use crate::execute::Output;
-use crate::limits::{OMAP_BYTES_MAX, OMAP_ENTRIES_MAX};
+use crate::limits::{OMAP_BYTES_MAX, OMAP_ENTRIES_MAX, OMAP_LOOKUP_KEYS, OUTPUT_BYTES_MAX};
 use crate::object_view::ObjectView;
 use wire::Errno;
 
@@ -51,7 +51,19 @@ pub async fn get_header(view: &ObjectView) -> OpResult<Output> {
 
 /// OMAPGETVALSBYKEYS.
 pub async fn get_vals_by_keys(view: &ObjectView, keys: BTreeSet<Bytes>) -> OpResult<Output> {
-    let found = if view.exists() { view.omap_values(keys).await? } else { BTreeMap::new() };
+    let mut found = BTreeMap::new();
+    if view.exists() {
+        let keys: Vec<Bytes> = keys.into_iter().collect();
+        let mut bytes = 0;
+        for some in keys.chunks(OMAP_LOOKUP_KEYS) {
+            let values = view.omap_values(some.iter().cloned()).await?;
+            bytes += values.iter().map(|(key, value)| (key.len() + value.len()) as u64).sum::<u64>();
+            if bytes > OUTPUT_BYTES_MAX {
+                return Err(Errno::EMSGSIZE.into());
+            }
+            found.extend(values);
+        }
+    }
     let mut w = Writer::new();
     w.map(&found);
     Ok(Output::bytes(w.finish()))
@@ -62,9 +74,13 @@ pub async fn compare(view: &ObjectView, assertions: &BTreeMap<Bytes, (Bytes, i32
     if !view.exists() {
         return Err(Errno::ENOENT.into());
     }
-    let stored = view.omap_values(assertions.keys().cloned()).await?;
+    let mut stored = BTreeMap::new();
     let absent = Bytes::new();
-    for (key, (given, relation)) in assertions {
+    for (number, (key, (given, relation))) in assertions.iter().enumerate() {
+        if number.is_multiple_of(OMAP_LOOKUP_KEYS) {
+            let some = assertions.range(key.clone()..).take(OMAP_LOOKUP_KEYS);
+            stored = view.omap_values(some.map(|(key, _)| key.clone())).await?;
+        }
         let actual = stored.get(key).unwrap_or(&absent);
         let holds = match relation {
             1 => actual == given,

@@ -18,6 +18,7 @@ const ERANGE: i32 = -34;
 const ENAMETOOLONG: i32 = -36;
 const ENODATA: i32 = -61;
 const EOVERFLOW: i32 = -75;
+const EMSGSIZE: i32 = -90;
 const EOPNOTSUPP: i32 = -95;
 const ECANCELED: i32 = -125;
 const MIB: u64 = 1 << 20;
@@ -363,6 +364,60 @@ fn omap_reads() {
         &bytes(|w| map(w, &[("k1", "v1"), ("k2", "v2")])),
     );
     check_missing(&[keys("", 5)], ENOENT, false);
+}
+
+#[test]
+fn what_a_request_returns_fits_a_reply() {
+    let mut world = furnished();
+    // The largest object can be read, but not twice in one request.
+    assert_eq!(world.run("x", &[write(O::WRITE, 128 * MIB - 1, b"z")]).result, 0);
+    let whole = extent(O::READ, 0, 128 * MIB);
+    let reply = world.run("x", &[whole.clone(), op(O::STAT)]);
+    assert_eq!((reply.result, reply.data[0].len() as u64), (0, 128 * MIB));
+    let reply = world.run("x", &[whole.clone(), whole.clone().with_flags(OpFlags::FAIL_OK), op(O::STAT)]);
+    assert_eq!(reply.result, EMSGSIZE);
+    assert_eq!(reply.values, [0, EMSGSIZE, 0]);
+    assert!(reply.data[1].is_empty());
+    // Nor many long values.
+    let keys: Vec<String> = (10..30).map(|number| format!("long{number}")).collect();
+    for key in &keys {
+        let value = vec![7; 8 << 20];
+        let set = encoded(O::OMAP_SET_VALUES, |w| {
+            w.u32(1);
+            w.str(key);
+            w.blob(&value);
+        });
+        assert_eq!(world.run("y", &[set]).result, 0);
+    }
+    let by_keys = |count: usize| {
+        let some: Vec<&str> = keys[..count].iter().map(String::as_str).collect();
+        encoded(O::OMAP_GET_VALUES_BY_KEYS, |w| names(w, &some))
+    };
+    assert_eq!(world.run("y", &[by_keys(15)]).result, 0);
+    assert_eq!(world.run("y", &[by_keys(20)]).result, EMSGSIZE);
+}
+
+#[test]
+fn omap_lookups_of_many_keys_find_all() {
+    let mut world = furnished();
+    let entries: Vec<(String, String)> = (100..150).map(|n| (format!("m{n}"), format!("v{n}"))).collect();
+    let borrowed: Vec<(&str, &str)> = entries.iter().map(|(k, v)| (k.as_str(), v.as_str())).collect();
+    assert_eq!(world.run("x", &[encoded(O::OMAP_SET_VALUES, |w| map(w, &borrowed))]).result, 0);
+    let keys: Vec<&str> = borrowed.iter().map(|(key, _)| *key).collect();
+    let reply = world.run("x", &[encoded(O::OMAP_GET_VALUES_BY_KEYS, |w| names(w, &keys))]);
+    assert_eq!(reply.data[0], bytes(|w| map(w, &borrowed)));
+    let compare = |last: &str| {
+        encoded(O::OMAP_CMP, |w| {
+            w.u32(50);
+            for (number, (key, value)) in borrowed.iter().enumerate() {
+                w.str(key);
+                w.str(if number == 49 { last } else { *value });
+                w.s32(1);
+            }
+        })
+    };
+    assert_eq!(world.run("x", &[compare("v149")]).result, 0);
+    assert_eq!(world.run("x", &[compare("other")]).result, ECANCELED);
 }
 
 #[test]

@@ -15,9 +15,9 @@ use crate::msgr2::banner::{self, FEATURE_REVISION_21};
 use crate::msgr2::connector::Connector;
 use crate::msgr2::control::{Control, Hello};
 use crate::msgr2::{
-    Assembler, Event, Frame, Input, Message, ProtocolError, Revision, Session, Tag, Transmit, session,
+    Assembler, Event, Frame, Input, Message, ProtocolError, Revision, Session, Tag, Transmit, frame, session,
 };
-use crate::types::{Addr, AddrKind, AddrVec, EntityKind, Features};
+use crate::types::{Addr, AddrKind, AddrVec, EntityKind, Features, UTime};
 
 /// What a connection needs to know of us.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -53,6 +53,14 @@ pub enum SendError {
         /// Waiting bytes.
         bytes: usize,
     },
+    /// The peer would not take it.
+    #[error("a message with {front} bytes in front and {data} bytes of data is longer than any may be")]
+    TooLong {
+        /// Bytes of its front.
+        front: usize,
+        /// Bytes of its data.
+        data: usize,
+    },
     /// The connection failed or was superseded.
     #[error("the connection is closing")]
     Closing,
@@ -70,6 +78,9 @@ pub struct Connection {
     pub(super) session: Option<Session>,
     pub(super) transmit: Transmit,
     pub(super) events: VecDeque<Event>,
+    /// The peer's newest sign of life that is not acknowledged. One, however many came: a peer that sends them and
+    /// does not read must not cost memory.
+    pub(super) keepalive: Option<UTime>,
     input: Input,
     assembler: Assembler,
     error: Option<ProtocolError>,
@@ -184,6 +195,7 @@ impl Connection {
             session,
             transmit,
             events: VecDeque::new(),
+            keepalive: None,
             input: Input::default(),
             assembler: Assembler::new(Revision::V20),
             error: None,
@@ -209,6 +221,7 @@ impl Connection {
     /// buffers given to [`Connection::send`].
     pub fn poll_transmit(&mut self) -> Vec<Bytes> {
         if self.state == State::Ready {
+            self.acknowledge_keepalive();
             self.transmit_queued();
         }
         self.transmit.take()
@@ -220,6 +233,9 @@ impl Connection {
         let Some(session) = self.session.as_mut().filter(|_| self.state != State::Closing) else {
             return Err(SendError::Closing);
         };
+        if !frame::fits(&message) {
+            return Err(SendError::TooLong { front: message.front.len(), data: message.data.len() });
+        }
         let messages = session.pending_messages();
         let bytes = session.pending_bytes() + self.transmit.len();
         if messages >= QUEUED_MESSAGES_MAX || bytes + session::size(&message) > QUEUED_BYTES_MAX {

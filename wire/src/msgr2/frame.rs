@@ -6,7 +6,7 @@ use crate::crc::crc32c;
 use crate::limits::{
     CONTROL_BYTES_MAX, MESSAGE_DATA_BYTES_MAX, MESSAGE_FRONT_BYTES_MAX, MESSAGE_MIDDLE_BYTES_MAX,
 };
-use crate::msgr2::{MESSAGE_HEADER_BYTES, ProtocolError};
+use crate::msgr2::{MESSAGE_HEADER_BYTES, Message, ProtocolError};
 
 /// Length of a preamble.
 pub const PREAMBLE_BYTES: usize = 32;
@@ -201,6 +201,12 @@ impl Preamble {
 }
 
 /// Largest accepted segments. Only messages are large, and those come only after the handshake.
+/// Whether a message fits the limits.
+pub(super) fn fits(message: &Message) -> bool {
+    let [_, front, middle, data] = segment_limits(Tag::MESSAGE);
+    message.front.len() <= front && message.middle.len() <= middle && message.data.len() <= data
+}
+
 fn segment_limits(tag: Tag) -> [usize; SEGMENTS_MAX] {
     if tag == Tag::MESSAGE {
         [MESSAGE_HEADER_BYTES, MESSAGE_FRONT_BYTES_MAX, MESSAGE_MIDDLE_BYTES_MAX, MESSAGE_DATA_BYTES_MAX]

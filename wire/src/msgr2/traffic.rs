@@ -20,7 +20,7 @@ impl Connection {
         match frame.tag {
             Tag::KEEPALIVE2 => {
                 let Keepalive { sent_at } = Keepalive::from_segment(first)?;
-                self.transmit_control(&KeepaliveAck { sent_at });
+                self.keepalive = Some(sent_at);
                 self.events.push_back(Event::Keepalive(sent_at));
             }
             Tag::KEEPALIVE2_ACK => {
@@ -46,6 +46,13 @@ impl Connection {
             }
         }
         Ok(())
+    }
+
+    /// Answers the newest sign of life, which tells of those before it too.
+    pub(super) fn acknowledge_keepalive(&mut self) {
+        if let Some(sent_at) = self.keepalive.take() {
+            self.transmit_control(&KeepaliveAck { sent_at });
+        }
     }
 
     /// Moves queued messages to the socket; acknowledges when nothing else carries the number.
