@@ -46,8 +46,11 @@ pub struct Script {
 impl Script {
     /// From the beginning.
     pub fn new(seed: u64) -> Self {
-        let config =
-            Config { names: (0..OBJECTS).map(name).collect(), object_bytes_max: OBJECT_BYTES_MAX, tides: false };
+        let config = Config {
+            names: (0..OBJECTS).map(name).collect(),
+            object_bytes_max: OBJECT_BYTES_MAX,
+            tides: false,
+        };
         Self {
             workload: Workload::new(config, RandomStream::new(seed, "power loss")),
             objects: BTreeMap::new(),
