@@ -48,8 +48,8 @@ pub fn check_data(node: &Node, clean: &StoreContent, seed: u64) -> Result<u64, S
         // Closed in good order, so that no replay looks at what is damaged.
         let engine = node_store::open(&core, &parts).await.map_err(|error| format!("a copy: {error}"))?;
         let content = StoreContent::read(&*engine).await?;
-        if content != clean {
-            return Err("a store that is opened shows something else than one that is looked at".to_owned());
+        if let Some(difference) = clean.first_difference(&content) {
+            return Err(format!("a store that is opened is not as one that is looked at: {difference}"));
         }
         let mut places = places(&engine, &content).await?;
         engine.close().await.map_err(|error| format!("closing a copy: {error}"))?;

@@ -14,7 +14,7 @@ use crate::operation::Content;
 
 /// Objects and omap keys in a page: few, so that there are many pages.
 const PAGE: usize = 7;
-/// Entries of a log that are never forgotten.
+/// Entries of a log that are always kept.
 const LOG_ENTRIES_MIN: usize = 8;
 /// Bytes of an omap page.
 const PAGE_BYTES: usize = 4096;
@@ -77,7 +77,7 @@ impl StoreContent {
         all.any(|stored| stored.as_ref().map_or(true, |stored| !stored.unreadable.is_empty()))
     }
 
-    /// The first thing in which another, taken later, is not as this one. Only old log entries may be gone.
+    /// The first thing in which another is not as this one.
     pub fn first_difference(&self, other: &Self) -> Option<String> {
         if self == other {
             return None;
@@ -90,7 +90,7 @@ impl StoreContent {
             if group.meta != seen.meta {
                 return within("its metadata differs".to_owned());
             }
-            if !group.log.ends_with(&seen.log) || seen.log.len() < group.log.len().min(LOG_ENTRIES_MIN) {
+            if !logs_agree(&group.log, &seen.log) {
                 return within(format!("its log has {} entries, not {}", seen.log.len(), group.log.len()));
             }
             let names = group.objects.keys().chain(seen.objects.keys());
@@ -179,6 +179,13 @@ impl Group {
         }
         Ok(())
     }
+}
+
+/// How many entries there are beyond those that are always kept is the store's business: it forgets some in memory, and
+/// has them again after a mount.
+fn logs_agree(a: &[(LogVersion, Bytes)], b: &[(LogVersion, Bytes)]) -> bool {
+    let (longer, shorter) = if a.len() < b.len() { (b, a) } else { (a, b) };
+    longer.ends_with(shorter) && shorter.len() >= longer.len().min(LOG_ENTRIES_MIN)
 }
 
 async fn list(store: &dyn ObjectStore, id: CollectionId) -> Result<Vec<ObjectId>, String> {
