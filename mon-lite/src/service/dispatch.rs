@@ -109,8 +109,9 @@ fn stat_fs(session: &mut Session, tid: u64, request: &StatFs) -> Result<(), Sess
             // What one pool holds, and what it could hold besides.
             Some((id, pool)) => {
                 let held = reports.pool(id);
-                let (used, room) = (held.allocated + held.omap_bytes, crate::commands::pool_room(view, pool));
-                (used + room, used, room, held.objects)
+                let used = held.allocated.saturating_add(held.omap_bytes);
+                let room = crate::commands::pool_room(view, pool);
+                (used.saturating_add(room), used, room, held.objects)
             }
             None => (space.total, space.used(), space.available, all().objects),
         };

@@ -31,11 +31,18 @@ struct PoolRow {
     io: crate::live::IoCounters,
 }
 
+impl PoolRow {
+    /// Bytes as clients count them. Saturates: the sums of what OSDs report are no promise.
+    fn logical(&self) -> u64 {
+        self.stored.saturating_add(self.omap)
+    }
+}
+
 fn pool_rows(view: &View<'_>) -> Vec<PoolRow> {
     let map = view.osd_map();
     let row = |(id, pool): (&PoolId, &wire::osdmap::Pool)| {
         let held = view.live.reports.pool(*id);
-        let used = held.allocated + held.omap_bytes;
+        let used = held.allocated.saturating_add(held.omap_bytes);
         let max_available = pool_room(view, pool);
         PoolRow {
             id: *id,
@@ -46,7 +53,7 @@ fn pool_rows(view: &View<'_>) -> Vec<PoolRow> {
             objects: held.objects,
             used,
             max_available,
-            share: ratio(used, used + max_available),
+            share: ratio(used, used.saturating_add(max_available)),
             quota_objects: pool.quota_max_objects,
             quota_bytes: pool.quota_max_bytes,
             io: held.io,
@@ -109,10 +116,10 @@ fn pools_brief(view: &View<'_>) -> Table {
     ]);
     for row in pool_rows(view) {
         table.row([
-            row.name,
+            row.name.clone(),
             row.id.to_string(),
             row.pg_num.to_string(),
-            bytes(row.stored + row.omap),
+            bytes(row.logical()),
             count(row.objects),
             bytes(row.used),
             percent(row.share),
@@ -147,10 +154,10 @@ fn pools_detail(view: &View<'_>) -> Table {
     let quota = |limit: u64, text: String| if limit == 0 { "N/A".to_owned() } else { text };
     for row in pool_rows(view) {
         table.row([
-            row.name,
+            row.name.clone(),
             row.id.to_string(),
             row.pg_num.to_string(),
-            bytes(row.stored + row.omap),
+            bytes(row.logical()),
             bytes(row.stored),
             bytes(row.omap),
             count(row.objects),
@@ -193,7 +200,7 @@ fn df_value(view: &View<'_>, detail: bool) -> Value {
 fn pool_value(row: &PoolRow, detail: bool) -> Value {
     let mut stats = Map::new();
     let mut put = |key: &str, value: Value| stats.insert(key.to_owned(), value);
-    put("stored", (row.stored + row.omap).into());
+    put("stored", (row.logical()).into());
     if detail {
         put("stored_data", row.stored.into());
         put("stored_omap", row.omap.into());
@@ -217,7 +224,7 @@ fn pool_value(row: &PoolRow, detail: bool) -> Value {
         put("wr_bytes", row.io.write_bytes.into());
         put("compress_bytes_used", 0.into());
         put("compress_under_bytes", 0.into());
-        put("stored_raw", (row.stored + row.omap).into());
+        put("stored_raw", (row.logical()).into());
         put("avail_raw", row.max_available.into());
     }
     json!({"name": row.name, "id": row.id, "stats": stats})
