@@ -67,23 +67,29 @@ pub enum Served {
     Silence,
 }
 
-/// What to do with a request that would grow what may not grow.
-pub fn refuse_growth(request: &Request, execution: &Execution, room: Room) -> Option<Served> {
+/// How a request that would grow what may not grow is turned away.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Refusal {
+    /// It fails.
+    Answer(Errno),
+    /// Nothing is said.
+    Silence,
+}
+
+/// Whether a request would grow what may not grow, and what then.
+pub fn refuse_growth(request: &Request, execution: &Execution, room: Room) -> Option<Refusal> {
     let grew = matches!(&execution.effect, Effect::Changed(changes) if changes.grew);
     if !grew || request.has(RequestFlags::FULL_FORCE) {
         return None;
     }
     match room {
         Room::Enough => None,
-        Room::StoreFull => Some(Served::Answer(Answer::refused(Errno::ENOSPC))),
-        Room::PoolFull { quota: true } if request.has(RequestFlags::FULL_TRY) => {
-            Some(Served::Answer(Answer::refused(Errno::EDQUOT)))
-        }
-        Room::PoolFull { quota: false } if request.has(RequestFlags::FULL_TRY) => {
-            Some(Served::Answer(Answer::refused(Errno::ENOSPC)))
+        Room::StoreFull => Some(Refusal::Answer(Errno::ENOSPC)),
+        Room::PoolFull { quota } if request.has(RequestFlags::FULL_TRY) => {
+            Some(Refusal::Answer(if quota { Errno::EDQUOT } else { Errno::ENOSPC }))
         }
         //= ceph 16.2 osd: without FULL_TRY the client keeps the request until the pool is not full any more
-        Room::PoolFull { .. } => Some(Served::Silence),
+        Room::PoolFull { .. } => Some(Refusal::Silence),
     }
 }
 

@@ -16,7 +16,7 @@ use wire::Errno;
 use wire::msg::Op;
 use wire::types::{Epoch, PgId};
 
-use crate::answer::{Answer, Room, Served, refusal, refuse_growth};
+use crate::answer::{Answer, Refusal, Room, Served, refusal, refuse_growth};
 use crate::frontier::{Frontier, Position};
 use crate::limits::LIST_SCAN_MAX;
 use crate::object_context::{Access, Known, ObjectContext, ObjectContexts, Place};
@@ -160,48 +160,68 @@ impl PlacementGroup {
         let view = ObjectView::new(self.store.clone(), self.collection, request.object.clone(), before);
         let mut execution = execute(request, view).await?;
         at.timeline.mark(Stage::Executed, self.core.now());
-        if let Some(served) = refuse_growth(request, &execution, (at.room)()) {
-            drop(turn);
-            self.shown(context.shows()).await?;
-            return Ok(served);
-        }
-        self.count(request, &execution);
-        let sealed = self.group.borrow_mut().seal(at.epoch, request, &mut execution, before);
-        let Some(sealed) = sealed else {
-            drop(turn);
-            let versions = self.group.borrow().versions_of_read(execution.result, before.as_ref());
-            self.shown(context.shows()).await?;
-            at.timeline.mark(Stage::Durable, self.core.now());
-            return Ok(Served::Answer(Answer::executed(execution, versions)));
-        };
-        let position = self.frontier.issue();
-        let shown_before = context.shows();
-        let submitted = self.store.submit(sealed.transaction);
-        context.learn(sealed.after);
-        context.written(position);
-        let readable = submitted.readable.await;
-        at.timeline.mark(Stage::Readable, self.core.now());
-        if let Err(error) = readable {
-            if let StoreError::Down(reason) = error {
-                return Err(reason);
+        match refuse_growth(request, &execution, (at.room)()) {
+            None => self.count(request, &execution),
+            Some(Refusal::Answer(errno)) => execution = Execution::failed(errno),
+            Some(Refusal::Silence) => {
+                drop(turn);
+                self.shown(context.shows()).await?;
+                return Ok(Served::Silence);
             }
+        }
+        let mut skipped = None;
+        let (submitted, position, versions) = loop {
+            let sealed = self.group.borrow_mut().seal(at.epoch, request, &mut execution, before);
+            let Some(sealed) = sealed else {
+                drop(turn);
+                let versions = self.group.borrow().versions_of_read(execution.result, before.as_ref());
+                self.shown(context.shows()).await?;
+                at.timeline.mark(Stage::Durable, self.core.now());
+                return Ok(Served::Answer(Answer::executed(execution, versions)));
+            };
+            let position = self.frontier.issue();
+            let shown_before = context.shows();
+            let submitted = self.store.submit(sealed.transaction);
+            context.learn(sealed.after);
+            context.written(position);
+            let readable = submitted.readable.await;
+            at.timeline.mark(Stage::Readable, self.core.now());
+            let error = match readable {
+                Ok(()) => break (submitted.durable, position, sealed.versions),
+                Err(StoreError::Down(reason)) => return Err(reason),
+                Err(error) => error,
+            };
             self.group.borrow_mut().forget(request);
             context.forget();
             context.written(shown_before);
-            drop(turn);
-            // A position that was refused counts as reached when those before it are.
-            self.shown(position.previous()).await?;
-            self.frontier.advance(position);
-            return Ok(Served::Answer(Answer::refused(refusal(&error))));
-        }
+            let errno = refusal(&error);
+            if let Some(first) = skipped.replace(position) {
+                // Not even the note that it failed is taken.
+                drop(turn);
+                self.skip(first).await?;
+                self.skip(position).await?;
+                return Ok(Served::Answer(Answer::refused(errno)));
+            }
+            // That it failed is logged, like any other failure: sent again it would otherwise take effect, and after
+            // requests which the client sent later.
+            execution = Execution::failed(errno);
+        };
         drop(turn);
-        if let Err(error) = submitted.durable.await {
+        if let Err(error) = submitted.await {
             // What is readable but will never be durable would poison every later answer.
             return Err(format!("a readable transaction of pg {} did not become durable: {error}", self.id));
         }
+        // Covers the position that was refused, if one was.
         self.frontier.advance(position);
         at.timeline.mark(Stage::Durable, self.core.now());
-        Ok(Served::Answer(Answer::executed(execution, sealed.versions)))
+        Ok(Served::Answer(Answer::executed(execution, versions)))
+    }
+
+    /// A position that was refused counts as reached when those before it are.
+    async fn skip(&self, position: Position) -> Result<(), String> {
+        self.shown(position.previous()).await?;
+        self.frontier.advance(position);
+        Ok(())
     }
 
     /// Lists a page. `Err` if the store is down.

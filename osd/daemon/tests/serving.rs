@@ -274,14 +274,42 @@ fn a_full_store_refuses_growth_and_nothing_else() {
         store.available.set(None);
         until(&world.core, "it is noticed", || !world.osd.osd().store_full.get()).await;
         assert_eq!(client.run("z", vec![write(OpCode::WRITE, 0, b"a")]).await.result, 0);
-        // A store that refuses by itself: the same error, and no trace of the request.
-        store.refuse.replace(Some(StoreError::NoSpace("test".into())));
-        let tid = client.send(&client.request("z", vec![write(OpCode::APPEND, 0, b"b")]));
-        assert_eq!(client.wait(tid).await.result, -28);
-        store.refuse.replace(None);
-        client.start_at(tid);
-        assert_eq!(client.run("z", vec![write(OpCode::APPEND, 0, b"b")]).await.result, 0);
-        assert_eq!(client.read("z").await, Ok(b"ab".to_vec()));
+    });
+}
+
+#[test]
+fn a_write_refused_for_want_of_space_stays_refused_when_it_is_sent_again() {
+    let store = Rc::new(LateStore::new(MemStore::new(64 * MIB)));
+    with_osd(store.clone(), async move |world| {
+        let client = world.client(4100).await;
+        let no_space = || StoreError::NoSpace("test".into());
+        let append = || write(OpCode::APPEND, 0, b"a");
+        // By the store itself, then by the OSD that sees it nearly full; each time another request follows at once.
+        for full in [false, true] {
+            store.available.set(full.then_some(MIB));
+            until(&world.core, "it is noticed", || world.osd.osd().store_full.get() == full).await;
+            if !full {
+                store.refuse.borrow_mut().push_back(no_space());
+            }
+            let refused = client.send(&client.request("x", vec![append()]));
+            let taken = client.run("x", vec![write(OpCode::WRITE_FULL, 0, b"")]).await;
+            assert_eq!((client.wait(refused).await.result, taken.result), (-28, 0));
+            // There is room again and the connection breaks before the answer came: applied now, the append would
+            // come after a request that the client sent later.
+            store.available.set(None);
+            until(&world.core, "it is noticed", || !world.osd.osd().store_full.get()).await;
+            client.start_at(refused);
+            assert_eq!(client.run("x", vec![append()]).await.result, -28);
+            client.start_at(refused + 10);
+            assert_eq!(client.read("x").await, Ok(Vec::new()));
+        }
+        // If not even that can be noted, nothing is: the request may be tried again, and others go on.
+        store.refuse.borrow_mut().extend([no_space(), no_space()]);
+        let refused = client.send(&client.request("x", vec![append()]));
+        assert_eq!(client.wait(refused).await.result, -28);
+        client.start_at(refused);
+        assert_eq!(client.run("x", vec![append()]).await.result, 0);
+        assert_eq!(client.read("x").await, Ok(b"a".to_vec()));
     });
 }
 
@@ -365,7 +393,7 @@ fn a_failed_store_ends_everything_and_answers_nothing() {
     let store = Rc::new(LateStore::new(MemStore::new(64 * MIB)));
     with_osd(store.clone(), async move |world| {
         let client = world.client(4100).await;
-        store.refuse.replace(Some(StoreError::Down("the device burnt".into())));
+        store.refuse.borrow_mut().push_back(StoreError::Down("the device burnt".into()));
         let tid = client.send(&client.request("x", vec![write(OpCode::WRITE, 0, b"a")]));
         within(&world.core, client.pump.closed.wait()).await;
         assert!(client.reply_to(tid).is_none());

@@ -62,6 +62,13 @@ pub struct Execution {
     pub effect: Effect,
 }
 
+impl Execution {
+    /// A request that was to write and is refused as a whole.
+    pub fn failed(errno: Errno) -> Self {
+        Self { result: errno.code(), outputs: Vec::new(), effect: Effect::Failed }
+    }
+}
+
 /// What a request means for its object.
 #[derive(Debug)]
 pub enum Effect {

@@ -1,6 +1,7 @@
 //! A memory store on which nothing becomes durable until the test says so, and on which transactions can be refused.
 
 use std::cell::{Cell, RefCell};
+use std::collections::VecDeque;
 use std::rc::Rc;
 
 use bytes::Bytes;
@@ -16,8 +17,8 @@ pub struct LateStore {
     inner: MemStore,
     /// Writes wait for this to become durable.
     pub gate: RefCell<Rc<Event>>,
-    /// The next transactions are refused with this.
-    pub refuse: RefCell<Option<StoreError>>,
+    /// Each of the next transactions is refused with one of these.
+    pub refuse: RefCell<VecDeque<StoreError>>,
     /// What was held fails with this when it is released.
     pub doom: Rc<RefCell<Option<StoreError>>>,
     /// What `stats` tells is available; all if none.
@@ -32,7 +33,7 @@ impl LateStore {
         Self {
             inner,
             gate: RefCell::new(gate),
-            refuse: RefCell::new(None),
+            refuse: RefCell::default(),
             doom: Rc::default(),
             available: Cell::new(None),
         }
@@ -51,7 +52,7 @@ impl LateStore {
 
 impl ObjectStore for LateStore {
     fn submit(&self, transaction: Transaction) -> Submitted {
-        if let Some(error) = self.refuse.borrow().clone() {
+        if let Some(error) = self.refuse.borrow_mut().pop_front() {
             let (a, b) = (error.clone(), error);
             return Submitted {
                 readable: Box::pin(async move { Err(a) }),
