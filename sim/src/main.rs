@@ -6,6 +6,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread;
 
 use clap::Parser;
+use indicatif::{ProgressBar, ProgressStyle};
 use sim::{Floors, Outcome, Scenario, Summary};
 
 #[cfg(feature = "planted")]
@@ -99,6 +100,7 @@ fn run_seeds(
     let end = cli.seed.saturating_add(cli.count);
     let enough = AtomicBool::new(false);
     let results = Mutex::new((Summary::default(), Vec::new()));
+    let bar = progress(cli);
     thread::scope(|scope| {
         for _ in 0..jobs {
             scope.spawn(|| {
@@ -108,7 +110,8 @@ fn run_seeds(
                         return;
                     }
                     let outcome = run(seed);
-                    tell(&outcome);
+                    bar.suspend(|| tell(&outcome));
+                    bar.inc(1);
                     let Ok(mut results) = results.lock() else { return };
                     results.0.add(&outcome.counts);
                     if outcome.failure.is_some() {
@@ -119,7 +122,17 @@ fn run_seeds(
             });
         }
     });
+    bar.finish_and_clear();
     results.into_inner().unwrap_or_default()
+}
+
+/// How far it is, on standard error if that is a terminal and there is something to wait for.
+fn progress(cli: &Cli) -> ProgressBar {
+    if cli.count == 1 {
+        return ProgressBar::hidden();
+    }
+    let style = ProgressStyle::with_template("{bar:40} {pos}/{len} seeds, {elapsed}, about {eta} left");
+    ProgressBar::new(cli.count).with_style(style.unwrap_or_else(|_| ProgressStyle::default_bar()))
 }
 
 fn run(cli: &Cli, seed: u64) -> Outcome {
