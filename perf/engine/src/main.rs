@@ -1,0 +1,172 @@
+//! The engine alone, on a device in memory and one core: what a read and a durable write cost before any network.
+//!
+//! Expected before the first run: a 4 KiB read is a lookup in the onode cache, a copy of a block and its crc32c, about
+//! 1.5 us; a durable overwrite is a block in new space, an extent map of 32 checksums encoded anew, a record and a log
+//! entry, about 5 us, and checkpoints on top.
+//!
+//! Loads are interleaved, round after round; medians count. CPU is that of the core's thread and, apart, of the
+//! process's other threads, which run RocksDB.
+
+#![expect(unsafe_code, reason = "clocks of threads")]
+
+mod clock;
+mod load;
+mod setup;
+
+use std::path::PathBuf;
+
+use anyhow::Context;
+use clap::{Parser, ValueEnum};
+use rt::CoreId;
+use rt::uring::{Config, run};
+use serde_json::json;
+
+use load::{Dataset, Load, Sample};
+use setup::Kv;
+
+/// Measure the engine alone on a device in memory: operations per second of one core, and CPU per operation.
+#[derive(Parser, Clone)]
+#[command(after_help = "Examples:
+  cargo run --release -p engine
+  cargo run --release -p engine -- --only overwrite --depth 1
+  valgrind --tool=callgrind target/release/engine --rounds 1 --operations 20000 --kv memory")]
+struct Settings {
+    /// Operations of a measurement.
+    #[arg(long, default_value_t = 200_000)]
+    operations: u64,
+    /// Measurements of each load.
+    #[arg(long, default_value_t = 5, value_parser = clap::value_parser!(u16).range(1..))]
+    rounds: u16,
+    /// Operations in flight.
+    #[arg(long, default_value_t = 32, value_parser = clap::value_parser!(u16).range(1..))]
+    depth: u16,
+    /// Objects, each of 4 MiB but for those that are written whole.
+    #[arg(long, default_value_t = 64, value_parser = clap::value_parser!(u32).range(1..))]
+    objects: u32,
+    /// Placement groups.
+    #[arg(long, default_value_t = 16, value_parser = clap::value_parser!(u32).range(1..))]
+    groups: u32,
+    /// What keeps the keys.
+    #[arg(long, default_value = "rocksdb")]
+    kv: Kv,
+    /// One load only.
+    #[arg(long)]
+    only: Option<Load>,
+    /// Write JSON to this file.
+    #[arg(long)]
+    json: Option<PathBuf>,
+}
+
+fn main() -> anyhow::Result<()> {
+    measure(&Settings::parse())
+}
+
+fn measure(settings: &Settings) -> anyhow::Result<()> {
+    let given = settings.clone();
+    let samples = run(CoreId(0), &Config::default(), move |core| async move {
+        let device = setup::device(u64::from(given.objects));
+        let engine = setup::make(&core, &device, given.kv).await?;
+        let data = Dataset::fill(&core, &engine, given.objects, given.groups).await?;
+        let loads = Load::value_variants().iter().filter(|load| given.only.is_none_or(|only| only == **load));
+        let mut samples: Vec<(Load, Vec<Sample>)> = loads.map(|load| (*load, Vec::new())).collect();
+        for _ in 0..given.rounds {
+            for (load, samples) in &mut samples {
+                samples.push(data.run(*load, given.operations, given.depth.into()).await?);
+            }
+        }
+        setup::close(&engine).await?;
+        anyhow::Ok(samples)
+    });
+    let samples = samples.context("io_uring cannot be used on this machine")??;
+    let results: Vec<_> = samples.iter().map(|(load, samples)| tell(*load, settings, samples)).collect();
+    if let Some(path) = &settings.json {
+        let json = json!({ "operations": settings.operations, "depth": settings.depth, "results": results });
+        std::fs::write(path, format!("{json:#}\n"))
+            .with_context(|| format!("cannot write {}", path.display()))?;
+    }
+    Ok(())
+}
+
+/// Prints and gives the medians of a load.
+fn tell(load: Load, settings: &Settings, samples: &[Sample]) -> serde_json::Value {
+    let operations = settings.operations as f64;
+    let us =
+        |value: fn(&Sample) -> f64| spread(samples.iter().map(|sample| value(sample) * 1e6 / operations));
+    let core = us(|sample| sample.core.as_secs_f64());
+    let others = us(|sample| sample.others.as_secs_f64());
+    let rate = spread(samples.iter().map(|sample| operations / sample.core.as_secs_f64()));
+    let bytes = spread(samples.iter().map(|sample| sample.device_bytes as f64 / operations));
+    let flushes = spread(samples.iter().map(|sample| sample.flushes as f64 / operations));
+    let tasks = spread(samples.iter().map(|sample| sample.tasks as f64 / operations));
+    println!(
+        "{:10} depth {:3}: {:6.2} us CPU each ({:.2} to {:.2}), {:8.0} per second of the core; other threads {:5.2} us; \
+         {:5.0} device bytes, {:.3} flushes, {:.1} tasks",
+        load.name(),
+        settings.depth,
+        core[1],
+        core[0],
+        core[2],
+        rate[1],
+        others[1],
+        bytes[1],
+        flushes[1],
+        tasks[1]
+    );
+    json!({
+        "load": load.name(), "core_us_min": core[0], "core_us_median": core[1], "core_us_max": core[2],
+        "per_core_second_median": rate[1], "other_threads_us_median": others[1],
+        "device_bytes_median": bytes[1], "flushes_median": flushes[1], "tasks_median": tasks[1],
+    })
+}
+
+/// Least, median and most.
+fn spread(values: impl Iterator<Item = f64>) -> [f64; 3] {
+    let mut values: Vec<f64> = values.collect();
+    values.sort_by(f64::total_cmp);
+    let at = |index: usize| values.get(index).copied().unwrap_or(f64::NAN);
+    [at(0), at(values.len() / 2), at(values.len().saturating_sub(1))]
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_load_is_measured_over_both_stores() {
+        for kv in [Kv::Memory, Kv::Rocksdb] {
+            let folder = tempfile_dir();
+            let json = folder.join("result.json");
+            let settings = Settings {
+                operations: 300,
+                rounds: 1,
+                depth: 8,
+                objects: 2,
+                groups: 2,
+                kv,
+                only: None,
+                json: Some(json.clone()),
+            };
+            measure(&settings).expect("runs");
+            let text = std::fs::read_to_string(&json).expect("written");
+            std::fs::remove_dir_all(&folder).expect("removed");
+            let told: serde_json::Value = serde_json::from_str(&text).expect("JSON");
+            let results = told["results"].as_array().expect("a list");
+            assert_eq!(results.len(), Load::value_variants().len());
+            for result in results {
+                let is_read = result["load"] == "read";
+                assert!(result["core_us_median"].as_f64().expect("a number") > 0.0, "{result}");
+                assert_eq!(
+                    result["device_bytes_median"].as_f64().expect("a number") < 1.0,
+                    is_read,
+                    "{result}"
+                );
+            }
+        }
+    }
+
+    fn tempfile_dir() -> PathBuf {
+        let folder = std::env::temp_dir().join(format!("engine-{}", uuid::Uuid::new_v4()));
+        std::fs::create_dir(&folder).expect("made");
+        folder
+    }
+}
