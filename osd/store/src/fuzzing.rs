@@ -138,8 +138,9 @@ fn shard(input: &[u8]) {
     assert_eq!((shard.allocated(SHARD_BLOCK), shard.stored()), (allocated, stored));
     assert_eq!(shard.validate(number, SPAN, SHARD_BLOCK), Ok(()));
     // Without one of its pieces it gives back what only that one used, and still holds together.
-    if let Some(at) = shard.pieces.keys().nth(input.len() % shard.pieces.len().max(1)).copied() {
-        shard.pieces.remove(&at);
+    let one = shard.pieces.at(input.len() % shard.pieces.len().max(1)).map(|(at, _)| at);
+    if let Some(at) = one {
+        shard.pieces.remove(at);
         let freed: u64 = shard.trim(SHARD_BLOCK).iter().map(|extent| extent.len).sum();
         assert_eq!(shard.allocated(SHARD_BLOCK) + freed, allocated);
         assert_eq!(shard.validate(number, SPAN, SHARD_BLOCK), Ok(()));
@@ -484,11 +485,11 @@ pub fn seeds(name: &str) -> Vec<Vec<u8>> {
     let mut onode = Onode::new(object.clone(), 128 << 10);
     onode.shards = vec![0, 2, 900];
     onode.attrs.insert(Bytes::from_static(b"a"), Bytes::from_static(b"1"));
-    let blob = crate::shard::Blob { birth: 5, checksums: vec![1, 2, 3, 4] };
+    let blob = crate::shard::Blob { birth: 5, checksums: smallvec::smallvec![1, 2, 3, 4] };
     let piece = |len, blob_offset| crate::shard::Piece { len, blob: 40 * 4096, blob_offset };
     let shard = Shard {
-        blobs: BTreeMap::from([(40 * 4096, blob)]),
-        pieces: BTreeMap::from([(0, piece(5000, 0)), (5010, piece(9000, 5010)), (15_000, piece(30, 15_000))]),
+        blobs: [(40 * 4096, blob)].into(),
+        pieces: [(0, piece(5000, 0)), (5010, piece(9000, 5010)), (15_000, piece(30, 15_000))].into(),
     };
     let mut body = Vec::new();
     let items = [Item::Put(Bytes::from_static(b"k"), Bytes::from_static(b"v")), Item::NextOmapId(4)];

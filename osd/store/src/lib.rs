@@ -17,6 +17,7 @@ mod object_store;
 mod onode;
 mod overlay;
 mod shard;
+mod sorted;
 pub mod suite;
 mod superblock;
 mod transaction;

@@ -5,16 +5,21 @@
 //! within the block, so a logical block lives in at most one block of one blob; every block of a blob is used by a
 //! piece; blobs of one object do not overlap on the device. Writes are cut at shard borders, so no blob spans shards.
 
-use std::collections::BTreeMap;
-
 use allocator::Extent;
 use bytes::Bytes;
+use smallvec::{SmallVec, smallvec};
 
 use crate::codec::{DecodeResult, Decoder, Encoder};
+use crate::sorted::Sorted;
 
 const VERSION: u8 = 1;
 /// Kind of a blob: one extent, uncompressed, a crc32c per block.
 const PLAIN: u8 = 1;
+
+/// A crc32c per block; few, since random overwrites make blobs of one block.
+pub type Checksums = SmallVec<[u32; 4]>;
+/// A mark per block of a shard of usual size.
+type Marks = SmallVec<[bool; 64]>;
 
 /// Device space with its checksums. Blobs are keyed by the address of their first byte.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -23,7 +28,7 @@ pub struct Blob {
     /// space that was freed and allocated again has another birth.
     pub birth: u64,
     /// crc32c of each block.
-    pub checksums: Vec<u32>,
+    pub checksums: Checksums,
 }
 
 /// Bytes of the object within a blob.
@@ -58,9 +63,9 @@ pub struct Place {
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Shard {
     /// By address.
-    pub blobs: BTreeMap<u64, Blob>,
+    pub blobs: Sorted<Blob>,
     /// By logical offset in the object.
-    pub pieces: BTreeMap<u64, Piece>,
+    pub pieces: Sorted<Piece>,
 }
 
 impl Shard {
@@ -86,19 +91,19 @@ impl Shard {
 
     /// Where the logical block that begins at `logical` lives; none in a hole.
     pub fn place(&self, logical: u64, block: u64) -> Option<Place> {
-        let (at, piece) = match self.pieces.range(..=logical).next_back() {
+        let (at, piece) = match self.pieces.at_or_below(logical) {
             Some((at, piece)) if at + u64::from(piece.len) > logical => (at, piece),
-            _ => self.pieces.range(logical..logical + block).next()?,
+            _ => self.pieces.range(logical..logical + block).first().map(|(at, piece)| (*at, piece))?,
         };
         // The offset within the block is kept, so rounding down finds the block on both sides.
-        let in_blob = (u64::from(piece.blob_offset) + logical.saturating_sub(*at)) / block * block;
-        self.block_of(*at, piece, in_blob / block, block)
+        let in_blob = (u64::from(piece.blob_offset) + logical.saturating_sub(at)) / block * block;
+        self.block_of(at, piece, in_blob / block, block)
     }
 
     /// Block `number` of the blob of the piece at `at`.
     pub fn block_of(&self, at: u64, piece: &Piece, number: u64, block: u64) -> Option<Place> {
         let blob = piece.blob;
-        let found = self.blobs.get(&blob)?;
+        let found = self.blobs.get(blob)?;
         let index = usize::try_from(number).ok()?;
         let checksum = *found.checksums.get(index)?;
         let logical = (at + number * block).saturating_sub(piece.blob_offset.into());
@@ -107,61 +112,83 @@ impl Shard {
 
     /// Whether a blob born by `birth` owns the block at `address`.
     pub fn owns(&self, address: u64, birth: u64, block: u64) -> bool {
-        let Some((start, blob)) = self.blobs.range(..=address).next_back() else { return false };
+        let Some((start, blob)) = self.blobs.at_or_below(address) else { return false };
         blob.birth == birth && address < start + blob.bytes(block)
     }
 
     /// Drops blocks that no piece uses, cutting blobs where a block goes from the middle; gives what became free.
     pub fn trim(&mut self, block: u64) -> Vec<Extent> {
-        let mut used: BTreeMap<u64, Vec<bool>> =
-            self.blobs.iter().map(|(address, blob)| (*address, vec![false; blob.checksums.len()])).collect();
-        for piece in self.pieces.values() {
-            let (first, last) = piece.blocks(block);
-            let Some(blocks) = used.get_mut(&piece.blob) else {
-                panic!("a piece refers to no blob: {piece:?}")
-            };
-            blocks[first..=last].fill(true);
+        let (used, firsts) = self.used_blocks(block);
+        if used.iter().all(|used| *used) {
+            return Vec::new();
         }
         let mut freed = Vec::new();
-        for (address, blocks) in used {
-            if blocks.iter().all(|used| *used) {
+        let mut was_cut = false;
+        let mut blobs = Sorted::with_capacity(self.blobs.len() + 1);
+        for ((address, blob), first) in std::mem::take(&mut self.blobs).into_iter().zip(firsts) {
+            let row = &used[first..first + blob.checksums.len()];
+            if row.iter().all(|used| *used) {
+                blobs.insert(address, blob);
                 continue;
             }
-            let Some(blob) = self.blobs.remove(&address) else { continue };
-            for run in runs(&blocks) {
+            for run in runs(row) {
                 let start = address + wide(run.start) * block;
                 if run.used {
-                    let checksums = blob.checksums[run.start..run.end].to_vec();
-                    self.blobs.insert(start, Blob { birth: blob.birth, checksums });
+                    let checksums = Checksums::from_slice(&blob.checksums[run.start..run.end]);
+                    blobs.insert(start, Blob { birth: blob.birth, checksums });
+                    was_cut = true;
                 } else {
                     freed.push(Extent { start, len: wide(run.end - run.start) * block });
                 }
             }
-            for piece in self.pieces.values_mut().filter(|piece| piece.blob == address) {
-                let absolute = address + u64::from(piece.blob_offset);
-                let Some((start, _)) = self.blobs.range(..=absolute).next_back() else { continue };
-                piece.blob = *start;
+        }
+        self.blobs = blobs;
+        if was_cut {
+            for piece in self.pieces.values_mut() {
+                let absolute = piece.blob + u64::from(piece.blob_offset);
+                let Some((start, _)) = self.blobs.at_or_below(absolute) else { continue };
+                piece.blob = start;
                 piece.blob_offset = narrow(absolute - start);
             }
         }
         freed
     }
 
+    /// Which blocks of which blob a piece uses: all blobs' blocks in one row, and where in it each blob's begin.
+    fn used_blocks(&self, block: u64) -> (Marks, SmallVec<[usize; 64]>) {
+        let mut total = 0;
+        let count = |blob: &Blob| {
+            total += blob.checksums.len();
+            total - blob.checksums.len()
+        };
+        let firsts: SmallVec<[usize; 64]> = self.blobs.values().map(count).collect();
+        let mut used: Marks = smallvec![false; total];
+        for piece in self.pieces.values() {
+            let Some(position) = self.blobs.position(piece.blob) else {
+                panic!("a piece refers to no blob: {piece:?}")
+            };
+            let (first, last) = piece.blocks(block);
+            used[firsts[position] + first..=firsts[position] + last].fill(true);
+        }
+        (used, firsts)
+    }
+
+    /// Adds a piece behind all others; joins it with the last one if it continues that in the object and in the blob.
+    pub fn append(&mut self, at: u64, piece: Piece) {
+        if let Some((last_at, last)) = self.pieces.last_mut()
+            && last_at + u64::from(last.len) == at
+            && last.blob == piece.blob
+            && last.blob_offset + last.len == piece.blob_offset
+        {
+            last.len += piece.len;
+            return;
+        }
+        self.pieces.insert(at, piece);
+    }
+
     /// Joins pieces that continue each other in the object and in the blob.
     pub fn join(&mut self) {
-        let mut joined: BTreeMap<u64, Piece> = BTreeMap::new();
-        for (at, piece) in std::mem::take(&mut self.pieces) {
-            if let Some((last_at, last)) = joined.iter_mut().next_back()
-                && last_at + u64::from(last.len) == at
-                && last.blob == piece.blob
-                && last.blob_offset + last.len == piece.blob_offset
-            {
-                last.len += piece.len;
-                continue;
-            }
-            joined.insert(at, piece);
-        }
-        self.pieces = joined;
+        std::mem::take(&mut self.pieces).into_iter().for_each(|(at, piece)| self.append(at, piece));
     }
 
     /// The value stored under its key.
@@ -169,9 +196,7 @@ impl Shard {
         let mut e = Encoder::with_capacity(self.encoded_bytes_max());
         e.u8(VERSION);
         e.count(self.blobs.len());
-        let mut numbers = BTreeMap::new();
-        for (number, (address, blob)) in self.blobs.iter().enumerate() {
-            numbers.insert(*address, wide(number));
+        for (address, blob) in self.blobs.iter() {
             e.u8(PLAIN);
             e.varint(*address);
             e.varint(blob.birth);
@@ -181,13 +206,13 @@ impl Shard {
             }
         }
         e.count(self.pieces.len());
-        for (at, piece) in &self.pieces {
-            let Some(number) = numbers.get(&piece.blob) else {
+        for (at, piece) in self.pieces.iter() {
+            let Some(number) = self.blobs.position(piece.blob) else {
                 panic!("a piece refers to no blob: {piece:?}")
             };
             e.varint(*at);
             e.varint(piece.len.into());
-            e.varint(*number);
+            e.varint(wide(number));
             e.varint(piece.blob_offset.into());
         }
         e.into_bytes()
@@ -216,7 +241,7 @@ impl Shard {
             let address = d.varint("address of a blob")?;
             let birth = d.varint("birth of a blob")?;
             let count = d.count(4, "checksums")?;
-            let mut checksums = Vec::with_capacity(count);
+            let mut checksums = Checksums::with_capacity(count);
             for _ in 0..count {
                 checksums.push(d.u32("checksum")?);
             }
@@ -246,9 +271,8 @@ impl Shard {
     pub fn validate(&self, number: u32, span: u32, block: u64) -> Result<(), &'static str> {
         let start = u64::from(number) * u64::from(span);
         let end = start + u64::from(span);
-        let mut used: BTreeMap<u64, Vec<bool>> = BTreeMap::new();
         let mut device_end = 0;
-        for (address, blob) in &self.blobs {
+        for (address, blob) in self.blobs.iter() {
             let Some(blob_end) = address.checked_add(blob.bytes(block)) else {
                 return Err("a blob reaches beyond any device");
             };
@@ -256,12 +280,11 @@ impl Shard {
                 return Err("blobs are empty, not aligned or overlap");
             }
             device_end = blob_end;
-            used.insert(*address, vec![false; blob.checksums.len()]);
         }
         let mut logical_end = start;
         let mut last_block = None;
-        for (at, piece) in &self.pieces {
-            let Some(blocks) = used.get_mut(&piece.blob) else { return Err("a piece refers to no blob") };
+        for (at, piece) in self.pieces.iter() {
+            let Some(blob) = self.blobs.get(piece.blob) else { return Err("a piece refers to no blob") };
             if piece.len == 0 || *at < logical_end || at.saturating_add(piece.len.into()) > end {
                 return Err("pieces are empty, overlap or leave the shard");
             }
@@ -270,15 +293,16 @@ impl Shard {
                 return Err("a piece has another offset in its block than in the object's");
             }
             let (first, last) = piece.blocks(block);
-            let Some(touched) = blocks.get_mut(first..=last) else { return Err("a piece leaves its blob") };
-            touched.fill(true);
+            if last >= blob.checksums.len() {
+                return Err("a piece leaves its blob");
+            }
             let first_block = (at / block, (piece.blob, first));
             if last_block.is_some_and(|(logical, place)| logical == first_block.0 && place != first_block.1) {
                 return Err("a block of the object lives in two places");
             }
             last_block = Some(((logical_end - 1) / block, (piece.blob, last)));
         }
-        if used.values().flatten().any(|used| !used) {
+        if self.used_blocks(block).0.iter().any(|used| !used) {
             return Err("a block of a blob is not used");
         }
         Ok(())
@@ -344,11 +368,11 @@ mod tests {
 
     fn sample() -> Shard {
         Shard {
-            blobs: BTreeMap::from([
-                (40 * B, Blob { birth: 5, checksums: vec![1, 2, 3, 4] }),
-                (80 * B, Blob { birth: 6, checksums: vec![9] }),
+            blobs: Sorted::from([
+                (40 * B, Blob { birth: 5, checksums: smallvec![1, 2, 3, 4] }),
+                (80 * B, Blob { birth: 6, checksums: smallvec![9] }),
             ]),
-            pieces: BTreeMap::from([
+            pieces: Sorted::from([
                 (0, Piece { len: 4 * 4096, blob: 40 * B, blob_offset: 0 }),
                 (5 * B + 10, Piece { len: 90, blob: 80 * B, blob_offset: 10 }),
                 (5 * B + 200, Piece { len: 5, blob: 80 * B, blob_offset: 200 }),
@@ -393,13 +417,13 @@ mod tests {
         let mut shard = sample();
         shard.pieces.insert(0, Piece { len: 100, blob: 40 * B, blob_offset: 0 });
         shard.pieces.insert(3 * B + 7, Piece { len: 20, blob: 40 * B, blob_offset: 3 * 4096 + 7 });
-        shard.pieces.remove(&(5 * B + 200));
+        shard.pieces.remove(5 * B + 200);
         let freed = shard.trim(B);
         assert_eq!(freed, vec![Extent { start: 41 * B, len: 2 * B }]);
         assert_eq!(shard.validate(0, 128 << 10, B), Ok(()));
         assert_eq!(shard.place(3 * B, B).map(|p| (p.address, p.checksum)), Some((43 * B, 4)));
         assert_eq!(shard.allocated(B), 3 * B);
-        shard.pieces.clear();
+        shard.pieces = Sorted::default();
         assert_eq!(shard.trim(B).iter().map(|e| e.len).sum::<u64>(), 3 * B);
         assert!(shard.blobs.is_empty());
     }

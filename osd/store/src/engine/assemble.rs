@@ -11,7 +11,7 @@ use futures_util::future::join_all;
 use nvme::DmaBuf;
 use rt::Group;
 
-use super::layout::{self, Target, Written};
+use super::layout::{self, Written};
 use super::plan::{KeptBlocks, Plan};
 use super::state::Inner;
 use crate::check::length;
@@ -24,8 +24,8 @@ const WRITE_BYTES_MAX: u64 = 1 << 20;
 /// What a plan's changed blocks became.
 #[derive(Default)]
 pub struct Assembled {
-    /// Changed blocks by logical offset, for each (object, shard) of the plan.
-    pub written: BTreeMap<(usize, u32), BTreeMap<u64, Written>>,
+    /// Changed blocks, ascending, for each (object, shard) of the plan.
+    pub written: BTreeMap<(usize, u32), Vec<Written>>,
     /// Deferred blocks.
     pub in_place: Vec<InPlace>,
     /// Data in flight: extents with their checksums.
@@ -115,17 +115,19 @@ impl Inner {
             for (number, shard_layout) in &object.layouts {
                 let Some(content) = object.staged.contents.get(number) else { continue };
                 let written = assembled.written.entry((index, *number)).or_default();
-                for (logical, target) in &shard_layout.targets {
-                    let stored = shard_layout.reads.get(logical).and_then(|place| kept.get(&place.address));
-                    let one = match target {
-                        Target::Fresh => {
+                for changed in &shard_layout.blocks {
+                    let logical = changed.logical;
+                    let stored =
+                        changed.place.filter(|_| changed.keeps).and_then(|place| kept.get(&place.address));
+                    let one = match changed.place.filter(|_| changed.in_place) {
+                        None => {
                             let (address, memory) = buffers.next(block);
-                            layout::fill_block(content, *logical, stored, memory);
-                            Written { address, checksum: crc32c::crc32c(memory), fresh: true }
+                            layout::fill_block(content, logical, stored, memory);
+                            Written { logical, address, checksum: crc32c::crc32c(memory), fresh: true }
                         }
-                        Target::InPlace(place) => {
+                        Some(place) => {
                             let mut payload = vec![0; block];
-                            layout::fill_block(content, *logical, stored, &mut payload);
+                            layout::fill_block(content, logical, stored, &mut payload);
                             let checksum = crc32c::crc32c(&payload);
                             assembled.in_place.push(InPlace {
                                 object: index,
@@ -134,10 +136,10 @@ impl Inner {
                                 birth: place.birth,
                                 payload: Bytes::from(payload),
                             });
-                            Written { address: place.address, checksum, fresh: false }
+                            Written { logical, address: place.address, checksum, fresh: false }
                         }
                     };
-                    written.insert(*logical, one);
+                    written.push(one);
                 }
             }
         }

@@ -1,12 +1,12 @@
 //! The bytes of one shard while a transaction changes them: what stays where it is stored, and what is new. Pure.
 
-use std::collections::BTreeMap;
 use std::rc::Rc;
 
 use bytes::Bytes;
 
 use crate::check::length;
 use crate::shard::{Piece, Shard};
+use crate::sorted::Sorted;
 
 /// Where a part's bytes come from.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -37,7 +37,7 @@ pub struct Content {
     /// The shard as it is stored; empty if it is not.
     pub base: Rc<Shard>,
     /// By logical offset.
-    pub parts: BTreeMap<u64, Part>,
+    pub parts: Sorted<Part>,
 }
 
 impl Content {
@@ -53,41 +53,73 @@ impl Content {
 
     /// Makes `[start, end)` a hole.
     pub fn punch(&mut self, start: u64, end: u64) {
-        let touched: Vec<u64> =
-            self.parts.range(..end).filter(|(at, part)| **at + part.len > start).map(|(at, _)| *at).collect();
-        for at in touched {
-            let Some(part) = self.parts.remove(&at) else { continue };
-            let part_end = at + part.len;
-            if at < start {
-                self.parts.insert(at, part.cut(0, start - at));
-            }
-            if part_end > end {
-                self.parts.insert(end, part.cut(end - at, part_end - end));
-            }
-        }
+        self.replace(start, end, None);
     }
 
     /// Replaces bytes.
     pub fn write(&mut self, at: u64, data: Bytes) {
         let len = length(&data);
         if len > 0 {
-            self.punch(at, at + len);
-            self.parts.insert(at, Part { len, source: Source::New(data) });
+            self.replace(at, at + len, Some(Part { len, source: Source::New(data) }));
         }
     }
 
-    /// The parts cut at block borders, as (logical offset, part).
-    pub fn by_block(&self, block: u64) -> impl Iterator<Item = (u64, Part)> {
-        self.parts.iter().flat_map(move |(at, part)| {
-            let (start, end) = (*at, at + part.len);
-            let first = start / block;
-            let last = (end - 1) / block;
-            (first..=last).map(move |number| {
-                let from = start.max(number * block);
-                let to = end.min((number + 1) * block);
-                (from, part.cut(from - start, to - from))
-            })
-        })
+    /// Puts a part, or a hole, in the place of what is in a range.
+    fn replace(&mut self, start: u64, end: u64, with: Option<Part>) {
+        let touched = self.parts.range_and_before(start, end);
+        // Of the first and the last that reach into the range, what is outside stays.
+        let mut first = start;
+        let mut left = None;
+        let mut right = None;
+        for (at, part) in touched {
+            let part_end = at + part.len;
+            if *at < start && part_end > start {
+                first = *at;
+                left = Some((*at, part.cut(0, start - at)));
+            }
+            if part_end > end && *at < end {
+                right = Some((end, part.cut(end - at, part_end - end)));
+            }
+        }
+        let with = with.map(|part| (start, part));
+        self.parts.splice(first, end, left.into_iter().chain(with).chain(right));
+    }
+
+    /// Blocks that hold new bytes, by logical offset, ascending.
+    pub fn changed_blocks(&self, block: u64) -> Vec<u64> {
+        let mut found: Vec<u64> = Vec::new();
+        for (at, part) in self.parts.iter().filter(|(_, part)| matches!(part.source, Source::New(_))) {
+            for number in at / block..=(at + part.len - 1) / block {
+                if found.last() != Some(&(number * block)) {
+                    found.push(number * block);
+                }
+            }
+        }
+        found
+    }
+
+    /// Whether stored bytes stay in the block at `logical`.
+    pub fn keeps(&self, logical: u64, block: u64) -> bool {
+        let is_kept = |(at, part): &(u64, Part)| {
+            at + part.len > logical && matches!(part.source, Source::Stored { .. })
+        };
+        self.parts.range_and_before(logical, logical + block).iter().any(is_kept)
+    }
+
+    /// Logical blocks in which stored bytes stay.
+    pub fn stored_blocks(&self, block: u64) -> u64 {
+        let (mut count, mut next) = (0, 0);
+        for (at, part) in self.parts.iter().filter(|(_, part)| matches!(part.source, Source::Stored { .. })) {
+            let end = (at + part.len - 1) / block + 1;
+            count += end.saturating_sub(next.max(at / block));
+            next = end;
+        }
+        count
+    }
+
+    /// Into how many pieces block borders cut the parts.
+    pub fn pieces_max(&self, block: u64) -> u64 {
+        self.parts.iter().map(|(at, part)| (at + part.len - 1) / block - at / block + 1).sum()
     }
 }
 
@@ -121,8 +153,8 @@ mod tests {
     #[test]
     fn parts_are_replaced_and_cut() {
         let base = Shard {
-            blobs: BTreeMap::from([(8192, Blob { birth: 1, checksums: vec![1, 2, 3] })]),
-            pieces: BTreeMap::from([(0, Piece { len: 12_288, blob: 8192, blob_offset: 0 })]),
+            blobs: Sorted::from([(8192, Blob { birth: 1, checksums: smallvec::smallvec![1, 2, 3] })]),
+            pieces: Sorted::from([(0, Piece { len: 12_288, blob: 8192, blob_offset: 0 })]),
         };
         let mut content = Content::of(Rc::new(base));
         content.write(100, Bytes::from(vec![1; 5000]));
@@ -131,8 +163,15 @@ mod tests {
         let parts: Vec<_> = content.parts.iter().map(|(at, part)| (*at, part.len)).collect();
         assert_eq!(parts, [(0, 100), (100, 4900), (6000, 6288)]);
         let stored = Source::Stored { blob: 8192, blob_offset: 6000 };
-        assert_eq!(content.parts[&6000].source, stored);
-        let blocks: Vec<_> = content.by_block(4096).map(|(at, part)| (at, part.len)).collect();
-        assert_eq!(blocks, [(0, 100), (100, 3996), (4096, 904), (6000, 2192), (8192, 4096)]);
+        assert_eq!(content.parts.get(6000).map(|part| &part.source), Some(&stored));
+        assert_eq!(content.changed_blocks(4096), [0, 4096]);
+        assert_eq!([0, 4096, 8192].map(|logical| content.keeps(logical, 4096)), [true, true, true]);
+        assert_eq!((content.stored_blocks(4096), content.pieces_max(4096)), (3, 5));
+        content.write(0, Bytes::from(vec![2; 4096]));
+        assert_eq!(content.changed_blocks(4096), [0, 4096]);
+        assert_eq!([0, 4096, 8192].map(|logical| content.keeps(logical, 4096)), [false, true, true]);
+        content.punch(4000, 13_000);
+        let parts: Vec<_> = content.parts.iter().map(|(at, part)| (*at, part.len)).collect();
+        assert_eq!((parts, content.stored_blocks(4096)), (vec![(0, 4000)], 0));
     }
 }

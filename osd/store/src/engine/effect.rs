@@ -116,11 +116,10 @@ impl Inner {
             freed.extend(shard.extents(self.block));
             shards.insert(number, None);
         }
-        let none = BTreeMap::new();
         let base = staged.base.as_ref().filter(|_| !staged.replaced);
         let (mut stored, mut allocated) = base.map_or((0, 0), |onode| (onode.stored, onode.allocated));
         for (number, content) in &staged.contents {
-            let written = assembled.written.get(&(index, *number)).unwrap_or(&none);
+            let written = assembled.written.get(&(index, *number)).map_or(&[][..], Vec::as_slice);
             let (shard, gone) = layout::new_shard(content, written, record, self.block);
             freed.extend(gone);
             stored = stored + shard.stored() - content.base.stored();

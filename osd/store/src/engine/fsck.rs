@@ -207,7 +207,7 @@ impl Check {
         for extent in shard.extents(self.inner.block) {
             self.claim(extent, || format!("{name}"));
         }
-        let end = shard.pieces.iter().next_back().map_or(0, |(at, piece)| at + u64::from(piece.len));
+        let end = shard.pieces.last().map_or(0, |(at, piece)| at + u64::from(piece.len));
         if end > open.onode.size {
             let detail = format!("{name} has {} bytes and data up to {end}", open.onode.size);
             self.find(FsckSeverity::Error, "data-beyond-size", detail);
@@ -221,7 +221,7 @@ impl Check {
         let block = self.inner.block;
         // Every block is used by a piece, some by two.
         let mut places: BTreeMap<u64, Place> = BTreeMap::new();
-        for (at, piece) in &shard.pieces {
+        for (at, piece) in shard.pieces.iter() {
             let (first, last) = piece.blocks(block);
             let numbers = (first..=last).filter_map(|number| u64::try_from(number).ok());
             let found = numbers.filter_map(|number| shard.block_of(*at, piece, number, block));

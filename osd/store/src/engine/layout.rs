@@ -4,13 +4,12 @@
 //! Whole blocks never pay twice: they go to new space. A block of which a part stays is read and written anew, in
 //! place through the journal if it is a small change, else to new space.
 
-use std::collections::BTreeMap;
-
 use allocator::Extent;
 use bytes::Bytes;
 
 use super::content::{Content, Source};
 use crate::shard::{Blob, Piece, Place, Shard};
+use crate::sorted::Sorted;
 
 /// What decides between new space and deferral, see `Options`.
 #[derive(Clone, Copy, Debug)]
@@ -23,27 +22,31 @@ pub struct Policy {
     pub whole_max: u64,
 }
 
-/// Where a changed block goes.
+/// A block of which bytes change.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Target {
-    /// To new space.
-    Fresh,
-    /// To where it is.
-    InPlace(Place),
+pub struct Changed {
+    /// Where in the object it begins.
+    pub logical: u64,
+    /// Where it is stored, if it is.
+    pub place: Option<Place>,
+    /// A part of it stays, so it must be read first. It has a place then.
+    pub keeps: bool,
+    /// It is written to where it is; else to new space.
+    pub in_place: bool,
 }
 
-/// The changed blocks of a shard, by logical offset.
+/// The changed blocks of a shard, ascending.
 #[derive(Clone, Debug, Default)]
 pub struct Layout {
-    /// Where each goes.
-    pub targets: BTreeMap<u64, Target>,
-    /// What must be read first: those of which a part stays.
-    pub reads: BTreeMap<u64, Place>,
+    /// See [`Changed`].
+    pub blocks: Vec<Changed>,
 }
 
 /// A changed block ready to be written.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Written {
+    /// Where in the object it begins.
+    pub logical: u64,
     /// Its address.
     pub address: u64,
     /// Its checksum.
@@ -53,71 +56,63 @@ pub struct Written {
 }
 
 /// Decides for all changed shards of a transaction together.
-pub fn lay_out(shards: &[&Content], policy: Policy) -> Vec<Layout> {
+pub fn lay_out<'a>(shards: impl Iterator<Item = &'a Content>, policy: Policy) -> Vec<Layout> {
     let block = policy.block;
-    let mut found = Vec::new();
     let (mut partial, mut whole) = (0, 0);
-    for content in shards {
-        // A block is dirty if a part of it is new; it must be read if a part of it stays.
-        let mut blocks: BTreeMap<u64, (bool, bool)> = BTreeMap::new();
-        for (at, part) in content.by_block(block) {
-            let (dirty, kept) = blocks.entry(at / block * block).or_default();
-            match part.source {
-                Source::New(_) => *dirty = true,
-                Source::Stored { .. } => *kept = true,
-            }
+    let mut look = |content: &Content, logical: u64| {
+        let place = content.base.place(logical, block);
+        let keeps = place.is_some() && content.keeps(logical, block);
+        match (keeps, place) {
+            (true, _) => partial += block,
+            (false, Some(_)) => whole += block,
+            (false, None) => {}
         }
-        blocks.retain(|_, (dirty, _)| *dirty);
-        for (logical, (_, kept)) in &blocks {
-            if *kept {
-                partial += block;
-            } else if content.base.place(*logical, block).is_some() {
-                whole += block;
-            }
-        }
-        found.push(blocks);
-    }
-    let in_place = |kept: bool| if kept { partial <= policy.partial_max } else { whole <= policy.whole_max };
-    let decide = |content: &Content, blocks: BTreeMap<u64, (bool, bool)>| {
-        let mut layout = Layout::default();
-        for (logical, (_, kept)) in blocks {
-            let place = content.base.place(logical, block);
-            let target = match place {
-                Some(place) if in_place(kept) => Target::InPlace(place),
-                _ => Target::Fresh,
-            };
-            layout.targets.insert(logical, target);
-            if kept {
-                let Some(place) = place else { panic!("stored bytes at {logical} have no block") };
-                layout.reads.insert(logical, place);
-            }
-        }
-        layout
+        Changed { logical, place, keeps, in_place: false }
     };
-    shards.iter().zip(found).map(|(content, blocks)| decide(content, blocks)).collect()
+    let mut layouts: Vec<Layout> = shards
+        .map(|content| {
+            let blocks = content.changed_blocks(block).into_iter().map(|logical| look(content, logical));
+            Layout { blocks: blocks.collect() }
+        })
+        .collect();
+    for changed in layouts.iter_mut().flat_map(|layout| &mut layout.blocks) {
+        let is_small = if changed.keeps { partial <= policy.partial_max } else { whole <= policy.whole_max };
+        changed.in_place = changed.place.is_some() && is_small;
+    }
+    layouts
 }
 
 impl Layout {
     /// Blocks that need new space.
-    pub fn fresh(&self) -> impl Iterator<Item = u64> {
-        self.targets.iter().filter(|(_, target)| **target == Target::Fresh).map(|(logical, _)| *logical)
+    pub fn fresh(&self) -> impl Iterator<Item = &Changed> {
+        self.blocks.iter().filter(|changed| !changed.in_place)
     }
 
-    /// Blocks written in place, with where.
-    pub fn in_place(&self) -> impl Iterator<Item = (u64, Place)> {
-        self.targets.iter().filter_map(|(logical, target)| match target {
-            Target::InPlace(place) => Some((*logical, *place)),
-            Target::Fresh => None,
-        })
+    /// Blocks written where they are.
+    pub fn in_place(&self) -> impl Iterator<Item = &Changed> {
+        self.blocks.iter().filter(|changed| changed.in_place)
+    }
+
+    /// What must be read first.
+    pub fn reads(&self) -> impl Iterator<Item = Place> {
+        self.blocks.iter().filter(|changed| changed.keeps).filter_map(|changed| changed.place)
     }
 }
 
 /// Fills `out` with the content of one changed block; `stored` is the block as read, if a part of it stays.
 pub fn fill_block(content: &Content, logical: u64, stored: Option<&Bytes>, out: &mut [u8]) {
     let block = u64::try_from(out.len()).unwrap_or(u64::MAX);
+    let parts = content.parts.range_and_before(logical, logical + block);
+    if let Some((at, part)) = parts.last()
+        && let Source::New(data) = &part.source
+        && *at <= logical
+        && at + part.len >= logical + block
+    {
+        let from = index(logical - at);
+        return out.copy_from_slice(&data[from..from + out.len()]);
+    }
     out.fill(0);
-    let before = content.parts.range(..logical).next_back();
-    for (at, part) in before.into_iter().chain(content.parts.range(logical..logical + block)) {
+    for (at, part) in parts {
         let (from, to) = ((*at).max(logical), (at + part.len).min(logical + block));
         if from >= to {
             continue;
@@ -133,61 +128,61 @@ pub fn fill_block(content: &Content, logical: u64, stored: Option<&Bytes>, out: 
     }
 }
 
-/// The shard after the change, and the space that it gives back. `written` has every changed block.
-pub fn new_shard(
-    content: &Content,
-    written: &BTreeMap<u64, Written>,
-    birth: u64,
-    block: u64,
-) -> (Shard, Vec<Extent>) {
-    let mut shard = Shard { blobs: content.base.blobs.clone(), pieces: BTreeMap::new() };
-    // Adjacent new blocks become one blob.
-    let mut fresh: Vec<_> = written.values().filter(|block| block.fresh).collect();
-    fresh.sort_by_key(|block| block.address);
-    let mut open: Option<u64> = None;
-    for one in fresh {
-        let end = open.and_then(|start| Some((start, start + shard.blobs.get(&start)?.bytes(block))));
-        match end {
-            Some((start, end)) if end == one.address => {
-                if let Some(blob) = shard.blobs.get_mut(&start) {
-                    blob.checksums.push(one.checksum);
+/// The shard after the change, and the space that it gives back. `written` has every changed block, ascending.
+pub fn new_shard(content: &Content, written: &[Written], birth: u64, block: u64) -> (Shard, Vec<Extent>) {
+    let mut shard = Shard {
+        blobs: content.base.blobs.clone(),
+        pieces: Sorted::with_capacity(content.parts.len() + written.len()),
+    };
+    add_blobs(&mut shard.blobs, written, birth, block);
+    // Changed blocks that begin at or after the bytes looked at.
+    let mut ahead = written;
+    for (at, part) in content.parts.iter() {
+        let (mut from, end) = (*at, at + part.len);
+        while from < end {
+            while let [first, rest @ ..] = ahead
+                && first.logical + block <= from
+            {
+                ahead = rest;
+            }
+            let (to, blob, blob_offset) = match (ahead.first(), &part.source) {
+                (Some(one), _) if one.logical <= from => {
+                    let (start, _) = owner(&mut shard.blobs, one.address, block);
+                    (end.min(one.logical + block), start, one.address - start + (from - one.logical))
                 }
-            }
-            _ => {
-                let blob = Blob { birth, checksums: vec![one.checksum] };
-                let old = shard.blobs.insert(one.address, blob);
-                assert!(old.is_none(), "new space at {:#x} belongs to the object already", one.address);
-                open = Some(one.address);
-            }
+                (next, Source::Stored { blob, blob_offset }) => {
+                    let to = next.map_or(end, |one| end.min(one.logical));
+                    (to, *blob, u64::from(*blob_offset) + (from - at))
+                }
+                (_, Source::New(_)) => panic!("new bytes at {from} were not written"),
+            };
+            shard.append(from, Piece { len: narrow(to - from), blob, blob_offset: narrow(blob_offset) });
+            from = to;
         }
     }
-    for one in written.values().filter(|block| !block.fresh) {
-        let (start, blob) = owner(&mut shard.blobs, one.address, block);
-        blob.checksums[index((one.address - start) / block)] = one.checksum;
-    }
-    for (at, part) in content.by_block(block) {
-        let logical = at / block * block;
-        let len = narrow(part.len);
-        let piece = match (written.get(&logical), &part.source) {
-            (Some(one), _) => {
-                let (start, _) = owner(&mut shard.blobs, one.address, block);
-                Piece { len, blob: start, blob_offset: narrow(one.address - start + (at - logical)) }
-            }
-            (None, Source::Stored { blob, blob_offset }) => {
-                Piece { len, blob: *blob, blob_offset: *blob_offset }
-            }
-            (None, Source::New(_)) => panic!("new bytes at {at} were not written"),
-        };
-        shard.pieces.insert(at, piece);
-    }
-    shard.join();
     let freed = shard.trim(block);
     (shard, freed)
 }
 
-fn owner(blobs: &mut BTreeMap<u64, Blob>, address: u64, block: u64) -> (u64, &mut Blob) {
-    match blobs.range_mut(..=address).next_back() {
-        Some((start, blob)) if address < start + blob.bytes(block) => (*start, blob),
+/// Adds blobs for new space, adjacent blocks as one, and the checksums of blocks written where they are.
+fn add_blobs(blobs: &mut Sorted<Blob>, written: &[Written], birth: u64, block: u64) {
+    let mut fresh: Vec<&Written> = written.iter().filter(|one| one.fresh).collect();
+    fresh.sort_by_key(|one| one.address);
+    for run in fresh.chunk_by(|one, next| one.address + block == next.address) {
+        let Some(first) = run.first() else { continue };
+        let blob = Blob { birth, checksums: run.iter().map(|one| one.checksum).collect() };
+        let old = blobs.insert(first.address, blob);
+        assert!(old.is_none(), "new space at {:#x} belongs to the object already", first.address);
+    }
+    for one in written.iter().filter(|one| !one.fresh) {
+        let (start, blob) = owner(blobs, one.address, block);
+        blob.checksums[index((one.address - start) / block)] = one.checksum;
+    }
+}
+
+fn owner(blobs: &mut Sorted<Blob>, address: u64, block: u64) -> (u64, &mut Blob) {
+    match blobs.position_at_or_below(address).and_then(|at| blobs.at_mut(at)) {
+        Some((start, blob)) if address < start + blob.bytes(block) => (start, blob),
         _ => panic!("no blob owns {address:#x}"),
     }
 }
@@ -215,8 +210,8 @@ mod tests {
 
     fn base() -> Rc<Shard> {
         Rc::new(Shard {
-            blobs: BTreeMap::from([(100 * B, Blob { birth: 1, checksums: vec![1, 2, 3] })]),
-            pieces: BTreeMap::from([(0, Piece { len: 3 * 4096, blob: 100 * B, blob_offset: 0 })]),
+            blobs: Sorted::from([(100 * B, Blob { birth: 1, checksums: smallvec::smallvec![1, 2, 3] })]),
+            pieces: Sorted::from([(0, Piece { len: 3 * 4096, blob: 100 * B, blob_offset: 0 })]),
         })
     }
 
@@ -224,21 +219,21 @@ mod tests {
     fn whole_blocks_go_to_new_space_and_parts_in_place() {
         let mut content = Content::of(base());
         content.write(B, Bytes::from(vec![9; 4096 + 10]));
-        let layout = lay_out(&[&content], policy(B, 0)).remove(0);
-        assert_eq!(layout.fresh().collect::<Vec<_>>(), [B]);
+        let layout = lay_out([&content].into_iter(), policy(B, 0)).remove(0);
+        assert_eq!(layout.fresh().map(|one| one.logical).collect::<Vec<_>>(), [B]);
         assert_eq!(
-            layout.in_place().map(|(at, place)| (at, place.address)).collect::<Vec<_>>(),
-            [(2 * B, 102 * B)]
+            layout.in_place().map(|one| (one.logical, one.place.map(|p| p.address))).collect::<Vec<_>>(),
+            [(2 * B, Some(102 * B))]
         );
-        assert_eq!(layout.reads.keys().copied().collect::<Vec<_>>(), [2 * B]);
-        let layout = lay_out(&[&content], policy(0, B)).remove(0);
-        assert_eq!(layout.fresh().collect::<Vec<_>>(), [2 * B], "the other way round");
+        assert_eq!(layout.reads().map(|place| place.address).collect::<Vec<_>>(), [102 * B]);
+        let layout = lay_out([&content].into_iter(), policy(0, B)).remove(0);
+        assert_eq!(layout.fresh().map(|one| one.logical).collect::<Vec<_>>(), [2 * B], "the other way round");
         assert_eq!(layout.in_place().count(), 1);
 
-        let written = BTreeMap::from([
-            (B, Written { address: 7 * B, checksum: 70, fresh: true }),
-            (2 * B, Written { address: 102 * B, checksum: 30, fresh: false }),
-        ]);
+        let written = [
+            Written { logical: B, address: 7 * B, checksum: 70, fresh: true },
+            Written { logical: 2 * B, address: 102 * B, checksum: 30, fresh: false },
+        ];
         let (shard, freed) = new_shard(&content, &written, 5, B);
         assert_eq!(shard.validate(0, 128 << 10, B), Ok(()));
         assert_eq!(freed, [Extent::new(101 * B, B)]);
@@ -262,11 +257,15 @@ mod tests {
     fn adjacent_new_blocks_are_one_blob() {
         let mut content = Content::of(Rc::default());
         content.write(0, Bytes::from(vec![1; 4 * 4096]));
-        let written = [(0, 50), (1, 51), (2, 60), (3, 61)]
-            .map(|(n, address)| (n * B, Written { address: address * B, checksum: 0, fresh: true }));
-        let (shard, freed) = new_shard(&content, &BTreeMap::from(written), 3, B);
+        let written = [(0, 50), (1, 51), (2, 60), (3, 61)].map(|(n, address)| Written {
+            logical: n * B,
+            address: address * B,
+            checksum: 0,
+            fresh: true,
+        });
+        let (shard, freed) = new_shard(&content, &written, 3, B);
         assert!(freed.is_empty());
-        assert_eq!(shard.blobs.keys().copied().collect::<Vec<_>>(), [50 * B, 60 * B]);
+        assert_eq!(shard.blobs.iter().map(|(address, _)| *address).collect::<Vec<_>>(), [50 * B, 60 * B]);
         assert_eq!(shard.pieces.len(), 2);
     }
 }

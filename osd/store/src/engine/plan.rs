@@ -5,7 +5,6 @@ use std::collections::BTreeMap;
 use bytes::Bytes;
 
 use super::apply::encode_collection;
-use super::content::Source;
 use super::layout::{self, Layout, Policy};
 use super::needs::Bases;
 use super::pg_log::ENTRY_OVERHEAD;
@@ -56,7 +55,7 @@ pub struct PlannedObject {
 impl PlannedObject {
     /// Blocks of which a part stays, to be read.
     pub fn reads(&self) -> Vec<Place> {
-        self.layouts.values().flat_map(|layout| layout.reads.values().copied()).collect()
+        self.layouts.values().flat_map(Layout::reads).collect()
     }
 }
 
@@ -68,13 +67,13 @@ impl Inner {
         stage.apply(transaction)?;
         let Stage { objects, changed, log, removes, .. } = stage;
         let objects = objects.into_iter().collect::<Vec<_>>();
-        let contents: Vec<_> = objects.iter().flat_map(|(_, object)| object.contents.values()).collect();
+        let contents = objects.iter().flat_map(|(_, object)| object.contents.values());
         let policy = Policy {
             block: self.block,
             partial_max: self.options.deferred_partial_max,
             whole_max: self.options.deferred_whole_max,
         };
-        let mut layouts = layout::lay_out(&contents, policy).into_iter();
+        let mut layouts = layout::lay_out(contents, policy).into_iter();
         let objects: Vec<PlannedObject> = objects
             .into_iter()
             .map(|(object, staged)| {
@@ -126,7 +125,7 @@ impl Inner {
             bytes += key + shard.blobs.len() * ITEM_BYTES;
         }
         for (number, content) in &staged.contents {
-            let parts = content.by_block(self.block).count();
+            let parts = usize::try_from(content.pieces_max(self.block)).unwrap_or(usize::MAX);
             let base_blocks: usize = content.base.blobs.values().map(|blob| blob.checksums.len()).sum();
             // Worst case: every block a blob and every part of one a piece; every block of the base freed by itself.
             bytes += key + 16 + parts * (25 + 4 + 30) + base_blocks * ITEM_BYTES;
@@ -141,19 +140,13 @@ impl Inner {
         let dropped: u64 = object.staged.dropped().map(|(_, shard)| shard.allocated(self.block)).sum();
         let mut freed = dropped;
         for (number, content) in &object.staged.contents {
-            let mut kept: Vec<u64> = content
-                .by_block(self.block)
-                .filter(|(_, part)| matches!(part.source, Source::Stored { .. }))
-                .map(|(at, _)| at / self.block * self.block)
-                .collect();
-            if let Some(layout) = object.layouts.get(number) {
-                kept.retain(|logical| !layout.targets.contains_key(logical));
-                kept.extend(layout.in_place().map(|(logical, _)| logical));
-            }
-            kept.sort_unstable();
-            kept.dedup();
-            let kept = u64::try_from(kept.len()).unwrap_or(u64::MAX) * self.block;
-            freed += content.base.allocated(self.block).saturating_sub(kept);
+            // A block of the object is one of a blob, so counting those that stay where they are will do.
+            let blocks = object.layouts.get(number).map_or(&[][..], |layout| layout.blocks.as_slice());
+            let moved = blocks.iter().filter(|one| one.keeps && !one.in_place).count();
+            let overwritten = blocks.iter().filter(|one| !one.keeps && one.in_place).count();
+            let count = |blocks: usize| u64::try_from(blocks).unwrap_or(u64::MAX);
+            let stay = content.stored_blocks(self.block) + count(overwritten) - count(moved);
+            freed += content.base.allocated(self.block).saturating_sub(stay * self.block);
         }
         freed
     }

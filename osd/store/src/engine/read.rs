@@ -75,7 +75,7 @@ impl Inner {
         let loaded = self.load_range(&object, offset, len).await?;
         let end = offset.saturating_add(len).min(loaded.existing(&object)?.size);
         let mut out: Vec<(u64, u64)> = Vec::new();
-        for (at, piece) in loaded.shards.values().flat_map(|shard| &shard.pieces) {
+        for (at, piece) in loaded.shards.values().flat_map(|shard| shard.pieces.iter()) {
             let (from, to) = ((*at).max(offset), (at + u64::from(piece.len)).min(end));
             match out.last_mut() {
                 _ if from >= to => {}
@@ -271,7 +271,7 @@ impl Inner {
         loaded.existing(&object)?;
         let mut found = BTreeMap::new();
         for shard in loaded.shards.values() {
-            for (at, piece) in &shard.pieces {
+            for (at, piece) in shard.pieces.iter() {
                 let end = at + u64::from(piece.len);
                 for offset in
                     (at / self.block * self.block..end).step_by(usize::try_from(self.block).unwrap_or(1))
@@ -337,8 +337,7 @@ pub fn no_collection(collection: CollectionId) -> StoreError {
 
 /// Pieces with bytes in `[offset, end)`, as (from, to, piece, logical offset of the piece).
 fn pieces_in(shard: &Shard, offset: u64, end: u64) -> impl Iterator<Item = (u64, u64, &Piece, u64)> {
-    let before = shard.pieces.range(..offset).next_back();
-    before.into_iter().chain(shard.pieces.range(offset..end)).filter_map(move |(at, piece)| {
+    shard.pieces.range_and_before(offset, end).iter().filter_map(move |(at, piece)| {
         let (from, to) = ((*at).max(offset), (at + u64::from(piece.len)).min(end));
         (from < to).then_some((from, to, piece, *at))
     })
