@@ -266,14 +266,22 @@ fn flip(value: i64) -> [u8; 8] {
 }
 
 fn hash_prefix(pool: i64, reversed: u32) -> Vec<u8> {
-    let mut key = vec![OBJECT];
-    key.extend_from_slice(&flip(pool));
-    key.extend_from_slice(&reversed.to_be_bytes());
+    let mut key = Vec::new();
+    push_hash_prefix(&mut key, pool, reversed);
     key
 }
 
+fn push_hash_prefix(key: &mut Vec<u8>, pool: i64, reversed: u32) {
+    key.push(OBJECT);
+    key.extend_from_slice(&flip(pool));
+    key.extend_from_slice(&reversed.to_be_bytes());
+}
+
 fn object_prefix(object: &ObjectId) -> Vec<u8> {
-    let mut key = hash_prefix(object.pool, object.hash.reverse_bits());
+    // Enough unless there are zero bytes to escape; one more for the kind.
+    let names = object.namespace.len() + 2 * object.name.len() + 2 * object.key.len();
+    let mut key = Vec::with_capacity(names + 13 + 8 + 8 + 1);
+    push_hash_prefix(&mut key, object.pool, object.hash.reverse_bits());
     escape(&mut key, &object.namespace);
     escape(&mut key, object.effective_key());
     escape(&mut key, &object.name);
@@ -283,11 +291,11 @@ fn object_prefix(object: &ObjectId) -> Vec<u8> {
 }
 
 fn escape(key: &mut Vec<u8>, text: &[u8]) {
-    for byte in text {
-        key.push(*byte);
-        if *byte == 0 {
-            key.push(0xff);
+    for (number, part) in text.split(|byte| *byte == 0).enumerate() {
+        if number > 0 {
+            key.extend_from_slice(&[0, 0xff]);
         }
+        key.extend_from_slice(part);
     }
     key.extend_from_slice(&[0, 1]);
 }

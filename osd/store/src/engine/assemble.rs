@@ -64,7 +64,7 @@ impl Buffers {
                 let len = (extent.end() - start).min(WRITE_BYTES_MAX);
                 runs.push((
                     Extent::new(start, len),
-                    DmaBuf::zeroed(usize::try_from(len).unwrap_or(usize::MAX)),
+                    DmaBuf::recycled(usize::try_from(len).unwrap_or(usize::MAX)),
                 ));
                 start += len;
             }
@@ -163,7 +163,10 @@ impl Inner {
         }
         let (this, flag) = (Rc::clone(self), Rc::clone(&done));
         self.spawn(Group::Commit, "data write", async move {
-            let failed = join_all(writes).await.into_iter().find_map(Result::err);
+            let failed = match writes.pop() {
+                Some(only) if writes.is_empty() => only.await.err(),
+                last => join_all(writes.into_iter().chain(last)).await.into_iter().find_map(Result::err),
+            };
             drop(marks);
             match failed {
                 Some(error) => this.fail(format!("data cannot be written: {error}")),

@@ -60,7 +60,10 @@ impl Cache {
         let old = object.onode.replace(onode).map_or(0, |old| old.memory_bytes());
         object.bytes = object.bytes + bytes - old;
         self.bytes = self.bytes + bytes - old;
-        self.touch(key);
+        // What was there was looked up, and so touched, a moment ago.
+        if object.tick == 0 {
+            self.touch(key);
+        }
         self.evict(key);
     }
 
@@ -71,7 +74,10 @@ impl Cache {
         let old = object.shards.insert(number, shard).map_or(0, |old| old.memory_bytes());
         object.bytes = object.bytes + bytes - old;
         self.bytes = self.bytes + bytes - old;
-        self.touch(key);
+        // What was there was looked up, and so touched, a moment ago.
+        if object.tick == 0 {
+            self.touch(key);
+        }
         self.evict(key);
     }
 

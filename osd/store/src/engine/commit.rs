@@ -3,7 +3,7 @@
 
 use std::rc::Rc;
 
-use nvme::DeviceResult;
+use futures_util::future::join_all;
 use rt::Group;
 
 use super::state::Inner;
@@ -36,20 +36,23 @@ impl Inner {
         if pieces.len() > 1 || pieces.first().is_some_and(|(place, _)| *place == 0) {
             self.counters.journal_wraps.add(1);
         }
-        let writes: Vec<_> =
+        let mut writes: Vec<_> =
             pieces.into_iter().map(|(place, piece)| self.device.write(region.start + place, piece)).collect();
         let this = Rc::clone(self);
         self.spawn(Group::Commit, "journal write", async move {
-            let results = futures_util::future::join_all(writes).await;
-            match results.into_iter().collect::<DeviceResult<Vec<_>>>() {
-                Ok(_) => {
+            let failed = match writes.pop() {
+                Some(only) if writes.is_empty() => only.await.err(),
+                last => join_all(writes.into_iter().chain(last)).await.into_iter().find_map(Result::err),
+            };
+            match failed {
+                None => {
                     let early = this.journal.borrow_mut().written(group);
                     for waiter in early {
                         drop(waiter.send(Ok(())));
                     }
                     this.pump();
                 }
-                Err(error) => this.fail(format!("the journal cannot be written: {error}")),
+                Some(error) => this.fail(format!("the journal cannot be written: {error}")),
             }
         });
     }
@@ -117,8 +120,7 @@ impl Inner {
         let this = Rc::clone(self);
         self.spawn(Group::Background, "discard", async move {
             // Advice: that the device did not take it changes nothing.
-            let refused =
-                futures_util::future::join_all(discards).await.iter().filter(|r| r.is_err()).count();
+            let refused = join_all(discards).await.iter().filter(|r| r.is_err()).count();
             if refused > 0 {
                 log::debug!("{refused} discards were refused");
             }

@@ -38,6 +38,7 @@ impl Inner {
     ) {
         let record = self.journal.borrow_mut().number();
         let mut items = std::mem::take(&mut plan.collections);
+        items.reserve(8 + plan.log.len());
         let mut freed = Vec::new();
         let mut statistics: BTreeMap<i64, PoolStats> = BTreeMap::new();
         for index in 0..plan.objects.len() {
@@ -161,15 +162,15 @@ impl Inner {
         items.extend(staged.omap_items());
     }
 
-    fn keep_in_cache(&self, object: &PlannedObject, shards: NewShards) {
+    fn keep_in_cache(&self, object: &mut PlannedObject, shards: NewShards) {
         let mut cache = self.cache.borrow_mut();
         let key = &object.staged.key;
         cache.changed(key);
         if object.staged.replaced || object.staged.now.is_none() {
             cache.remove(key);
         }
-        let Some(onode) = &object.staged.now else { return };
-        cache.put_onode(key, Rc::new(onode.clone()));
+        let Some(onode) = object.staged.now.take() else { return };
+        cache.put_onode(key, Rc::new(onode));
         for (number, shard) in shards {
             match shard {
                 Some(shard) => cache.put_shard(key, number, shard),

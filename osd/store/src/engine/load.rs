@@ -241,7 +241,7 @@ impl Inner {
     }
 
     fn read_device(&self, run: Extent) -> rt::LocalBoxFuture<'static, nvme::DeviceResult<DmaBuf>> {
-        self.device.read(run.start, DmaBuf::zeroed(usize::try_from(run.len).unwrap_or(usize::MAX)))
+        self.device.read(run.start, DmaBuf::recycled(usize::try_from(run.len).unwrap_or(usize::MAX)))
     }
 
     /// Adjacent blocks as one, up to a bound.

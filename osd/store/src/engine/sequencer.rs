@@ -4,12 +4,17 @@
 //! for each other. Lives on one core.
 
 use std::cell::RefCell;
-use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::collections::{BTreeMap, VecDeque};
 use std::rc::Rc;
 
 use rt::sync::{OneReceiver, OneSender, oneshot};
 
+use smallvec::SmallVec;
+
 use crate::types::CollectionId;
+
+/// Distinct collections; mostly one.
+pub type Lines = SmallVec<[CollectionId; 1]>;
 
 /// Shared by clones.
 #[derive(Clone, Default)]
@@ -19,31 +24,43 @@ pub struct Sequencer(Rc<RefCell<State>>);
 struct State {
     next: u64,
     lines: BTreeMap<CollectionId, VecDeque<u64>>,
-    waiting: BTreeMap<u64, (BTreeSet<CollectionId>, OneSender<()>)>,
+    waiting: BTreeMap<u64, (Lines, OneSender<()>)>,
 }
 
 /// A place in the lines. Leaves them when dropped.
 pub struct Turn {
     sequencer: Sequencer,
     number: u64,
-    collections: BTreeSet<CollectionId>,
+    collections: Lines,
+    /// None if it is its turn from the beginning.
     granted: Option<OneReceiver<()>>,
 }
 
 impl Sequencer {
-    /// Takes a place at the end of the lines.
-    pub fn enter(&self, collections: BTreeSet<CollectionId>) -> Turn {
-        let (sender, receiver) = oneshot();
+    /// Takes a place at the end of the lines of these collections.
+    pub fn enter(&self, collections: impl Iterator<Item = CollectionId>) -> Turn {
+        let mut lines = Lines::new();
+        for collection in collections {
+            if !lines.contains(&collection) {
+                lines.push(collection);
+            }
+        }
         let mut state = self.0.borrow_mut();
         let number = state.next;
         state.next += 1;
-        for collection in &collections {
-            state.lines.entry(*collection).or_default().push_back(number);
+        let mut is_first = true;
+        for collection in &lines {
+            let line = state.lines.entry(*collection).or_default();
+            is_first &= line.is_empty();
+            line.push_back(number);
         }
-        state.waiting.insert(number, (collections.clone(), sender));
-        state.grant(number);
+        let granted = (!is_first).then(|| {
+            let (sender, receiver) = oneshot();
+            state.waiting.insert(number, (lines.clone(), sender));
+            receiver
+        });
         drop(state);
-        Turn { sequencer: self.clone(), number, collections, granted: Some(receiver) }
+        Turn { sequencer: self.clone(), number, collections: lines, granted }
     }
 }
 
@@ -72,7 +89,7 @@ impl Drop for Turn {
     fn drop(&mut self) {
         let mut state = self.sequencer.0.borrow_mut();
         state.waiting.remove(&self.number);
-        let mut next = Vec::new();
+        let mut next: SmallVec<[u64; 1]> = SmallVec::new();
         for collection in &self.collections {
             let Some(line) = state.lines.get_mut(collection) else { continue };
             line.retain(|number| *number != self.number);
@@ -108,7 +125,7 @@ mod tests {
             let sets = [vec![1], vec![2], vec![1, 2], vec![1], vec![3], vec![2, 3]];
             let core = sim.core(0);
             for (number, set) in sets.iter().enumerate() {
-                let mut turn = sequencer.enter(set.iter().map(|seed| id(*seed)).collect());
+                let mut turn = sequencer.enter(set.iter().map(|seed| id(*seed)));
                 let (log, sleeper) = (Rc::clone(&log), core.clone());
                 core.spawn(Group::Client, "turn", async move {
                     turn.come().await;

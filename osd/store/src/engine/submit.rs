@@ -4,7 +4,6 @@
 //! Invariant: from the choice of its number to the record in the queue nothing is awaited, so records take effect, are
 //! numbered and join groups in one order, and nobody sees half of one.
 
-use std::collections::BTreeSet;
 use std::rc::Rc;
 
 use rt::Group;
@@ -24,9 +23,8 @@ impl Inner {
         let (durable_in, durable) = oneshot();
         match self.accept(&transaction) {
             Ok(pass) => {
-                let collections: BTreeSet<_> = transaction.ops.iter().map(|op| op.collection()).collect();
                 // The place in line is taken here, not when the task first runs.
-                let turn = self.sequencer.enter(collections);
+                let turn = self.sequencer.enter(transaction.ops.iter().map(|op| op.collection()));
                 let this = Rc::clone(self);
                 self.spawn(Group::Client, "transaction", async move {
                     this.run(transaction, turn, readable_in, durable_in).await;

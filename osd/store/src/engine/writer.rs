@@ -338,27 +338,42 @@ impl Writer {
         self.on_their_way.iter().take_while(whole).last().map(|one| one.group)
     }
 
-    fn build(&mut self) -> Action {
-        let (mut body, mut count, mut reserved) = (Vec::new(), 0, 0);
-        let (mut data, mut waiters) = (Vec::new(), Vec::new());
-        let first_record = self.grouped_record + 1;
-        while let Some(next) = self.queue.front() {
-            let more = HEADER_BYTES + body.len() + RECORD_FRAME_BYTES + next.bytes.len();
-            let full = u64::try_from(more).unwrap_or(u64::MAX) > self.begin.group_bytes_max;
+    /// How many of the queued records join the next group, and the bytes that they take in it.
+    fn joining(&self, first_record: u64) -> (usize, usize) {
+        let (mut count, mut bytes) = (0, 0);
+        for next in &self.queue {
+            let more = bytes + RECORD_FRAME_BYTES + next.bytes.len();
+            let full = u64::try_from(HEADER_BYTES + more).unwrap_or(u64::MAX) > self.begin.group_bytes_max;
             let cut = next.record > self.cut && first_record <= self.cut;
             if count > 0 && (full || cut) {
                 break;
             }
-            let Some(queued) = self.queue.pop_front() else { break };
+            (count, bytes) = (count + 1, more);
+        }
+        (count, bytes)
+    }
+
+    fn build(&mut self) -> Action {
+        let first_record = self.grouped_record + 1;
+        let (joining, body_bytes) = self.joining(first_record);
+        let block = usize::try_from(self.begin.block).unwrap_or(usize::MAX);
+        let used = HEADER_BYTES + body_bytes;
+        let mut group = DmaBuf::recycled(used.next_multiple_of(block));
+        let (content, padding) = group.split_at_mut(used);
+        padding.fill(0);
+        let (mut count, mut reserved) = (0, 0);
+        let (mut data, mut waiters) = (Vec::with_capacity(joining), Vec::with_capacity(joining));
+        let mut room = &mut content[HEADER_BYTES..];
+        for queued in self.queue.drain(..joining) {
             assert_eq!(queued.record, self.grouped_record + 1, "records join in order");
             self.grouped_record = queued.record;
-            format::push_record(&mut body, &queued.bytes);
+            room = format::put_record(room, &queued.bytes);
             count += 1;
             reserved += queued.reserved;
             data.push(queued.data_done);
             waiters.extend(queued.waiter);
         }
-        let Ok(body_len) = u32::try_from(body.len()) else { panic!("a group of {} bytes", body.len()) };
+        let Ok(body_len) = u32::try_from(body_bytes) else { panic!("a group of {body_bytes} bytes") };
         let seal = count == 0 && self.durable.group + 1 == self.next_group;
         let header = Header {
             seal,
@@ -372,14 +387,12 @@ impl Writer {
             previous: self.previous,
             store: format::store_tag(self.begin.store),
         };
-        let (group, checksum) = header.seal_group(&body);
-        let block = usize::try_from(self.begin.block).unwrap_or(usize::MAX);
-        let padded = DmaBuf::from_slice_padded(&group, block);
-        let len = crate::check::length(&padded);
+        let checksum = header.seal(content);
+        let len = crate::check::length(&group);
         assert!(count == 0 || len <= reserved, "a group of {len} bytes, {reserved} reserved");
         self.reserved -= reserved;
         assert!(self.used() + len <= self.begin.size, "the journal overruns its tail");
-        let pieces = split(padded, self.head, self.begin.size);
+        let pieces = split(group, self.head, self.begin.size);
         self.head += len;
         let end =
             GroupEnd { group: self.next_group, record: self.grouped_record, position: self.head, checksum };

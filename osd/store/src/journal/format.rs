@@ -98,9 +98,19 @@ pub fn first_previous(store: Uuid) -> u32 {
 }
 
 impl Header {
-    /// A whole group: header and body, with the checksum, which is returned too.
+    /// A whole group: header and body; and the checksum.
     pub fn seal_group(&self, body: &[u8]) -> (Vec<u8>, u32) {
-        let mut e = Encoder::with_capacity(HEADER_BYTES + body.len());
+        let mut group = vec![0; HEADER_BYTES];
+        group.extend_from_slice(body);
+        let checksum = self.seal(&mut group);
+        (group, checksum)
+    }
+
+    /// Writes itself to the beginning of `group`, where [`HEADER_BYTES`] are left before the body; gives the checksum,
+    /// which it holds too.
+    pub fn seal(&self, group: &mut [u8]) -> u32 {
+        let (head, body) = group.split_at_mut(HEADER_BYTES);
+        let mut e = Encoder::with_capacity(HEADER_BYTES);
         e.u32(MAGIC);
         e.u16(VERSION);
         e.u16(if self.seal { FLAG_SEAL } else { 0 });
@@ -115,8 +125,8 @@ impl Header {
         e.u32(self.store);
         let checksum = checksum::of_group(e.as_slice(), body);
         e.u32(checksum);
-        e.raw(body);
-        (e.finish(), checksum)
+        head.copy_from_slice(e.as_slice());
+        checksum
     }
 
     /// Reads a header, and the checksum it claims.
@@ -165,9 +175,19 @@ pub fn encode_record(items: &[Item]) -> Bytes {
 
 /// Appends a record to a group's body.
 pub fn push_record(body: &mut Vec<u8>, record: &[u8]) {
+    let start = body.len();
+    body.resize(start + RECORD_FRAME_BYTES + record.len(), 0);
+    put_record(&mut body[start..], record);
+}
+
+/// Puts a record at the beginning of `room`; gives the room behind it.
+pub fn put_record<'a>(room: &'a mut [u8], record: &[u8]) -> &'a mut [u8] {
     let Ok(len) = u32::try_from(record.len()) else { panic!("a record of {} bytes", record.len()) };
-    body.extend_from_slice(&len.to_le_bytes());
-    body.extend_from_slice(record);
+    let (frame, room) = room.split_at_mut(RECORD_FRAME_BYTES);
+    frame.copy_from_slice(&len.to_le_bytes());
+    let (place, room) = room.split_at_mut(record.len());
+    place.copy_from_slice(record);
+    room
 }
 
 /// The records of a body.
