@@ -16,6 +16,11 @@ mod up;
 use std::process::ExitCode;
 
 use clap::Parser;
+use mimalloc::MiMalloc;
+
+/// Requests take and give back many small pieces of memory, on the core that they live on.
+#[global_allocator]
+static ALLOCATOR: MiMalloc = MiMalloc;
 
 fn main() -> ExitCode {
     let command = cli::Cli::parse();

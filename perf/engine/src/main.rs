@@ -17,12 +17,17 @@ use std::path::PathBuf;
 
 use anyhow::Context;
 use clap::{Parser, ValueEnum};
+use mimalloc::MiMalloc;
 use rt::CoreId;
 use rt::uring::{Config, run};
 use serde_json::json;
 
 use load::{Dataset, Load, Sample};
 use setup::Kv;
+
+/// As in the command.
+#[global_allocator]
+static ALLOCATOR: MiMalloc = MiMalloc;
 
 /// Measure the engine alone on a device in memory: operations per second of one core, and CPU per operation.
 #[derive(Parser, Clone)]
