@@ -180,14 +180,14 @@ async fn change_pool(session: &mut Session, tid: u64, request: PoolOp) -> Result
     let shared = session.shared.clone();
     let fsid = shared.config.fsid;
     let decided = shared.propose(move |view| match pool_op::decide(view, &request) {
-        Ok(outcome) => (outcome.changes, (0, outcome.data)),
+        Ok(changes) => (changes, 0),
         Err(refusal) => {
             log::debug!("a pool operation is refused: {refusal}");
-            (Vec::new(), (refusal.code, None))
+            (Vec::new(), refusal.code)
         }
     });
-    let ((result, output), epoch) = decided.await?;
-    session.send(tid, PoolOpReply { version: u64::from(epoch.0), fsid, result, epoch, output })
+    let (result, epoch) = decided.await?;
+    session.send(tid, PoolOpReply { version: u64::from(epoch.0), fsid, result, epoch, output: None })
 }
 
 /// Runs a command, in turn if it may change something.
