@@ -180,7 +180,9 @@ impl Session {
                 let body = decode_message(&message)?;
                 dispatch::handle(self, message.header.tid, body).await?;
             }
-            Event::Keepalive(_)
+            // Messages that are too long are refused by the connection, so none comes.
+            Event::TooLong { .. }
+            | Event::Keepalive(_)
             | Event::KeepaliveAck(_)
             | Event::SessionReset
             | Event::GlobalSeqBehind(_)

@@ -31,8 +31,24 @@ enum Decision {
     Run(Rc<PlacementGroup>),
 }
 
+/// Whether a request's ops have their payload.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Payloads {
+    /// They have.
+    Whole,
+    /// It was too long to be kept.
+    Dropped,
+}
+
 /// Handles a request. The map in force is at least as new as the client's.
-pub fn dispatch(osd: &Rc<Osd>, session: &Rc<Session>, op: OsdOp, tid: u64, admission: Admission) {
+pub fn dispatch(
+    osd: &Rc<Osd>,
+    session: &Rc<Session>,
+    op: OsdOp,
+    payloads: Payloads,
+    tid: u64,
+    admission: Admission,
+) {
     osd.counters.requests.set(osd.counters.requests.get() + 1);
     if op.epoch < osd.maps.epoch() {
         session.share_maps(osd, op.epoch);
@@ -47,7 +63,7 @@ pub fn dispatch(osd: &Rc<Osd>, session: &Rc<Session>, op: OsdOp, tid: u64, admis
             let reply = reply_to(op, Answer::refused(errno), &map);
             send(osd, session, &reply, tid, admission);
         }
-        Decision::Run(group) => run(osd, session, group, op, tid, admission),
+        Decision::Run(group) => run(osd, session, group, op, payloads, tid, admission),
     }
 }
 
@@ -85,6 +101,7 @@ fn run(
     session: &Rc<Session>,
     group: Rc<PlacementGroup>,
     mut op: OsdOp,
+    payloads: Payloads,
     tid: u64,
     admission: Admission,
 ) {
@@ -103,7 +120,11 @@ fn run(
         mtime: op.mtime,
         ops: std::mem::take(&mut op.ops),
     };
-    if let Err(errno) = request.check() {
+    let checked = match payloads {
+        Payloads::Whole => request.check(),
+        Payloads::Dropped => Err(request.refusal_without_payload()),
+    };
+    if let Err(errno) = checked {
         op.ops = request.ops;
         let reply = reply_to(op, Answer::refused(errno), &osd.maps.current());
         return send(osd, session, &reply, tid, admission);
