@@ -19,6 +19,7 @@ use crate::link::Admission;
 use crate::osd::Osd;
 use crate::placement_group::{Circumstances, PlacementGroup};
 use crate::session::Session;
+use crate::space;
 use crate::tracker::{Description, OPS_SHOWN, Stage, Timeline};
 
 /// What to do with a request by the map in force.
@@ -143,6 +144,7 @@ fn run(
                     epoch: map.epoch,
                     room: &|| osd.room(group.id().pool),
                     wanted: &|| !session.link.is_closed(),
+                    no_space: &|reason| space::refused(&osd, group.id(), reason),
                     timeline: &timeline,
                 };
                 group.serve(place, &request, at).await
