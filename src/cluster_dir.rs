@@ -192,7 +192,9 @@ impl ClusterDir {
             plan.fsid,
             plan.mon_address()
         );
-        write_durably(&self.ceph_conf(), &text)
+        // Usually it is there already, and then a start needs no room for it.
+        let same = fs::read_to_string(self.ceph_conf()).is_ok_and(|there| there == text);
+        if same { Ok(()) } else { write_durably(&self.ceph_conf(), &text) }
     }
 }
 
@@ -335,7 +337,11 @@ fn write_durably(path: &Path, text: &str) -> anyhow::Result<()> {
             None => Ok(()),
         }
     };
-    write().with_context(|| format!("cannot write {}", path.display()))
+    write().with_context(|| {
+        // It may not even have been made.
+        let _ = fs::remove_file(&temporary);
+        format!("cannot write {}", path.display())
+    })
 }
 
 fn encode_plan(plan: &Plan) -> Value {
