@@ -2,6 +2,7 @@
 
 use bytes::Bytes;
 use uuid::Uuid;
+use wire::Errno;
 use wire::msg::{
     Body, Command, CommandReply, ConfigMessage, GetConfig, GetPoolStats, GetPoolStatsReply, Log, LogAck,
     MonCommand, MonCommandAck, MonGetVersion, MonGetVersionReply, MonMapMessage, MonSubscribe, OsdAlert,
@@ -51,6 +52,17 @@ pub async fn handle(session: &mut Session, tid: u64, body: Body) -> Result<(), S
             Ok(())
         }
     }
+}
+
+/// Answers a message whose data was too long to be kept. Only commands have an input as long as their users like.
+pub fn too_long(session: &mut Session, tid: u64, body: Body) -> Result<(), SessionEnd> {
+    let Body::MonCommand(MonCommand { fsid, command, .. }) = body else {
+        return Err(SessionEnd::Refused(format!("{} with more data than any message may have", body.name())));
+    };
+    check_fsid(session, fsid)?;
+    let status = "the input is longer than any command takes".to_owned();
+    let (result, output) = (Errno::EFBIG.code(), Data::new());
+    session.send(tid, MonCommandAck { version: 0, result, status, command, output })
 }
 
 /// Ends the session of a client of another cluster. Some commands leave the cluster out.
