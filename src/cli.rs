@@ -91,8 +91,9 @@ pub struct UpOptions {
     /// Format devices even if they hold somebody's data. That data is lost.
     #[arg(long)]
     pub force: bool,
-    /// Port of the monitor; default: 3300 if it is free when the cluster is made, else any free port. 0: any free port. It
-    /// is kept.
+    /// Port of the monitor; default: 3300 if it is free when the cluster is made, else as for 0. 0: any that is free and
+    /// that the kernel does not give to outgoing connections (net.ipv4.ip_local_port_range). It is kept, as clients
+    /// know it.
     #[arg(long)]
     pub mon_port: Option<u16>,
     /// Number of cores (threads) that drive the OSDs. Default: the machine's, but not more than OSDs.

@@ -5,7 +5,7 @@
 
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Write};
-use std::net::{Ipv4Addr, SocketAddr, TcpListener};
+use std::net::{Ipv4Addr, SocketAddr};
 use std::os::fd::AsRawFd;
 use std::path::{Path, PathBuf};
 
@@ -15,10 +15,10 @@ use uuid::Uuid;
 
 use crate::backend::size_min;
 use crate::cli::{Media, UpOptions};
+use crate::mon_port;
 use crate::size::show_size;
 
 const FORMAT: u64 = 1;
-const MON_PORT_DEFAULT: u16 = 3300;
 const PLAN_FILE: &str = "cluster.json";
 
 /// What the cluster consists of.
@@ -192,17 +192,15 @@ impl ClusterDir {
             plan.fsid,
             plan.mon_address()
         );
-        write_durably(&self.ceph_conf(), &text)
+        // Usually it is there already, and then a start needs no room for it.
+        let same = fs::read_to_string(self.ceph_conf()).is_ok_and(|there| there == text);
+        if same { Ok(()) } else { write_durably(&self.ceph_conf(), &text) }
     }
 }
 
 /// What `up` should make for these options in a new folder.
 pub fn new_plan(dir: &ClusterDir, options: &UpOptions) -> anyhow::Result<Plan> {
-    let mon_port = match options.mon_port {
-        Some(port @ 1..) => asked_port(port)?,
-        Some(0) => free_port(0)?,
-        None => free_port(MON_PORT_DEFAULT)?,
-    };
+    let mon_port = mon_port::choose(options.mon_port)?;
     let devices = if options.device.is_empty() { file_plans(dir, options)? } else { device_plans(options)? };
     Ok(Plan { fsid: Uuid::new_v4(), mon_port, devices })
 }
@@ -310,25 +308,9 @@ pub fn describe(plan: &Plan) -> String {
     format!("{osds} OSD{} on {on}", if osds == 1 { "" } else { "s" })
 }
 
-fn asked_port(port: u16) -> anyhow::Result<u16> {
-    TcpListener::bind((Ipv4Addr::LOCALHOST, port)).with_context(|| {
-        format!(
-            "the monitor cannot have port {port}: give another with --mon-port, or 0 for any that is free"
-        )
-    })?;
-    Ok(port)
-}
-
 fn check_folder(path: &Path) -> anyhow::Result<()> {
     ensure!(!path.exists() || path.is_dir(), "{} is not a folder: give one with --dir", path.display());
     Ok(())
-}
-
-fn free_port(preferred: u16) -> anyhow::Result<u16> {
-    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, preferred))
-        .or_else(|_| TcpListener::bind((Ipv4Addr::LOCALHOST, 0)))
-        .context("no free port on loopback for the monitor")?;
-    Ok(listener.local_addr()?.port())
 }
 
 #[expect(unsafe_code, reason = "flock has no safe wrapper in what we depend on")]
@@ -355,7 +337,11 @@ fn write_durably(path: &Path, text: &str) -> anyhow::Result<()> {
             None => Ok(()),
         }
     };
-    write().with_context(|| format!("cannot write {}", path.display()))
+    write().with_context(|| {
+        // It may not even have been made.
+        let _ = fs::remove_file(&temporary);
+        format!("cannot write {}", path.display())
+    })
 }
 
 fn encode_plan(plan: &Plan) -> Value {

@@ -1,8 +1,7 @@
 //! What runs on a core: the monitor, OSDs, or both; and `spirula mon` and `spirula osd`, which run one of them alone.
 
 use std::collections::BTreeMap;
-use std::io::ErrorKind;
-use std::net::{Ipv4Addr, SocketAddr, TcpListener};
+use std::net::{Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
 use std::pin::pin;
 use std::process::ExitCode;
@@ -25,6 +24,7 @@ use crate::backend::{self, SliceStore};
 use crate::cli::{MonOptions, OsdOptions};
 use crate::cluster_dir::{ClusterDir, Plan};
 use crate::cores::{Cores, Orders, Report};
+use crate::mon_port;
 use crate::stop;
 
 /// Name of the one monitor.
@@ -58,7 +58,7 @@ pub fn start_core(
 ) -> anyhow::Result<()> {
     let mon = match work.mon {
         true => {
-            check_port(plan.mon_address(), dir)?;
+            mon_port::check(plan.mon_address(), dir)?;
             Some(files.open(dir.mon_store(), &OpenOptions::default())?)
         }
         false => None,
@@ -89,20 +89,6 @@ impl DeviceFiles {
         let file = nvme::open(&path, options)?;
         self.0.insert(path, file.clone());
         Ok(file)
-    }
-}
-
-/// Refuses a monitor's port that somebody else has, before anything is started.
-fn check_port(address: SocketAddr, dir: &ClusterDir) -> anyhow::Result<()> {
-    match TcpListener::bind(address) {
-        Ok(_) => Ok(()),
-        Err(error) if error.kind() == ErrorKind::AddrInUse => bail!(
-            "port {} on loopback is taken, and the cluster in {} was made with its monitor there: stop what listens \
-             on it ('ss -ltnp' shows what), then start again; clients know that address, so it is not changed",
-            address.port(),
-            dir.path().display()
-        ),
-        Err(error) => Err(error).with_context(|| format!("the monitor cannot listen on {address}")),
     }
 }
 

@@ -8,6 +8,7 @@ mod cores;
 mod daemons;
 mod fsck;
 mod mkfs;
+mod mon_port;
 mod progress;
 mod size;
 mod stop;

@@ -1,10 +1,11 @@
 //! Making a cluster: files or devices, their labels, the OSDs' stores, and the monitor's. `up` does it when the folder
 //! is new; `spirula mkfs` does only this.
 //!
-//! The plan is written last, so an interrupted mkfs leaves no cluster, and can be repeated.
+//! The plan is written last, so an interrupted mkfs leaves no cluster, and can be repeated. One that fails takes away the
+//! files it made.
 
 use std::fs;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -45,11 +46,12 @@ pub fn run(options: &UpOptions) -> anyhow::Result<ExitCode> {
 /// Makes the cluster that the options ask for in an empty folder.
 pub fn make(dir: &ClusterDir, options: &UpOptions) -> anyhow::Result<Plan> {
     let plan = new_plan(dir, options)?;
+    let mut files = NewFiles::default();
     let mut devices = Vec::new();
     for device in &plan.devices {
-        devices.push((device.clone(), prepare(device, options.force)?));
+        devices.push((device.clone(), prepare(device, options.force, &mut files)?));
     }
-    let mon = prepare_mon(&dir.mon_store())?;
+    let mon = prepare_mon(&dir.mon_store(), &mut files)?;
     let fsid = plan.fsid;
     let host = hostname();
     let bar = progress::bar("making stores", u64::from(plan.osds()) + 1);
@@ -60,7 +62,46 @@ pub fn make(dir: &ClusterDir, options: &UpOptions) -> anyhow::Result<Plan> {
     bar.finish_and_clear();
     made.context("io_uring cannot be used on this machine")??;
     dir.write_plan(&plan)?;
+    files.keep();
     Ok(plan)
+}
+
+/// Files and folders that this mkfs made; those that are not kept go again.
+#[derive(Default)]
+struct NewFiles(Vec<PathBuf>);
+
+impl NewFiles {
+    /// A file of zeroes in our own folder; what an interrupted mkfs left there goes.
+    fn replace(&mut self, path: &Path, bytes: u64) -> anyhow::Result<()> {
+        let folder = path.parent().context("a store's file is in a folder")?;
+        if !folder.exists() {
+            fs::create_dir(folder).with_context(|| format!("cannot make the folder {}", folder.display()))?;
+            self.0.push(folder.to_owned());
+        }
+        if path.exists() {
+            ensure!(path.is_file(), "{} is in the way: it is not a file", path.display());
+            fs::remove_file(path).with_context(|| format!("cannot remove {}", path.display()))?;
+        }
+        nvme::create(path, bytes, Space::Reserved)?;
+        self.0.push(path.to_owned());
+        Ok(())
+    }
+
+    /// All is well.
+    fn keep(mut self) {
+        self.0.clear();
+    }
+}
+
+impl Drop for NewFiles {
+    fn drop(&mut self) {
+        for path in self.0.iter().rev() {
+            let removed = if path.is_dir() { fs::remove_dir(path) } else { fs::remove_file(path) };
+            if let Err(error) = removed {
+                log::warn!("{} is left behind: {error}", path.display());
+            }
+        }
+    }
 }
 
 async fn make_stores(
@@ -102,9 +143,9 @@ fn device_name(path: &Path, host: &str) -> String {
 }
 
 /// Makes the file if it is ours to make, opens the device, and refuses somebody's data.
-fn prepare(plan: &DevicePlan, force: bool) -> anyhow::Result<Arc<DeviceFile>> {
+fn prepare(plan: &DevicePlan, force: bool, files: &mut NewFiles) -> anyhow::Result<Arc<DeviceFile>> {
     if let Some(bytes) = plan.create {
-        replace_file(&plan.path, bytes)?;
+        files.replace(&plan.path, bytes)?;
     }
     let file = nvme::open(
         &plan.path,
@@ -131,19 +172,7 @@ fn prepare(plan: &DevicePlan, force: bool) -> anyhow::Result<Arc<DeviceFile>> {
     Ok(file)
 }
 
-fn prepare_mon(path: &Path) -> anyhow::Result<Arc<DeviceFile>> {
-    replace_file(path, MON_STORE_BYTES)?;
+fn prepare_mon(path: &Path, files: &mut NewFiles) -> anyhow::Result<Arc<DeviceFile>> {
+    files.replace(path, MON_STORE_BYTES)?;
     Ok(nvme::open(path, &OpenOptions { size_min: MON_STORE_BYTES, ..OpenOptions::default() })?)
-}
-
-/// A file of zeroes in our own folder; what an interrupted mkfs left there goes.
-fn replace_file(path: &Path, bytes: u64) -> anyhow::Result<()> {
-    let folder = path.parent().context("a store's file is in a folder")?;
-    fs::create_dir_all(folder).with_context(|| format!("cannot make the folder {}", folder.display()))?;
-    if path.exists() {
-        ensure!(path.is_file(), "{} is in the way: it is not a file", path.display());
-        fs::remove_file(path).with_context(|| format!("cannot remove {}", path.display()))?;
-    }
-    nvme::create(path, bytes, Space::Reserved)?;
-    Ok(())
 }

@@ -198,6 +198,8 @@ fn next_event(
         Event::Keepalive(_) | Event::KeepaliveAck(_) => owner.alive(call.id),
         // Counters of attempts only matter to sessions that are resumed, which lossy ones are not.
         Event::GlobalSeqBehind(_) => {}
+        // Only for who asks for it.
+        Event::TooLong { .. } => {}
         Event::Wait | Event::SessionReset => return Some(Err("the peer gave the session up".into())),
         Event::NeedGlobalId { .. } | Event::NeedSession(_) => {
             return Some(Err("the peer asked what only servers are asked".into()));

@@ -79,8 +79,6 @@ pub const POOLS_MAX: usize = 1024;
 pub const PG_NUM_MAX: u32 = 65536;
 /// Longest name of a pool, bytes.
 pub const POOL_NAME_BYTES_MAX: usize = 128;
-/// Snapshots that one pool can have of itself.
-pub const POOL_SNAPSHOTS_MAX: usize = 1024;
 /// Applications of a pool.
 pub const APPLICATIONS_MAX: usize = 4;
 /// Keys of an application.

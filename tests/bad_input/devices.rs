@@ -3,10 +3,10 @@
 use std::fs::{self, File};
 use std::io::Write;
 use std::os::unix::fs::FileExt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use crate::process::{Cluster, Folder, SIZE, spirula};
+use crate::process::{Cluster, Folder, SIZE, listing, spirula};
 
 fn blank(path: &Path, bytes: u64) {
     File::create(path).and_then(|file| file.set_len(bytes)).expect("a file");
@@ -89,6 +89,109 @@ fn a_real_file_system_is_recognised() {
     assert!(status.success());
     spirula(&["up", "--dir", &folder.text("c"), "--mon-port", "0", "--device", &name])
         .refused(1, &["holds", "ext", "precious", "--force"]);
+}
+
+/// A loop device with an ext4 on it, mounted until it is dropped.
+struct Mounted {
+    device: String,
+    place: PathBuf,
+}
+
+impl Mounted {
+    /// None where loop devices cannot be had, which is said.
+    fn new(folder: &Folder, bytes: u64) -> Option<Self> {
+        let (image, place) = (folder.path("image"), folder.path("mounted"));
+        blank(&image, bytes);
+        let run = |command: &str, arguments: &[&str]| -> Result<String, String> {
+            let done = Command::new(command).args(arguments).output();
+            let done = done.map_err(|error| format!("{command}: {error}"))?;
+            let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).trim().to_owned();
+            if done.status.success() { Ok(text(&done.stdout)) } else { Err(text(&done.stderr)) }
+        };
+        let image = folder.text("image");
+        let device = match run("losetup", &["--find", "--show", &image]) {
+            Ok(device) => device,
+            Err(error) => {
+                eprintln!("skipped: no loop device can be had here (it takes root): {error}");
+                return None;
+            }
+        };
+        fs::create_dir(&place).expect("made");
+        let mounted = Self { device, place };
+        run("mkfs.ext4", &["-q", "-F", &mounted.device]).expect("a file system");
+        run("mount", &[&mounted.device, mounted.place.to_str().expect("UTF-8")]).expect("mounted");
+        Some(mounted)
+    }
+
+    fn umount(&self) -> bool {
+        Command::new("umount").arg(&self.place).status().is_ok_and(|status| status.success())
+    }
+}
+
+impl Drop for Mounted {
+    fn drop(&mut self) {
+        // It may be unmounted already, or still held for a moment by the rings of a process that ended.
+        let _ = Command::new("umount").arg("--lazy").arg(&self.place).output();
+        let _ = Command::new("losetup").args(["-d", &self.device]).output();
+    }
+}
+
+#[test]
+fn a_mounted_device_is_refused_even_with_force() {
+    let folder = Folder::new();
+    let Some(mounted) = Mounted::new(&folder, 96 << 20) else { return };
+    fs::write(mounted.place.join("letter"), "dear grandmother").expect("written");
+    let (dir, device) = (folder.text("c"), mounted.device.as_str());
+    let holder = format!("in use by a file system mounted at {}", mounted.place.display());
+    for command in ["up", "mkfs"] {
+        for force in [&[][..], &["--force"]] {
+            let arguments =
+                [&[command, "--dir", &dir, "--mon-port", "0", "--device", device], force].concat();
+            spirula(&arguments).refused(1, &[device, &holder, "stop that first"]);
+        }
+    }
+    assert!(!folder.path("c").join("cluster.json").exists());
+    assert_eq!(fs::read(mounted.place.join("letter")).expect("whole"), b"dear grandmother");
+    // No longer mounted it still holds that, and is still refused; with --force it is ours.
+    assert!(mounted.umount());
+    let arguments = ["mkfs", "--dir", &dir, "--mon-port", "0", "--device", device];
+    spirula(&arguments).refused(1, &[device, "holds ", "ext", "--force"]);
+    let said = spirula(&[&arguments[..], &["--force"]].concat());
+    assert_eq!(said.code, Some(0), "{said:?}");
+    Cluster::up(&folder.path("c"), &[]).stop();
+}
+
+#[test]
+fn a_file_system_without_room_says_what_is_missing_and_gets_it_all_back() {
+    let folder = Folder::new();
+    let Some(mounted) = Mounted::new(&folder, 200 << 20) else { return };
+    let dir = mounted.place.join("c");
+    let name = dir.to_str().expect("UTF-8");
+    let free = || {
+        let df = Command::new("df").args(["--output=avail", "-B1"]).arg(&mounted.place).output().expect("df");
+        let text = String::from_utf8(df.stdout).expect("UTF-8");
+        text.lines().nth(1).and_then(|line| line.trim().parse::<u64>().ok()).expect("a number")
+    };
+    let before = free();
+    // The first file, the second, and the monitor's do not fit; the last asks for 64 MiB.
+    for (size, osds, missing) in [("1G", "1", 1 << 30), ("100M", "2", 100 << 20), ("160M", "1", 64 << 20)] {
+        for command in ["mkfs", "up"] {
+            let said = spirula(&[command, "--dir", name, "--size", size, "--osds", osds, "--mon-port", "0"]);
+            said.refused(1, &[&format!("{missing} bytes do not fit on its file system, where "), "are free"]);
+            let left: Vec<_> =
+                listing(&dir).into_iter().filter(|(path, _)| !path.ends_with("/lock")).collect();
+            assert_eq!(left, [], "nothing is left behind");
+            assert!(free() + (1 << 20) > before, "all space is back");
+        }
+    }
+    let said = spirula(&["mkfs", "--dir", name, "--size", SIZE, "--mon-port", "0"]);
+    assert_eq!(said.code, Some(0), "{said:?}");
+    // A cluster that is there starts when not a byte is free any more, and is stopped as always.
+    Cluster::up(&dir, &[]).stop();
+    let mut filler = File::create(mounted.place.join("filler")).expect("made");
+    while filler.write_all(&[1; 4096]).is_ok() {}
+    assert_eq!(free(), 0);
+    Cluster::up(&dir, &[]).stop();
 }
 
 #[test]

@@ -21,6 +21,32 @@ fn a_port_taken_is_refused_before_anything_is_made() {
 }
 
 #[test]
+fn a_port_that_was_not_asked_for_is_no_outgoing_connections() {
+    let range = fs::read_to_string("/proc/sys/net/ipv4/ip_local_port_range").expect("Linux has it");
+    let range: Vec<u16> = range.split_whitespace().map(|text| text.parse().expect("a port")).collect();
+    let folder = Folder::new();
+    let port = Cluster::up(&folder.path("c"), &[]).monitor.port();
+    assert!(port >= 1024 && !(range[0]..=range[1]).contains(&port), "{port}");
+}
+
+#[test]
+fn a_start_waits_for_a_port_that_is_about_to_be_free() {
+    let folder = Folder::new();
+    let cluster = Cluster::up(&folder.path("c"), &[]);
+    let monitor = cluster.monitor;
+    cluster.stop();
+    let taken = TcpListener::bind(monitor).expect("free again");
+    let mut starting = Running::start(&["up", "--dir", &folder.text("c")]);
+    while starting.handles_signals() == Some(false) {
+        std::thread::yield_now();
+    }
+    drop(taken);
+    starting.line("ready");
+    starting.signal("TERM");
+    assert_eq!(starting.ended().code(), Some(0), "{}", starting.err());
+}
+
+#[test]
 fn a_clusters_port_taken_later_says_what_to_do() {
     let folder = Folder::new();
     let cluster = Cluster::up(&folder.path("c"), &[]);
@@ -29,7 +55,7 @@ fn a_clusters_port_taken_later_says_what_to_do() {
     let taken = TcpListener::bind(monitor).expect("free again");
     for command in ["up", "mon"] {
         let said = spirula(&[command, "--dir", &folder.text("c")]);
-        said.refused(1, &[&format!("port {} on loopback is taken", monitor.port()), "stop what listens"]);
+        said.refused(1, &[&format!("port {} on loopback is taken", monitor.port()), "stop what uses it"]);
     }
     drop(taken);
     assert_eq!(Cluster::up(&folder.path("c"), &[]).monitor, monitor, "the port is kept");

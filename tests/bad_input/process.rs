@@ -229,10 +229,11 @@ impl Cluster {
         self.running.err()
     }
 
-    /// kill -9.
-    pub fn kill(mut self) {
+    /// kill -9; what it wrote to standard error.
+    pub fn kill(mut self) -> String {
         self.running.signal("KILL");
         self.running.ended();
+        self.running.err()
     }
 }
 

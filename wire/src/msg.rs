@@ -126,24 +126,32 @@ pub trait Payload: Sized {
 
     /// Understands a message of this type.
     fn from_message(message: &Message) -> Result<Self, MessageError> {
-        let MessageHeader { kind, version, compat_version: compat, .. } = message.header;
-        if kind != Self::KIND {
-            return Err(MessageError::Kind { kind, expected: Self::KIND });
-        }
-        let (oldest, newest) = (Self::OLDEST, Self::VERSION);
-        if compat > newest || version < oldest {
-            return Err(MessageError::Version { kind, version, compat, oldest, newest });
-        }
-        let mut front = Reader::new(Self::NAME, message.front.clone());
-        let decoded = Self::decode(&mut front, message.data.clone()).and_then(|body| {
-            // Newer peers may append fields; of known encodings nothing may be left.
-            if version <= newest {
-                front.finish()?;
-            }
-            Ok(body)
-        });
-        decoded.map_err(|error| MessageError::Decode { kind, error })
+        read(message, |front| Self::decode(front, message.data.clone()))
     }
+}
+
+/// Understands a message of a type by `decode`, which gets the front.
+fn read<P: Payload>(
+    message: &Message,
+    decode: impl FnOnce(&mut Reader) -> DecodeResult<P>,
+) -> Result<P, MessageError> {
+    let MessageHeader { kind, version, compat_version: compat, .. } = message.header;
+    if kind != P::KIND {
+        return Err(MessageError::Kind { kind, expected: P::KIND });
+    }
+    let (oldest, newest) = (P::OLDEST, P::VERSION);
+    if compat > newest || version < oldest {
+        return Err(MessageError::Version { kind, version, compat, oldest, newest });
+    }
+    let mut front = Reader::new(P::NAME, message.front.clone());
+    let decoded = decode(&mut front).and_then(|body| {
+        // Newer peers may append fields; of known encodings nothing may be left.
+        if version <= newest {
+            front.finish()?;
+        }
+        Ok(body)
+    });
+    decoded.map_err(|error| MessageError::Decode { kind, error })
 }
 
 /// Room for the front of an operation or its reply, so that writing it rarely moves it.

@@ -33,7 +33,7 @@ pub use assembler::{Assembler, Frame};
 pub use connection::{Config, Connection, SendError};
 pub use error::ProtocolError;
 pub use event::{Answer, Event, Peer, SessionIntent, SessionRequest};
-pub use frame::{Preamble, Revision, Tag};
+pub use frame::{LongData, Preamble, Revision, Tag};
 pub use input::Input;
 pub use message::{Data, MESSAGE_HEADER_BYTES, Message, MessageHeader, WireHeader, priority};
 pub use session::Session;

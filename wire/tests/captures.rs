@@ -11,8 +11,8 @@ use wire::crc::{SEED, crc32c};
 use wire::msg::{Body, OsdOp, OsdOpReply, Payload, decode_message};
 use wire::msgr2::control::{self, AuthBadMethod, ClientIdent, Control};
 use wire::msgr2::{
-    Answer, Assembler, Config, Connection, Data, Event, Frame, Input, Message, ProtocolError, Revision,
-    Session, Tag, Transmit, WireHeader,
+    Answer, Assembler, Config, Connection, Data, Event, Frame, Input, LongData, Message, ProtocolError,
+    Revision, Session, Tag, Transmit, WireHeader,
 };
 use wire::types::{EntityKind, Features};
 
@@ -89,7 +89,7 @@ fn encode(revision: Revision, tag: Tag, segments: &[Bytes]) -> Bytes {
 }
 
 fn assemble(revision: Revision, bytes: &Bytes, piece: usize) -> Vec<Frame> {
-    let (mut input, mut assembler) = (Input::default(), Assembler::new(revision));
+    let (mut input, mut assembler) = (Input::default(), Assembler::new(revision, LongData::Refused));
     let mut frames = Vec::new();
     for start in (0..bytes.len()).step_by(piece) {
         input.push(bytes.slice(start..bytes.len().min(start + piece)));
@@ -273,7 +273,7 @@ fn a_client_that_offers_cephx_first_is_told_what_is_allowed() {
         // After the banner comes our HELLO, then the refusal.
         let mut input = Input::default();
         input.push(sent.slice(26..));
-        let mut assembler = Assembler::new(session.revision);
+        let mut assembler = Assembler::new(session.revision, LongData::Refused);
         let mut next = || assembler.poll(&mut input, |_| Ok(())).unwrap();
         let tags: Vec<Frame> = std::iter::from_fn(&mut next).collect();
         let refusals = tags.iter().filter(|frame| frame.tag == Tag::AUTH_BAD_METHOD).count();
@@ -343,7 +343,7 @@ fn one_flipped_bit_anywhere_in_a_message_is_noticed() {
         for bit in 0..bytes.len() * 8 {
             let mut flipped = bytes.to_vec();
             flipped[bit / 8] ^= 1 << (bit % 8);
-            let (mut input, mut assembler) = (Input::default(), Assembler::new(revision));
+            let (mut input, mut assembler) = (Input::default(), Assembler::new(revision, LongData::Refused));
             input.push(flipped.into());
             let result = assembler.poll(&mut input, |_| Ok(()));
             // The epilogue's status is not covered by a checksum: it may turn a frame into an aborted one.

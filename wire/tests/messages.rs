@@ -125,6 +125,17 @@ fn operations_get_their_payloads() {
 }
 
 #[test]
+fn a_request_without_its_data_has_everything_else() {
+    for (name, message) in samples().into_iter().filter(|(_, m)| m.header.kind == OsdOp::KIND) {
+        let mut expected = OsdOp::from_message(&message).unwrap();
+        expected.ops.iter_mut().for_each(|op| op.data = Data::new());
+        let bare = Message { data: Data::new(), ..message.clone() };
+        assert_eq!(OsdOp::without_data(&bare, message.data.len()), Ok(expected), "{name}");
+        assert!(OsdOp::without_data(&bare, message.data.len() + 1).is_err(), "{name}");
+    }
+}
+
+#[test]
 fn payloads_must_fill_the_data() {
     let (_, message) =
         samples().into_iter().find(|(_, m)| m.header.kind == OsdOp::KIND && m.data.len() > 1).unwrap();

@@ -2,15 +2,17 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "a panic here is a failed test")]
 
 use bytes::Bytes;
-use wire::crc::crc32c;
+use wire::codec::encode_to_bytes;
+use wire::crc::{SEED, crc32c};
+use wire::limits::MESSAGE_DATA_BYTES_MAX;
 use wire::msgr2::auth::{self, Claim};
 use wire::msgr2::control::{
     AuthRequest, AuthSignature, ClientIdent, Control, FLAG_LOSSY, Hello, IdentMissingFeatures, Keepalive,
     ServerIdent, Signature,
 };
 use wire::msgr2::{
-    Answer, Config, Connection, Data, Event, Frame, Message, MessageHeader, Preamble, ProtocolError,
-    Revision, SendError, Session, Tag, Transmit,
+    Answer, Config, Connection, Data, Event, Frame, LongData, Message, MessageHeader, Preamble,
+    ProtocolError, Revision, SendError, Session, Tag, Transmit, WireHeader,
 };
 use wire::types::{Addr, AddrVec, AuthName, EntityKind, Features, UTime};
 
@@ -65,6 +67,22 @@ fn ident() -> ClientIdent {
     }
 }
 
+/// Passes the rest of the handshake.
+fn get_ready(server: &mut Connection) {
+    for bytes in [
+        frame(&hello()),
+        frame(&auth::request(&claim(), EntityKind::OSD)),
+        frame(&AuthSignature { signature: Signature::default() }),
+        frame(&ident()),
+    ] {
+        server.feed(bytes).unwrap();
+    }
+    assert!(matches!(server.poll_event(), Some(Event::NeedSession(_))));
+    server.answer(Answer::Accept(Box::new(Session::lossy()))).unwrap();
+    assert!(matches!(server.poll_event(), Some(Event::Connected(_))));
+    drop(server.poll_transmit());
+}
+
 /// A server that has read a valid banner and these frames.
 fn server_after(frames: &[Bytes]) -> Connection {
     let mut server = Connection::accept(config(), false);
@@ -84,12 +102,8 @@ fn server_before_ident() -> Connection {
 }
 
 fn ready_server() -> Connection {
-    let mut server = server_before_ident();
-    server.feed(frame(&ident())).unwrap();
-    assert!(matches!(server.poll_event(), Some(Event::NeedSession(_))));
-    server.answer(Answer::Accept(Box::new(Session::lossy()))).unwrap();
-    assert!(matches!(server.poll_event(), Some(Event::Connected(_))));
-    drop(server.poll_transmit());
+    let mut server = server_after(&[]);
+    get_ready(&mut server);
     server
 }
 
@@ -261,6 +275,70 @@ fn nothing_is_read_while_the_shell_must_answer() {
     assert!(matches!(error, ProtocolError::HandshakeFlood { .. }), "{error}");
 }
 
+const LONG: MessageHeader =
+    MessageHeader { tid: 7, kind: 42, priority: 63, version: 8, compat_version: 3, data_offset: 0 };
+
+/// What comes before and after the data, of `length` bytes with checksum `crc`, of a message; what `transmit` refuses to send.
+fn around_long_data(seq: u64, front: &[u8], length: usize, crc: u32) -> (Bytes, Bytes) {
+    let header = encode_to_bytes(&WireHeader { seq, ack_seq: 0, header: LONG });
+    let mut head = vec![Tag::MESSAGE.byte(), 4];
+    for (length, align) in [(header.len(), 8u16), (front.len(), 8), (0, 8), (length, 4096)] {
+        head.extend(u32::try_from(length).unwrap().to_le_bytes());
+        head.extend(align.to_le_bytes());
+    }
+    head.extend([0, 0]);
+    head.extend(crc32c(0, &head).to_le_bytes());
+    head.extend_from_slice(&header);
+    head.extend(crc32c(SEED, &header).to_le_bytes());
+    head.extend_from_slice(front);
+    let mut tail = vec![0xe];
+    [crc32c(SEED, front), SEED, crc].iter().for_each(|crc| tail.extend(crc.to_le_bytes()));
+    (head.into(), tail.into())
+}
+
+#[test]
+fn data_too_long_to_keep_is_dropped_for_who_wants_that_and_costs_no_memory() {
+    const LENGTH: usize = MESSAGE_DATA_BYTES_MAX + 5000;
+    let piece = Bytes::from(vec![0x5a; 1 << 20]);
+    let pieces = || (0..LENGTH).step_by(piece.len()).map(|at| piece.slice(..piece.len().min(LENGTH - at)));
+    let crc = pieces().fold(SEED, |crc, piece| crc32c(crc, &piece));
+    let ready = |long_data| {
+        let mut server = Connection::accept(config(), false).with_long_data(long_data);
+        server.feed(banner(1, 0).into()).unwrap();
+        get_ready(&mut server);
+        server
+    };
+    let (head, tail) = around_long_data(1, b"front", LENGTH, crc);
+    let error = refused(&mut ready(LongData::Refused), head.clone());
+    assert!(matches!(error, ProtocolError::FrameShape { .. }), "before any of it comes: {error}");
+
+    let mut server = ready(LongData::Dropped);
+    server.feed(head.clone()).unwrap();
+    for piece in pieces() {
+        server.feed(piece).unwrap();
+        assert!(server.buffered_bytes() < 100, "{}", server.buffered_bytes());
+        assert_eq!(server.poll_event(), None);
+    }
+    server.feed(tail.clone()).unwrap();
+    let Some(Event::TooLong { message: long, data_bytes }) = server.poll_event() else {
+        panic!("nothing came")
+    };
+    assert_eq!((&long.front[..], long.data.len(), data_bytes), (&b"front"[..], 0, LENGTH));
+    // What follows is understood, also when it comes together with the end.
+    let mut next = Transmit::default();
+    let header = encode_to_bytes(&WireHeader { seq: 2, ack_seq: 0, header: LONG });
+    next.message(Revision::V21, &header, &Bytes::from_static(b"next"), &Bytes::new(), &Data::new());
+    server.feed(next.take().concat().into()).unwrap();
+    assert!(matches!(server.poll_event(), Some(Event::Message(next)) if next.front == b"next"[..]));
+
+    // What is dropped must be whole all the same.
+    let mut server = ready(LongData::Dropped);
+    let (head, tail) = around_long_data(1, b"front", LENGTH, crc ^ 1);
+    server.feed(head).unwrap();
+    pieces().for_each(|piece| server.feed(piece).unwrap());
+    assert!(matches!(refused(&mut server, tail), ProtocolError::Checksum { what: "segment 3", .. }));
+}
+
 #[test]
 fn an_aborted_frame_is_dropped() {
     for (revision, aborted) in [(Revision::V21, 1), (Revision::V20, 1)] {
@@ -277,7 +355,7 @@ fn an_aborted_frame_is_dropped() {
         bytes.extend(transmit.take().concat());
         let mut input = wire::msgr2::Input::default();
         input.push(bytes.into());
-        let mut assembler = wire::msgr2::Assembler::new(revision);
+        let mut assembler = wire::msgr2::Assembler::new(revision, LongData::Refused);
         let frame: Frame = assembler.poll(&mut input, |_| Ok(())).unwrap().unwrap();
         assert_eq!(frame.tag, Tag::ACK, "{revision:?}");
     }

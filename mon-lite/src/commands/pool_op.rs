@@ -1,7 +1,5 @@
 //! Changes of pools that librados asks for by message rather than by command. Pure.
 
-use bytes::Bytes;
-use wire::codec::encode_to_bytes;
 use wire::msg::{PoolOp, PoolOpKind};
 use wire::types::PoolId;
 
@@ -12,35 +10,22 @@ use crate::state::Change;
 use crate::view::View;
 use wire::Errno;
 
-/// What to commit, and the data of the answer.
-pub struct PoolOpOutcome {
-    /// Empty for nothing.
-    pub changes: Vec<Change>,
-    /// Id of a new self-managed snapshot, encoded.
-    pub data: Option<Bytes>,
-}
-
-/// Decides about a pool operation.
-pub fn decide(view: &View<'_>, op: &PoolOp) -> Result<PoolOpOutcome, Refusal> {
+/// Decides about a pool operation: what to commit, which may be nothing.
+pub fn decide(view: &View<'_>, op: &PoolOp) -> Result<Vec<Change>, Refusal> {
     let id = PoolId::from(op.pool);
     if op.op != PoolOpKind::CREATE && !view.osd_map().pools.contains_key(&id) {
         return Err(Refusal::new(Errno::ENOENT, format!("pool {id} does not exist")));
     }
-    let changes = match op.op {
-        PoolOpKind::CREATE => create(view, op)?,
-        PoolOpKind::DELETE => pool::delete_pool(view, id)?,
-        PoolOpKind::CREATE_SNAP => pool::create_snapshot(view, id, &op.name)?,
-        PoolOpKind::DELETE_SNAP => pool::remove_snapshot(view, id, &op.name)?,
-        PoolOpKind::CREATE_UNMANAGED_SNAP => return create_self_managed(view, id),
-        PoolOpKind::DELETE_UNMANAGED_SNAP => remove_self_managed(view, id, op.snap.0)?,
+    match op.op {
+        PoolOpKind::CREATE => create(view, op),
+        PoolOpKind::DELETE => pool::delete_pool(view, id),
+        PoolOpKind::CREATE_SNAP | PoolOpKind::CREATE_UNMANAGED_SNAP => Err(pool::no_snapshots()),
+        PoolOpKind::DELETE_SNAP => pool::remove_snapshot(view, id, &op.name),
+        PoolOpKind::DELETE_UNMANAGED_SNAP => remove_self_managed(view, id, op.snap.0),
         other => {
-            return Err(Refusal::new(
-                Errno::EOPNOTSUPP,
-                format!("pool operation {:#x} is not offered", other.0),
-            ));
+            Err(Refusal::new(Errno::EOPNOTSUPP, format!("pool operation {:#x} is not offered", other.0)))
         }
-    };
-    Ok(PoolOpOutcome { changes, data: None })
+    }
 }
 
 fn create(view: &View<'_>, op: &PoolOp) -> Result<Vec<Change>, Refusal> {
@@ -49,16 +34,6 @@ fn create(view: &View<'_>, op: &PoolOp) -> Result<Vec<Change>, Refusal> {
     }
     let crush_rule = u8::try_from(op.crush_rule).ok();
     pool::create_pool(view, pool::NewPool { name: op.name.clone(), crush_rule, ..pool::NewPool::default() })
-}
-
-fn create_self_managed(view: &View<'_>, id: PoolId) -> Result<PoolOpOutcome, Refusal> {
-    let epoch = view.osd_map().epoch.next();
-    let mut snapshot = 0;
-    let changes = super::families::edit_pool(view, id, |pool| {
-        snapshot = pool.create_self_managed_snapshot(epoch)?;
-        Ok(())
-    })?;
-    Ok(PoolOpOutcome { changes, data: Some(encode_to_bytes(&snapshot)) })
 }
 
 fn remove_self_managed(view: &View<'_>, id: PoolId, snapshot: u64) -> Result<Vec<Change>, Refusal> {

@@ -48,7 +48,7 @@ impl Cluster {
             cluster.done(json!({"prefix": "osd pool create", "pool": name, "pg_num": pgs}));
         }
         cluster.done(json!({"prefix": "osd pool application enable", "pool": "rbd", "app": "rbd"}));
-        cluster.done(json!({"prefix": "osd pool mksnap", "pool": "p1", "snap": "old"}));
+        cluster.take_snapshot("p1", "old");
         cluster.done(
             json!({"prefix": "config set", "who": "mon", "name": "mon_allow_pool_delete", "value": true}),
         );
@@ -57,6 +57,18 @@ impl Cluster {
             cluster.live.sessions.insert((kind, Features::PACIFIC), 3);
         }
         cluster
+    }
+
+    /// As versions did that let pools have snapshots.
+    fn take_snapshot(&mut self, pool: &str, name: &str) {
+        let (live, now) = (&self.live, self.now);
+        let view = View { state: &self.state, live, now };
+        let changes = super::families::edit(&view, |map| {
+            let (id, epoch) = (map.pool_id(pool).unwrap(), map.epoch.next());
+            map.pools.get_mut(&id).unwrap().create_pool_snapshot(name, now, epoch)?;
+            Ok(())
+        });
+        self.apply(changes.unwrap());
     }
 
     fn boot(&mut self, id: i32) {
@@ -190,6 +202,7 @@ fn differs(command: &Value) -> Option<&'static str> {
         "osd out" | "osd in" | "osd crush reweight" => Some("would move data"),
         "osd pool set" if command["var"] == "size" => Some("one copy only"),
         "osd pool create" if command["pool_type"] == "erasure" => Some("no erasure-coded pools"),
+        "osd pool mksnap" | "osd pool rmsnap" => Some("no snapshots"),
         "osd perf" => Some("latencies are not reported"),
         _ => None,
     }
@@ -337,6 +350,23 @@ fn every_announced_command_answers_in_every_format() {
         let bare = cluster.ask(json!({"prefix": words.join(" ")}));
         assert!(bare.code == 0 || !bare.status.is_empty(), "{words:?}");
     }
+}
+
+#[test]
+fn snapshots_are_refused_and_old_ones_can_be_removed() {
+    let mut cluster = Cluster::recorded();
+    let snap = |verb: &str, pool: &str, snap: &str| json!({"prefix": format!("osd pool {verb}"), "pool": pool, "snap": snap});
+    for (pool, name) in [("p1", "new"), ("p1", "old"), ("p2", "new")] {
+        let (code, text) = cluster.refused(snap("mksnap", pool, name));
+        assert_eq!(code, Errno::EOPNOTSUPP);
+        assert!(
+            text.contains("snapshots are not offered yet") && text.contains("nothing was changed"),
+            "{text}"
+        );
+    }
+    assert_eq!(cluster.refused(snap("mksnap", "nosuch", "new")).0, Errno::ENOENT);
+    assert_eq!(cluster.done(snap("rmsnap", "p1", "old")), "removed pool p1 snap old");
+    assert_eq!(cluster.done(snap("rmsnap", "p1", "old")), "pool p1 snap old does not exist");
 }
 
 #[test]

@@ -37,8 +37,8 @@ pub(super) fn pool_op(input: &[u8]) {
     // Twice, because the second time what the first made is there.
     for _ in 0..2 {
         let decided = decisions::decide(&View { state: &state, live: &live(&state), now: NOW }, &request);
-        if let Ok(outcome) = decided {
-            apply(&mut state, outcome.changes);
+        if let Ok(changes) = decided {
+            apply(&mut state, changes);
         }
     }
 }

@@ -2,6 +2,7 @@
 
 use bytes::Bytes;
 use uuid::Uuid;
+use wire::Errno;
 use wire::msg::{
     Body, Command, CommandReply, ConfigMessage, GetConfig, GetPoolStats, GetPoolStatsReply, Log, LogAck,
     MonCommand, MonCommandAck, MonGetVersion, MonGetVersionReply, MonMapMessage, MonSubscribe, OsdAlert,
@@ -51,6 +52,17 @@ pub async fn handle(session: &mut Session, tid: u64, body: Body) -> Result<(), S
             Ok(())
         }
     }
+}
+
+/// Answers a message whose data was too long to be kept. Only commands have an input as long as their users like.
+pub fn too_long(session: &mut Session, tid: u64, body: Body) -> Result<(), SessionEnd> {
+    let Body::MonCommand(MonCommand { fsid, command, .. }) = body else {
+        return Err(SessionEnd::Refused(format!("{} with more data than any message may have", body.name())));
+    };
+    check_fsid(session, fsid)?;
+    let status = "the input is longer than any command takes".to_owned();
+    let (result, output) = (Errno::EFBIG.code(), Data::new());
+    session.send(tid, MonCommandAck { version: 0, result, status, command, output })
 }
 
 /// Ends the session of a client of another cluster. Some commands leave the cluster out.
@@ -180,14 +192,14 @@ async fn change_pool(session: &mut Session, tid: u64, request: PoolOp) -> Result
     let shared = session.shared.clone();
     let fsid = shared.config.fsid;
     let decided = shared.propose(move |view| match pool_op::decide(view, &request) {
-        Ok(outcome) => (outcome.changes, (0, outcome.data)),
+        Ok(changes) => (changes, 0),
         Err(refusal) => {
             log::debug!("a pool operation is refused: {refusal}");
-            (Vec::new(), (refusal.code, None))
+            (Vec::new(), refusal.code)
         }
     });
-    let ((result, output), epoch) = decided.await?;
-    session.send(tid, PoolOpReply { version: u64::from(epoch.0), fsid, result, epoch, output })
+    let (result, epoch) = decided.await?;
+    session.send(tid, PoolOpReply { version: u64::from(epoch.0), fsid, result, epoch, output: None })
 }
 
 /// Runs a command, in turn if it may change something.

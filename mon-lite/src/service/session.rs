@@ -10,7 +10,7 @@ use std::time::Duration;
 use rt::net::{ReadHalf, Stream, WriteHalf};
 use rt::sync::{Either, Pass, Watcher, select, timeout};
 use wire::msg::{Body, decode_message};
-use wire::msgr2::{Answer, Config, Connection, Event, Peer, Session as MessengerSession};
+use wire::msgr2::{Answer, Config, Connection, Event, LongData, Peer, Session as MessengerSession};
 use wire::types::{EntityKind, Features};
 
 use super::dispatch;
@@ -109,7 +109,8 @@ pub async fn run(shared: Rc<Shared>, stream: Stream, pass: Pass) {
         peer: None,
         subscriptions: Subscriptions::default(),
         osd: None,
-        connection: Connection::accept(config, true),
+        // A command whose input is too long gets an answer, or its client would send it again for ever.
+        connection: Connection::accept(config, true).with_long_data(LongData::Dropped),
         writer,
         shared,
     };
@@ -179,6 +180,9 @@ impl Session {
             Event::Message(message) => {
                 let body = decode_message(&message)?;
                 dispatch::handle(self, message.header.tid, body).await?;
+            }
+            Event::TooLong { message, .. } => {
+                dispatch::too_long(self, message.header.tid, decode_message(&message)?)?;
             }
             Event::Keepalive(_)
             | Event::KeepaliveAck(_)

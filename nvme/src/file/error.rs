@@ -28,8 +28,12 @@ pub enum OpenError {
         path.display()
     )]
     NoDirectIo { path: PathBuf, reason: String },
-    #[error("{}: {len} bytes do not fit on its file system: {reason}", path.display())]
-    NoSpace { path: PathBuf, len: u64, reason: String },
+    #[error(
+        "{}: {len} bytes do not fit on its file system, where {free} are free: {reason}; make room there, ask for less, or \
+         choose another place",
+        path.display()
+    )]
+    NoSpace { path: PathBuf, len: u64, free: u64, reason: String },
     #[error("{}: the core that is to drive it has no io_uring; use a core of the real world", path.display())]
     NoRing { path: PathBuf },
     #[error("{}: {op} failed: {source}", path.display())]

@@ -74,6 +74,16 @@ fn fallocate(file: &File, mode: libc::c_int, offset: u64, len: u64) -> io::Resul
     }
 }
 
+/// Bytes that may still be taken on the file system of a file or folder.
+#[expect(unsafe_code, reason = "a system call")]
+pub(super) fn free_bytes(file: &File) -> io::Result<u64> {
+    // SAFETY: all zeroes is a statvfs.
+    let mut found: libc::statvfs = unsafe { std::mem::zeroed() };
+    // SAFETY: fstatvfs fills the structure.
+    done(unsafe { libc::fstatvfs(file.as_raw_fd(), &raw mut found) })?;
+    Ok(found.f_bavail.saturating_mul(found.f_frsize))
+}
+
 /// Alignment that direct I/O on a file needs, of memory and of offsets, where the kernel tells (from 6.1 on).
 #[expect(unsafe_code, reason = "a system call")]
 pub(super) fn direct_io_alignment(file: &File) -> Option<(u32, u32)> {

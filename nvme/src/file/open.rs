@@ -92,18 +92,34 @@ pub fn create(path: &Path, len: u64, space: Space) -> Result<(), OpenError> {
         }
         match error.raw_os_error() {
             Some(libc::ENOSPC | libc::EFBIG | libc::EDQUOT) => {
-                OpenError::NoSpace { path: path.to_owned(), len, reason: error.to_string() }
+                // What the failed file took is free only when it is closed too.
+                drop(file);
+                OpenError::NoSpace {
+                    path: path.to_owned(),
+                    len,
+                    free: free_around(path),
+                    reason: error.to_string(),
+                }
             }
             _ => classify(path, "create", error),
         }
     })
 }
 
+/// Bytes free on the file system of a path's folder; 0 if it cannot tell.
+fn free_around(path: &Path) -> u64 {
+    parent_of(path).and_then(|parent| ioctl::free_bytes(&parent)).unwrap_or_default()
+}
+
 /// The name of a new file is durable only with its directory.
 fn sync_parent(path: &Path) -> io::Result<()> {
+    parent_of(path)?.sync_all()
+}
+
+fn parent_of(path: &Path) -> io::Result<File> {
     match path.parent() {
-        Some(parent) if !parent.as_os_str().is_empty() => File::open(parent)?.sync_all(),
-        _ => File::open(".")?.sync_all(),
+        Some(parent) if !parent.as_os_str().is_empty() => File::open(parent),
+        _ => File::open("."),
     }
 }
 

@@ -55,6 +55,12 @@ pub const MAP_INCREMENTS_KEPT: u32 = 200;
 
 /// Free space is looked at this often.
 pub const SPACE_CHECK_INTERVAL: Duration = Duration::from_millis(250);
+/// Transactions that the store refuses for want of space: so many are logged in a period, the others counted.
+pub const SPACE_REFUSALS_LOGGED: u64 = 1;
+/// See [`SPACE_REFUSALS_LOGGED`].
+pub const SPACE_REFUSALS_PERIOD: Duration = Duration::from_secs(30);
+/// The monitor is told for so long that the store refused one.
+pub const SPACE_REFUSAL_REMEMBERED: Duration = Duration::from_secs(60);
 
 /// Objects removed in one transaction when a pool is deleted.
 pub const REMOVALS_PER_TRANSACTION: usize = 64;

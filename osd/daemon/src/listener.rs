@@ -8,7 +8,7 @@ use std::time::Duration;
 use rt::net::{Listener, Stream};
 use rt::sync::{Either, select};
 use rt::{Group, Nanos};
-use wire::msgr2::{Config, Connection};
+use wire::msgr2::{Config, Connection, LongData};
 use wire::types::{EntityKind, Features};
 
 use crate::limits::{CONNECTIONS_MAX, HALF_OPEN_MAX, HANDSHAKE_TIMEOUT, IDLE_TIMEOUT, WRITE_TIMEOUT};
@@ -61,7 +61,9 @@ fn open(osd: &Rc<Osd>, mut stream: Stream) {
         global_seq: id.0,
         peer_socket: stream.peer,
     };
-    let link = Link::new(osd.core.clone(), Connection::accept(config, false));
+    // A write that is too long gets an answer, or its client would send it again for ever.
+    let connection = Connection::accept(config, false).with_long_data(LongData::Dropped);
+    let link = Link::new(osd.core.clone(), connection);
     let session = Session::new(id, stream.peer, link.clone(), osd.core.now());
     osd.session_opened(&session);
     let (reader, writer) = (stream.reader, stream.writer);

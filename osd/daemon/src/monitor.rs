@@ -10,7 +10,9 @@ use std::time::Duration;
 use rt::net::Stream;
 use rt::sync::{Either, select, timeout};
 use rt::{Group, Nanos};
-use wire::msg::{Body, ConfigMessage, MonSubscribe, OsdMapMessage, Payload, Subscription, decode_message};
+use wire::msg::{
+    Body, ConfigMessage, MonSubscribe, OsdAlert, OsdMapMessage, Payload, Subscription, decode_message,
+};
 use wire::msgr2::auth::Claim;
 use wire::msgr2::{Config, Connection, Event, Message, Session};
 use wire::types::{Addr, AuthName, EntityKind, Epoch, Features};
@@ -69,6 +71,8 @@ struct MonitorSession {
     last_report: Option<Nanos>,
     last_boot: Option<Nanos>,
     last_keepalive: Nanos,
+    /// Alerts that the monitor has from us; none before the session's first, as it may have those of an earlier one.
+    told: Option<OsdAlert>,
 }
 
 impl Osd {
@@ -118,6 +122,7 @@ impl MonitorSession {
             last_report: None,
             last_boot: None,
             last_keepalive: osd.core.now(),
+            told: None,
         };
         while !link.is_closed() && !osd.is_stopping() && !osd.has_failed() {
             let wake = select(osd.stopping(), osd.core.sleep(TICK));
@@ -221,6 +226,7 @@ impl MonitorSession {
             self.reports += 1;
             self.send(&report::beacon(&self.osd));
             self.send(&report::stats(&self.osd, self.reports));
+            self.tell_alerts();
         }
         if is_over(self.last_keepalive, now, MONITOR_KEEPALIVE_INTERVAL) {
             self.last_keepalive = now;
@@ -229,6 +235,14 @@ impl MonitorSession {
         if is_over(self.link.last_read(), now, MONITOR_SILENCE_MAX) {
             log::warn!("osd.{}: the monitor is silent", self.osd.config.whoami);
             self.link.close();
+        }
+    }
+
+    fn tell_alerts(&mut self) {
+        let now = report::alerts(&self.osd);
+        if self.told.as_ref() != Some(&now) {
+            self.send(&now);
+            self.told = Some(now);
         }
     }
 

@@ -89,6 +89,8 @@ pub struct Osd {
     pub request_bytes: Semaphore,
     /// Whether the store is nearly full, as last looked at.
     pub store_full: Cell<bool>,
+    /// What the store refused because it is.
+    pub space_refusals: space::Refusals,
     /// The monitor is asked for newer maps when this is set.
     pub map_wanted: Event,
     /// Set when the OSD is up in the map in force.
@@ -128,6 +130,7 @@ impl Osd {
             requests: Semaphore::new(REQUESTS_MAX),
             request_bytes: Semaphore::new(REQUEST_BYTES_MAX),
             store_full: Cell::new(false),
+            space_refusals: space::Refusals::default(),
             map_wanted: Event::default(),
             up: Event::default(),
             groups: RefCell::default(),

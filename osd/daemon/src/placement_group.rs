@@ -30,6 +30,8 @@ pub struct Circumstances<'a> {
     pub room: &'a dyn Fn() -> Room,
     /// Whether somebody still waits for the answer.
     pub wanted: &'a dyn Fn() -> bool,
+    /// Told why the store has no room for the request.
+    pub no_space: &'a dyn Fn(&str),
     /// For marking stages.
     pub timeline: &'a Timeline,
 }
@@ -194,6 +196,9 @@ impl PlacementGroup {
             self.group.borrow_mut().forget(request);
             context.forget();
             context.written(shown_before);
+            if let StoreError::NoSpace(reason) = &error {
+                (at.no_space)(reason);
+            }
             let errno = refusal(&error);
             if let Some(first) = skipped.replace(position) {
                 // Not even the note that it failed is taken.

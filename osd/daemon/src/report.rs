@@ -4,11 +4,12 @@
 
 use std::collections::BTreeMap;
 
-use wire::msg::{OsdBeacon, OsdBoot, OsdStatfs, OsdStats, PgReport, PoolReport, StoreStatfs};
+use wire::msg::{OsdAlert, OsdBeacon, OsdBoot, OsdStatfs, OsdStats, PgReport, PoolReport, StoreStatfs};
 use wire::types::PoolId;
 
 use crate::osd::Osd;
 use crate::placement_group::IoCounters;
+use crate::space;
 
 /// For `ceph versions` and `ceph osd metadata`.
 const VERSION_TEXT: &str = concat!("spirula ", env!("CARGO_PKG_VERSION"), " (speaks ceph 16.2 pacific)");
@@ -32,6 +33,11 @@ pub fn boot(osd: &Osd) -> OsdBoot {
 pub fn beacon(osd: &Osd) -> OsdBeacon {
     let epoch = osd.maps.epoch();
     OsdBeacon { osd: osd.config.whoami, epoch, oldest_needed: epoch }
+}
+
+/// All that the operator should know now.
+pub fn alerts(osd: &Osd) -> OsdAlert {
+    OsdAlert { osd: osd.config.whoami, alerts: space::alert(osd).into_iter().collect() }
 }
 
 /// Space, pools, groups. `seq` ascends.

@@ -19,6 +19,7 @@ use crate::link::Admission;
 use crate::osd::Osd;
 use crate::placement_group::{Circumstances, PlacementGroup};
 use crate::session::Session;
+use crate::space;
 use crate::tracker::{Description, OPS_SHOWN, Stage, Timeline};
 
 /// What to do with a request by the map in force.
@@ -31,8 +32,24 @@ enum Decision {
     Run(Rc<PlacementGroup>),
 }
 
+/// Whether a request's ops have their payload.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Payloads {
+    /// They have.
+    Whole,
+    /// It was too long to be kept.
+    Dropped,
+}
+
 /// Handles a request. The map in force is at least as new as the client's.
-pub fn dispatch(osd: &Rc<Osd>, session: &Rc<Session>, op: OsdOp, tid: u64, admission: Admission) {
+pub fn dispatch(
+    osd: &Rc<Osd>,
+    session: &Rc<Session>,
+    op: OsdOp,
+    payloads: Payloads,
+    tid: u64,
+    admission: Admission,
+) {
     osd.counters.requests.set(osd.counters.requests.get() + 1);
     if op.epoch < osd.maps.epoch() {
         session.share_maps(osd, op.epoch);
@@ -47,7 +64,7 @@ pub fn dispatch(osd: &Rc<Osd>, session: &Rc<Session>, op: OsdOp, tid: u64, admis
             let reply = reply_to(op, Answer::refused(errno), &map);
             send(osd, session, &reply, tid, admission);
         }
-        Decision::Run(group) => run(osd, session, group, op, tid, admission),
+        Decision::Run(group) => run(osd, session, group, op, payloads, tid, admission),
     }
 }
 
@@ -85,6 +102,7 @@ fn run(
     session: &Rc<Session>,
     group: Rc<PlacementGroup>,
     mut op: OsdOp,
+    payloads: Payloads,
     tid: u64,
     admission: Admission,
 ) {
@@ -103,7 +121,11 @@ fn run(
         mtime: op.mtime,
         ops: std::mem::take(&mut op.ops),
     };
-    if let Err(errno) = request.check() {
+    let checked = match payloads {
+        Payloads::Whole => request.check(),
+        Payloads::Dropped => Err(request.refusal_without_payload()),
+    };
+    if let Err(errno) = checked {
         op.ops = request.ops;
         let reply = reply_to(op, Answer::refused(errno), &osd.maps.current());
         return send(osd, session, &reply, tid, admission);
@@ -122,6 +144,7 @@ fn run(
                     epoch: map.epoch,
                     room: &|| osd.room(group.id().pool),
                     wanted: &|| !session.link.is_closed(),
+                    no_space: &|reason| space::refused(&osd, group.id(), reason),
                     timeline: &timeline,
                 };
                 group.serve(place, &request, at).await

@@ -20,6 +20,7 @@ use crate::limits::{
 };
 use crate::link::{Admission, Link};
 use crate::osd::Osd;
+use crate::requests::Payloads;
 use crate::{requests, tell};
 
 /// The connection.
@@ -137,6 +138,7 @@ async fn handle(osd: &Rc<Osd>, session: &Rc<Session>, event: Event) {
             osd.session_ready(session);
         }
         Event::Message(message) => take(osd, session, message).await,
+        Event::TooLong { message, data_bytes } => take_too_long(osd, session, &message, data_bytes).await,
         // Keep-alives are answered by the machine; the rest concerns connecting sides.
         _ => {}
     }
@@ -164,13 +166,30 @@ async fn take(osd: &Rc<Osd>, session: &Rc<Session>, message: Message) {
         _ => Ok(()),
     };
     if let Err(error) = done {
-        osd.blame(&session.describe(), &error);
-        session.link.close();
+        close_for(osd, session, &error);
     }
+}
+
+/// Takes a request with more data than is ever kept. Its client must be told so: it would send it again otherwise.
+async fn take_too_long(osd: &Rc<Osd>, session: &Rc<Session>, message: &Message, data_bytes: usize) {
+    match OsdOp::without_data(message, data_bytes) {
+        Ok(op) => take_op(osd, session, op, message, Payloads::Dropped).await,
+        Err(error) => close_for(osd, session, &error),
+    }
+}
+
+fn close_for(osd: &Osd, session: &Session, error: &MessageError) {
+    osd.blame(&session.describe(), error);
+    session.link.close();
 }
 
 async fn take_request(osd: &Rc<Osd>, session: &Rc<Session>, message: &Message) -> Result<(), MessageError> {
     let op = OsdOp::from_message(message)?;
+    take_op(osd, session, op, message, Payloads::Whole).await;
+    Ok(())
+}
+
+async fn take_op(osd: &Rc<Osd>, session: &Rc<Session>, op: OsdOp, message: &Message, payloads: Payloads) {
     let admission = admit(osd, session, cost(&op, message)).await;
     if op.epoch > osd.maps.epoch() {
         // The client knows of a map that we do not have yet; what it asked for may depend on it.
@@ -178,11 +197,10 @@ async fn take_request(osd: &Rc<Osd>, session: &Rc<Session>, message: &Message) -
         if timeout(&osd.core, MAP_WAIT_MAX, osd.maps.reach(op.epoch)).await.is_err() {
             log::warn!("{} has epoch {}, which did not come", session.entity(), op.epoch);
             session.link.close();
-            return Ok(());
+            return;
         }
     }
-    requests::dispatch(osd, session, op, message.header.tid, admission);
-    Ok(())
+    requests::dispatch(osd, session, op, payloads, message.header.tid, admission);
 }
 
 async fn take_command(osd: &Rc<Osd>, session: &Rc<Session>, message: &Message) -> Result<(), MessageError> {

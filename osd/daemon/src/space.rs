@@ -1,13 +1,23 @@
-//! Looks at the store's free space, so that requests need not.
+//! Looks at the store's free space, so that requests need not; and tells the operator when the store itself refuses,
+//! which it may do before space looks short: what counts is room for the data, its keys and the journal, each by itself.
 //!
 //! Lives on one core.
 
+use std::cell::RefCell;
 use std::rc::Rc;
 
 use rt::sync::{Either, select};
+use rt::{Nanos, Seldom};
+use wire::msg::{Alert, Severity};
+use wire::types::PgId;
 
-use crate::limits::SPACE_CHECK_INTERVAL;
+use crate::limits::{
+    SPACE_CHECK_INTERVAL, SPACE_REFUSAL_REMEMBERED, SPACE_REFUSALS_LOGGED, SPACE_REFUSALS_PERIOD,
+};
 use crate::osd::Osd;
+
+/// Code of the health check that an OSD raises while its store refuses what grows.
+const ALERT_CODE: &str = "OSD_STORE_FULL";
 
 /// Name of the option with the share of the store, 0 to 1, beyond which nothing grows.
 pub const FULL_RATIO_OPTION: &str = "osd_failsafe_full_ratio";
@@ -32,6 +42,42 @@ pub fn look(osd: &Osd) {
         let state = if full { "full: nothing may grow" } else { "no longer full" };
         log::warn!("osd.{}: the store is {state}", osd.config.whoami);
     }
+}
+
+/// What the store refused for want of space.
+pub struct Refusals {
+    /// Bounds the log of them.
+    log: Seldom,
+    /// When it did last, and why.
+    last: RefCell<Option<(Nanos, String)>>,
+}
+
+impl Default for Refusals {
+    fn default() -> Self {
+        Self { log: Seldom::new(SPACE_REFUSALS_LOGGED, SPACE_REFUSALS_PERIOD), last: RefCell::default() }
+    }
+}
+
+/// The store refused a transaction of a group.
+pub fn refused(osd: &Osd, pg: PgId, reason: &str) {
+    let now = osd.core.now();
+    osd.space_refusals.last.replace(Some((now, reason.to_owned())));
+    if let Some(more) = osd.space_refusals.log.admit(now) {
+        let whoami = osd.config.whoami;
+        log::warn!("osd.{whoami}: the store refuses a write to pg {pg} for want of space: {reason}{more}");
+    }
+}
+
+/// What the operator should know of space now. That the device is nearly full the monitor sees by itself.
+pub fn alert(osd: &Osd) -> Option<Alert> {
+    let last = osd.space_refusals.last.borrow();
+    let (when, reason) = last.as_ref()?;
+    let age = osd.core.now().0.saturating_sub(when.0);
+    (u128::from(age) < SPACE_REFUSAL_REMEMBERED.as_nanos()).then(|| Alert {
+        code: ALERT_CODE.to_owned(),
+        severity: Severity::Error,
+        text: format!("the store is full and refuses writes: {reason}"),
+    })
 }
 
 #[expect(clippy::cast_precision_loss, reason = "a ratio needs no precision")]

@@ -9,8 +9,10 @@ use bytes::Bytes;
 use cluster::client::{read, write};
 use cluster::{Client, with_osd, within};
 use store::MemStore;
-use wire::msg::{OpCode, Payload};
-use wire::msgr2::Event;
+use wire::codec::encode_to_bytes;
+use wire::crc::{SEED, crc32c};
+use wire::msg::{Op, OpArgs, OpCode, Payload};
+use wire::msgr2::{Event, Message, Tag, WireHeader};
 use wire::types::Addr;
 
 /// Sends `bytes` to the OSD; whether it closed the connection within a minute.
@@ -97,6 +99,69 @@ fn a_message_that_cannot_be_read_closes_its_connection_only() {
         unknown.header.kind = 9999;
         good.pump.send(unknown);
         assert_eq!(good.read("x").await, Err(-2));
+    });
+}
+
+/// The frame of a message with more data than a connection of ours would send; stock clients do.
+fn long_frame(seq: u64, message: &Message) -> Vec<Bytes> {
+    let header = encode_to_bytes(&WireHeader { seq, ack_seq: 0, header: message.header });
+    let mut head = vec![Tag::MESSAGE.byte(), 4];
+    for (length, align) in
+        [(header.len(), 8u16), (message.front.len(), 8), (0, 8), (message.data.len(), 4096)]
+    {
+        head.extend(u32::try_from(length).expect("as stock clients").to_le_bytes());
+        head.extend(align.to_le_bytes());
+    }
+    head.extend([0, 0]);
+    head.extend(crc32c(0, &head).to_le_bytes());
+    head.extend_from_slice(&header);
+    head.extend(crc32c(SEED, &header).to_le_bytes());
+    head.extend_from_slice(&message.front);
+    let mut tail = vec![0xe];
+    for crc in [crc32c(SEED, &message.front), SEED, message.data.checksum()] {
+        tail.extend(crc.to_le_bytes());
+    }
+    [vec![head.into()], message.data.parts().to_vec(), vec![tail.into()]].concat()
+}
+
+#[test]
+fn writes_of_any_length_are_answered() {
+    const MIB: usize = 1 << 20;
+    // More than may be in flight of one client, too.
+    let zeroes = Bytes::from(vec![0; 600 * MIB]);
+    with_osd(Rc::new(MemStore::new(1 << 26)), async move |world| {
+        let client = world.client(4100).await;
+        let request = |object: &str, code, length: usize| {
+            let args = OpArgs::extent(0, length as u64);
+            client.request(object, vec![Op::new(code, args, zeroes.slice(..length))])
+        };
+        // What a connection of ours would send too, and what it would not.
+        assert_eq!(client.ask(&request("x", OpCode::WRITE_FULL, 90 * MIB + 1)).await.result, -90);
+        let mut tid = 1000;
+        for (code, length, name, result) in [
+            (OpCode::WRITE_FULL, 134 * MIB + 1, "x", -90),
+            (OpCode::APPEND, 150 * MIB, "x", -90),
+            (OpCode::SETXATTR, 150 * MIB, "x", -90),
+            (OpCode::CMPEXT, 150 * MIB, "x", -90),
+            (OpCode::CALL, 150 * MIB, "x", -90),
+            (OpCode::WRITE, 150 * MIB, &*"n".repeat(2049), -36),
+            (OpCode::WRITE, 600 * MIB, "x", -90),
+        ] {
+            tid += 1;
+            client.pump.send_raw(long_frame(tid, &request(name, code, length).to_message(tid)));
+            let reply = client.wait(tid).await;
+            assert_eq!(reply.result, result, "{code:?} of {length} bytes");
+            assert_eq!(reply.ops.len(), 1);
+        }
+        assert!(!client.pump.closed.is_set(), "all on one connection");
+        // Other messages are never so long.
+        let mut strange = request("x", OpCode::WRITE, 150 * MIB).to_message(7);
+        strange.header.kind = 97;
+        client.pump.send_raw(long_frame(2000, &strange));
+        within(&world.core, client.pump.closed.wait()).await;
+        assert_eq!(world.client(4200).await.read("x").await, Err(-2), "nothing was written");
+        let osd = world.osd.osd();
+        assert_eq!(osd.request_bytes.free(), osd.request_bytes.total());
     });
 }
 

@@ -9,7 +9,7 @@ use cluster::client::{op, read, write};
 use cluster::late_store::LateStore;
 use cluster::{Client, POOL, start, until, with_monitor, with_osd, within};
 use store::{MemStore, ObjectStore, StoreError};
-use wire::msg::{Op, OpArgs, OpCode, RequestFlags};
+use wire::msg::{Op, OpArgs, OpCode, RequestFlags, Severity};
 use wire::osdmap::PoolFlags;
 use wire::types::{Epoch, HObject, PgId, ShardPgId, SnapId, UTime};
 
@@ -310,6 +310,28 @@ fn a_write_refused_for_want_of_space_stays_refused_when_it_is_sent_again() {
         client.start_at(refused);
         assert_eq!(client.run("x", vec![append()]).await.result, 0);
         assert_eq!(client.read("x").await, Ok(b"a".to_vec()));
+    });
+}
+
+#[test]
+fn the_monitor_is_told_while_the_store_refuses_for_want_of_space() {
+    let store = Rc::new(LateStore::new(MemStore::new(64 * MIB)));
+    with_osd(store.clone(), async move |world| {
+        let client = world.client(4100).await;
+        until(&world.core, "all is well", || world.monitor.alerts() == Some(Vec::new())).await;
+        store.refuse.borrow_mut().push_back(StoreError::NoSpace("no room for keys".into()));
+        assert_eq!(client.run("x", vec![write(OpCode::APPEND, 0, b"a")]).await.result, -28);
+        let told = || world.monitor.alerts().is_some_and(|alerts| alerts.len() == 1);
+        until(&world.core, "it is told", told).await;
+        let alert = world.monitor.alerts().and_then(|alerts| alerts.first().cloned()).expect("one");
+        assert_eq!((alert.code.as_str(), alert.severity), ("OSD_STORE_FULL", Severity::Error));
+        assert!(alert.text.contains("full") && alert.text.contains("no room for keys"), "{alert:?}");
+        // Another monitor, or the same after a restart, is told too.
+        world.monitor.forget_alerts();
+        world.monitor.drop_sessions();
+        until(&world.core, "it is told again", told).await;
+        world.core.sleep(Duration::from_secs(60)).await;
+        until(&world.core, "it is over", || world.monitor.alerts() == Some(Vec::new())).await;
     });
 }
 

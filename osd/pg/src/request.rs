@@ -74,6 +74,15 @@ impl Request {
         Ok(())
     }
 
+    /// Why it is refused if its payload was too long to be kept, so that its ops have none. //= ceph 16.2
+    /// osd_max_write_size. There it is only for writes, but a payload so long cannot be compared with any object either.
+    pub fn refusal_without_payload(&self) -> Errno {
+        if self.has(RequestFlags::PARALLEL_EXEC) {
+            return Errno::EINVAL;
+        }
+        self.check_name().err().unwrap_or(Errno::EMSGSIZE)
+    }
+
     fn check_name(&self) -> Result<(), Errno> {
         if self.object.name.len() > OBJECT_NAME_BYTES_MAX
             || self.object.key.len() > OBJECT_NAME_BYTES_MAX

@@ -6,8 +6,8 @@ use bytes::Bytes;
 use crate::crc::{BLOCK_BYTES, BlockHasher, SEED, crc32c};
 use crate::msgr2::auth::Claim;
 use crate::msgr2::{
-    Assembler, Config, Connection, ConnectionId, Data, Event, Input, MESSAGE_HEADER_BYTES, PeerPolicy,
-    Revision, Session, SessionTable, Tag, Transmit, Verdict,
+    Assembler, Config, Connection, ConnectionId, Data, Event, Input, LongData, MESSAGE_HEADER_BYTES,
+    PeerPolicy, Revision, Session, SessionTable, Tag, Transmit, Verdict,
 };
 use crate::types::{Addr, AddrKind, AddrVec, AuthName, EntityKind, Features, SocketBytes};
 
@@ -38,7 +38,7 @@ fn config(kind: EntityKind, addrs: AddrVec) -> Config {
 }
 
 fn accepting() -> Connection {
-    Connection::accept(config(EntityKind::MON, own_addr().into()), true)
+    Connection::accept(config(EntityKind::MON, own_addr().into()), true).with_long_data(LongData::Dropped)
 }
 
 fn connecting(lossy: bool) -> Connection {
@@ -173,7 +173,7 @@ pub fn frames_reproduced(input: &[u8]) {
     for revision in [Revision::V20, Revision::V21] {
         let frames = spelled_frames(revision, rest);
         let bytes = frames.concat();
-        let (mut queue, mut assembler) = (Input::default(), Assembler::new(revision));
+        let (mut queue, mut assembler) = (Input::default(), Assembler::new(revision, LongData::Refused));
         let mut got = Vec::new();
         for part in bytes.chunks(usize::from(first) * 16 + 1) {
             queue.push(Bytes::copy_from_slice(part));

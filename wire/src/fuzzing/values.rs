@@ -89,10 +89,20 @@ pub fn any_message(input: &[u8]) {
     }
 }
 
-/// Operations of a request: arguments and what is taken out of their payloads.
+/// Operations of a request: without the data, arguments, and what is taken out of their payloads.
 pub fn op_arguments(input: &[u8]) {
     let message = split(OsdOp::KIND, OsdOp::VERSION, OsdOp::COMPAT, input);
-    let Ok(request) = OsdOp::from_message(&message) else {
+    let decoded = OsdOp::from_message(&message);
+    let bare = decoded.clone().map(|mut request| {
+        request.ops.iter_mut().for_each(|op| op.data = Data::new());
+        request
+    });
+    assert_eq!(
+        OsdOp::without_data(&message, message.data.len()),
+        bare,
+        "dropping the data changes nothing else"
+    );
+    let Ok(request) = decoded else {
         return;
     };
     for op in &request.ops {

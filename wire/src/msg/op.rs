@@ -106,25 +106,37 @@ impl Op {
 
 /// Reads `count` operations and deals out `data` to them in order; all of it must be used up.
 pub(super) fn decode_ops(r: &mut Reader, count: usize, data: Data) -> DecodeResult<Vec<Op>> {
-    if count.saturating_mul(OP_BYTES) > r.remaining() {
-        return Err(r.error(format!("{count} operations"), format!("{} bytes", r.remaining())));
-    }
+    let lengths = decode_without_data(r, count, data.len())?;
     let data = if data.parts().len() > 1 { Data::from(data.to_bytes()) } else { data };
-    let mut ops = Vec::with_capacity(count);
     let mut start = 0;
-    for _ in 0..count {
-        let (mut op, length) = Op::decode(r)?;
-        let left = data.len() - start;
-        if length > left {
-            return Err(r.error(format!("payload of {length} bytes"), format!("{left} left in the data")));
-        }
+    let deal = |(mut op, length): (Op, usize)| {
         if length != 0 {
             op.data = data.slice(start, length);
             start += length;
         }
-        ops.push(op);
+        op
+    };
+    Ok(lengths.into_iter().map(deal).collect())
+}
+
+/// Reads `count` operations, each with the length of its payload, which together are `data_bytes`.
+pub(super) fn decode_without_data(
+    r: &mut Reader,
+    count: usize,
+    data_bytes: usize,
+) -> DecodeResult<Vec<(Op, usize)>> {
+    if count.saturating_mul(OP_BYTES) > r.remaining() {
+        return Err(r.error(format!("{count} operations"), format!("{} bytes", r.remaining())));
     }
-    match data.len() - start {
+    let mut ops = Vec::with_capacity(count);
+    let mut left = data_bytes;
+    for _ in 0..count {
+        let (op, length) = Op::decode(r)?;
+        let claimed = || r.error(format!("payload of {length} bytes"), format!("{left} left in the data"));
+        left = left.checked_sub(length).ok_or_else(claimed)?;
+        ops.push((op, length));
+    }
+    match left {
         0 => Ok(ops),
         left => Err(r.error("all data claimed by operations", format!("{left} bytes more"))),
     }

@@ -3,9 +3,9 @@
 use bytes::Bytes;
 
 use crate::codec::{DecodeResult, Reader, Writer};
-use crate::msg::op::decode_ops;
-use crate::msg::{Op, Payload};
-use crate::msgr2::{Data, priority};
+use crate::msg::op::{decode_ops, decode_without_data};
+use crate::msg::{MessageError, Op, Payload, read};
+use crate::msgr2::{Data, Message, priority};
 use crate::types::{
     EntityName, Epoch, Features, HObject, ObjectLocator, RequestId, ShardPgId, SnapId, UTime,
 };
@@ -113,6 +113,16 @@ impl OsdOp {
         self.id
     }
 
+    /// Understands a request whose data, of `data_bytes`, was dropped: its operations come without payload.
+    pub fn without_data(message: &Message, data_bytes: usize) -> Result<Self, MessageError> {
+        read(message, |r| {
+            Self::decode_with(r, |r, count| {
+                let ops = decode_without_data(r, count, data_bytes)?;
+                Ok(ops.into_iter().map(|(op, _)| op).collect())
+            })
+        })
+    }
+
     /// The object or, for operations on a placement group, an object without name.
     pub fn target(&self) -> HObject {
         HObject {
@@ -163,6 +173,15 @@ impl Payload for OsdOp {
     }
 
     fn decode(r: &mut Reader, data: Data) -> DecodeResult<Self> {
+        Self::decode_with(r, |r, count| decode_ops(r, count, data))
+    }
+}
+
+impl OsdOp {
+    fn decode_with(
+        r: &mut Reader,
+        ops: impl FnOnce(&mut Reader, usize) -> DecodeResult<Vec<Op>>,
+    ) -> DecodeResult<Self> {
         let pg = r.get()?;
         let hash = r.u32()?;
         let epoch = r.get()?;
@@ -174,7 +193,7 @@ impl Payload for OsdOp {
         let locator = r.get()?;
         let object = r.name()?;
         let count = usize::from(r.u16()?);
-        let ops = decode_ops(r, count, data)?;
+        let ops = ops(r, count)?;
         Ok(Self {
             pg,
             hash,

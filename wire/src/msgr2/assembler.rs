@@ -1,18 +1,16 @@
 //! Turns received bytes into checked frames.
 //!
 //! Invariant: memory is spent only on bytes that have come (and at most as much again while a long segment
-//! grows), and only for frames whose tag is expected and whose lengths are within bounds. A segment within one
-//! chunk is a slice of it.
+//! grows), and only for frames whose tag is expected and whose lengths are within bounds. Data beyond them is, for who
+//! wants that, checked and dropped as it comes. A segment within one chunk is a slice of it.
 
 use bytes::{Bytes, BytesMut};
 
 use crate::crc::{BlockChecksums, BlockHasher, SEED, crc32c};
-use crate::limits::SEGMENT_AT_ONCE_BYTES_MAX;
-use crate::msgr2::frame::{EPILOGUE_20_BYTES, EPILOGUE_21_BYTES, PREAMBLE_BYTES, SEGMENTS_MAX};
+use crate::limits::{MESSAGE_DATA_BYTES_MAX, SEGMENT_AT_ONCE_BYTES_MAX};
+use crate::msgr2::frame::{DATA_SEGMENT, EPILOGUE_20_BYTES, EPILOGUE_21_BYTES, PREAMBLE_BYTES, SEGMENTS_MAX};
 use crate::msgr2::input::Input;
-use crate::msgr2::{Preamble, ProtocolError, Revision, Tag};
-
-const DATA_SEGMENT: usize = 3;
+use crate::msgr2::{LongData, Preamble, ProtocolError, Revision, Tag};
 
 /// A whole frame, all checksums verified.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -23,12 +21,15 @@ pub struct Frame {
     pub segments: [Bytes; SEGMENTS_MAX],
     /// Checksums of the last segment's blocks, by-product of checking it.
     pub data_checksums: BlockChecksums,
+    /// Bytes of its data that were dropped: all, or 0.
+    pub dropped: usize,
 }
 
 /// Builds one frame after the other from [`Input`].
 #[derive(Debug)]
 pub struct Assembler {
     revision: Revision,
+    long_data: LongData,
     step: Step,
 }
 
@@ -49,12 +50,14 @@ struct Partial {
     index: usize,
     /// The part that came of a segment too long to wait for.
     growing: Option<(BytesMut, BlockHasher)>,
+    /// Bytes of data too long to keep that came.
+    dropped: usize,
 }
 
 impl Assembler {
     /// At the start of a frame.
-    pub fn new(revision: Revision) -> Self {
-        Self { revision, step: Step::Preamble }
+    pub fn new(revision: Revision, long_data: LongData) -> Self {
+        Self { revision, long_data, step: Step::Preamble }
     }
 
     /// The next whole frame, or `None` until more bytes come. `check` sees each preamble before the frame
@@ -70,7 +73,7 @@ impl Assembler {
                     let Some(bytes) = input.take_array::<PREAMBLE_BYTES>() else {
                         return Ok(None);
                     };
-                    let preamble = Preamble::decode(&bytes)?;
+                    let preamble = Preamble::decode(&bytes, self.long_data)?;
                     check(&preamble)?;
                     Step::Segment(Partial::new(preamble))
                 }
@@ -173,12 +176,16 @@ impl Partial {
             data_checksums: BlockChecksums::new(),
             index: 0,
             growing: None,
+            dropped: 0,
         }
     }
 
     /// Takes the current segment out of the input; false until all of it came.
     fn take_segment(&mut self, input: &mut Input) -> bool {
         let length = self.preamble.lengths[self.index];
+        if self.index == DATA_SEGMENT && length > MESSAGE_DATA_BYTES_MAX {
+            return self.drop_segment(input, length);
+        }
         if self.growing.is_none() {
             if input.len() >= length {
                 let segment = input.take(length);
@@ -215,6 +222,19 @@ impl Partial {
         true
     }
 
+    /// Drops what came of the current segment; false until all of it came.
+    fn drop_segment(&mut self, input: &mut Input, length: usize) -> bool {
+        while self.dropped < length {
+            let part = input.take_some(length - self.dropped);
+            if part.is_empty() {
+                return false;
+            }
+            self.crcs[self.index] = crc32c(self.crcs[self.index], &part);
+            self.dropped += part.len();
+        }
+        true
+    }
+
     fn set(&mut self, segment: Bytes, hasher: BlockHasher) {
         let (blocks, crc) = hasher.finish();
         self.crcs[self.index] = crc;
@@ -235,6 +255,7 @@ impl Partial {
     }
 
     fn finish(self) -> Frame {
-        Frame { tag: self.preamble.tag, segments: self.segments, data_checksums: self.data_checksums }
+        let Self { preamble, segments, data_checksums, dropped, .. } = self;
+        Frame { tag: preamble.tag, segments, data_checksums, dropped }
     }
 }

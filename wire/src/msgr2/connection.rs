@@ -15,7 +15,8 @@ use crate::msgr2::banner::{self, FEATURE_REVISION_21};
 use crate::msgr2::connector::Connector;
 use crate::msgr2::control::{Control, Hello};
 use crate::msgr2::{
-    Assembler, Event, Frame, Input, Message, ProtocolError, Revision, Session, Tag, Transmit, frame, session,
+    Assembler, Event, Frame, Input, LongData, Message, ProtocolError, Revision, Session, Tag, Transmit,
+    frame, session,
 };
 use crate::types::{Addr, AddrKind, AddrVec, EntityKind, Features, UTime};
 
@@ -82,6 +83,7 @@ pub struct Connection {
     /// does not read must not cost memory.
     pub(super) keepalive: Option<UTime>,
     input: Input,
+    long_data: LongData,
     assembler: Assembler,
     error: Option<ProtocolError>,
 }
@@ -197,9 +199,17 @@ impl Connection {
             events: VecDeque::new(),
             keepalive: None,
             input: Input::default(),
-            assembler: Assembler::new(Revision::V20),
+            long_data: LongData::default(),
+            assembler: Assembler::new(Revision::V20, LongData::default()),
             error: None,
         }
+    }
+
+    /// The same, but what becomes of messages with too much data is this.
+    #[must_use]
+    pub fn with_long_data(self, long_data: LongData) -> Self {
+        assert!(self.state == State::Banner, "invariant: it is said before anything came");
+        Self { long_data, ..self }
     }
 
     /// Takes bytes read from the socket. An error is final: what is left to transmit should still be
@@ -329,7 +339,7 @@ impl Connection {
 
     fn banner_done(&mut self, revision: Revision) {
         self.revision = revision;
-        self.assembler = Assembler::new(revision);
+        self.assembler = Assembler::new(revision, self.long_data);
         self.state = State::Hello;
         let peer_addr = Addr { kind: AddrKind::MSGR2, nonce: 0, socket: self.config.peer_socket.into() };
         self.transmit_control(&Hello { kind: self.config.kind, peer_addr });

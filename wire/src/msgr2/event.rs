@@ -19,6 +19,13 @@ pub enum Event {
     Connected(Peer),
     /// A message. On a lossless session each comes once and in order, across connections.
     Message(Message),
+    /// A message with more data than any may have, in its place among the others. Only with [`super::LongData::Dropped`].
+    TooLong {
+        /// The message without data.
+        message: Message,
+        /// Bytes of the data that was dropped.
+        data_bytes: usize,
+    },
     /// The peer asked for a sign of life, and was given one.
     Keepalive(UTime),
     /// The peer answered our keepalive, which was sent at this time.

@@ -16,6 +16,8 @@ pub const EPILOGUE_21_BYTES: usize = 13;
 pub const EPILOGUE_20_BYTES: usize = 17;
 /// Most segments a frame can have.
 pub const SEGMENTS_MAX: usize = 4;
+/// Which of them is a message's data.
+pub const DATA_SEGMENT: usize = 3;
 
 const FLAGS_AT: usize = 26;
 const PREAMBLE_CRC_AT: usize = 28;
@@ -110,6 +112,16 @@ impl Tag {
     }
 }
 
+/// What becomes of a message with more data than [`MESSAGE_DATA_BYTES_MAX`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum LongData {
+    /// It ends the connection, before any of it is read.
+    #[default]
+    Refused,
+    /// It is checked and thrown away as it comes; [`super::Event::TooLong`] tells of the rest of the message.
+    Dropped,
+}
+
 /// A frame's first 32 bytes, checked.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Preamble {
@@ -123,7 +135,7 @@ pub struct Preamble {
 
 impl Preamble {
     /// Checks everything that can be checked before memory is spent on the frame.
-    pub fn decode(bytes: &[u8; PREAMBLE_BYTES]) -> Result<Self, ProtocolError> {
+    pub fn decode(bytes: &[u8; PREAMBLE_BYTES], long_data: LongData) -> Result<Self, ProtocolError> {
         let (covered, crc) = bytes.split_at(PREAMBLE_CRC_AT);
         let expected = u32::from_le_bytes(crc.try_into().unwrap_or_default());
         let got = crc32c(0, covered);
@@ -153,7 +165,8 @@ impl Preamble {
             if index >= segments && length != 0 {
                 return Err(shape("length of an absent segment", length, "0".into()));
             }
-            if length > limit {
+            let dropped = tag == Tag::MESSAGE && index == DATA_SEGMENT && long_data == LongData::Dropped;
+            if length > limit && !dropped {
                 return Err(shape("segment length", length, format!("at most {limit} in segment {index}")));
             }
         }
@@ -191,7 +204,7 @@ impl Preamble {
             let at = 2 + 6 * index;
             let length = u32::try_from(self.lengths[index]).unwrap_or_default();
             bytes[at..at + 4].copy_from_slice(&length.to_le_bytes());
-            let align = if index == 3 { ALIGN_DATA } else { ALIGN_CONTROL };
+            let align = if index == DATA_SEGMENT { ALIGN_DATA } else { ALIGN_CONTROL };
             bytes[at + 4..at + 6].copy_from_slice(&align.to_le_bytes());
         }
         let crc = crc32c(0, &bytes[..PREAMBLE_CRC_AT]);
@@ -200,13 +213,13 @@ impl Preamble {
     }
 }
 
-/// Largest accepted segments. Only messages are large, and those come only after the handshake.
 /// Whether a message fits the limits.
 pub(super) fn fits(message: &Message) -> bool {
     let [_, front, middle, data] = segment_limits(Tag::MESSAGE);
     message.front.len() <= front && message.middle.len() <= middle && message.data.len() <= data
 }
 
+/// Largest accepted segments. Only messages are large, and those come only after the handshake.
 fn segment_limits(tag: Tag) -> [usize; SEGMENTS_MAX] {
     if tag == Tag::MESSAGE {
         [MESSAGE_HEADER_BYTES, MESSAGE_FRONT_BYTES_MAX, MESSAGE_MIDDLE_BYTES_MAX, MESSAGE_DATA_BYTES_MAX]
@@ -224,17 +237,37 @@ mod tests {
         change(&mut bytes);
         let crc = crc32c(0, &bytes[..PREAMBLE_CRC_AT]);
         bytes[PREAMBLE_CRC_AT..].copy_from_slice(&crc.to_le_bytes());
-        Preamble::decode(&bytes).unwrap_err().to_string()
+        Preamble::decode(&bytes, LongData::Refused).unwrap_err().to_string()
     }
 
     #[test]
     fn round_trips_and_drops_empty_tails() {
         let preamble = Preamble::new(Tag::MESSAGE, [MESSAGE_HEADER_BYTES, 10, 0, 0]);
         assert_eq!(preamble.segments, 2);
-        assert_eq!(Preamble::decode(&preamble.encode()), Ok(preamble));
+        assert_eq!(Preamble::decode(&preamble.encode(), LongData::Refused), Ok(preamble));
         let empty = Preamble::new(Tag::WAIT, [0; 4]);
         assert_eq!(empty.segments, 1);
-        assert_eq!(Preamble::decode(&empty.encode()), Ok(empty));
+        assert_eq!(Preamble::decode(&empty.encode(), LongData::Refused), Ok(empty));
+    }
+
+    #[test]
+    fn only_a_messages_data_may_be_too_long_to_keep() {
+        let decode = |tag: Tag, index: usize, long_data| {
+            let mut bytes = Preamble::new(Tag::MESSAGE, [MESSAGE_HEADER_BYTES, 10, 10, 20]).encode();
+            bytes[0] = tag.byte();
+            let length = u32::try_from(MESSAGE_DATA_BYTES_MAX + 1).unwrap();
+            bytes[2 + 6 * index..6 + 6 * index].copy_from_slice(&length.to_le_bytes());
+            let crc = crc32c(0, &bytes[..PREAMBLE_CRC_AT]);
+            bytes[PREAMBLE_CRC_AT..].copy_from_slice(&crc.to_le_bytes());
+            Preamble::decode(&bytes, long_data).map(|preamble| preamble.lengths[index])
+        };
+        let dropped = decode(Tag::MESSAGE, DATA_SEGMENT, LongData::Dropped);
+        assert_eq!(dropped, Ok(MESSAGE_DATA_BYTES_MAX + 1));
+        assert!(decode(Tag::MESSAGE, DATA_SEGMENT, LongData::Refused).is_err());
+        for index in 0..DATA_SEGMENT {
+            assert!(decode(Tag::MESSAGE, index, LongData::Dropped).is_err(), "{index}");
+        }
+        assert!(decode(Tag::HELLO, DATA_SEGMENT, LongData::Dropped).is_err());
     }
 
     #[test]
@@ -250,6 +283,6 @@ mod tests {
         assert!(refused(|b| b[0] = Tag::ACK.byte()).contains("ACK frame with segment count 4"));
         let mut bytes = Preamble::new(Tag::WAIT, [0; 4]).encode();
         bytes[30] ^= 1;
-        assert!(matches!(Preamble::decode(&bytes), Err(ProtocolError::Checksum { .. })));
+        assert!(matches!(Preamble::decode(&bytes, LongData::Refused), Err(ProtocolError::Checksum { .. })));
     }
 }

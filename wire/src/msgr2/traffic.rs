@@ -36,12 +36,11 @@ impl Connection {
                 session.acknowledged(header.ack_seq);
                 if session.received(header.seq) {
                     let data = Data::received(data, frame.data_checksums);
-                    self.events.push_back(Event::Message(Message {
-                        header: header.header,
-                        front,
-                        middle,
-                        data,
-                    }));
+                    let message = Message { header: header.header, front, middle, data };
+                    self.events.push_back(match frame.dropped {
+                        0 => Event::Message(message),
+                        data_bytes => Event::TooLong { message, data_bytes },
+                    });
                 }
             }
         }

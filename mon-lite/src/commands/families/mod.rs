@@ -28,8 +28,8 @@ pub(super) mod tell;
 
 use super::Command;
 
+pub(super) use shared::edit;
 pub use shared::pool_room;
-pub(super) use shared::{edit, edit_pool};
 
 /// Every command, in the order in which clients look for a match.
 pub const FAMILIES: &[&[Command]] = &[

@@ -3,9 +3,9 @@
 use wire::osdmap::{OsdMap, Pool, PoolFlags, SnapshotError};
 use wire::types::PoolId;
 
-use super::shared::{edit, edit_pool, named_pool};
+use super::shared::{edit, named_pool};
 use crate::commands::{Argument, Command, Handler, Kind, Module, Outcome, Refusal, Reply, Request};
-use crate::limits::{PG_NUM_MAX, POOL_NAME_BYTES_MAX, POOL_SNAPSHOTS_MAX, POOLS_MAX};
+use crate::limits::{PG_NUM_MAX, POOL_NAME_BYTES_MAX, POOLS_MAX};
 use crate::options::{self, ALLOW_POOL_DELETE, MAX_PG_PER_OSD, POOL_PG_NUM};
 use crate::state::Change;
 use crate::view::View;
@@ -53,7 +53,7 @@ pub const COMMANDS: &[Command] = &[
     ),
     write("osd pool rm", &[POOL, POOL_AGAIN, SURE], "delete a pool and all it holds", remove),
     write("osd pool delete", &[POOL, POOL_AGAIN, SURE], "delete a pool and all it holds", remove),
-    write("osd pool mksnap", &[POOL, SNAP], "take a snapshot of a pool", mksnap),
+    write("osd pool mksnap", &[POOL, SNAP], "not offered yet: take a snapshot of a pool", mksnap),
     write("osd pool rmsnap", &[POOL, SNAP], "remove a snapshot of a pool", rmsnap),
 ];
 
@@ -268,27 +268,15 @@ impl From<SnapshotError> for Refusal {
 }
 
 fn mksnap(view: &View<'_>, request: &Request) -> Result<Outcome, Refusal> {
-    let (id, pool) = named_pool(view.osd_map(), request, "pool")?;
-    let (name, snap) = (request.need_text("pool")?, request.need_text("snap")?);
-    if pool.snaps.values().any(|other| other.name == snap) {
-        return Ok(Reply::status(format!("pool {name} snap {snap} already exists")).into());
-    }
-    Ok(Outcome::commit(create_snapshot(view, id, &snap)?, format!("created pool {name} snap {snap}")))
+    named_pool(view.osd_map(), request, "pool")?;
+    Err(no_snapshots())
 }
 
-/// The change that takes a snapshot of a pool.
-pub fn create_snapshot(view: &View<'_>, id: PoolId, snap: &str) -> Result<Vec<Change>, Refusal> {
-    let epoch = view.osd_map().epoch.next();
-    edit_pool(view, id, |pool| {
-        if pool.snaps.len() >= POOL_SNAPSHOTS_MAX {
-            return Err(Refusal::new(
-                Errno::ERANGE,
-                format!("the pool has {POOL_SNAPSHOTS_MAX} snapshots already"),
-            ));
-        }
-        pool.create_pool_snapshot(snap, view.now, epoch)?;
-        Ok(())
-    })
+/// The refusal of a new snapshot, of either mode. OSDs make no clones yet: they would have to refuse every later write
+/// to the pool, and a pool is in one mode for ever.
+pub fn no_snapshots() -> Refusal {
+    let text = "snapshots are not offered yet: writes to the pool would be refused from then on; nothing was changed";
+    Refusal::new(Errno::EOPNOTSUPP, text)
 }
 
 fn rmsnap(view: &View<'_>, request: &Request) -> Result<Outcome, Refusal> {

@@ -9,7 +9,7 @@ use rt::sim::address;
 use rt::{Core, Group};
 use wire::codec::encode_to_bytes;
 use wire::crush::{CrushMap, Location, ReplicatedRule, TYPE_OSD};
-use wire::msg::{Body, ConfigMessage, OsdBoot, OsdMapMessage, OsdStats, Payload, decode_message};
+use wire::msg::{Alert, Body, ConfigMessage, OsdBoot, OsdMapMessage, OsdStats, Payload, decode_message};
 use wire::msgr2::{Config, Connection, Event, Message};
 use wire::osdmap::{MapFlags, OsdMap, OsdState, Pool, Step, WEIGHT_IN};
 use wire::types::{Addr, AddrVec, EntityKind, Epoch, Features, UTime};
@@ -29,6 +29,7 @@ struct State {
     pub boots: Vec<OsdBoot>,
     pub beacons: u64,
     pub stats: Option<OsdStats>,
+    alerts: Option<Vec<Alert>>,
     /// New maps stay here.
     mute: bool,
 }
@@ -46,6 +47,7 @@ impl Monitor {
             boots: Vec::new(),
             beacons: 0,
             stats: None,
+            alerts: None,
             mute: false,
         })));
         let mut listener = core.listen(address(MONITOR_HOST, MONITOR_PORT)).expect("a free port");
@@ -102,6 +104,7 @@ impl Monitor {
             }
             Body::OsdBeacon(_) => self.0.borrow_mut().beacons += 1,
             Body::OsdStats(stats) => self.0.borrow_mut().stats = Some(stats),
+            Body::OsdAlert(alert) => self.0.borrow_mut().alerts = Some(alert.alerts),
             other => panic!("an OSD sent {}", other.name()),
         }
     }
@@ -171,6 +174,16 @@ impl Monitor {
     /// The newest statistics.
     pub fn stats(&self) -> Option<OsdStats> {
         self.0.borrow().stats.clone()
+    }
+
+    /// What the OSD complains about by its newest word; none if it said nothing yet.
+    pub fn alerts(&self) -> Option<Vec<Alert>> {
+        self.0.borrow().alerts.clone()
+    }
+
+    /// Forgets that, as a monitor does that starts.
+    pub fn forget_alerts(&self) {
+        self.0.borrow_mut().alerts = None;
     }
 
     /// Drops all sessions.

@@ -3,6 +3,7 @@
 use std::cell::RefCell;
 use std::rc::Rc;
 
+use bytes::Bytes;
 use rt::net::Stream;
 use rt::sync::{Event as Flag, Notify, QueueReceiver, queue};
 use rt::{Core, Group};
@@ -11,6 +12,8 @@ use wire::msgr2::{Answer, Connection, Event, Message, Session};
 /// One end of a connection.
 pub struct Pump {
     pub connection: RefCell<Connection>,
+    /// Written after what the connection has.
+    raw: RefCell<Vec<Bytes>>,
     wake: Notify,
     pub closed: Flag,
 }
@@ -20,6 +23,7 @@ impl Pump {
     pub fn start(core: &Core, stream: Stream, connection: Connection) -> (Rc<Self>, QueueReceiver<Event>) {
         let pump = Rc::new(Self {
             connection: RefCell::new(connection),
+            raw: RefCell::default(),
             wake: Notify::default(),
             closed: Flag::default(),
         });
@@ -37,7 +41,8 @@ impl Pump {
         let writing = pump.clone();
         drop(core.spawn(Group::Client, "test writes", async move {
             loop {
-                let chunks = writing.connection.borrow_mut().poll_transmit();
+                let mut chunks = writing.connection.borrow_mut().poll_transmit();
+                chunks.append(&mut writing.raw.borrow_mut());
                 if writing.closed.is_set() {
                     break;
                 }
@@ -53,7 +58,7 @@ impl Pump {
         (pump, receiver)
     }
 
-    fn feed(&self, chunk: bytes::Bytes, events: &rt::sync::QueueSender<Event>) -> Result<(), ()> {
+    fn feed(&self, chunk: Bytes, events: &rt::sync::QueueSender<Event>) -> Result<(), ()> {
         let fed = self.connection.borrow_mut().feed(chunk);
         loop {
             let event = self.connection.borrow_mut().poll_event();
@@ -78,6 +83,12 @@ impl Pump {
     pub fn send(&self, message: Message) {
         // A test that sends on a closed connection sees that nothing comes back.
         drop(self.connection.borrow_mut().send(message));
+        self.wake.notify_one();
+    }
+
+    /// Sends bytes as they are.
+    pub fn send_raw(&self, chunks: Vec<Bytes>) {
+        self.raw.borrow_mut().extend(chunks);
         self.wake.notify_one();
     }
 
