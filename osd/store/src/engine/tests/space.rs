@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::rc::Rc;
 
 use bytes::Bytes;
+use nvme::Fate;
 use rt::Core;
 use rt::sim::{Config, Sim};
 
@@ -138,6 +139,30 @@ fn an_unreadable_block_is_an_error_for_that_object_only() {
         let partial = commit(&store, vec![write(&bad, 5, Bytes::from_static(b"x"))]).await;
         assert!(matches!(partial, Err(StoreError::Io(_))), "{partial:?}");
         commit(&store, vec![write(&bad, 0, pattern(3, 8192))]).await.expect("whole blocks need no read");
+        fsck(&store).await;
+        store.close().await.expect("close");
+    });
+}
+
+#[test]
+fn data_lost_on_its_way_to_an_unreadable_block_is_lost_like_any() {
+    in_a_world(11, World::new(11, 4 << 20, 4096, 64 << 10), async |core, world| {
+        let store = mount(&core, &world).await;
+        let (old, new) = (object("old", 1), object("new", 2));
+        commit(&store, vec![write(&old, 0, pattern(1, 8192))]).await.expect("write");
+        let superblock = Engine::superblock(&*world.device(&core)).await.expect("superblock");
+        let free = superblock.kv.end() + 8192..superblock.window - 4096;
+        world.disk.break_blocks(free.clone());
+        let submitted = store.submit(Transaction { ops: vec![write(&new, 0, pattern(2, 8192))] });
+        submitted.readable.await.expect("readable");
+        // The record is there, its data is not, and what was there before cannot be read.
+        world.disk.crash_with(|write| if free.contains(&write.offset) { Fate::Lost } else { Fate::Kept });
+        drop(store);
+        let store = world.mount(&core).await.expect("mount");
+        let kept = store.read(collection(), &old, 0, u64::MAX).await.expect("read");
+        assert!(join(kept) == pattern(1, 8192));
+        let lost = store.stat(collection(), &new).await;
+        assert!(matches!(lost, Err(StoreError::NotFound(_))), "{lost:?}");
         fsck(&store).await;
         store.close().await.expect("close");
     });
