@@ -64,7 +64,7 @@ impl Shared {
 
 /// What came of a request.
 enum Done {
-    Answer { object: String, id: RequestId, change: bool, answer: Result<Answer, Error> },
+    Answer { object: String, id: RequestId, change: bool, answer: Result<(Answer, u64), Error> },
     Listed(Result<Vec<String>, Error>),
 }
 
@@ -147,10 +147,12 @@ fn settle(state: &ClientState, shared: &Shared, done: Done) {
             return shared.fail(format!("object {object}: {error}"));
         }
         Done::Listed(Err(error)) => return shared.fail(format!("listing: {error}")),
-        Done::Answer { object, id, change, answer: Ok(answer) } => {
+        Done::Answer { object, id, change, answer: Ok((answer, version)) } => {
             log::debug!("{object} {id:?} answered");
             shared.counts.borrow_mut().add_answer(&answer, change);
-            state.oracle.borrow_mut().answered(&object, id, answer)
+            let mut oracle = state.oracle.borrow_mut();
+            oracle.told_version(&object, id, version);
+            oracle.answered(&object, id, answer)
         }
         Done::Listed(Ok(names)) => {
             shared.counts.borrow_mut().listings += 1;

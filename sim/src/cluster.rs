@@ -17,9 +17,10 @@ use rt::{Core, Group};
 use store::{Engine, ObjectStore};
 use uuid::Uuid;
 
+use crate::bystander;
 use crate::client_life::Shared;
 use crate::node_store::{self, NodeStore, Regions, Stage};
-use crate::scenario::Scenario;
+use crate::scenario::{DISK_SLOW, Scenario};
 
 /// Host of the monitor.
 pub const MON_HOST: u16 = 0;
@@ -51,7 +52,7 @@ pub struct Node {
     /// The disk was told to fail, so the daemon may, and a new life is due.
     pub may_fail: Rc<Cell<bool>>,
     /// Blocks of data damaged on its disk while it ran, by their address in the slice. Some may be well again.
-    pub damaged: RefCell<BTreeSet<u64>>,
+    pub damaged: Rc<RefCell<BTreeSet<u64>>>,
     /// Counters of lives that ended, by name.
     past: RefCell<BTreeMap<&'static str, u64>>,
 }
@@ -135,7 +136,7 @@ impl Cluster {
                     store: Rc::default(),
                     daemon: Rc::default(),
                     may_fail: Rc::default(),
-                    damaged: RefCell::default(),
+                    damaged: Rc::default(),
                     past: RefCell::default(),
                 })
             })
@@ -221,6 +222,7 @@ impl Cluster {
             store: node.store.clone(),
             daemon: node.daemon.clone(),
             may_fail: node.may_fail.clone(),
+            damaged: node.damaged.clone(),
             config: OsdConfig {
                 whoami: i32::try_from(osd).unwrap_or(i32::MAX),
                 fsid: self.fsid,
@@ -288,6 +290,9 @@ fn disk(scenario: &Scenario, name: &str, bytes: u64) -> SimDisk {
     config.geometry.rotational = scenario.rotational;
     config.geometry.volatile_cache = scenario.volatile_cache;
     config.geometry.block_size = scenario.block_bytes;
+    config.faults.slow_ppm = scenario.disk_slow_ppm;
+    config.faults.slow_read_ppm = scenario.disk_slow_read_ppm;
+    config.faults.slow = DISK_SLOW;
     SimDisk::new(config, scenario.seed)
 }
 
@@ -297,6 +302,7 @@ struct OsdLife {
     store: Rc<RefCell<Option<Rc<Engine>>>>,
     daemon: Rc<RefCell<Option<Rc<OsdHandle>>>>,
     may_fail: Rc<Cell<bool>>,
+    damaged: Rc<RefCell<BTreeSet<u64>>>,
     config: OsdConfig,
     shared: Rc<Shared>,
 }
@@ -314,6 +320,18 @@ impl OsdLife {
             Err(error) => return failed(format!("does not open its store: {error}")),
         };
         *self.store.borrow_mut() = Some(store.clone());
+        if self.parts.scenario.bystander {
+            let failed = {
+                let (shared, may_fail) = (self.shared.clone(), self.may_fail.clone());
+                move |what: String| {
+                    if !may_fail.get() {
+                        shared.fail(format!("osd.{whoami}: {what}"));
+                    }
+                }
+            };
+            let reads = bystander::run(self.core.clone(), store.clone(), self.damaged.clone(), failed);
+            drop(self.core.spawn(Group::Background, "bystander", reads));
+        }
         loop {
             match Osd::start(self.core.clone(), store.clone(), self.config.clone()).await {
                 Ok(handle) => {

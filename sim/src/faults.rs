@@ -13,6 +13,14 @@ use crate::run::Run;
 const CLIENT_FENCE: Duration = Duration::from_secs(20);
 /// Steps after which an aimed crash strikes, aim or not.
 const AIM_STEPS_MAX: u64 = 30_000;
+/// Counters of the store that move when space changes hands or a block is overwritten.
+const EVENTS: [&str; 5] =
+    ["deferred_blocks", "deferred_blocks", "released_bytes", "lent_bytes", "lent_bytes"];
+/// How often a counter is looked at before the crash strikes all the same.
+const EVENT_LOOKS_MAX: u64 = 4_000;
+const STEPS_PER_LOOK: u64 = 3;
+/// Bytes of a superblock of the key-value store's file system.
+const BLUEFS_BLOCK: u64 = 4096;
 /// A store that was told to fail has done so by then, or the disk is well again.
 const FAILURE_LIMIT: Duration = Duration::from_secs(2);
 
@@ -22,7 +30,7 @@ impl Run<'_> {
         self.damage();
         let osd = self.any(self.cluster.nodes.len());
         let client = self.any(self.clients.len());
-        match self.dice.below(24) {
+        match self.dice.below(32) {
             0..=7 => self.crash(osd),
             8..=10 => self.crash_in_checkpoint(osd),
             11 | 12 => self.crash_in_replay(osd),
@@ -42,6 +50,8 @@ impl Run<'_> {
                 self.sim.reset_connections(Cluster::osd_host(osd), MON_HOST);
                 self.shared.counts.borrow_mut().resets += 1;
             }
+            22..=25 => self.crash_at_write(osd),
+            26..=29 => self.crash_at_event(osd),
             _ => {
                 self.sim.cut(Cluster::client_host(client), Cluster::osd_host(osd));
                 self.sim.at(Nanos(self.sim.now().0 + self.dice.below(3_000_000_000)), Sim::heal);
@@ -94,6 +104,62 @@ impl Run<'_> {
             }
             self.crash_now(osd);
         }
+    }
+
+    /// Power loss while a write to some region is not durable: what chance seldom hits where writes are few.
+    fn crash_at_write(&mut self, osd: usize) {
+        let node = &self.cluster.nodes[osd];
+        let (window, superblock) = (node.regions.window, &node.regions.superblock);
+        let (block, kv, data) = (u64::from(superblock.block), superblock.kv, node.regions.data());
+        let at = |start: u64, len: u64| window.start + start..window.start + start + len;
+        // Those in front are written while a store is opened.
+        let places = [
+            at(0, block),
+            at(window.len - block, block),
+            at(kv.start, BLUEFS_BLOCK),
+            at(kv.end() - BLUEFS_BLOCK, BLUEFS_BLOCK),
+            at(kv.start, kv.len),
+            at(superblock.pg_log.start, superblock.pg_log.len),
+            at(superblock.journal.start, superblock.journal.len),
+            data.start..data.end(),
+        ];
+        let index = self.any(places.len());
+        let place = places[index].clone();
+        if index < 4 || self.dice.one_in(4) {
+            // What a process that was killed leaves in the disk's cache is read by the next one, and lost after all.
+            let power = self.dice.one_in(2);
+            self.crash_by(osd, power);
+            self.start_again(osd);
+        }
+        let cluster = self.cluster.clone();
+        let unsettled = || cluster.nodes[osd].parts.disk.is_unsettled(&place);
+        self.steps(AIM_STEPS_MAX, |_| unsettled());
+        let most = 1 << self.dice.between(0, 6);
+        let steps = self.dice.below(most);
+        self.steps(steps, |_| !unsettled());
+        self.shared.counts.borrow_mut().crashes_at_write += u64::from(unsettled());
+        self.crash_by(osd, true);
+        self.start_again(osd);
+    }
+
+    /// Power loss right after a store did something that it may only do when something else is durable.
+    fn crash_at_event(&mut self, osd: usize) {
+        let name = EVENTS[self.any(EVENTS.len())];
+        let cluster = self.cluster.clone();
+        let before = cluster.nodes[osd].counter(name);
+        for _ in 0..EVENT_LOOKS_MAX {
+            self.steps(STEPS_PER_LOOK, |_| false);
+            if self.failed() || cluster.nodes[osd].counter(name) != before {
+                break;
+            }
+        }
+        let most = 1 << self.dice.between(0, 6);
+        let steps = self.dice.below(most);
+        self.steps(steps, |_| false);
+        self.shared.counts.borrow_mut().crashes_at_event +=
+            u64::from(cluster.nodes[osd].counter(name) != before);
+        self.crash_by(osd, true);
+        self.start_again(osd);
     }
 
     /// A stop in good order, which a crash cuts short now and then.
@@ -149,10 +215,14 @@ impl Run<'_> {
 
     /// Crashes an OSD and checks what is on its disk.
     fn crash_now(&mut self, osd: usize) {
+        let power = !self.dice.one_in(4);
+        self.crash_by(osd, power);
+    }
+
+    fn crash_by(&mut self, osd: usize, power: bool) {
         if self.failed() {
             return;
         }
-        let power = !self.dice.one_in(4);
         let stage = self.cluster.crash_osd(self.sim, osd, power);
         let replayed = self.check(osd);
         let mut counts = self.shared.counts.borrow_mut();

@@ -25,6 +25,13 @@ impl Run<'_> {
         if self.failed() {
             return 0;
         }
+        let disk = self.cluster.nodes[osd].parts.disk.counters();
+        if disk.racing_reads + disk.racing_writes > 0 {
+            let (reads, writes) = (disk.racing_reads, disk.racing_writes);
+            self.shared
+                .fail(format!("osd.{osd}: {reads} reads and {writes} writes overlapped writes in flight"));
+            return 0;
+        }
         let found = check_store::check(&self.cluster.nodes[osd]);
         let checked = found.and_then(|found| {
             self.compare(osd, &found)?;

@@ -6,6 +6,7 @@
 //! the oracle. Faults stay within what a pool of one copy must survive, so any loss is a bug.
 
 mod admin;
+mod bystander;
 mod check_store;
 mod client_life;
 mod cluster;

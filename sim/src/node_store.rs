@@ -18,8 +18,6 @@ use crate::scenario::Scenario;
 /// Allocation unit and smallest log of a small BlueFS.
 const UNIT: u64 = 4096;
 const LOG_BYTES_MIN: u64 = 64 << 10;
-/// Room that BlueFS likes to have ahead, and borrows at a time, as a share of what it was given.
-const LEND_SHARE: u64 = 4;
 /// Where the key-value store lives in BlueFS.
 const DIRECTORY: &str = "db";
 
@@ -169,7 +167,7 @@ async fn open_below(
         return Err(format!("the slice holds store {}, its label says {label}", superblock.store));
     }
     let (superblocks, space) = kv_places(&superblock);
-    let ahead = space.len / LEND_SHARE;
+    let ahead = (space.len / node.scenario.kv_lend_share).next_multiple_of(UNIT);
     let options = MountOptions { superblocks, nonce: core.random_u64(), low_water: ahead, lend: ahead };
     let fs = LocalBlueFs::mount(view.clone(), options, desk).await;
     let fs = fs.map_err(|error| format!("BlueFS: {error}"))?;

@@ -78,6 +78,20 @@ pub enum Change {
     },
 }
 
+impl Change {
+    /// Whether the object is another one afterwards, or at least counts as such, whatever it was before.
+    pub fn always_changes(&self) -> bool {
+        matches!(
+            self,
+            Self::WriteFull { .. }
+                | Self::Append { .. }
+                | Self::Remove
+                | Self::CreateExclusive
+                | Self::SetXattr { .. }
+        )
+    }
+}
+
 /// Without the payloads, which nobody reads.
 impl fmt::Debug for Change {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

@@ -33,6 +33,8 @@ struct Pending {
     id: RequestId,
     asked: Asked,
     answer: Option<Answer>,
+    /// Version of the object that came with the answer, 0 if none did.
+    version: u64,
 }
 
 #[derive(Clone, Debug)]
@@ -41,6 +43,8 @@ struct Object {
     possible: Vec<State>,
     /// Submitted and not settled, in order.
     pending: Vec<Pending>,
+    /// Version told with the last change that was settled; kept when the object goes.
+    version: u64,
     leniency: Leniency,
 }
 
@@ -66,6 +70,7 @@ impl Oracle {
         self.objects.entry(object.to_owned()).or_insert_with(|| Object {
             possible: vec![None],
             pending: Vec::new(),
+            version: 0,
             leniency: Leniency { full, ..Leniency::default() },
         })
     }
@@ -77,8 +82,15 @@ impl Oracle {
         if let (Some(unsteady), Asked::Change(_)) = (&mut self.unsteady, &asked) {
             unsteady.insert(object.to_owned());
         }
-        self.entry(object).pending.push(Pending { id, asked, answer: None });
+        self.entry(object).pending.push(Pending { id, asked, answer: None, version: 0 });
         id
+    }
+
+    /// This version of the object comes with the answer that [`Self::answered`] is told of next.
+    pub fn told_version(&mut self, object: &str, id: RequestId, version: u64) {
+        if let Some(pending) = self.entry(object).pending.iter_mut().find(|pending| pending.id == id) {
+            pending.version = version;
+        }
     }
 
     /// A request was answered. It is judged once all earlier ones on its object were answered, as tasks may learn of
@@ -90,12 +102,14 @@ impl Oracle {
             pending.answer = Some(answer);
         }
         while entry.pending.first().is_some_and(|first| first.answer.is_some()) {
-            let Pending { id, asked, answer } = entry.pending.remove(0);
+            let Pending { id, asked, answer, version } = entry.pending.remove(0);
             let Some(answer) = answer else { continue };
             if entry.shows_a_later_state(&asked, &answer) {
                 continue;
             }
-            entry.settle(&asked, &answer).map_err(|what| Violation { object: object.to_owned(), what })?;
+            let settled =
+                entry.settle(&asked, &answer).and_then(|()| entry.see_version(&asked, &answer, version));
+            settled.map_err(|what| Violation { object: object.to_owned(), what })?;
             entry.heal(id, &asked, &answer);
         }
         Ok(())
@@ -264,6 +278,19 @@ impl Object {
         Err(if count == 1 { first } else { format!("{first} (and {count} possible states fit no better)") })
     }
 
+    /// Versions ascend with the changes of an object, whatever crashes and removals lie between them.
+    fn see_version(&mut self, asked: &Asked, answer: &Answer, version: u64) -> Result<(), String> {
+        let Asked::Change(request) = asked else { return Ok(()) };
+        if version == 0 || *answer != Answer::Errno(0) || !request.iter().any(Change::always_changes) {
+            return Ok(());
+        }
+        let before = std::mem::replace(&mut self.version, version);
+        if version > before {
+            return Ok(());
+        }
+        Err(format!("{request:?} was given version {version}, and a change before it {before}"))
+    }
+
     /// What was damaged before a change that replaced or removed everything is well again.
     fn heal(&mut self, id: RequestId, asked: &Asked, answer: &Answer) {
         let Asked::Change(request) = asked else { return };
@@ -322,6 +349,19 @@ mod tests {
         let mut strict = Oracle::new(false);
         let id = strict.submitted("o", append("a"));
         assert!(strict.answered("o", id, Answer::Errno(ENOSPC)).is_err());
+    }
+
+    #[test]
+    fn versions_ascend_also_over_a_removal() {
+        let mut oracle = Oracle::default();
+        let mut tell = |asked: Asked, version| {
+            let id = oracle.submitted("o", asked);
+            oracle.told_version("o", id, version);
+            oracle.answered("o", id, Answer::Errno(0))
+        };
+        tell(append("a"), 7).expect("the first");
+        tell(Asked::Change(vec![Change::Remove]), 9).expect("later");
+        assert!(tell(append("b"), 9).is_err());
     }
 
     #[test]

@@ -57,6 +57,10 @@ counts! {
     crashes_in_open,
     /// Of those, within a checkpoint.
     crashes_in_checkpoint,
+    /// Of those, while a write to a region chosen before was not durable.
+    crashes_at_write,
+    /// Of those, right after a store overwrote, freed or lent something.
+    crashes_at_event,
     /// Of those, while the daemon stopped in good order.
     crashes_in_close,
     /// Crashes while a store was being made.
@@ -80,6 +84,8 @@ counts! {
     /// Bytes of data written to space that had held data before, in thousandths of the space for data: of the OSD
     /// where it was least.
     reuse_permille,
+    /// Bytes that key-value stores borrowed, of all OSDs.
+    lent_bytes,
     /// Blocks of data flipped or made unreadable on a disk in use.
     blocks_damaged,
     /// Blocks of data damaged on copies, each of which a check and reads of everything must notice.

@@ -46,14 +46,14 @@ fn add(operation: &mut ObjectOperation, change: &Change) {
     };
 }
 
-/// Asks the cluster; an error is one that no healthy or crashing cluster may give.
-pub async fn ask(pool: &Pool, object: &str, asked: &Asked) -> Result<Answer, Error> {
+/// Asks the cluster; gives the answer, and the version that came with it if it is to a change. An error is one that no healthy or crashing cluster may give.
+pub async fn ask(pool: &Pool, object: &str, asked: &Asked) -> Result<(Answer, u64), Error> {
     let name = || Bytes::copy_from_slice(object.as_bytes());
     let answer = match asked {
         Asked::Change(request) => {
             return match pool.operate(name(), operation(request)).await {
-                Ok(_) => Ok(Answer::Errno(0)),
-                Err(error) => error.errno().map(|errno| Answer::Errno(errno.number())).ok_or(error),
+                Ok(reply) => Ok((Answer::Errno(0), reply.version)),
+                Err(error) => error.errno().map(|errno| (Answer::Errno(errno.number()), 0)).ok_or(error),
             };
         }
         Asked::Range { offset, len } => found(pool.read(name(), wide(*offset), wide(*len)).await)
@@ -69,8 +69,8 @@ pub async fn ask(pool: &Pool, object: &str, asked: &Asked) -> Result<Answer, Err
         Asked::Whole => found(whole(pool, name(), true).await).map(Answer::Whole),
     };
     match answer {
-        Err(error) if error.errno().is_some_and(|errno| errno.number() == EIO) => Ok(Answer::Errno(EIO)),
-        answer => answer,
+        Err(error) if error.errno().is_some_and(|errno| errno.number() == EIO) => Ok((Answer::Errno(EIO), 0)),
+        answer => answer.map(|answer| (answer, 0)),
     }
 }
 

@@ -29,6 +29,8 @@ const FAULTS_MAX: Duration = Duration::from_secs(4 * 3600);
 const LIVENESS: Duration = Duration::from_secs(300);
 /// Host of the administrator.
 const ADMIN_HOST: u16 = 50;
+/// After each so many crashes faults become rarer.
+const CRASHES_DENSE: u64 = 20;
 /// Part of the requests that is sent at a time once the floor is reached and others are not.
 const MORE: u64 = 10;
 
@@ -122,7 +124,9 @@ impl<'a> Run<'a> {
         let deadline = self.sim.now().0 + nanos(FAULTS_MAX);
         while !self.failed() {
             let (least, most) = self.scenario.fault_every;
-            let pause = self.dice.between(nanos(least), nanos(most));
+            // Where everything is slow there would be nothing but faults.
+            let rarer = 1 + self.shared.counts.borrow().crashes / CRASHES_DENSE;
+            let pause = self.dice.between(nanos(least), nanos(most)).saturating_mul(rarer);
             self.sim.run_until(Nanos(self.sim.now().0 + pause));
             // Between any two steps, not only where the clock stands still.
             for _ in 0..self.dice.below(200) {
@@ -150,6 +154,7 @@ impl<'a> Run<'a> {
         let nodes = &self.cluster.nodes;
         counts.journal_wraps = nodes.iter().map(|node| node.journal_wraps()).min().unwrap_or(0);
         counts.reuse_permille = nodes.iter().map(|node| node.reuse_permille()).min().unwrap_or(0);
+        counts.lent_bytes = nodes.iter().map(|node| node.counter("lent_bytes")).sum();
         let reached = [
             ("operations", counts.operations, floors.operations),
             ("crashes", counts.crashes, floors.crashes),

@@ -5,6 +5,9 @@ use std::time::Duration;
 use bluefs::kv::SimKvOptions;
 use rt::sim::{Config, Link, RandomStream};
 
+/// Least and most that a slow I/O takes longer: several times what a group takes to become durable.
+pub const DISK_SLOW: (Duration, Duration) = (Duration::from_millis(1), Duration::from_millis(30));
+
 /// Sizes and rates of one run.
 #[derive(Clone, Debug)]
 pub struct Scenario {
@@ -22,6 +25,8 @@ pub struct Scenario {
     pub block_bytes: u32,
     /// Bytes that the key-value store owns from the start; it borrows more when it needs more.
     pub kv_bytes: u64,
+    /// It borrows, and likes to have ahead, this part of what it owned at the start.
+    pub kv_lend_share: u64,
     /// How the key-value store behaves.
     pub kv: SimKvOptions,
     /// Bytes of its journal.
@@ -49,6 +54,12 @@ pub struct Scenario {
     pub tight: bool,
     /// Blocks of data go bad while OSDs run.
     pub disks_go_bad: bool,
+    /// I/Os of the disks, in a million, that take up to [`DISK_SLOW`] longer.
+    pub disk_slow_ppm: u32,
+    /// Reads of them that do, besides.
+    pub disk_slow_read_ppm: u32,
+    /// Somebody reads objects of the stores beside the daemons, as scrubbing would: in no order with the clients.
+    pub bystander: bool,
     /// The disks held a store before this one is made.
     pub disks_used_before: bool,
     /// Names in use, of each client.
@@ -128,12 +139,13 @@ impl Scenario {
             floors,
             disk_bytes: disk_mib << 20,
             block_bytes: pick(&mut dice, &[4096, 4096, 512]),
-            kv_bytes: pick(&mut dice, &[1 << 20, 1 << 20, 2 << 20]),
+            kv_bytes: pick(&mut dice, &[384, 512, 1024, 2048]) << 10,
+            kv_lend_share: pick(&mut dice, &[4, 16, 16]),
             kv: SimKvOptions {
                 memtable_bytes: pick(&mut dice, &[8 << 10, 64 << 10]),
                 spontaneous_one_in: pick(&mut dice, &[4, 16]),
-                runs_max: pick(&mut dice, &[2, 4]),
-                ..SimKvOptions::default()
+                runs_max: pick(&mut dice, &[1, 2, 4]),
+                delay_max: Duration::from_micros(pick(&mut dice, &[200, 200, 3_000, 15_000])),
             },
             journal_bytes: pick(&mut dice, &[48, 64]) << 10,
             pg_log_bytes: pick(&mut dice, &[256, 512]) << 10,
@@ -141,13 +153,16 @@ impl Scenario {
             cache_bytes_max: pick(&mut dice, &[16, 64, 1024]) << 10,
             discard: dice.one_in(2),
             large_write_bytes: pick(&mut dice, &[16, 64]) << 10,
-            deferred_batch_bytes: pick(&mut dice, &[4, 16, 64]) << 10,
+            deferred_batch_bytes: pick(&mut dice, &[1, 4 << 10, 32 << 10]),
             groups_in_flight: pick(&mut dice, &[1, 2, 4]),
             shard_span: pick(&mut dice, &[32, 128]) << 10,
             #[cfg(feature = "planted")]
             fault: store::Fault::default(),
             tight,
             disks_go_bad,
+            disk_slow_ppm: pick(&mut dice, &[0, 0, 20_000]),
+            disk_slow_read_ppm: pick(&mut dice, &[0, 20_000, 200_000]),
+            bystander: dice.one_in(3),
             disks_used_before: dice.one_in(3),
             objects: usize::from(small(objects / u64::from(clients))),
             object_bytes_max: if tight { 256 << 10 } else { pick(&mut dice, &[64 << 10, 128 << 10]) },

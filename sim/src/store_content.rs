@@ -8,6 +8,7 @@ use std::collections::BTreeMap;
 use bytes::Bytes;
 use pg::{INFO_ATTR, LogEntry, LogKind, ObjectInfo, USER_ATTR_PREFIX};
 use store::{CollectionId, LogVersion, ObjectId, ObjectStore, StoreError};
+use wire::types::PgId;
 
 use crate::judge::{BLOCK, describe_difference};
 use crate::operation::Content;
@@ -67,7 +68,7 @@ impl StoreContent {
     /// Checks that logs and objects of a pool tell the same. Those of a pool that is being deleted do not.
     pub fn check_logs(&self, pool: i64) -> Result<(), String> {
         self.groups.iter().filter(|(id, _)| id.pool == pool).try_for_each(|(id, group)| {
-            group.check_log().map_err(|problem| format!("pg {}.{:x}: {problem}", id.pool, id.seed))
+            group.check_log(*id).map_err(|problem| format!("pg {}.{:x}: {problem}", id.pool, id.seed))
         })
     }
 
@@ -131,10 +132,11 @@ impl StoreContent {
 }
 
 impl Group {
-    fn check_log(&self) -> Result<(), String> {
+    fn check_log(&self, id: CollectionId) -> Result<(), String> {
         let mut newest: BTreeMap<ObjectId, LogEntry> = BTreeMap::new();
         let mut last = LogVersion::default();
         let mut first_user = u64::MAX;
+        let mut last_user = 0;
         for (version, bytes) in &self.log {
             let entry = LogEntry::decode(bytes.clone()).map_err(|error| format!("log: {error}"))?;
             if *version <= last
@@ -146,6 +148,7 @@ impl Group {
             last = *version;
             if entry.kind != LogKind::Outcome {
                 first_user = first_user.min(entry.user_version);
+                last_user = last_user.max(entry.user_version);
                 newest.insert(entry.object.clone(), entry);
             }
         }
@@ -167,6 +170,7 @@ impl Group {
                 return Err(format!("{:?} has no object info", object.name));
             };
             let info = ObjectInfo::decode(info.clone()).map_err(text)?;
+            last_user = last_user.max(info.user_version);
             let logged = newest.get(object).map(|entry| entry.user_version);
             if logged.is_some_and(|logged| logged != info.user_version)
                 || (logged.is_none() && info.user_version >= first_user)
@@ -176,6 +180,18 @@ impl Group {
                     object.name, info.user_version
                 ));
             }
+        }
+        let pg = PgId::new(id.pool, id.seed);
+        let opened = pg::Group::open(pg, self.meta.clone(), self.log.clone()).map_err(text)?;
+        let info = opened.info();
+        if (info.last_update.epoch.0, info.last_update.version) < (last.epoch, last.version) {
+            return Err(format!("it opens at {:?}, but its log ends at {last:?}", info.last_update));
+        }
+        if info.last_user_version < last_user {
+            return Err(format!(
+                "it opens at user version {}, but {last_user} was given",
+                info.last_user_version
+            ));
         }
         Ok(())
     }

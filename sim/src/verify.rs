@@ -74,7 +74,7 @@ async fn one(
     asked: Asked,
 ) -> Result<(), String> {
     let id = state.oracle.borrow_mut().submitted(name, asked.clone());
-    let answer = ask(pool, name, &asked).await.map_err(|error| format!("object {name}: {error}"))?;
+    let (answer, _) = ask(pool, name, &asked).await.map_err(|error| format!("object {name}: {error}"))?;
     shared.counts.borrow_mut().add_answer(&answer, false);
     state.oracle.borrow_mut().answered(name, id, answer).map_err(|violation| violation.to_string())
 }

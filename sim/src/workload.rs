@@ -56,13 +56,15 @@ pub struct Workload {
     dice: RandomStream,
     tide: Tide,
     favourites: Vec<String>,
+    /// The object that is changed again at once, and how often.
+    again: Option<(String, usize)>,
 }
 
 impl Workload {
     /// A generator of its own stream.
     pub fn new(config: Config, dice: RandomStream) -> Self {
         assert!(config.object_bytes_max <= OBJECT_BYTES_MAX, "the oracle keeps whole objects");
-        Self { config, dice, tide: Tide::Mixed, favourites: Vec::new() }
+        Self { config, dice, tide: Tide::Mixed, favourites: Vec::new(), again: None }
     }
 
     /// The next step; `likely` tells what an object probably holds.
@@ -76,7 +78,15 @@ impl Workload {
             };
             self.favourites = (0..FAVOURITES).map(|_| self.any_name()).collect();
         }
+        if let Some((object, left)) = self.again.take() {
+            let state = likely(&object);
+            self.again = (left > 1).then(|| (object.clone(), left - 1));
+            return Step::Ask { asked: Asked::Change(vec![self.replacement(&state)]), object };
+        }
         let object = self.name();
+        if self.dice.one_in(30) {
+            self.again = Some((object.clone(), 1 + self.index(4)));
+        }
         let state = likely(&object);
         let size = state.as_ref().map_or(0, |content| content.data.len());
         let asked = match self.dice.below(40) {
@@ -203,6 +213,21 @@ impl Workload {
             _ => {
                 let offset = self.index(size.clamp(1, max));
                 let len = (1 + self.index(600)).min(max - offset);
+                Change::Write { offset, data: self.bytes(len) }
+            }
+        }
+    }
+
+    /// New bytes for some of what was just written: blocks that nobody has read are replaced, or changed in part, before
+    /// the ones they follow are durable.
+    fn replacement(&mut self, state: &State) -> Change {
+        let size = state.as_ref().map_or(0, |content| content.data.len());
+        match self.dice.below(3) {
+            0 => Change::WriteFull { data: self.bytes(4096 * 3) },
+            1 => Change::Write { offset: 0, data: self.bytes(4096) },
+            _ => {
+                let offset = self.index(size.clamp(1, 4096 * 3));
+                let len = 1 + self.index(600);
                 Change::Write { offset, data: self.bytes(len) }
             }
         }

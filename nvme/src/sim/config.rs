@@ -49,6 +49,8 @@ pub enum Completion {
 pub struct Faults {
     /// I/Os that take [`Faults::slow`] longer.
     pub slow_ppm: u32,
+    /// Reads that do, besides: they are under way while much is written.
+    pub slow_read_ppm: u32,
     /// Least and most that slow I/Os take longer.
     pub slow: (Duration, Duration),
     /// I/Os that do not complete until the disk's host starts again.

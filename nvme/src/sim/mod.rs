@@ -73,6 +73,11 @@ impl SimDisk {
         self.state.borrow().unsettled()
     }
 
+    /// Whether power loss would decide about a byte of the range now.
+    pub fn is_unsettled(&self, range: &Range<u64>) -> bool {
+        self.state.borrow().is_unsettled(range)
+    }
+
     /// A disk of its own that is as this one would be if its process had ended and its host had kept its power:
     /// what reads see is there, unreadable blocks stay unreadable, nothing else goes wrong.
     pub fn copy(&self) -> Self {

@@ -186,14 +186,31 @@ impl State {
         self.end_life();
     }
 
-    /// A random policy for one crash: mostly a fate per write, now and then the same for all.
+    /// Whether power loss would decide about a byte of the range now.
+    pub fn is_unsettled(&self, range: &Range<u64>) -> bool {
+        let len = range.end - range.start;
+        let mut all = self.media.cached().chain(self.writes_in_flight());
+        all.any(|write| write.overlaps(range.start, len))
+    }
+
+    /// A random policy for one crash: mostly a fate per write, now and then the same for all, or one for the writes
+    /// up to some point of their order and the opposite for those after it.
     pub fn random_policy(&mut self) -> impl FnMut(&UnsettledWrite, &mut RandomStream) -> Fate + use<> {
-        let mood = self.streams.crash.below(8);
+        let mood = self.streams.crash.below(10);
         let unit = self.config.geometry.atomic_write_unit;
+        let mut numbers: Vec<u64> =
+            self.media.cached().chain(self.writes_in_flight()).map(|w| w.number).collect();
+        numbers.sort_unstable();
+        let pivot = self.streams.crash.below(numbers.len().max(1) as u64) as usize;
+        let pivot = numbers.get(pivot).copied().unwrap_or(0);
         move |write, random| match mood {
             0 => Fate::Lost,
             1 => Fate::Kept,
             2 if random.below(8) > 0 => Fate::Kept,
+            // What a missing flush would let through: the later is there, the earlier is not.
+            3 if write.number >= pivot => Fate::Kept,
+            4 if write.number < pivot => Fate::Kept,
+            3 | 4 => Fate::Lost,
             _ => crash::random_fate(random, write.units(unit).count()),
         }
     }
@@ -303,7 +320,11 @@ impl State {
         let mut took = self.streams.latency.between(nanos(least), nanos(most));
         took = took.saturating_add(((u128::from(nanos(times.per_mib)) * u128::from(bytes)) >> 20) as u64);
         let faults = &self.config.faults;
-        if self.streams.faults.chance(faults.slow_ppm) {
+        let slow_ppm = match request {
+            Request::Read { .. } => faults.slow_ppm.saturating_add(faults.slow_read_ppm),
+            _ => faults.slow_ppm,
+        };
+        if self.streams.faults.chance(slow_ppm) {
             took =
                 took.saturating_add(self.streams.faults.between(nanos(faults.slow.0), nanos(faults.slow.1)));
         }

@@ -126,7 +126,7 @@ impl Machine {
             log,
             ..self.superblock.clone()
         };
-        let mut ios = VecDeque::from([Io::Write(log_writes(&superblock.log, 0, &snapshot)), Io::Flush]);
+        let mut ios = VecDeque::from([Io::Write(new_log_writes(&superblock, &snapshot)), Io::Flush]);
         let first = 1 - self.good_copy;
         for copy in [first, self.good_copy] {
             let bytes = DmaBuf::from_slice_padded(&superblock.encode(), block);
@@ -134,7 +134,7 @@ impl Machine {
             ios.push_back(Io::Write(vec![(self.options.superblocks[copy], bytes)]));
             ios.push_back(Io::Flush);
         }
-        self.stats.written_log += snapshot.len() as u64;
+        self.stats.written_log += superblock.log_bytes();
         let position = LogPosition { bytes: snapshot.len() as u64, groups };
         Ok(Commit { ios, covers: self.staged_ticket, new_log: Some((superblock, position)) })
     }
@@ -182,8 +182,16 @@ pub(super) fn encode_snapshot(records: &[Record], log_id: u64, block: usize) -> 
     (bytes, groups + 1)
 }
 
+/// A snapshot and zeroes up to the log's end: the log lies in space that was lent, of which blocks may be unreadable
+/// until they are written, and a mount reads all of it.
+pub(super) fn new_log_writes(superblock: &Superblock, snapshot: &[u8]) -> Vec<(u64, DmaBuf)> {
+    let mut whole = snapshot.to_vec();
+    whole.resize(superblock.log_bytes() as usize, 0);
+    log_writes(&superblock.log, 0, &whole)
+}
+
 /// Where the bytes at `start` of the log go on the device.
-pub(super) fn log_writes(log: &[Extent], start: u64, bytes: &[u8]) -> Vec<(u64, DmaBuf)> {
+fn log_writes(log: &[Extent], start: u64, bytes: &[u8]) -> Vec<(u64, DmaBuf)> {
     let mut writes = Vec::new();
     let (mut skip, mut rest) = (start, bytes);
     for extent in log {

@@ -13,7 +13,7 @@ use crate::fs::limits::{
     ALLOC_UNIT_DEFAULT, ALLOC_UNIT_MAX, LOG_BYTES_MIN_DEFAULT, LOG_BYTES_MIN_MAX, SUPERBLOCK_BYTES,
 };
 use crate::fs::log::{Replayed, replay};
-use crate::fs::machine::commit::{Io, LogPosition, encode_snapshot, log_writes, mix};
+use crate::fs::machine::commit::{Io, LogPosition, encode_snapshot, mix, new_log_writes};
 use crate::fs::machine::space::Lending;
 use crate::fs::machine::{FsStats, Machine};
 use crate::fs::record::Record;
@@ -116,7 +116,7 @@ pub fn format(options: &FormatOptions, geometry: &Geometry) -> FsResult<Vec<Io>>
         key_id: 0,
     };
     refuse_problems(check(&tree, &superblock, options.superblocks))?;
-    let mut ios = vec![Io::Write(log_writes(&superblock.log, 0, &snapshot)), Io::Flush];
+    let mut ios = vec![Io::Write(new_log_writes(&superblock, &snapshot)), Io::Flush];
     for offset in options.superblocks {
         ios.push(Io::Write(vec![(offset, DmaBuf::from_slice_padded(&superblock.encode(), block))]));
         ios.push(Io::Flush);

@@ -26,11 +26,16 @@ fn path(dir: &str) -> String {
 impl Manifest {
     /// The manifest of `dir`, or an empty one if there is none yet.
     pub(super) async fn read(fs: &LocalBlueFs, dir: &str) -> KvResult<Self> {
-        let reader = match fs.open(&path(dir)) {
-            Ok(reader) => reader,
-            Err(FsError::NotFound { .. }) => return Ok(Self { next_run: 1, ..Self::default() }),
-            Err(error) => return Err(fs_error(error)),
-        };
+        match fs.with(|machine| machine.size(&path(dir))) {
+            Ok(_) => Self::read_from(fs, &path(dir)).await,
+            Err(FsError::NotFound { .. }) => Ok(Self { next_run: 1, ..Self::default() }),
+            Err(error) => Err(fs_error(error)),
+        }
+    }
+
+    /// The manifest in a file.
+    pub(super) async fn read_from(fs: &LocalBlueFs, path: &str) -> KvResult<Self> {
+        let reader = fs.open(path).map_err(fs_error)?;
         Self::decode(&reader.read_at(0, 64 + RUNS_MAX * 8).await.map_err(fs_error)?)
     }
 

@@ -110,7 +110,7 @@ impl SimKv {
         for number in &manifest.runs {
             runs.push(Rc::new(Run::open(&fs, dir, *number).await?));
         }
-        remove_strays(&fs, dir, &manifest)?;
+        remove_strays(&fs, dir, &manifest).await?;
         let state = State {
             active: Rc::default(),
             waiting: VecDeque::new(),
@@ -146,12 +146,19 @@ impl Drop for Shared {
     }
 }
 
-/// Removes runs that no manifest names: what a crash left of unfinished work.
-fn remove_strays(fs: &LocalBlueFs, dir: &str, manifest: &Manifest) -> KvResult<()> {
+/// Removes runs that no manifest names: what a crash left of unfinished work. One with a size was synced, and has not
+/// been removed durably, so the file system must give it back whole, although nobody wants it.
+async fn remove_strays(fs: &LocalBlueFs, dir: &str, manifest: &Manifest) -> KvResult<()> {
     let named: Vec<String> = manifest.runs.iter().map(|number| run::run_path(dir, *number)).collect();
     for name in fs.with(|machine| machine.list(dir)).map_err(fs_error)? {
         let path = format!("{dir}/{name}");
         if name != "manifest" && !named.contains(&path) {
+            if fs.with(|machine| machine.size(&path)).map_err(fs_error)? > 0 {
+                match run::number_of(&name) {
+                    Some(number) => Run::open(fs, dir, number).await?.verify().await?,
+                    None => Manifest::read_from(fs, &path).await.map(drop)?,
+                }
+            }
             fs.with(|machine| machine.unlink(&path)).map_err(fs_error)?;
         }
     }

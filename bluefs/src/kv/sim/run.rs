@@ -48,6 +48,11 @@ pub(super) fn run_path(dir: &str, number: u64) -> String {
     format!("{dir}/{number:06}.run")
 }
 
+/// The number of the run in a file of this name.
+pub(super) fn number_of(name: &str) -> Option<u64> {
+    name.strip_suffix(".run")?.parse().ok()
+}
+
 /// Writes a run and makes it durable; its name is not until the directory is synced.
 pub(super) async fn write_run(
     fs: &LocalBlueFs,
@@ -125,6 +130,14 @@ pub(super) async fn write_run(
 }
 
 impl Run {
+    /// Reads every block, for its checksum.
+    pub(super) async fn verify(&self) -> KvResult<()> {
+        for (offset, len, _) in &self.index {
+            self.read_block(*offset, *len).await?;
+        }
+        Ok(())
+    }
+
     pub(super) async fn open(fs: &LocalBlueFs, dir: &str, number: u64) -> KvResult<Self> {
         let reader = fs.open(&run_path(dir, number)).map_err(fs_error)?;
         let bytes = reader.size().map_err(fs_error)?;

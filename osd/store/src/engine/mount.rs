@@ -12,7 +12,7 @@ use std::rc::Rc;
 use allocator::Extent;
 use bluefs::kv::KvStore;
 use bytes::Bytes;
-use nvme::{BlockDevice, DmaBuf};
+use nvme::{BlockDevice, DeviceError, DmaBuf};
 use rt::Core;
 use rt::sync::{Gate, Notify, Semaphore};
 
@@ -161,9 +161,18 @@ async fn extent_matches(
         let reason = format!("the journal names data at {extent}, which is not on the device");
         return Err(OpenError::Corrupt { device: device.name().to_owned(), reason });
     }
-    let buffer = DmaBuf::zeroed(usize::try_from(extent.len).unwrap_or(usize::MAX));
-    let data = device.read(extent.start, buffer).await?;
-    Ok(checksum::of_extent(&data) == expected)
+    // Twice: what is cut off here is lost, and the bytes may only have been damaged on their way.
+    for _ in 0..2 {
+        let buffer = DmaBuf::zeroed(usize::try_from(extent.len).unwrap_or(usize::MAX));
+        match device.read(extent.start, buffer).await {
+            Ok(data) if checksum::of_extent(&data) == expected => return Ok(true),
+            Ok(_) => {}
+            // Not what was written either: a block stays unreadable if the write that would have replaced it was lost.
+            Err(error @ DeviceError::Io { .. }) => log::warn!("data of the journal's last groups: {error}"),
+            Err(error) => return Err(error.into()),
+        }
+    }
+    Ok(false)
 }
 
 #[expect(clippy::too_many_arguments, reason = "called once, with what mount found")]

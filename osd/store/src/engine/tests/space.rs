@@ -2,15 +2,18 @@
 
 use std::collections::BTreeMap;
 use std::rc::Rc;
+use std::time::Duration;
 
 use bytes::Bytes;
-use rt::Core;
+use nvme::Fate;
 use rt::sim::{Config, Sim};
+use rt::{Core, Group};
 
 use super::world::World;
 use crate::engine::Engine;
 use crate::object_store::{FsckLevel, ObjectStore, StoreError, StoreResult};
 use crate::suite::{Generator, collection, join, object, pattern};
+use crate::superblock::Superblock;
 use crate::types::{CollectionId, LogVersion};
 use crate::{ObjectId, Op, Transaction, limits};
 
@@ -141,6 +144,55 @@ fn an_unreadable_block_is_an_error_for_that_object_only() {
         fsck(&store).await;
         store.close().await.expect("close");
     });
+}
+
+#[test]
+fn data_lost_on_its_way_to_an_unreadable_block_is_lost_like_any() {
+    in_a_world(11, World::new(11, 4 << 20, 4096, 64 << 10), async |core, world| {
+        let store = mount(&core, &world).await;
+        let (old, new) = (object("old", 1), object("new", 2));
+        commit(&store, vec![write(&old, 0, pattern(1, 8192))]).await.expect("write");
+        let superblock = Engine::superblock(&*world.device(&core)).await.expect("superblock");
+        let free = superblock.kv.end() + 8192..superblock.window - 4096;
+        world.disk.break_blocks(free.clone());
+        let submitted = store.submit(Transaction { ops: vec![write(&new, 0, pattern(2, 8192))] });
+        submitted.readable.await.expect("readable");
+        // The record is there, its data is not, and what was there before cannot be read.
+        world.disk.crash_with(|write| if free.contains(&write.offset) { Fate::Lost } else { Fate::Kept });
+        drop(store);
+        let store = world.mount(&core).await.expect("mount");
+        let kept = store.read(collection(), &old, 0, u64::MAX).await.expect("read");
+        assert!(join(kept) == pattern(1, 8192));
+        let lost = store.stat(collection(), &new).await;
+        assert!(matches!(lost, Err(StoreError::NotFound(_))), "{lost:?}");
+        fsck(&store).await;
+        store.close().await.expect("close");
+    });
+}
+
+#[test]
+fn a_mount_builds_on_nothing_that_is_only_in_the_cache() {
+    for seed in 0..30 {
+        in_a_world(seed, World::new(seed, 4 << 20, 4096, 64 << 10), async |core, world| {
+            let store = mount(&core, &world).await;
+            let superblock = Engine::superblock(&*world.device(&core)).await.expect("superblock");
+            let copies = Superblock::places(superblock.window, superblock.block.into());
+            let ops = vec![write(&object("name", 1), 0, pattern(1, 100))];
+            store.submit(Transaction { ops }).readable.await.expect("readable");
+            core.sleep(Duration::from_micros(core.random_u64() % 300)).await;
+            world.disk.end_process();
+            drop(store);
+            // The next process dies when, of all that is not durable, the disk will keep nothing but its superblock.
+            let (next, here) = (core.clone(), Rc::clone(&world));
+            drop(core.spawn(Group::Client, "mount", async move { drop(here.mount(&next).await) }));
+            while !copies.iter().any(|at| world.disk.is_unsettled(&(*at..at + 4096))) {
+                core.sleep(Duration::from_micros(1)).await;
+            }
+            let is_superblock = |write: &nvme::UnsettledWrite| copies.contains(&write.offset);
+            world.disk.crash_with(|write| if is_superblock(write) { Fate::Kept } else { Fate::Lost });
+            world.mount(&core).await.expect("mount").close().await.expect("close");
+        });
+    }
 }
 
 #[test]
