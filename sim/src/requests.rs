@@ -46,7 +46,8 @@ fn add(operation: &mut ObjectOperation, change: &Change) {
     };
 }
 
-/// Asks the cluster; gives the answer, and the version that came with it if it is to a change. An error is one that no healthy or crashing cluster may give.
+/// Asks the cluster; gives the answer, and the version that came with it if it is to a change. An error is one that no
+/// healthy or crashing cluster may give.
 pub async fn ask(pool: &Pool, object: &str, asked: &Asked) -> Result<(Answer, u64), Error> {
     let name = || Bytes::copy_from_slice(object.as_bytes());
     let answer = match asked {

@@ -158,7 +158,7 @@ fn restarts(
     Ok(std::thread::Builder::new().name("restarts".to_owned()).spawn(run)?)
 }
 
-type InFlight = Pin<Box<dyn Future<Output = (u64, String, RequestId, Result<Answer, Error>)>>>;
+type InFlight = Pin<Box<dyn Future<Output = (u64, String, RequestId, Result<(Answer, u64), Error>)>>>;
 
 async fn send_all(
     core: &Core,
@@ -203,12 +203,13 @@ async fn send_all(
             log.mark(&text)?;
         }
         for (number, object, id, answer) in answers.drain(..) {
-            let answer = answer.with_context(|| format!("request {number} on object '{object}'"))?;
+            let (answer, version) = answer.with_context(|| format!("request {number} on object '{object}'"))?;
             if matches!(answer, Answer::Errno(_)) {
                 done.changes += 1
             } else {
                 done.reads += 1
             }
+            oracle.told_version(&object, id, version);
             oracle.answered(&object, id, answer)?;
         }
         // Nobody listens after the last restart failed, and then the process ends.
