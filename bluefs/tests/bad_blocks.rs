@@ -1,8 +1,6 @@
 //! Lent space may have blocks that cannot be read until they are written. No mount trips over one: it reads only what
 //! was written.
 
-#![expect(clippy::unwrap_used, reason = "tests fail by panicking")]
-
 use std::rc::Rc;
 
 use allocator::Extent;

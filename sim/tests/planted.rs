@@ -38,4 +38,10 @@ planted! {
     overlay_entry_dropped_while_pinned: OverlayEntryDroppedWhilePinned,
     checksum_not_verified: ChecksumNotVerified,
     ack_before_durable: AckBeforeDurable,
+    data_not_verified: DataNotVerified,
+    reused_without_later_proof: ReusedWithoutLaterProof,
+    released_under_read: ReleasedUnderRead,
+    deferred_before_allowed: DeferredBeforeAllowed,
+    stale_load_taken: StaleLoadTaken,
+    journal_trimmed_early: JournalTrimmedEarly,
 }

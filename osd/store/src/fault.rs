@@ -22,11 +22,23 @@ pub enum Planted {
     ChecksumNotVerified,
     /// A transaction is called durable when its group is written, before the flush.
     AckBeforeDurable,
+    /// Replay takes a group whose data in flight is not what was written.
+    DataNotVerified,
+    /// What a durable group freed or deferred is overwritten before a later durable group says that it is durable.
+    ReusedWithoutLaterProof,
+    /// Freed space is reused although a read that may see it still runs.
+    ReleasedUnderRead,
+    /// A deferred payload is written in place as soon as its record is durable.
+    DeferredBeforeAllowed,
+    /// A load that a change overtook counts as the newest state.
+    StaleLoadTaken,
+    /// The journal is trimmed when the checkpoint is applied, before it is durable.
+    JournalTrimmedEarly,
 }
 
 impl Planted {
     /// All of them.
-    pub const ALL: [Self; 9] = [
+    pub const ALL: [Self; 15] = [
         Self::FlushSkipped,
         Self::TornRecordAccepted,
         Self::FreedSpaceReusedEarly,
@@ -36,6 +48,12 @@ impl Planted {
         Self::OverlayEntryDroppedWhilePinned,
         Self::ChecksumNotVerified,
         Self::AckBeforeDurable,
+        Self::DataNotVerified,
+        Self::ReusedWithoutLaterProof,
+        Self::ReleasedUnderRead,
+        Self::DeferredBeforeAllowed,
+        Self::StaleLoadTaken,
+        Self::JournalTrimmedEarly,
     ];
 }
 

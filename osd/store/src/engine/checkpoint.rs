@@ -19,6 +19,7 @@ use super::state::{Inner, Pending};
 use super::writer::GroupEnd;
 use crate::check::length;
 use crate::codec::{DecodeResult, Decoder, Encoder};
+use crate::fault::Planted;
 use crate::journal::ring;
 use crate::keys;
 use crate::object_store::{StoreError, StoreResult};
@@ -195,6 +196,10 @@ impl Inner {
         self.counters.checkpoint_bytes.add(bytes);
         let view = self.retry_while_full(async || self.kv.apply(batch.clone()).await).await?;
         self.overlay.release(view);
+        if self.options.fault.is(Planted::JournalTrimmedEarly) {
+            self.journal.borrow_mut().trim(end);
+            self.pump();
+        }
         self.retry_while_full(async || self.kv.flush().await).await?;
 
         self.journal.borrow_mut().trim(end);

@@ -93,7 +93,8 @@ impl Inner {
         let record = self.journal.borrow().overwritable();
         self.space.allow(record, self.traffic.mark());
         self.release_ready();
-        if self.deferred.bytes() >= self.options.deferred_batch_bytes && self.deferred.any_up_to(record) {
+        let due = self.deferred.bytes() >= self.options.deferred_batch_bytes;
+        if due && self.deferred.any_up_to(self.in_place_up_to()) {
             let this = Rc::clone(self);
             self.spawn(Group::Commit, "deferred writes", async move { this.write_deferred().await });
         }
@@ -101,7 +102,9 @@ impl Inner {
 
     /// Gives freed space back that nobody reads or writes any more.
     pub fn release_ready(self: &Rc<Self>) {
-        let free = |mark, extent| self.traffic.ended_before(mark) && !self.deferred.overlaps(extent);
+        let unread =
+            |mark| self.traffic.ended_before(mark) || self.options.fault.is(Planted::ReleasedUnderRead);
+        let free = |mark, extent| unread(mark) && !self.deferred.overlaps(extent);
         let extents = self.space.take_ready(free);
         if extents.is_empty() {
             return;

@@ -14,6 +14,7 @@ use nvme::DmaBuf;
 use rt::sync::Notify;
 
 use super::state::Inner;
+use crate::fault::Planted;
 
 /// See the module.
 pub struct Deferred {
@@ -97,6 +98,13 @@ impl Deferred {
 const RUN_BYTES_MAX: usize = 256 << 10;
 
 impl Inner {
+    /// Payloads of records up to this one may be written in place.
+    pub fn in_place_up_to(&self) -> u64 {
+        let journal = self.journal.borrow();
+        let early = self.options.fault.is(Planted::DeferredBeforeAllowed);
+        if early { journal.durable_record() } else { journal.overwritable() }
+    }
+
     /// Writes in place what the journal allows by now. If a batch runs already, waits for it instead.
     pub async fn write_deferred(self: &Rc<Self>) {
         if self.deferred.running.replace(true) {
@@ -105,7 +113,7 @@ impl Inner {
             }
             return;
         }
-        let batch = self.deferred.batch(self.journal.borrow().overwritable());
+        let batch = self.deferred.batch(self.in_place_up_to());
         if !batch.is_empty() {
             // Reads that began before the payload came read the device; those after take it from here.
             self.traffic.wait_ended_before(self.traffic.mark()).await;

@@ -37,6 +37,7 @@ impl Loaded {
     /// Whether nothing changed the object since it was loaded.
     pub fn is_newest(&self) -> bool {
         !self.inner.cache.borrow().overtaken(&self.key, self.since)
+            || self.inner.options.fault.is(Planted::StaleLoadTaken)
     }
 
     /// The onode.

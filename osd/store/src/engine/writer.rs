@@ -313,7 +313,9 @@ impl Writer {
             self.durable = one.end;
             // The group is durable, and so is what it says: replay will not verify anything up to there.
             let told = self.ends.iter().rev().find(|end| end.group <= one.durable_through);
-            self.overwritable = self.overwritable.max(told.map_or(0, |end| end.record));
+            let told = told.map_or(0, |end| end.record);
+            let early = self.begin.fault.is(Planted::ReusedWithoutLaterProof);
+            self.overwritable = self.overwritable.max(if early { one.end.record } else { told });
             self.ends.push_back(one.end);
             waiters.extend(one.waiters);
         }

@@ -1,4 +1,5 @@
-//! Every planted mistake is found by the random crash test: what it checks would otherwise be a belief.
+//! Planted mistakes are found by the random crash test: what it checks would otherwise be a belief. One that needs
+//! more than it has, slow reads, is the cluster simulator's.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::time::Duration;
@@ -50,4 +51,9 @@ planted! {
     overlay_entry_dropped_while_pinned: OverlayEntryDroppedWhilePinned,
     checksum_not_verified: ChecksumNotVerified,
     ack_before_durable: AckBeforeDurable,
+    data_not_verified: DataNotVerified,
+    reused_without_later_proof: ReusedWithoutLaterProof,
+    deferred_before_allowed: DeferredBeforeAllowed,
+    stale_load_taken: StaleLoadTaken,
+    journal_trimmed_early: JournalTrimmedEarly,
 }
