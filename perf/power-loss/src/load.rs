@@ -203,7 +203,8 @@ async fn send_all(
             log.mark(&text)?;
         }
         for (number, object, id, answer) in answers.drain(..) {
-            let (answer, version) = answer.with_context(|| format!("request {number} on object '{object}'"))?;
+            let (answer, version) =
+                answer.with_context(|| format!("request {number} on object '{object}'"))?;
             if matches!(answer, Answer::Errno(_)) {
                 done.changes += 1
             } else {
