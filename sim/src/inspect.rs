@@ -65,6 +65,11 @@ impl Run<'_> {
                 let unreadable = stored.map_or(&[][..], |stored| &stored.unreadable);
                 let content = stored.map(|stored| stored.content.clone());
                 oracle.check_stored(name, &content, unreadable).map_err(|violation| violation.to_string())?;
+                let version = stored.map(|stored| stored.version()).transpose()?;
+                if let Some(version) = version.filter(|version| *version < oracle.shown(name)) {
+                    let shown = oracle.shown(name);
+                    return Err(format!("{name} is of version {version}, and a client was shown {shown}"));
+                }
                 compared += 1;
             }
         }

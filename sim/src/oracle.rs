@@ -45,6 +45,8 @@ struct Object {
     pending: Vec<Pending>,
     /// Version told with the last change that was settled; kept when the object goes.
     version: u64,
+    /// Newest version that any answer told.
+    shown: u64,
     leniency: Leniency,
 }
 
@@ -71,6 +73,7 @@ impl Oracle {
             possible: vec![None],
             pending: Vec::new(),
             version: 0,
+            shown: 0,
             leniency: Leniency { full, ..Leniency::default() },
         })
     }
@@ -88,9 +91,17 @@ impl Oracle {
 
     /// This version of the object comes with the answer that [`Self::answered`] is told of next.
     pub fn told_version(&mut self, object: &str, id: RequestId, version: u64) {
-        if let Some(pending) = self.entry(object).pending.iter_mut().find(|pending| pending.id == id) {
+        let entry = self.entry(object);
+        entry.shown = entry.shown.max(version);
+        if let Some(pending) = entry.pending.iter_mut().find(|pending| pending.id == id) {
             pending.version = version;
         }
+    }
+
+    /// The newest version of an object that an answer told. What clients were shown is durable: no store may have an
+    /// older one.
+    pub fn shown(&self, object: &str) -> u64 {
+        self.objects.get(object).map_or(0, |entry| entry.shown)
     }
 
     /// A request was answered. It is judged once all earlier ones on its object were answered, as tasks may learn of

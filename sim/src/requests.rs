@@ -46,7 +46,7 @@ fn add(operation: &mut ObjectOperation, change: &Change) {
     };
 }
 
-/// Asks the cluster; gives the answer, and the version that came with it if it is to a change. An error is one that no
+/// Asks the cluster; gives the answer, and the version of the object that came with it, or 0. An error is one that no
 /// healthy or crashing cluster may give.
 pub async fn ask(pool: &Pool, object: &str, asked: &Asked) -> Result<(Answer, u64), Error> {
     let name = || Bytes::copy_from_slice(object.as_bytes());
@@ -57,27 +57,32 @@ pub async fn ask(pool: &Pool, object: &str, asked: &Asked) -> Result<(Answer, u6
                 Err(error) => error.errno().map(|errno| (Answer::Errno(errno.number()), 0)).ok_or(error),
             };
         }
-        Asked::Range { offset, len } => found(pool.read(name(), wide(*offset), wide(*len)).await)
-            .map(|bytes| Answer::Range(bytes.map(|bytes| bytes.to_vec()))),
-        Asked::Sparse { offset, len } => found(sparse(pool, name(), *offset, *len).await).map(Answer::Range),
+        Asked::Range { offset, len } => {
+            with_version(found(range(pool, name(), *offset, *len).await), Answer::Range)
+        }
+        Asked::Sparse { offset, len } => {
+            with_version(found(sparse(pool, name(), *offset, *len).await), Answer::Range)
+        }
         Asked::Size => {
             let stat = found(pool.stat(name()).await);
-            stat.map(|stat| Answer::Size(stat.map(|stat| usize::try_from(stat.size).unwrap_or(usize::MAX))))
+            stat.map(|stat| {
+                (Answer::Size(stat.map(|stat| usize::try_from(stat.size).unwrap_or(usize::MAX))), 0)
+            })
         }
         Asked::OmapPage { after, max } => found(pool.omap(name(), after, wide(*max)).await)
-            .map(|page| Answer::OmapPage(page.map(|page| (page.entries, page.more)))),
-        Asked::Meta => found(whole(pool, name(), false).await).map(Answer::Whole),
-        Asked::Whole => found(whole(pool, name(), true).await).map(Answer::Whole),
+            .map(|page| (Answer::OmapPage(page.map(|page| (page.entries, page.more))), 0)),
+        Asked::Meta => with_version(found(whole(pool, name(), false).await), Answer::Whole),
+        Asked::Whole => with_version(found(whole(pool, name(), true).await), Answer::Whole),
     };
     match answer {
         Err(error) if error.errno().is_some_and(|errno| errno.number() == EIO) => Ok((Answer::Errno(EIO), 0)),
-        answer => answer.map(|answer| (answer, 0)),
+        answer => answer,
     }
 }
 
 /// Everything of an object in one operation, so that no change falls between its parts; the bytes only if wanted. The
 /// oracle's objects have at most one page of omap; further pages are read while nothing is pending.
-async fn whole(pool: &Pool, name: Bytes, bytes: bool) -> Result<Content, Error> {
+async fn whole(pool: &Pool, name: Bytes, bytes: bool) -> Result<(Content, u64), Error> {
     let mut operation = ObjectOperation::new();
     let data = bytes.then(|| operation.read(0, 0));
     let xattrs = operation.get_xattrs();
@@ -91,19 +96,28 @@ async fn whole(pool: &Pool, name: Bytes, bytes: bool) -> Result<Content, Error> 
         page = pool.omap(name.clone(), &after, OMAP_PAGE).await?;
         omap.append(&mut page.entries);
     }
-    Ok(Content {
+    let content = Content {
         data: data.map_or_else(|| Ok(Vec::new()), |data| reply.get(&data).map(|bytes| bytes.to_vec()))?,
         xattrs: reply.get(&xattrs)?,
         omap,
         header: reply.get(&header)?,
-    })
+    };
+    Ok((content, reply.version))
+}
+
+async fn range(pool: &Pool, name: Bytes, offset: usize, len: usize) -> Result<(Vec<u8>, u64), Error> {
+    let mut operation = ObjectOperation::new();
+    let data = operation.read(wide(offset), wide(len));
+    let reply = pool.operate(name, operation).await?;
+    Ok((reply.get(&data)?.to_vec(), reply.version))
 }
 
 /// The bytes of a range up to the end of its last extent, holes between them as zeroes.
-async fn sparse(pool: &Pool, name: Bytes, offset: usize, len: usize) -> Result<Vec<u8>, Error> {
+async fn sparse(pool: &Pool, name: Bytes, offset: usize, len: usize) -> Result<(Vec<u8>, u64), Error> {
     let mut operation = ObjectOperation::new();
     let slot = operation.sparse_read(wide(offset), wide(len));
-    let read = pool.operate(name, operation).await?.get(&slot)?;
+    let reply = pool.operate(name, operation).await?;
+    let read = reply.get(&slot)?;
     let (mut bytes, mut left) = (Vec::new(), &read.data[..]);
     for (at, len) in read.extents {
         let at = usize::try_from(at).unwrap_or(usize::MAX).saturating_sub(offset);
@@ -112,7 +126,17 @@ async fn sparse(pool: &Pool, name: Bytes, offset: usize, len: usize) -> Result<V
         bytes.extend_from_slice(part);
         left = rest;
     }
-    Ok(bytes)
+    Ok((bytes, reply.version))
+}
+
+fn with_version<T>(
+    found: Result<Option<(T, u64)>, Error>,
+    answer: impl Fn(Option<T>) -> Answer,
+) -> Result<(Answer, u64), Error> {
+    found.map(|found| match found {
+        Some((value, version)) => (answer(Some(value)), version),
+        None => (answer(None), 0),
+    })
 }
 
 fn found<T>(result: Result<T, Error>) -> Result<Option<T>, Error> {

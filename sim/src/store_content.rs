@@ -31,6 +31,14 @@ pub struct Stored {
     pub unreadable: Vec<usize>,
 }
 
+impl Stored {
+    /// The object's version as clients see it.
+    pub fn version(&self) -> Result<u64, String> {
+        let info = self.own_attrs.get(INFO_ATTR).ok_or("no object info")?;
+        ObjectInfo::decode(info.clone()).map(|info| info.user_version).map_err(text)
+    }
+}
+
 /// A collection.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Group {
