@@ -56,7 +56,7 @@ fn ports(cluster: &Cluster) -> Vec<SocketAddr> {
     table.lines().skip(1).filter_map(listening).collect()
 }
 
-/// Most memory that the process ever had, bytes.
+/// Most memory that the process ever had, bytes; the kernel sums it up roughly, so it may seem to shrink a little.
 fn memory_peak(cluster: &Cluster) -> u64 {
     let status = fs::read_to_string(format!("/proc/{}/status", cluster.running.pid())).expect("a status");
     let line = status.lines().find(|line| line.starts_with("VmHWM:")).expect("a peak");
@@ -124,7 +124,7 @@ fn every_port_survives_every_kind_of_nonsense() {
     }
     peers.into_iter().for_each(|(what, peer)| closed(peer, &what));
     assert!(cluster.running.is_running());
-    let grown = memory_peak(&cluster) - before;
+    let grown = memory_peak(&cluster).saturating_sub(before);
     assert!(grown < 64 << 20, "{grown} bytes more");
     let log = cluster.stop();
     assert!(log.contains("is closed: "), "it is said: {log}");
