@@ -114,18 +114,25 @@ pub async fn open(core: &Core, slice: &SliceStore, fsid: Uuid) -> anyhow::Result
     let Below { view, kv, superblock } = open_below(core, slice, fsid, Some(desk)).await?;
     let options = options(&*view);
     let engine = Engine::mount(core.clone(), view, kv.clone(), options).await?;
-    let fs = kv.fs().clone();
-    let owned = core.alien(Lane::Space, move || fs.with(|machine| Ok(machine.tree().spaces.clone()))).await?;
-    let owned: Vec<Extent> = owned.into_iter().map(|(start, len)| Extent::new(start, len)).collect();
+    let owned = owned(core, &kv).await?;
     engine.serve_space(requests, &owned, u64::from(ALLOC_UNIT_DEFAULT))?;
     Ok(Opened { uuid: superblock.store, store: Rc::new(engine) })
+}
+
+/// The space that BlueFS has.
+async fn owned(core: &Core, kv: &RocksKv) -> anyhow::Result<Vec<Extent>> {
+    let fs = kv.fs().clone();
+    let owned = core.alien(Lane::Space, move || fs.with(|machine| Ok(machine.tree().spaces.clone()))).await?;
+    Ok(owned.into_iter().map(|(start, len)| Extent::new(start, len)).collect())
 }
 
 /// Opens the store of a slice to look only.
 pub async fn open_read_only(core: &Core, slice: &SliceStore, fsid: Uuid) -> anyhow::Result<Opened> {
     let Below { view, kv, superblock } = open_below(core, slice, fsid, None).await?;
     let options = options(&*view);
+    let owned = owned(core, &kv).await?;
     let engine = Engine::mount_read_only(core.clone(), view, kv, options).await?;
+    engine.check_owned(&owned)?;
     Ok(Opened { uuid: superblock.store, store: Rc::new(engine) })
 }
 
@@ -192,8 +199,7 @@ async fn open_below(
         lend: space.len / LOW_WATER_SHARE,
     };
     let below = blocking(&slice.file, window);
-    let checkpoint = Options::for_device(view.geometry()).overlay_bytes_max;
-    let rocks = RocksOptions { batch_bytes_max: checkpoint, ..RocksOptions::for_space(space.len) };
+    let rocks = RocksOptions::for_space(space.len);
     let kv = RocksKv::mount(core.clone(), below, mount, desk, rocks).await?;
     Ok(Below { view, kv: Rc::new(kv), superblock })
 }

@@ -14,6 +14,7 @@ use std::rc::Rc;
 use bytes::Bytes;
 use rt::LocalBoxFuture;
 
+pub use allocator::Extent;
 pub use mem::MemKv;
 pub use merge::merge;
 pub(crate) use sim::fuzzing;
@@ -66,11 +67,58 @@ pub fn merge_operator(key: &[u8]) -> Option<MergeOperator> {
     }
 }
 
+/// What a change counts for beside its key and value where room is reckoned, bytes: more than any store adds.
+pub const ENTRY_BYTES: u64 = 96;
+
+impl KvOp {
+    /// Bytes of the change where room is reckoned.
+    pub fn bytes(&self) -> u64 {
+        let held = match self {
+            Self::Put(key, value) | Self::Merge(key, value) | Self::DeleteRange(key, value) => {
+                key.len() + value.len()
+            }
+            Self::Delete(key) => key.len(),
+        };
+        held as u64 + ENTRY_BYTES
+    }
+}
+
 /// Changes that become visible and durable together or not at all.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct KvBatch {
     /// In order.
     pub ops: Vec<KvOp>,
+}
+
+impl KvBatch {
+    /// Sum of [`KvOp::bytes`].
+    pub fn bytes(&self) -> u64 {
+        self.ops.iter().map(KvOp::bytes).sum()
+    }
+}
+
+/// Room that a change takes in a file at most, as a multiple of [`KvOp::bytes`]: the entry, and its key once more in
+/// the file's index.
+const FILE_FACTOR: u64 = 2;
+
+/// Space is given back in pieces of so many units of the file system, so that little of it stays in pieces.
+pub const GRANULE_UNITS: u64 = 16;
+
+/// How many bytes of changes are sure to fit, where `room` is free in the file system, `compaction` bytes may be needed
+/// to write what the largest compaction merges, and `fixed` for what comes with any of it.
+///
+/// A batch of b bytes becomes files of at most `FILE_FACTOR`·b. The next compaction may have to merge just these with
+/// what is there, and writes everything before it lets go of anything, so it needs as much again. Hence
+/// headroom(after) ≥ headroom(before) − b whatever b ≤ headroom was written; and a compaction gives room and takes none,
+/// as what it writes is no more than what it replaces. So what was promised is never taken back: who starts only what
+/// fits can always finish.
+pub fn headroom(room: u64, compaction: u64, fixed: u64) -> u64 {
+    room.saturating_sub(compaction).saturating_sub(fixed) / (2 * FILE_FACTOR)
+}
+
+/// The room that such a headroom takes: the inverse of [`headroom`].
+pub fn room_for(headroom: u64, compaction: u64, fixed: u64) -> u64 {
+    headroom.saturating_mul(2 * FILE_FACTOR).saturating_add(compaction).saturating_add(fixed)
 }
 
 /// Bounds of one page of a scan; at least one key is returned if there is one.
@@ -111,9 +159,12 @@ pub struct KvStats {
     pub written_log: u64,
     /// Device flushes since open.
     pub flushes: u64,
-    /// Nobody lends the room that persisting and compacting may need next. Still possible, but now only removals
-    /// should be applied: they give space back.
-    pub is_short: bool,
+    /// Changes, counted as by [`KvOp::bytes`], that are sure to fit beyond those applied and flushed so far, with the
+    /// room that there is: they can be applied, made durable and compacted. None if nothing bounds them. What is applied
+    /// and not yet flushed may be in it or not: whoever counts on it counts that once more.
+    pub headroom_bytes: Option<u64>,
+    /// What each flush may take of that beside the changes: files end in a unit of their own.
+    pub flush_bytes: u64,
     /// Room beyond what it wants to keep; removals and compactions make it.
     pub spare_bytes: u64,
 }
@@ -121,7 +172,7 @@ pub struct KvStats {
 /// Why a call failed. Anything but `Full` is final for the store: it must be closed and opened again.
 #[derive(Clone, Debug, thiserror::Error, PartialEq, Eq)]
 pub enum KvError {
-    /// No space for the batch.
+    /// No space for the batch. Nothing is lost: the same call may be made again when there is room.
     #[error("key-value store is full: {0}")]
     Full(String),
     /// The device or file system below failed.
@@ -166,6 +217,25 @@ pub trait KvStore {
     ) -> LocalBoxFuture<'static, KvResult<ScanPage>>;
     /// Sizes for reports.
     fn stats(&self) -> KvStats;
+    /// Wants so much headroom from now on, and asks for space where it comes from. Does not wait.
+    fn keep_headroom(&self, _bytes: u64) {}
+    /// Tries to get so much headroom. Completes when what the lender had is there and, if that is not enough and
+    /// `compact` says so, what was removed has been compacted away; how much there is then, `stats` tells.
+    fn make_headroom(&self, _bytes: u64, _compact: bool) -> LocalBoxFuture<'static, KvResult<()>> {
+        Box::pin(std::future::ready(Ok(())))
+    }
+    /// Gives up to `bytes` of lent space back, of what lies within `among`, as long as there is headroom of `keep` and what
+    /// is always to be kept. Durable when done: the store does not know the extents any more. If there is nothing to give
+    /// and `compact` says so, starts to compact what was removed, so that there may be later.
+    fn give_back(
+        &self,
+        _bytes: u64,
+        _keep: u64,
+        _compact: bool,
+        _among: Vec<Extent>,
+    ) -> LocalBoxFuture<'static, KvResult<Vec<Extent>>> {
+        Box::pin(std::future::ready(Ok(Vec::new())))
+    }
     /// Waits for running work and lets go of the device. Does not flush.
     fn close(&self) -> LocalBoxFuture<'static, KvResult<()>>;
 }

@@ -93,8 +93,7 @@ pub async fn open(core: &Core, node: &NodeStore) -> Result<Rc<Engine>, String> {
     let options = options(&node.scenario, &*below.view);
     node.stage.set(Stage::Replay);
     let engine = Engine::mount(core.clone(), below.view, below.kv, options).await.map_err(text)?;
-    let owned = below.fs.with(|machine| Ok(machine.tree().spaces.clone())).map_err(text)?;
-    let owned: Vec<Extent> = owned.into_iter().map(|(start, len)| Extent::new(start, len)).collect();
+    let owned = owned(&below.fs)?;
     engine.serve_space(requests, &owned, UNIT).map_err(text)?;
     node.stage.set(Stage::Up);
     Ok(Rc::new(engine))
@@ -108,7 +107,16 @@ pub async fn open_read_only(
 ) -> Result<Engine, String> {
     let below = open_below(core, device, node, None).await?;
     let options = options(&node.scenario, &*below.view);
-    Engine::mount_read_only(core.clone(), below.view, below.kv, options).await.map_err(text)
+    let owned = owned(&below.fs)?;
+    let engine = Engine::mount_read_only(core.clone(), below.view, below.kv, options).await.map_err(text)?;
+    engine.check_owned(&owned).map_err(text)?;
+    Ok(engine)
+}
+
+/// The space that BlueFS has.
+fn owned(fs: &LocalBlueFs) -> Result<Vec<Extent>, String> {
+    let owned = fs.with(|machine| Ok(machine.tree().spaces.clone())).map_err(text)?;
+    Ok(owned.into_iter().map(|(start, len)| Extent::new(start, len)).collect())
 }
 
 /// The regions of the store on a disk, by the place on the disk where they begin: for those who damage or count.

@@ -77,6 +77,11 @@ class Writer : public FSWritableFile {
     return call(fs_->f.writer_truncate, writer_, size);
   }
   IOStatus Close(const IOOptions&, IODebugContext*) override { return call(fs_->f.writer_close, writer_); }
+  // Compactions write at low priority. A failure shows at the next write.
+  void SetIOPriority(Env::IOPriority priority) override {
+    FSWritableFile::SetIOPriority(priority);
+    if (priority == Env::IO_LOW) call(fs_->f.writer_yields, writer_).PermitUncheckedError();
+  }
   bool IsSyncThreadSafe() const override { return false; }
   uint64_t GetFileSize(const IOOptions&, IODebugContext*) override {
     uint64_t size = 0;

@@ -35,6 +35,7 @@ struct SpCallbacks {
   int32_t (*writer_truncate)(void* writer, uint64_t size, char* error);
   int32_t (*writer_close)(void* writer, char* error);
   int32_t (*writer_size)(void* writer, uint64_t* size, char* error);
+  int32_t (*writer_yields)(void* writer, char* error);
   void (*writer_drop)(void* writer);
   int32_t (*reader_new)(void* fs, SpPath path, void** reader, char* error);
   int32_t (*reader_read)(void* reader, uint64_t offset, size_t len, char* out, size_t* got, char* error);
@@ -53,7 +54,7 @@ struct SpCallbacks {
   void (*fs_drop)(void* fs);
 };
 
-constexpr uint64_t SP_ABI = 0x7370'6273'0000'0001;
+constexpr uint64_t SP_ABI = 0x7370'6273'0000'0002;
 
 // A rocksdb_env_t whose files are BlueFS's, or null if the layout of rocksdb_env_t is not the one known here. Takes
 // `fs` over either way.

@@ -12,7 +12,7 @@ use std::slice;
 use bluefs::fs::{BlueFs, FileReader, FileWriter, FsError, FsResult};
 
 /// As in shim.h.
-pub(crate) const ABI: u64 = 0x7370_6273_0000_0001;
+pub(crate) const ABI: u64 = 0x7370_6273_0000_0002;
 const ERROR_BYTES: usize = 512;
 
 const OK: i32 = 0;
@@ -45,6 +45,7 @@ pub(crate) struct Callbacks {
     writer_truncate: unsafe extern "C" fn(Handle, u64, Error) -> i32,
     writer_close: unsafe extern "C" fn(Handle, Error) -> i32,
     writer_size: unsafe extern "C" fn(Handle, *mut u64, Error) -> i32,
+    writer_yields: unsafe extern "C" fn(Handle, Error) -> i32,
     writer_drop: unsafe extern "C" fn(Handle),
     reader_new: unsafe extern "C" fn(Handle, Path, *mut Handle, Error) -> i32,
     reader_read: unsafe extern "C" fn(Handle, u64, usize, *mut c_char, *mut usize, Error) -> i32,
@@ -73,6 +74,7 @@ pub(crate) static CALLBACKS: Callbacks = Callbacks {
     writer_truncate,
     writer_close,
     writer_size,
+    writer_yields,
     writer_drop,
     reader_new,
     reader_read,
@@ -258,6 +260,11 @@ unsafe extern "C" fn writer_size(writer: Handle, size: *mut u64, error: Error) -
             Ok(())
         })
     }
+}
+
+unsafe extern "C" fn writer_yields(writer: Handle, error: Error) -> i32 {
+    // SAFETY: see above.
+    unsafe { guard(error, || borrow::<Writer>(writer).file.yields()) }
 }
 
 unsafe extern "C" fn writer_drop(writer: Handle) {

@@ -1,11 +1,14 @@
 //! [`Database`]: an open RocksDB, and what is done with it. Everything here blocks and runs on foreign threads.
 
-use std::collections::BTreeMap;
+use std::collections::BTreeSet;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::Duration;
 
 use bluefs::fs::BlueFs;
-use bluefs::kv::{KvBatch, KvError, KvOp, KvResult, KvStats, ScanLimit, ScanPage};
+use bluefs::kv::{
+    Extent, GRANULE_UNITS, KvBatch, KvError, KvOp, KvResult, KvStats, ScanLimit, ScanPage, headroom, room_for,
+};
 use bytes::Bytes;
 use rocksdb::{
     ColumnFamily, DB, ErrorKind, FlushOptions, ReadOptions, Snapshot, WaitForCompactOptions, WriteBatch,
@@ -14,8 +17,12 @@ use rocksdb::{
 
 use crate::env::bluefs_env;
 use crate::families::{FAMILIES, REST, cut, family_of};
-use crate::options::{COMPACTION_FILES, RocksOptions};
+use crate::options::RocksOptions;
 use crate::report::{FamilyReport, RocksReport};
+use crate::room::{Costs, Sorted, costs};
+
+/// A flush or a compaction that finds no room, against all reckoning, waits so long for some: its failure is final.
+const PATIENCE: Duration = Duration::from_secs(30);
 
 /// See the module.
 pub(crate) struct Database {
@@ -24,6 +31,8 @@ pub(crate) struct Database {
     options: RocksOptions,
     /// Something was removed since everything was last compacted.
     removed: AtomicBool,
+    /// Headroom to keep, bytes.
+    wanted: AtomicU64,
 }
 
 /// A snapshot that keeps its database open.
@@ -40,6 +49,18 @@ pub(crate) struct Applied {
     pub(crate) stats: KvStats,
 }
 
+/// What is sure to fit, and what that was reckoned from.
+struct Room {
+    costs: Costs,
+    headroom: u64,
+    unit: u64,
+}
+
+/// Units of headroom that so many files of a unit each cost, compacted once.
+fn headroom_of_units(files: u64) -> u64 {
+    (2 * files).div_ceil(4)
+}
+
 fn kv_error(error: rocksdb::Error) -> KvError {
     match error.kind() {
         ErrorKind::Corruption => KvError::Corrupt(error.into_string()),
@@ -49,12 +70,13 @@ fn kv_error(error: rocksdb::Error) -> KvError {
 
 impl Database {
     pub(crate) fn open(fs: BlueFs, options: RocksOptions) -> KvResult<Self> {
+        fs.be_patient(PATIENCE);
         let env = bluefs_env(fs.clone())?;
         let families = options.families(&env);
         let db =
             DB::open_cf_descriptors(&options.database(&env), &options.dir, families).map_err(kv_error)?;
-        let database = Self { db, fs, options, removed: AtomicBool::new(true) };
-        database.keep_room()?;
+        let database = Self { db, fs, options, removed: AtomicBool::new(true), wanted: AtomicU64::new(0) };
+        database.keep_room(0)?;
         Ok(database)
     }
 
@@ -65,7 +87,7 @@ impl Database {
         for batch in batches {
             let result = match &broken {
                 Some(error) => Err(KvError::clone(error)),
-                None => self.check_room().and_then(|()| self.write(batch)),
+                None => self.check_room(batch.bytes()).and_then(|()| self.write(batch)),
             };
             broken = broken.or(result.clone().err().filter(|error| !matches!(error, KvError::Full(_))));
             results.push(result);
@@ -73,15 +95,18 @@ impl Database {
         Applied { results, snapshot: self.snapshot(), stats: self.stats() }
     }
 
-    fn check_room(&self) -> KvResult<()> {
-        let room = self.fs.with(|machine| Ok((machine.room(), machine.is_denied()))).map_err(fs_error)?;
-        match room {
-            (room, true) if room < self.options.room_min => {
-                let least = self.options.room_min;
-                Err(KvError::Full(format!("{room} bytes of room, {least} needed, none to be had")))
-            }
-            _ => Ok(()),
+    /// Refuses what RocksDB might not find room for, if nothing is to be had: running out inside it would be final.
+    /// Whoever applies no more than the headroom is never refused.
+    fn check_room(&self, bytes: u64) -> KvResult<()> {
+        let headroom = self.room()?.headroom;
+        if bytes / 2 <= headroom {
+            return Ok(());
         }
+        self.keep_room(bytes)?;
+        if !self.fs.with(|machine| Ok(machine.is_refused())).map_err(fs_error)? {
+            return Ok(());
+        }
+        Err(KvError::Full(format!("{bytes} bytes to apply, headroom of {headroom}, none to be had")))
     }
 
     fn write(&self, batch: KvBatch) -> KvResult<()> {
@@ -116,32 +141,87 @@ impl Database {
         options.set_wait(true);
         self.db.flush_cfs_opt(&families.iter().collect::<Vec<_>>(), &options).map_err(kv_error)?;
         self.check_background()?;
-        self.keep_room()?;
+        self.keep_room(0)?;
         Ok(self.stats())
     }
 
-    /// Has BlueFS keep what may be needed until the next flush and by the next compaction: its input, written anew
-    /// before the old is removed, is at most a family's level 0 with the level below, or so many files.
-    fn keep_room(&self) -> KvResult<()> {
-        let mut upper: BTreeMap<String, (u64, BTreeMap<i32, u64>)> = BTreeMap::new();
+    /// What is sure to fit now, and what it is reckoned from.
+    fn room(&self) -> KvResult<Room> {
+        let mut live = BTreeSet::new();
+        let mut files = Vec::new();
         for file in self.db.live_files().map_err(kv_error)? {
-            let (level_0, below) = upper.entry(file.column_family_name).or_default();
-            let bytes = if file.level == 0 { level_0 } else { below.entry(file.level).or_default() };
-            *bytes += u64::try_from(file.size).unwrap_or(u64::MAX);
+            live.insert(file.name.trim_start_matches('/').to_owned());
+            files.push(Sorted {
+                family: file.column_family_name,
+                level: file.level,
+                bytes: u64::try_from(file.size).unwrap_or(u64::MAX / 2),
+                first: file.start_key.unwrap_or_default(),
+                last: file.end_key.unwrap_or_default(),
+            });
         }
-        let first = |below: &BTreeMap<i32, u64>| below.values().next().copied().unwrap_or(0);
-        let merged = upper.values().map(|(level_0, below)| level_0 + first(below)).max().unwrap_or(0);
-        let compaction = merged.max(COMPACTION_FILES * self.options.file_bytes);
-        // What is applied next is persisted once, and once more by a compaction.
-        let wanted = self.options.room_min + compaction + 2 * self.options.batch_bytes_max;
-        self.fs.keep_room(wanted).map_err(fs_error)?;
-        Ok(())
+        let measured = self.fs.with(|machine| {
+            let unit = u64::from(machine.superblock().alloc_unit);
+            // What a compaction writes now replaces what is live and counts; it is removed if the compaction fails.
+            let passing =
+                machine.allocated(&self.options.dir, |name| name.ends_with(".sst") && !live.contains(name));
+            Ok((unit, machine.room_ahead() + passing))
+        });
+        let (unit, free) = measured.map_err(fs_error)?;
+        let base =
+            |family: &str| i32::try_from(self.number(family, "rocksdb.base-level")).unwrap_or_default();
+        let costs = costs(&files, base, self.options.file_bytes, unit);
+        Ok(Room { costs, headroom: headroom(free, costs.compaction, costs.fixed), unit })
     }
 
-    /// Whether space is scarce and a compaction would give some back. Says so once for the same removals.
-    pub(crate) fn should_compact(&self) -> bool {
+    /// Has BlueFS keep room for so much headroom, or what is always wanted if that is more; a compaction leaves to
+    /// flushes what they need of it. True while its lender has not answered.
+    pub(crate) fn keep_room(&self, headroom: u64) -> KvResult<bool> {
+        let room = self.room()?;
+        let wanted = headroom.max(self.wanted.load(Ordering::Relaxed));
+        let Costs { compaction, fixed } = room.costs;
+        self.fs
+            .with(|machine| {
+                machine.set_aside(room_for(room.headroom / 2, 0, fixed));
+                Ok(())
+            })
+            .and_then(|()| self.fs.keep_room(room_for(wanted, compaction, fixed)))
+            .map_err(fs_error)
+    }
+
+    /// See the seam.
+    pub(crate) fn give_back(
+        &self,
+        bytes: u64,
+        keep: u64,
+        among: &[Extent],
+    ) -> KvResult<(Vec<Extent>, KvStats)> {
+        self.keep_room(keep)?;
+        let granule = GRANULE_UNITS * self.room()?.unit;
+        let given = self.fs.give_back(bytes, granule, among).map_err(fs_error)?;
+        Ok((given, self.stats()))
+    }
+
+    /// Wants so much headroom from now on.
+    pub(crate) fn want(&self, headroom: u64) -> KvResult<KvStats> {
+        self.wanted.store(headroom, Ordering::Relaxed);
+        self.keep_room(headroom)?;
+        Ok(self.stats())
+    }
+
+    /// Whether BlueFS's lender has not answered yet; its answer counts from then on.
+    pub(crate) fn is_asking(&self) -> KvResult<(bool, KvStats)> {
+        let asking = self.fs.is_asking().map_err(fs_error)?;
+        Ok((asking, self.stats()))
+    }
+
+    /// Whether a compaction would give room, and there is less headroom than wanted, or than is always wanted, and no
+    /// more to be had; or whatever there is. Says so once for the same removals.
+    pub(crate) fn should_compact(&self, wanted: Option<u64>) -> bool {
+        let Some(wanted) = wanted else { return self.removed.swap(false, Ordering::Relaxed) };
+        let wanted = wanted.max(self.wanted.load(Ordering::Relaxed));
         let is_refused = self.fs.with(|machine| Ok(machine.is_refused())).unwrap_or(false);
-        is_refused && self.removed.swap(false, Ordering::Relaxed)
+        let is_short = self.room().is_ok_and(|room| room.headroom < wanted);
+        is_refused && is_short && self.removed.swap(false, Ordering::Relaxed)
     }
 
     /// A failure of RocksDB's own threads, which may have happened long ago.
@@ -178,15 +258,15 @@ impl Database {
         }
         self.db.wait_for_compact(&WaitForCompactOptions::default()).map_err(kv_error)?;
         self.check_background()?;
-        self.keep_room()
+        self.keep_room(0).map(|_| ())
     }
 
     pub(crate) fn stats(&self) -> KvStats {
         let fs = self.fs.stats();
         let memtables = FAMILIES.iter().map(|name| self.number(name, "rocksdb.cur-size-all-mem-tables"));
         // A file system that failed says so to whoever uses it next.
-        let room = self.fs.with(|machine| Ok((machine.is_short(), machine.spare())));
-        let (is_short, spare_bytes) = room.unwrap_or_default();
+        let spare_bytes = self.fs.with(|machine| Ok(machine.spare())).unwrap_or_default();
+        let (headroom, unit) = self.room().map_or((0, 0), |room| (room.headroom, room.unit));
         KvStats {
             device_bytes: fs.space_bytes - fs.free_bytes,
             memory_bytes: memtables.sum::<u64>()
@@ -195,7 +275,9 @@ impl Database {
             written_files: fs.written_files,
             written_log: fs.written_log,
             flushes: fs.flushes,
-            is_short,
+            headroom_bytes: Some(headroom),
+            // A file of each family ends in a unit of its own; so it does after a compaction; and the manifest grows.
+            flush_bytes: headroom_of_units(FAMILIES.len() as u64 + 1) * unit,
             spare_bytes,
         }
     }

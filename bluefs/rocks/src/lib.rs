@@ -9,6 +9,7 @@ mod env;
 mod families;
 mod options;
 mod report;
+mod room;
 mod store;
 mod trash;
 

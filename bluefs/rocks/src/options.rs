@@ -22,11 +22,6 @@ pub struct RocksOptions {
     pub block_cache_bytes: usize,
     /// Size of a sorted file, bytes.
     pub file_bytes: u64,
-    /// Batches are refused as full while BlueFS has less room than this and its lender has no more, bytes: what
-    /// persisting the memtables and compacting a few files may need. Running out inside RocksDB would be final.
-    pub room_min: u64,
-    /// Most that is applied from one flush to the next, bytes. BlueFS is kept so much and more ahead of need.
-    pub batch_bytes_max: u64,
 }
 
 impl RocksOptions {
@@ -41,8 +36,6 @@ impl RocksOptions {
             memtable_bytes: memtable_bytes as usize,
             block_cache_bytes: share(16, 1 << 20, 256 << 20) as usize,
             file_bytes,
-            room_min: 2 * memtable_bytes + 2 * file_bytes,
-            batch_bytes_max: memtable_bytes,
         }
     }
 

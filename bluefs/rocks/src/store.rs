@@ -8,9 +8,10 @@ use std::cell::{Cell, RefCell};
 use std::collections::VecDeque;
 use std::rc::Rc;
 use std::sync::Arc;
+use std::time::Duration;
 
 use bluefs::fs::{BlueFs, MountOptions, SpaceDesk};
-use bluefs::kv::{KvBatch, KvError, KvResult, KvStats, KvStore, KvView, ScanLimit, ScanPage};
+use bluefs::kv::{Extent, KvBatch, KvError, KvResult, KvStats, KvStore, KvView, ScanLimit, ScanPage};
 use bytes::Bytes;
 use nvme::BlockingDevice;
 use rt::sync::{Gate, Notify, OneSender, Pass, oneshot};
@@ -23,6 +24,10 @@ use crate::trash::Trash;
 
 /// Batches handed to one foreign job at most; bounds how long it runs.
 const BATCHES_PER_JOB_MAX: usize = 64;
+/// How often an answer of the lender is looked for, and how often at most.
+const ANSWER_PAUSE: Duration = Duration::from_millis(1);
+/// See [`ANSWER_PAUSE`].
+const ANSWER_TRIES_MAX: u32 = 5000;
 
 /// See the module. Clones are handles on the same store.
 #[derive(Clone)]
@@ -234,8 +239,8 @@ impl Shared {
         self.progress.notify_all();
     }
 
-    /// Compacts beside the other work if that may give room back that is scarce.
-    fn compact_if_scarce(self: &Rc<Self>) {
+    /// Compacts beside the other work if that may give room that is scarce; with no number, if it may give any.
+    fn compact_if_scarce(self: &Rc<Self>, wanted: Option<u64>) {
         if self.compacting.get() {
             return;
         }
@@ -244,7 +249,7 @@ impl Shared {
         let shared = Rc::clone(self);
         self.core.spawn(Group::Background, "kv compaction", async move {
             let compacted = shared.core.alien(Lane::Compaction, move || {
-                if database.should_compact() {
+                if database.should_compact(wanted) {
                     database.compact()?;
                 }
                 Ok(database.stats())
@@ -256,8 +261,39 @@ impl Shared {
                 Err(error) => shared.fail(&error),
             }
             shared.compacting.set(false);
+            shared.progress.notify_all();
             drop(pass);
         });
+    }
+
+    /// See the seam. Many short jobs rather than one that waits: the lender may need the thread.
+    async fn make_headroom(self: Rc<Self>, bytes: u64, compact: bool) -> KvResult<()> {
+        let mut asking = self.job(Lane::Space, move |database| database.keep_room(bytes)).await?;
+        let mut tries = 0;
+        loop {
+            let stats;
+            (asking, stats) = match asking {
+                true => self.job(Lane::Space, Database::is_asking).await?,
+                false => (false, self.job(Lane::Space, |database| Ok(database.stats())).await?),
+            };
+            self.stats.set(stats);
+            if !asking || tries == ANSWER_TRIES_MAX {
+                break;
+            }
+            tries += 1;
+            self.core.sleep(ANSWER_PAUSE).await;
+        }
+        let is_short = |this: &Self| this.stats.get().headroom_bytes.is_some_and(|room| room < bytes);
+        if is_short(&self) {
+            // One that runs already may have begun before the last removals.
+            for _ in 0..2 {
+                self.compact_if_scarce(Some(bytes));
+                while compact && self.compacting.get() && !self.gate.is_closing() {
+                    self.progress.notified().await;
+                }
+            }
+        }
+        Ok(())
     }
 
     /// Waits until the first `count` batches were handed over, then flushes.
@@ -273,7 +309,7 @@ impl Shared {
         match flushed {
             Ok(stats) => {
                 self.stats.set(stats);
-                self.compact_if_scarce();
+                self.compact_if_scarce(Some(0));
                 Ok(())
             }
             Err(error) => {
@@ -352,6 +388,40 @@ impl KvStore for RocksKv {
 
     fn stats(&self) -> KvStats {
         self.shared.stats.get()
+    }
+
+    fn keep_headroom(&self, bytes: u64) {
+        let shared = Rc::clone(&self.shared);
+        self.shared.core.spawn(Group::Background, "kv room", async move {
+            match shared.job(Lane::Space, move |database| database.want(bytes)).await {
+                Ok(stats) => shared.stats.set(stats),
+                // Who uses the store next is told.
+                Err(error) => log::debug!("key-value store: {error}"),
+            }
+        });
+    }
+
+    fn make_headroom(&self, bytes: u64, compact: bool) -> LocalBoxFuture<'static, KvResult<()>> {
+        Box::pin(Rc::clone(&self.shared).make_headroom(bytes, compact))
+    }
+
+    fn give_back(
+        &self,
+        bytes: u64,
+        keep: u64,
+        compact: bool,
+        among: Vec<Extent>,
+    ) -> LocalBoxFuture<'static, KvResult<Vec<Extent>>> {
+        let shared = Rc::clone(&self.shared);
+        Box::pin(async move {
+            let job = shared.job(Lane::Space, move |database| database.give_back(bytes, keep, &among));
+            let (given, stats) = job.await?;
+            shared.stats.set(stats);
+            if compact && given.is_empty() {
+                shared.compact_if_scarce(None);
+            }
+            Ok(given)
+        })
     }
 
     fn close(&self) -> LocalBoxFuture<'static, KvResult<()>> {

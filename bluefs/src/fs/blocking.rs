@@ -7,7 +7,9 @@ mod files;
 
 pub use files::{FileReader, FileWriter};
 
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use allocator::Extent;
 use nvme::{BlockingDevice, DeviceResult, DmaBuf};
@@ -18,6 +20,9 @@ use crate::fs::machine::{
     Commit, FormatOptions, FsStats, Io, Loaded, Machine, MountOptions, Ticket, format, superblock_read_bytes,
 };
 use crate::fs::superblock::Superblock;
+
+/// How long a writer that finds no space waits before it looks again, if it is to be patient.
+const FULL_PAUSE: Duration = Duration::from_millis(20);
 
 /// A mounted file system; clones share it.
 #[derive(Clone)]
@@ -31,6 +36,8 @@ struct Shared {
     /// A commit ended or the machine failed.
     changed: Condvar,
     desk: Option<SpaceDesk>,
+    /// How often a writer looks again for space that its lender does not have.
+    full_tries_max: AtomicU32,
 }
 
 impl BlueFs {
@@ -67,7 +74,13 @@ impl BlueFs {
             device.flush()?;
         }
         let machine = Self::load(&*device, options.superblocks)?.into_machine(options)?;
-        let shared = Shared { device, machine: Mutex::new(machine), changed: Condvar::new(), desk };
+        let shared = Shared {
+            device,
+            machine: Mutex::new(machine),
+            changed: Condvar::new(),
+            desk,
+            full_tries_max: AtomicU32::new(0),
+        };
         let fs = Self { shared: Arc::new(shared) };
         fs.compact()?;
         fs.shared.talk_to_lender()?;
@@ -125,21 +138,34 @@ impl BlueFs {
         self.shared.talk_to_lender()
     }
 
-    /// Wants so much room from now on; asks the lender if there is less. Does not wait for an answer. True if there is
-    /// less and the lender had nothing when it was last asked.
+    /// Wants so much room from now on; asks the lender if there is less. Does not wait for an answer. True while an
+    /// answer is awaited.
     pub fn keep_room(&self, bytes: u64) -> FsResult<bool> {
-        self.shared.lock()?.keep_room(bytes);
         self.shared.talk_to_lender()?;
-        self.with(|machine| Ok(machine.is_short()))
+        self.shared.lock()?.keep_room(bytes);
+        self.is_asking()
     }
 
-    /// Gets up to `bytes` of lent space back, in multiples of `granule`; returns when that is durable.
-    pub fn give_back(&self, bytes: u64, granule: u64) -> FsResult<Vec<Extent>> {
-        let (given, ticket) = self.shared.lock()?.give_back(bytes, granule)?;
+    /// Picks up what the lender answered. True while an answer is awaited.
+    pub fn is_asking(&self) -> FsResult<bool> {
+        self.shared.talk_to_lender()?;
+        self.with(|machine| Ok(machine.is_asking()))
+    }
+
+    /// Gets up to `bytes` of lent space within `among` back, in multiples of `granule`; returns when that is durable.
+    pub fn give_back(&self, bytes: u64, granule: u64, among: &[Extent]) -> FsResult<Vec<Extent>> {
+        let (given, ticket) = self.shared.lock()?.give_back(bytes, granule, among)?;
         if !given.is_empty() {
             self.shared.commit_through(ticket)?;
         }
         Ok(given)
+    }
+
+    /// Writers that find no space, and a lender that has none, look again for so long before they fail: for those to whom
+    /// a failed write is final.
+    pub fn be_patient(&self, patience: Duration) {
+        let tries = patience.as_millis() / FULL_PAUSE.as_millis();
+        self.shared.full_tries_max.store(u32::try_from(tries).unwrap_or(u32::MAX), Ordering::Relaxed);
     }
 
     /// Ends this mount: every later call fails with `reason`, waiting ones too.
@@ -242,6 +268,10 @@ impl Shared {
                 if !machine.is_asking() {
                     return Ok(true);
                 }
+                // Whoever opens a database on this before its lender looks at questions must not wait for ever.
+                if !desk.is_serving() && self.full_tries_max.load(Ordering::Relaxed) > 0 {
+                    return Ok(false);
+                }
                 seen
             };
             desk.wait_blocking(seen);
@@ -249,6 +279,21 @@ impl Shared {
                 return Ok(false);
             }
         }
+    }
+
+    /// After the lender said no for the `tries`-th time: waits a little, in which removals, or who else writes, may make
+    /// room. False if that was enough, or nobody lends.
+    fn pause(&self, tries: &mut u32) -> FsResult<bool> {
+        *tries += 1;
+        let enough = *tries > self.full_tries_max.load(Ordering::Relaxed);
+        if enough || !self.desk.as_ref().is_some_and(SpaceDesk::has_lender) {
+            return Ok(false);
+        }
+        let machine = self.lock()?;
+        let waited = self.changed.wait_timeout(machine, FULL_PAUSE);
+        let (machine, _) = waited.map_err(|_| FsError::Failed { reason: "a thread panicked".to_owned() })?;
+        machine.check_alive()?;
+        Ok(true)
     }
 
     fn commit_through(&self, ticket: Ticket) -> FsResult<()> {

@@ -28,6 +28,8 @@ struct State {
     /// Answers ever given.
     answered: u64,
     lender: Option<Waker>,
+    /// The lender has begun to look at questions. Before that, waiting for an answer may be waiting for oneself.
+    serving: bool,
     borrowers: Vec<Waker>,
     /// Nobody lends, or nobody borrows, any more.
     lender_gone: bool,
@@ -81,6 +83,7 @@ impl SpaceRequests {
     pub async fn next(&self) -> Option<u64> {
         poll_fn(|context| {
             let mut state = self.0.lock();
+            state.serving = true;
             if let Some(bytes) = state.wanted.take() {
                 return Poll::Ready(Some(bytes));
             }
@@ -158,6 +161,16 @@ impl SpaceDesk {
             Poll::Pending
         })
         .await;
+    }
+
+    /// Whether questions are being answered.
+    pub(crate) fn is_serving(&self) -> bool {
+        self.0.lock().serving
+    }
+
+    /// Whether somebody lends, or is going to.
+    pub(crate) fn has_lender(&self) -> bool {
+        !self.0.lock().lender_gone
     }
 
     /// One of the sides is gone, and no answer is left.

@@ -131,9 +131,23 @@ impl LocalBlueFs {
         self.shared.talk_to_lender()
     }
 
-    /// Gets up to `bytes` of lent space back, in multiples of `granule`; returns when that is durable.
-    pub async fn give_back(&self, bytes: u64, granule: u64) -> FsResult<Vec<Extent>> {
-        let (given, ticket) = self.shared.machine()?.give_back(bytes, granule)?;
+    /// Wants so much room from now on; asks the lender if there is less. Does not wait for an answer. True while an
+    /// answer is awaited.
+    pub fn keep_room(&self, bytes: u64) -> FsResult<bool> {
+        self.shared.talk_to_lender()?;
+        self.shared.machine()?.keep_room(bytes);
+        self.is_asking()
+    }
+
+    /// Picks up what the lender answered. True while an answer is awaited.
+    pub fn is_asking(&self) -> FsResult<bool> {
+        self.shared.talk_to_lender()?;
+        self.with(|machine| Ok(machine.is_asking()))
+    }
+
+    /// Gets up to `bytes` of lent space within `among` back, in multiples of `granule`; returns when that is durable.
+    pub async fn give_back(&self, bytes: u64, granule: u64, among: &[Extent]) -> FsResult<Vec<Extent>> {
+        let (given, ticket) = self.shared.machine()?.give_back(bytes, granule, among)?;
         if !given.is_empty() {
             self.shared.commit_through(ticket).await?;
         }

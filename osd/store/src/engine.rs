@@ -16,6 +16,7 @@ mod counters;
 mod deferred;
 mod effect;
 mod fsck;
+mod kv_room;
 mod layout;
 mod lend;
 mod load;
@@ -107,6 +108,11 @@ impl Engine {
         self.inner.serve_space(requests, owned, unit)
     }
 
+    /// Checks, for who only looks, that the key-value store's file system has nothing that is not lent to it.
+    pub fn check_owned(&self, owned: &[allocator::Extent]) -> StoreResult<()> {
+        self.inner.check_owned(owned)
+    }
+
     /// Where each block of an object that holds data lies on the device: for those who look at devices.
     pub fn block_places(
         &self,
@@ -119,6 +125,11 @@ impl Engine {
     /// Whether a checkpoint is being made at this moment.
     pub fn is_checkpointing(&self) -> bool {
         self.inner.checkpointing.get()
+    }
+
+    #[cfg(test)]
+    fn kv_spare(&self) -> u64 {
+        self.inner.kv.stats().spare_bytes
     }
 
     /// Makes a checkpoint now.

@@ -9,15 +9,12 @@ use std::collections::BTreeMap;
 use std::ops::Bound;
 use std::rc::Rc;
 
-use bluefs::kv::{KvOp, KvResult, KvStore, KvView, ScanLimit, ScanPage};
+use bluefs::kv::{ENTRY_BYTES, KvOp, KvResult, KvStore, KvView, ScanLimit, ScanPage};
 use bytes::Bytes;
 use smallvec::SmallVec;
 
 use crate::check::length;
 use crate::fault::{Fault, Planted};
-
-/// Memory of an entry beyond its key and value, bytes, roughly.
-const ENTRY_OVERHEAD: u64 = 96;
 
 /// See the module.
 pub struct Overlay {
@@ -103,11 +100,17 @@ impl Overlay {
     pub fn delete_range(&self, start: Bytes, end: Bytes) {
         let number = self.next_number();
         let active = self.active.borrow();
-        active.grow(length(&start) + length(&end) + ENTRY_OVERHEAD);
+        active.grow(length(&start) + length(&end) + ENTRY_BYTES);
         active.ranges.borrow_mut().push(RangeTombstone { start, end, number });
     }
 
-    /// Bytes held by the generations that take changes or are being checkpointed.
+    /// Looks at the key-value store through a newer view, so that it need not keep what only the old one shows.
+    pub fn renew(&self, view: KvView) {
+        *self.view.borrow_mut() = view;
+    }
+
+    /// Bytes held by the generations that take changes or are being checkpointed, an entry with [`ENTRY_BYTES`] beside
+    /// its key and value: at least what [`KvOp::bytes`] says of the batches they become.
     pub fn bytes(&self) -> u64 {
         let frozen = self.frozen.borrow().as_ref().map_or(0, |frozen| frozen.bytes.get());
         self.active.borrow().bytes.get() + frozen
@@ -147,7 +150,7 @@ impl Overlay {
         let mut entries = active.entries.borrow_mut();
         active.grow(length(value.as_deref().unwrap_or_default()));
         let versions = entries.entry(key.clone()).or_insert_with(|| {
-            active.grow(length(&key) + ENTRY_OVERHEAD);
+            active.grow(length(&key) + ENTRY_BYTES);
             SmallVec::new()
         });
         versions.push(Version { number, value });

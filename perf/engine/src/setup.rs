@@ -59,8 +59,7 @@ pub async fn make(core: &Core, device: &MemoryDevice, kv: Kv) -> anyhow::Result<
         lend: space.len / 4,
     };
     let (desk, requests) = space_desk();
-    let rocks =
-        RocksOptions { batch_bytes_max: options.overlay_bytes_max, ..RocksOptions::for_space(space.len) };
+    let rocks = RocksOptions::for_space(space.len);
     let kv = RocksKv::mount(core.clone(), Arc::new(device.clone()), mount, Some(desk), rocks).await?;
     let fs = kv.fs().clone();
     let engine = Engine::mount(core.clone(), view, Rc::new(kv), options).await?;

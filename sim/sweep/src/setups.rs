@@ -18,28 +18,31 @@ fn geometry(size: u64, block_size: u32) -> Geometry {
     }
 }
 
-/// One segment between label and label, so that freed space is soon used again.
-const ONE_SEGMENT: u64 = (1 << 20) + (1 << 20) + (64 << 10);
+/// Two segments between label and label: half for the key-value store and the rings, half for data, so that freed space
+/// is soon used again.
+const TWO_SEGMENTS: u64 = (2 << 20) + (1 << 20) + (64 << 10);
 
 /// The simulated key-value store on a device of 4096-byte blocks.
 pub fn simulated() -> Setup {
     Setup {
         below: Below::Simulated,
-        geometry: geometry(ONE_SEGMENT, 4096),
+        geometry: geometry(TWO_SEGMENTS, 4096),
         identity: 1,
         slices: 1,
         slice: 0,
         journal_bytes: 64 << 10,
         pg_log_bytes: 64 << 10,
-        kv_bytes: 320 << 10,
+        kv_bytes: 880 << 10,
         unit: 4096,
         log_bytes_min: 32 << 10,
-        low_water: 200 << 10,
+        // More than there is: so that some is lent.
+        low_water: 880 << 10,
         lend: 64 << 10,
         options: Options {
             reserve_bytes: 64 << 10,
             deferred_batch_bytes: 4 << 10,
-            overlay_bytes_max: 48 << 10,
+            // The key-value store keeps room for several times this.
+            overlay_bytes_max: 16 << 10,
             large_write_bytes: 24 << 10,
             ..Options::default()
         },
@@ -51,7 +54,7 @@ pub fn simulated() -> Setup {
 pub fn small_blocks() -> Setup {
     let base = simulated();
     Setup {
-        geometry: geometry(ONE_SEGMENT, 512),
+        geometry: geometry(TWO_SEGMENTS, 512),
         options: Options {
             deferred_whole_max: 8 << 10,
             deferred_batch_bytes: 1 << 20,

@@ -25,6 +25,11 @@ impl FileWriter {
         Ok(())
     }
 
+    /// The file can wait: it leaves the room that was set aside by [`Machine::set_aside`](crate::fs::Machine::set_aside).
+    pub fn yields(&self) -> FsResult<()> {
+        self.shared.lock()?.yields(self.ino)
+    }
+
     /// Writes to the device what is buffered. Not durable yet.
     pub fn flush(&mut self) -> FsResult<()> {
         self.write(Amount::All)
@@ -59,6 +64,7 @@ impl FileWriter {
     }
 
     fn write(&mut self, amount: Amount) -> FsResult<()> {
+        let mut tries = 0;
         let plan = loop {
             let planned = self.shared.lock()?.plan_write(self.ino, amount);
             self.shared.talk_to_lender()?;
@@ -66,6 +72,7 @@ impl FileWriter {
                 Ok(plan) => break plan,
                 Err(FsError::NoSpace { .. }) if self.shared.free_by_commit()? => {}
                 Err(FsError::NoSpace { .. }) if self.shared.wait_for_space()? => {}
+                Err(FsError::NoSpace { .. }) if self.shared.pause(&mut tries)? => {}
                 Err(error) => return Err(error),
             }
         };

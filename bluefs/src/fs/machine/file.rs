@@ -25,6 +25,8 @@ pub struct OpenFile {
     pub(super) writer: bool,
     /// A write plan is out.
     pub(super) writing: bool,
+    /// It grows only into room that is not set aside.
+    pub(super) yields: bool,
     /// The last record about this file.
     pub(super) ticket: Ticket,
     /// Name gone: space to free when the last handle closes.
@@ -128,9 +130,16 @@ impl Machine {
             readers: 0,
             writer: false,
             writing: false,
+            yields: false,
             ticket,
             doomed: None,
         }))
+    }
+
+    /// The file can wait for room: what is set aside is not for it.
+    pub fn yields(&mut self, ino: Ino) -> FsResult<()> {
+        self.open_file_mut(ino)?.yields = true;
+        Ok(())
     }
 
     /// Lets go of a reading handle.

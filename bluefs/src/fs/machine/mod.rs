@@ -78,6 +78,8 @@ pub struct Machine {
     lending: space::Lending,
     /// The lender's last answer was no.
     refused: bool,
+    /// Room that files which yield leave to the others.
+    aside: u64,
     failed: Option<String>,
     stats: FsStats,
 }

@@ -224,6 +224,7 @@ impl Loaded {
             committing: false,
             lending: Lending::Quiet,
             refused: false,
+            aside: 0,
             failed: None,
             stats: FsStats::default(),
         };

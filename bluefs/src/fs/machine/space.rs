@@ -30,6 +30,12 @@ impl Machine {
         self.allocator.free_bytes().saturating_sub(self.log_reserve())
     }
 
+    /// Bytes that files may still take once what was let go of is free: an allocation that lacks space commits first.
+    pub fn room_ahead(&self) -> u64 {
+        let waiting: u64 = self.frees.iter().map(|(_, extent)| extent.len).sum();
+        (self.allocator.free_bytes() + waiting).saturating_sub(self.log_reserve())
+    }
+
     /// How many bytes to ask the lender for, if it is time to; the caller asks.
     pub fn take_space_request(&mut self) -> Option<u64> {
         let Lending::Wanted(bytes) = self.lending else { return None };
@@ -45,20 +51,15 @@ impl Machine {
     /// Wants so much room from now on, in place of the low-water mark; asks the lender, again if it refused.
     pub fn keep_room(&mut self, bytes: u64) {
         self.options.low_water = bytes;
-        let missing = bytes.saturating_sub(self.room());
+        let missing = bytes.saturating_sub(self.room_ahead());
         if missing > 0 && !self.is_asking() {
             self.lending = Lending::Wanted(self.options.lend.max(missing));
         }
     }
 
-    /// Less room than wanted, and the lender had nothing when it was last asked.
-    pub fn is_short(&self) -> bool {
-        self.refused && self.room() < self.options.low_water
-    }
-
     /// Room beyond what is wanted.
     pub fn spare(&self) -> u64 {
-        self.room().saturating_sub(self.options.low_water)
+        self.room_ahead().saturating_sub(self.options.low_water)
     }
 
     /// The lender had nothing when it was last asked.
@@ -117,9 +118,14 @@ impl Machine {
         self.refused = true;
     }
 
-    /// Takes up to `bytes` of free space out of use, in whole multiples of `granule`. The extents belong to the
-    /// lender once the ticket is durable.
-    pub fn give_back(&mut self, bytes: u64, granule: u64) -> FsResult<(Vec<Extent>, Ticket)> {
+    /// Takes up to `bytes` of free space out of use, in whole multiples of `granule`, of what lies within `among`. The
+    /// extents belong to the lender once the ticket is durable.
+    pub fn give_back(
+        &mut self,
+        bytes: u64,
+        granule: u64,
+        among: &[Extent],
+    ) -> FsResult<(Vec<Extent>, Ticket)> {
         self.check_alive()?;
         if granule == 0 || !granule.is_multiple_of(self.unit()) {
             return Err(FsError::Limit {
@@ -129,21 +135,25 @@ impl Machine {
         let spare = self.room().saturating_sub(self.options.low_water);
         let mut left = bytes.min(spare) / granule;
         let mut given = Vec::new();
-        let mut from = 0;
-        while left > 0 {
-            let Some(run) = self.allocator.next_free(from) else { break };
-            from = run.end();
-            let start = run.start.next_multiple_of(granule);
-            let granules = (run.end().saturating_sub(start) / granule).min(left);
-            if granules == 0 {
-                continue;
-            }
-            left -= granules;
-            for extent in self.by_lent_extent(Extent::new(start, granules * granule)) {
-                self.stage(Record::RemoveSpace { extent })?;
-                let taken = self.allocator.mark_used(extent);
-                assert!(taken.is_ok(), "free space can be taken: {taken:?}");
-                given.push(extent);
+        for within in among {
+            let mut from = within.start;
+            while left > 0 {
+                let Some(run) = self.allocator.next_free(from).filter(|run| run.start < within.end()) else {
+                    break;
+                };
+                from = run.end();
+                let start = run.start.max(within.start).next_multiple_of(granule);
+                let granules = (run.end().min(within.end()).saturating_sub(start) / granule).min(left);
+                if granules == 0 {
+                    continue;
+                }
+                left -= granules;
+                for extent in self.by_lent_extent(Extent::new(start, granules * granule)) {
+                    self.stage(Record::RemoveSpace { extent })?;
+                    let taken = self.allocator.mark_used(extent);
+                    assert!(taken.is_ok(), "free space can be taken: {taken:?}");
+                    given.push(extent);
+                }
             }
         }
         Ok((given, self.staged_ticket))
@@ -164,9 +174,24 @@ impl Machine {
         pieces
     }
 
-    /// Refuses an allocation for a file that would take the log's room; asks the lender.
-    pub(super) fn check_room(&mut self, wanted: u64) -> FsResult<()> {
-        let available = self.room();
+    /// Bytes allocated to the files of a directory whose names `counts` says yes to, growing ones included.
+    pub fn allocated(&self, dir: &str, counts: impl Fn(&str) -> bool) -> u64 {
+        let names = self.tree.dirs.get(dir).into_iter().flatten();
+        let held = |ino| {
+            let logged = self.tree.files.get(ino).map_or(0, |inode| inode.allocated);
+            self.open.get(ino).map_or(logged, |open| open.allocated.max(logged))
+        };
+        names.filter(|(name, _)| counts(name)).map(|(_, ino)| held(ino)).sum()
+    }
+
+    /// Sets so much room aside for files that cannot wait.
+    pub fn set_aside(&mut self, bytes: u64) {
+        self.aside = bytes;
+    }
+
+    /// Refuses an allocation for a file that would take the log's room or what is set `aside` from it; asks the lender.
+    pub(super) fn check_room(&mut self, wanted: u64, aside: u64) -> FsResult<()> {
+        let available = self.room().saturating_sub(aside);
         if wanted <= available {
             return Ok(());
         }

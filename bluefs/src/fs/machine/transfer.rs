@@ -137,7 +137,8 @@ impl Machine {
         let more = more.next_multiple_of(unit);
         let room = FILE_EXTENTS_MAX.saturating_sub(open.extents.len());
         let hint = open.extents.last().map(Extent::end);
-        self.check_room(more)?;
+        let aside = if open.yields { self.aside } else { 0 };
+        self.check_room(more, aside)?;
         let request = Request { len: more, unit, extents_max: room.max(1), hint };
         let mut extents = Vec::new();
         if room == 0 || self.allocator.allocate(&request, &mut extents).is_err() {

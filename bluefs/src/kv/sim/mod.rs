@@ -16,12 +16,16 @@ use std::collections::VecDeque;
 use std::rc::Rc;
 use std::time::Duration;
 
+use allocator::Extent;
 use bytes::Bytes;
 use rt::{Core, Group, LocalBoxFuture};
 
 use crate::changes::Changes;
 use crate::fs::{FsError, LocalBlueFs};
-use crate::kv::{KvBatch, KvError, KvResult, KvStats, KvStore, KvView, ScanLimit, ScanPage};
+use crate::kv::{
+    GRANULE_UNITS, KvBatch, KvError, KvOp, KvResult, KvStats, KvStore, KvView, ScanLimit, ScanPage, headroom,
+    room_for,
+};
 use manifest::Manifest;
 use memtable::Memtable;
 use run::Run;
@@ -47,6 +51,13 @@ impl Default for SimKvOptions {
     }
 }
 
+/// Units of the file system that writing a run and installing it may take beside the run's entries: ends of files, the
+/// manifest and the one that replaces it. Twice, for a compaction after it.
+const UNITS_FIXED: u64 = 8;
+/// How often an answer of the lender is looked for, and how often at most.
+const ANSWER_PAUSE: Duration = Duration::from_micros(100);
+/// See [`ANSWER_PAUSE`].
+const ANSWER_TRIES_MAX: u32 = 10_000;
 /// Memtables waiting to be persisted; at this many, `apply` waits.
 const MEMTABLES_MAX: usize = 4;
 
@@ -82,6 +93,14 @@ struct State {
     failed: Option<KvError>,
     closing: bool,
     working: bool,
+    /// As of when the worker last rested: while it works, what it writes is not yet what it replaces.
+    headroom: u64,
+    /// Headroom to keep; none unless somebody asked.
+    headroom_wanted: Option<u64>,
+    /// Something was removed since everything was last compacted.
+    removed: bool,
+    /// Somebody waits for a compaction.
+    compact: bool,
 }
 
 fn fs_error(error: FsError) -> KvError {
@@ -124,6 +143,10 @@ impl SimKv {
             failed: None,
             closing: false,
             working: false,
+            headroom: 0,
+            headroom_wanted: None,
+            removed: true,
+            compact: false,
         };
         let shared = Rc::new(Shared {
             core,
@@ -133,6 +156,7 @@ impl SimKv {
             state: RefCell::new(state),
             changes: Rc::default(),
         });
+        shared.measure();
         let worker = worker::run(Rc::downgrade(&shared), Rc::clone(&shared.changes));
         shared.core.spawn(Group::Background, "kv worker", worker);
         Ok(Self { shared })
@@ -204,6 +228,8 @@ impl Shared {
         if let Some(error) = state.full.as_ref().filter(|_| state.waiting.len() >= MEMTABLES_MAX) {
             return Err(error.clone());
         }
+        let removes = |op: &KvOp| matches!(op, KvOp::Delete(_) | KvOp::DeleteRange(..));
+        state.removed |= batch.ops.iter().any(removes);
         let before = state.inserted;
         state.inserted = state.active.insert(batch, before);
         let spontaneous = self.options.spontaneous_one_in;
@@ -253,6 +279,100 @@ impl Shared {
             }
             self.changes.since(seen).await;
         }
+    }
+}
+
+impl Shared {
+    /// Bytes that a compaction may have to write, and what comes with it.
+    fn costs(&self) -> (u64, u64, u64) {
+        // A file system that failed says so to whoever uses it next.
+        let unit = self.fs.with(|machine| Ok(machine.superblock().alloc_unit)).map_or(1, u64::from);
+        let runs = Rc::clone(&self.state.borrow().runs);
+        (runs.iter().map(|run| run.bytes.next_multiple_of(unit)).sum(), UNITS_FIXED * unit, unit)
+    }
+
+    /// Finds out how much is sure to fit, unless the worker is at it.
+    fn measure(&self) {
+        if self.state.borrow().working {
+            return;
+        }
+        let (compaction, fixed, _) = self.costs();
+        // A file system that failed says so to whoever uses it next.
+        let room = self.fs.with(|machine| Ok(machine.room_ahead())).unwrap_or_default();
+        self.state.borrow_mut().headroom = headroom(room, compaction, fixed);
+    }
+
+    /// Compacts if that may give room back that is scarce.
+    fn compact_if_scarce(&self, wanted: u64) {
+        let is_refused = self.fs.with(|machine| Ok(machine.is_refused())).unwrap_or_default();
+        let mut state = self.state.borrow_mut();
+        state.compact |= is_refused && state.removed && state.headroom < wanted && !state.working;
+    }
+
+    /// Has the file system keep what such a headroom takes. True while its lender has not answered.
+    fn keep(&self, headroom: u64) -> KvResult<bool> {
+        let (compaction, fixed, _) = self.costs();
+        self.fs.keep_room(room_for(headroom, compaction, fixed)).map_err(fs_error)
+    }
+
+    /// Waits until the worker has nothing to do.
+    async fn rest(&self) {
+        loop {
+            let seen = self.changes.count();
+            {
+                let state = self.state.borrow();
+                let idle = !state.working && state.waiting.is_empty() && !state.compact;
+                if idle || state.closing || state.failed.is_some() || state.full.is_some() {
+                    return;
+                }
+            }
+            self.changes.since(seen).await;
+        }
+    }
+
+    async fn give_back(
+        &self,
+        bytes: u64,
+        keep: u64,
+        compact: bool,
+        among: &[Extent],
+    ) -> KvResult<Vec<Extent>> {
+        if self.state.borrow().working {
+            return Ok(Vec::new());
+        }
+        let wanted = keep.max(self.state.borrow().headroom_wanted.unwrap_or_default());
+        self.keep(wanted)?;
+        let given =
+            self.fs.give_back(bytes, GRANULE_UNITS * self.costs().2, among).await.map_err(fs_error)?;
+        let len: u64 = given.iter().map(|extent| extent.len).sum();
+        // The worker may have begun meanwhile, and then measures later.
+        let mut state = self.state.borrow_mut();
+        state.headroom = state.headroom.saturating_sub(headroom(len, 0, 0) + 1);
+        state.compact |= compact && given.is_empty() && state.removed && !state.working;
+        drop(state);
+        self.changes.note();
+        self.measure();
+        Ok(given)
+    }
+
+    async fn make_headroom(&self, bytes: u64, compact: bool) -> KvResult<()> {
+        let wanted = bytes.max(self.state.borrow().headroom_wanted.unwrap_or_default());
+        let mut asking = self.keep(wanted)?;
+        let mut tries = 0;
+        while asking && tries < ANSWER_TRIES_MAX {
+            tries += 1;
+            self.core.sleep(ANSWER_PAUSE).await;
+            asking = self.fs.is_asking().map_err(fs_error)?;
+        }
+        self.measure();
+        if compact && self.state.borrow().headroom < bytes && self.state.borrow().removed {
+            self.state.borrow_mut().compact = true;
+            self.state.borrow_mut().full = None;
+            self.changes.note();
+            self.rest().await;
+            self.measure();
+        }
+        self.state.borrow().check()
     }
 }
 
@@ -334,9 +454,34 @@ impl KvStore for SimKv {
             written_files: fs.written_files,
             written_log: fs.written_log,
             flushes: fs.flushes,
-            is_short: false,
-            spare_bytes: 0,
+            headroom_bytes: Some(state.headroom),
+            // The end of a run, and of the one that it is compacted into.
+            flush_bytes: self.shared.costs().2,
+            spare_bytes: self.shared.fs.with(|machine| Ok(machine.spare())).unwrap_or_default(),
         }
+    }
+
+    fn keep_headroom(&self, bytes: u64) {
+        self.shared.state.borrow_mut().headroom_wanted = Some(bytes);
+        // A file system that failed says so to whoever uses it next.
+        let _ = self.shared.keep(bytes);
+        self.shared.measure();
+    }
+
+    fn make_headroom(&self, bytes: u64, compact: bool) -> LocalBoxFuture<'static, KvResult<()>> {
+        let shared = Rc::clone(&self.shared);
+        Box::pin(async move { shared.make_headroom(bytes, compact).await })
+    }
+
+    fn give_back(
+        &self,
+        bytes: u64,
+        keep: u64,
+        compact: bool,
+        among: Vec<Extent>,
+    ) -> LocalBoxFuture<'static, KvResult<Vec<Extent>>> {
+        let shared = Rc::clone(&self.shared);
+        Box::pin(async move { shared.give_back(bytes, keep, compact, &among).await })
     }
 
     fn close(&self) -> LocalBoxFuture<'static, KvResult<()>> {

@@ -37,6 +37,8 @@ pub(super) struct Footer {
 /// A run that can be read.
 pub(super) struct Run {
     pub(super) number: u64,
+    /// Of its file.
+    pub(super) bytes: u64,
     reader: LocalReader,
     index: Vec<Place>,
     ranges: Vec<RangeDelete>,
@@ -146,7 +148,7 @@ impl Run {
         let footer = reader.read_at(footer_at, FOOTER_BYTES).await.map_err(fs_error)?;
         let Footer { ranges, index } = Footer::decode(footer, number)?;
         let mut run =
-            Self { number, reader, index: Vec::new(), ranges: Vec::new(), cached: RefCell::default() };
+            Self { number, bytes, reader, index: Vec::new(), ranges: Vec::new(), cached: RefCell::default() };
         let ranges = run.read_block(ranges.0, ranges.1).await?;
         run.ranges = take_all(ranges, take_range).ok_or_else(|| corrupt("ranges"))?;
         let index = run.read_block(index.0, index.1).await?;

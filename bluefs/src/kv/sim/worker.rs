@@ -38,12 +38,22 @@ pub(super) async fn run(store: Weak<Shared>, changes: Rc<Changes>) {
         };
         let mut state = shared.state.borrow_mut();
         state.working = false;
+        state.compact &= result.is_ok();
         match result {
             Ok(()) => {}
             Err(error @ KvError::Full(_)) => state.full = Some(error),
             Err(error) => state.failed = Some(error),
         }
+        let wanted = state.headroom_wanted;
         drop(state);
+        if let Some(wanted) = wanted {
+            // It fails as whatever uses the file system next does.
+            let _ = shared.keep(wanted);
+        }
+        shared.measure();
+        if let Some(wanted) = wanted {
+            shared.compact_if_scarce(wanted);
+        }
         shared.changes.note();
     }
 }
@@ -58,7 +68,9 @@ fn select(shared: &Shared) -> Action {
         // A run keeps only the newest of a key, so all of it must be what views may show.
         Some(oldest) if oldest.last() > state.visible => Action::Wait,
         Some(oldest) => Action::Persist(Rc::clone(oldest)),
-        None if state.runs.len() > shared.options.runs_max => Action::Compact(Rc::clone(&state.runs)),
+        None if state.runs.len() > shared.options.runs_max || state.compact => {
+            Action::Compact(Rc::clone(&state.runs))
+        }
         None => Action::Wait,
     };
     state.working = !matches!(action, Action::Wait);
@@ -99,6 +111,10 @@ async fn install(shared: &Shared, runs: Vec<Rc<Run>>) -> KvResult<()> {
 }
 
 async fn compact(shared: &Shared, runs: &[Rc<Run>]) -> KvResult<()> {
+    {
+        let mut state = shared.state.borrow_mut();
+        (state.removed, state.compact) = (!state.active.is_empty(), false);
+    }
     let mut keys: BTreeMap<Bytes, ()> = BTreeMap::new();
     for run in runs {
         let mut from = Bytes::new();

@@ -2,6 +2,7 @@
 //! arrival; device space may be waited for while freed space is on its way back. Everything is given back on drop.
 
 use std::rc::Rc;
+use std::time::Duration;
 
 use allocator::{BitmapAllocator, Class, Reservation};
 
@@ -11,15 +12,35 @@ use super::writer::{CHECKPOINT_BLOCKS, RESERVE_BLOCKS};
 use crate::limits;
 use crate::object_store::{StoreError, StoreResult};
 
-/// Journal and log space for one record.
+/// At least so much lent space is asked back at a time.
+const RETURN_BYTES: u64 = 1 << 20;
+
+/// What a record needs.
+#[derive(Clone, Copy, Debug)]
+pub struct Demand {
+    /// At least its bytes.
+    pub record_bytes: usize,
+    /// Of these, what goes to the placement groups' log.
+    pub log_bytes: u64,
+    /// At least what the key-value store is given of it, as it reckons, the bitmap's pages left out.
+    pub kv_bytes: u64,
+    /// At least the extents that it takes and frees.
+    pub extents: u64,
+    /// What it may use.
+    pub class: Class,
+}
+
+/// Journal, log and key-value space for one record.
 pub struct Admitted {
     inner: Rc<Inner>,
     journal: u64,
     log: u64,
+    kv: u64,
 }
 
 impl Admitted {
-    /// The record takes effect now: its journal space goes over to it, its log space to the entries.
+    /// The record takes effect now: its journal space goes over to it, its log space to the entries, its room in the
+    /// key-value store to the overlay.
     pub fn spend(mut self) -> u64 {
         self.inner.pg_log.borrow_mut().unreserve(std::mem::take(&mut self.log));
         std::mem::take(&mut self.journal)
@@ -29,6 +50,7 @@ impl Admitted {
 impl Drop for Admitted {
     fn drop(&mut self) {
         self.inner.pg_log.borrow_mut().unreserve(self.log);
+        self.inner.kv_room.unreserve(self.kv);
         if self.journal > 0 {
             self.inner.journal.borrow_mut().unreserve(self.journal);
             self.inner.progress.notify_all();
@@ -37,9 +59,10 @@ impl Drop for Admitted {
 }
 
 impl Inner {
-    /// Waits for journal and overlay space for a record of up to `record_bytes`, of which `log_bytes` go to the
-    /// placement groups' log.
-    pub async fn admit(self: &Rc<Self>, record_bytes: usize, log_bytes: u64) -> StoreResult<Admitted> {
+    /// Waits for journal and overlay space for a record, and has the key-value store be sure to take what the record
+    /// will give it.
+    pub async fn admit(self: &Rc<Self>, demand: Demand) -> StoreResult<Admitted> {
+        let Demand { record_bytes, log_bytes, .. } = demand;
         let (need, capacity) = {
             let journal = self.journal.borrow();
             (journal.need(record_bytes), journal.capacity())
@@ -52,8 +75,20 @@ impl Inner {
             let problem = format!("the log of the placement groups has no room for {log_bytes} bytes");
             return Err(StoreError::NoSpace(problem));
         }
-        let mut admitted = Admitted { inner: Rc::clone(self), journal: 0, log: log_bytes };
-        let permit = self.admission.acquire(1).await;
+        let mut admitted = Admitted { inner: Rc::clone(self), journal: 0, log: log_bytes, kv: 0 };
+        let since = self.core.now();
+        let permit = loop {
+            let permit = self.admission.acquire(1).await;
+            self.check_up()?;
+            if let Some(kv) = self.reserve_kv_room(&demand) {
+                admitted.kv = kv;
+                break permit;
+            }
+            // Others, which may remove, go on meanwhile.
+            drop(permit);
+            let waited = Duration::from_nanos(self.core.now().0 - since.0);
+            self.make_kv_room(&demand, waited).await?;
+        };
         let mut waited = false;
         while !self.fits(need, record_bytes) {
             self.check_up()?;
@@ -71,23 +106,16 @@ impl Inner {
 
     /// Reserves the data space of a plan, waiting for freed space on its way back.
     pub async fn reserve_space(self: &Rc<Self>, plan: &Plan) -> StoreResult<Reservation<BitmapAllocator>> {
-        let class = if plan.reclaims { Class::Reclaim } else { Class::Ordinary };
+        let class = plan.class();
         loop {
             self.check_up()?;
-            // What needs no data still needs room in the key-value store, unless it removes.
-            let full = class == Class::Ordinary
-                && self.space.space.available(class) == 0
-                && self.kv.stats().spare_bytes == 0;
-            if class == Class::Ordinary && self.kv_is_short() {
-                let problem = "the key-value store has no room to grow; only removals are possible";
-                return Err(StoreError::NoSpace(problem.to_owned()));
-            }
             let problem = match self.space.space.reserve(plan.fresh_bytes, class) {
-                Ok(reservation) if !full => return Ok(reservation),
-                Ok(_) => "only removals are possible".to_owned(),
+                Ok(reservation) => return Ok(reservation),
                 Err(error) => error.to_string(),
             };
-            if self.space.pending_bytes() == 0 {
+            if self.space.pending_bytes() == 0
+                && self.return_space(plan.fresh_bytes.max(RETURN_BYTES)).await? == 0
+            {
                 return Err(StoreError::NoSpace(problem));
             }
             let before = self.space.pending_bytes();

@@ -20,6 +20,9 @@ pub enum ApplyError {
     /// Space is used or freed twice.
     #[error("record {0} does not fit the allocation: {1}")]
     Space(u64, allocator::AllocError),
+    /// Space comes back that is not lent.
+    #[error("record {0} takes back {1}, which is not lent")]
+    Loan(u64, allocator::Extent),
 }
 
 /// Now, or after a crash.
@@ -69,6 +72,15 @@ impl Inner {
                     Mode::Replay => self.replay_space(record, Change::Use(*extent))?,
                 }
                 self.space.lend(*extent);
+            }
+            Item::Return(extent) => {
+                if !self.space.take_lent(*extent) {
+                    return Err(ApplyError::Loan(record, *extent));
+                }
+                match mode {
+                    Mode::Live => self.space.freed(record, *extent),
+                    Mode::Replay => self.replay_space(record, Change::Free(*extent))?,
+                }
             }
             Item::Deferred(deferred) => {
                 if mode == Mode::Live {

@@ -8,12 +8,13 @@
 use std::rc::Rc;
 use std::time::Duration;
 
-use allocator::Extent;
-use bluefs::kv::{KvBatch, KvError, KvOp, KvResult};
+use allocator::{Class, Extent};
+use bluefs::kv::{ENTRY_BYTES, KvBatch, KvError, KvOp, KvResult};
 use bytes::Bytes;
 use nvme::DmaBuf;
 use rt::Group;
 
+use super::admit::Demand;
 use super::pg_log::Window;
 use super::state::{Inner, Pending};
 use super::writer::GroupEnd;
@@ -27,8 +28,8 @@ use crate::object_store::{StoreError, StoreResult};
 const VERSION: u8 = 1;
 /// Longest write to the placement groups' log.
 const LOG_WRITE_BYTES_MAX: u64 = 1 << 20;
-/// How often, and after how long, a full key-value store is asked again.
-const FULL_TRIES_MAX: u32 = 100;
+/// How often, and after how long, a full key-value store is asked again: half a minute.
+const FULL_TRIES_MAX: u32 = 1500;
 /// See [`FULL_TRIES_MAX`].
 const FULL_PAUSE: Duration = Duration::from_millis(20);
 /// How often one that was refused space gets a checkpoint if there is something for it.
@@ -192,15 +193,17 @@ impl Inner {
         let pages = self.space.checkpoint();
         let state = CheckpointRecord { end, next_omap_id, log, used: self.space.shadow_used(), lent };
         let batch = batch(ops, pending, &pages, &state);
-        let bytes = batch.ops.iter().map(op_bytes).sum();
-        self.counters.checkpoint_bytes.add(bytes);
-        let view = self.retry_while_full(async || self.kv.apply(batch.clone()).await).await?;
+        self.counters.checkpoint_bytes.add(batch.ops.iter().map(op_bytes).sum());
+        let bytes = batch.bytes();
+        let view = self.retry_while_full(bytes, async || self.kv.apply(batch.clone()).await).await?;
+        self.kv_room.set_unflushed(bytes);
         self.overlay.release(view);
         if self.options.fault.is(Planted::JournalTrimmedEarly) {
             self.journal.borrow_mut().trim(end);
             self.pump();
         }
-        self.retry_while_full(async || self.kv.flush().await).await?;
+        self.retry_while_full(bytes, async || self.kv.flush().await).await?;
+        self.kv_room.set_unflushed(0);
 
         self.journal.borrow_mut().trim(end);
         self.pg_log.borrow_mut().advance(log);
@@ -212,21 +215,30 @@ impl Inner {
         Ok(())
     }
 
-    /// Space may be on its way to the key-value store, lent or freed by a compaction; so full is not the end at once.
-    async fn retry_while_full<T>(&self, call: impl AsyncFn() -> KvResult<T>) -> StoreResult<T> {
+    /// What was admitted fits, so full is a mistake of somebody's reckoning; but the last word only when nothing makes
+    /// room: not the lender, not a compaction, not the removals that go on meanwhile. Nothing grows until then.
+    async fn retry_while_full<T>(&self, bytes: u64, call: impl AsyncFn() -> KvResult<T>) -> StoreResult<T> {
         let mut tries = 0;
-        loop {
+        let result = loop {
             match call().await {
-                Ok(value) => return Ok(value),
                 Err(KvError::Full(reason)) if tries < FULL_TRIES_MAX => {
+                    if tries == 0 {
+                        log::warn!("a checkpoint waits for room in the key-value store: {reason}");
+                    }
                     tries += 1;
-                    log::warn!("the key-value store is full ({reason}); try {tries} of {FULL_TRIES_MAX}");
+                    self.counters.kv_full_retries.add(1);
+                    self.kv_room.set_waiting(true);
+                    self.progress.notify_all();
+                    // If that fails, the next call says why.
+                    drop(self.kv.make_headroom(bytes, true).await);
                     self.core.sleep(FULL_PAUSE).await;
                     self.check_up()?;
                 }
-                Err(error) => return Err(StoreError::Io(error.to_string())),
+                result => break result.map_err(|error| StoreError::Io(error.to_string())),
             }
-        }
+        };
+        self.kv_room.set_waiting(false);
+        result
     }
 
     async fn write_log(&self, position: u64, bytes: &[u8]) -> StoreResult<()> {
@@ -269,6 +281,10 @@ impl Inner {
             };
             match rt::sync::select(Box::pin(self.reap(id)), pass.closing()).await {
                 rt::sync::Either::Left(Ok(())) => self.counters.omaps_reaped.add(1),
+                rt::sync::Either::Left(Err(StoreError::NoSpace(reason))) => {
+                    log::debug!("omap {id} is not reaped yet: {reason}");
+                    rt::sync::select(self.core.sleep(SHORT_PAUSE), pass.closing()).await;
+                }
                 rt::sync::Either::Left(Err(error)) => {
                     log::warn!("omap {id} is not reaped: {error}");
                     break;
@@ -285,8 +301,10 @@ impl Inner {
             crate::journal::format::Item::DeleteRange(start, end),
             crate::journal::format::Item::Delete(keys::reap(id)),
         ];
-        let bytes = items.iter().map(crate::journal::format::Item::encoded_bytes_max).sum();
-        let admitted = self.admit(bytes, 0).await?;
+        let record_bytes = items.iter().map(crate::journal::format::Item::encoded_bytes_max).sum();
+        let kv_bytes = u64::try_from(record_bytes).unwrap_or(u64::MAX / 4) + 2 * ENTRY_BYTES;
+        let class = Class::Reclaim;
+        let admitted = self.admit(Demand { record_bytes, log_bytes: 0, kv_bytes, extents: 0, class }).await?;
         let record = self.journal.borrow_mut().number();
         self.commit_items(record, &items, Rc::new(std::cell::Cell::new(true)), admitted.spend(), None);
         self.pump();

@@ -98,6 +98,12 @@ counters! {
     replay_deferred_foreign,
     /// Transactions that waited for journal or overlay space.
     admission_waits,
+    /// Transactions that waited for room in the key-value store.
+    kv_room_waits,
+    /// Times the key-value store was asked again because it had no space for a checkpoint.
+    kv_full_retries,
     /// Bytes lent to the key-value store's file system.
     lent_bytes,
+    /// Bytes that came back from it.
+    returned_bytes,
 }

@@ -33,6 +33,8 @@ struct Check {
     /// No omap id from here on may be in use.
     next_omap_id: u64,
     bitmap: BitmapAllocator,
+    /// What can be allocated.
+    free: Vec<Extent>,
     rebuilt: BitmapAllocator,
     found_pools: BTreeMap<i64, PoolStats>,
     /// Omap id → its object, keys and bytes according to the onode.
@@ -64,6 +66,7 @@ impl Inner {
             reaps: self.reaps.borrow().iter().copied().collect(),
             next_omap_id: self.next_omap_id.get(),
             bitmap: self.space.current(),
+            free: self.space.space.with(Allocator::free_extents),
             rebuilt: BitmapAllocator::new_free(self.superblock.window, self.block),
             found_pools: BTreeMap::new(),
             omaps: BTreeMap::new(),
@@ -330,7 +333,7 @@ impl Check {
         for extent in difference(&is, &should) {
             self.find(FsckSeverity::Warning, "extent-leak", format!("{extent} is marked used by nobody"));
         }
-        let free = self.inner.space.space.with(Allocator::free_extents);
+        let free = std::mem::take(&mut self.free);
         for extent in difference(&free, &self.bitmap.free_extents()) {
             let detail = format!("{extent} can be allocated although the bitmap says that it is used");
             self.find(FsckSeverity::Fatal, "allocator", detail);

@@ -1,12 +1,17 @@
-//! Lending space to the key-value store's file system: taken from the allocator, journalled as lent, durable, and only
-//! then handed over. So after a crash what is lent holds everything that the file system may believe to own.
+//! Lending space to the key-value store's file system, and taking it back.
+//!
+//! A loan is taken from the allocator, journalled as lent, durable, and only then handed over. It comes back the other way
+//! around: the file system forgets it durably, and only then it is journalled as returned, and free as what any record
+//! frees. So after a crash what is lent holds everything that the file system may believe to own. What is lent and unknown
+//! to the file system, because a crash came between, is *forgotten*: it is handed over again, or returned, first.
 
-use std::cell::Cell;
+use std::cell::{Cell, RefCell};
 use std::rc::Rc;
+use std::time::Duration;
 
 use allocator::{Allocator, Class, Extent, Request};
 use bluefs::fs::SpaceRequests;
-use rt::Group;
+use rt::{Group, Nanos};
 
 use super::effect::merge;
 use super::state::Inner;
@@ -16,6 +21,29 @@ use crate::object_store::{StoreError, StoreResult};
 
 /// Most extents of one loan.
 const EXTENTS_MAX: usize = 16;
+/// Most extents of one record that takes space back.
+const RETURNS_MAX: usize = 64;
+/// How often lent space that nobody needs is looked for.
+const RETURN_PAUSE: Duration = Duration::from_secs(2);
+/// How often the key-value store compacts at most so that something can come back: that may rewrite all of it.
+const COMPACT_PAUSE: Duration = Duration::from_secs(30);
+/// Data space is short below this part of the window: then all that can be spared comes back.
+const SHORT_DIVISOR: u64 = 8;
+/// Below this part there is none, as good as.
+const FULL_DIVISOR: u64 = 64;
+/// Otherwise what exceeds this part of the window, in steps of as much.
+const LARGE_DIVISOR: u64 = 32;
+
+/// How it stands with lending.
+#[derive(Debug, Default)]
+pub struct Loans {
+    /// Lent before a crash, and not known to the file system.
+    forgotten: RefCell<Vec<Extent>>,
+    /// The file system is told of a loan.
+    serving: Cell<bool>,
+    /// When it was last asked to compact so that something can come back.
+    compacted: Cell<Option<Nanos>>,
+}
 
 impl Inner {
     /// Answers requests from now on. `owned` is what the file system has, `unit` the alignment that it needs.
@@ -25,33 +53,34 @@ impl Inner {
         owned: &[Extent],
         unit: u64,
     ) -> StoreResult<()> {
-        let mut known = self.space.lent();
-        known.push(self.superblock.kv);
-        let known = merge(known);
-        let foreign = owned.iter().find(|extent| !known.iter().any(|known| known.contains(extent)));
-        if let Some(foreign) = foreign {
-            let reason =
-                format!("the key-value store's file system has {foreign}, which was never lent to it");
-            self.fail(reason.clone());
-            return Err(StoreError::Io(reason));
-        }
-        // Lent before a crash that it forgot: it gets them first.
-        let forgotten =
-            self.space.lent().into_iter().filter(|lent| !owned.iter().any(|own| own.overlaps(lent)));
-        let forgotten: Vec<Extent> = forgotten.collect();
-        self.spawn(Group::Commit, "lending", Rc::clone(self).lend_when_wanted(requests, forgotten, unit));
+        self.check_owned(owned).inspect_err(|error| self.fail(error.to_string()))?;
+        // Lent, or on its way back, before a crash that it forgot: it gets them first.
+        let forgotten = without(&self.space.lent(), &merge(owned.to_vec()));
+        *self.loans.forgotten.borrow_mut() = forgotten;
+        self.loans.serving.set(true);
+        self.keep_kv_room();
+        self.spawn(Group::Commit, "lending", Rc::clone(self).lend_when_wanted(requests, unit));
+        self.spawn(Group::Background, "returning", Rc::clone(self).return_when_spare());
         Ok(())
     }
 
-    async fn lend_when_wanted(
-        self: Rc<Self>,
-        requests: SpaceRequests,
-        mut forgotten: Vec<Extent>,
-        unit: u64,
-    ) {
+    /// An error if the file system has what was never lent to it, or came back: two owners.
+    pub fn check_owned(&self, owned: &[Extent]) -> StoreResult<()> {
+        let mut known = self.space.lent();
+        known.push(self.superblock.kv);
+        match without(&merge(owned.to_vec()), &merge(known)).first() {
+            None => Ok(()),
+            Some(foreign) => Err(StoreError::Io(format!(
+                "the key-value store's file system has {foreign}, which is not lent to it"
+            ))),
+        }
+    }
+
+    async fn lend_when_wanted(self: Rc<Self>, requests: SpaceRequests, unit: u64) {
         while let Some(bytes) = requests.next().await {
+            let forgotten = self.loans.forgotten.take();
             if !forgotten.is_empty() {
-                requests.grant(std::mem::take(&mut forgotten));
+                requests.grant(forgotten);
                 continue;
             }
             match self.lend(bytes, unit).await {
@@ -65,41 +94,27 @@ impl Inner {
         }
     }
 
-    /// Whether the key-value store wants more room and there is none.
-    pub fn kv_is_short(&self) -> bool {
-        self.nothing_to_lend.get() && self.kv.stats().is_short
-    }
-
-    /// Takes up to `bytes` for lending, from the reserve too; durable when done. Nothing if there is nothing.
+    /// Takes up to `bytes` for lending, from the reserve too if removals need it; durable when done. Nothing if there is
+    /// nothing.
     async fn lend(self: &Rc<Self>, bytes: u64, unit: u64) -> StoreResult<Vec<Extent>> {
         self.check_up()?;
         let unit = unit.max(self.block);
         let mut want = bytes.next_multiple_of(unit);
+        let class = if self.kv_reserve_is_short() { Class::Reclaim } else { Class::Ordinary };
         let taken = loop {
             self.nothing_to_lend.set(want < unit);
             if want < unit {
                 return Ok(Vec::new());
             }
             let request = Request { len: want, unit, extents_max: EXTENTS_MAX, hint: None };
-            let reserved = self.space.space.reserve(want, Class::Reclaim);
+            let reserved = self.space.space.reserve(want, class);
             match reserved.and_then(|mut reservation| reservation.take(&request)) {
                 Ok(taken) => break taken,
                 Err(_) => want = want / 2 / unit * unit,
             }
         };
         let items: Vec<Item> = taken.extents().iter().map(|extent| Item::Lend(*extent)).collect();
-        let need = self.journal.borrow().need(items.iter().map(Item::encoded_bytes_max).sum());
-        // A running checkpoint has had its bare group when it comes to writing keys.
-        let keep = || if self.checkpointing.get() { 1 } else { CHECKPOINT_BLOCKS };
-        while !self.journal.borrow_mut().reserve(need, keep()) {
-            // A checkpoint that waits for this very space cannot make room: then there is nothing to lend.
-            if self.checkpointing.get() {
-                return Ok(Vec::new());
-            }
-            self.checkpoint_wanted.notify_one();
-            self.progress.notified().await;
-            self.check_up()?;
-        }
+        let Some(need) = self.reserve_for_loan(&items).await? else { return Ok(Vec::new()) };
         let extents = taken.commit();
         let record = self.journal.borrow_mut().number();
         self.commit_items(record, &items, Rc::new(Cell::new(true)), need, None);
@@ -108,5 +123,143 @@ impl Inner {
         self.counters.lent_bytes.add(extents.iter().map(|extent| extent.len).sum());
         debug_assert!(self.space.space.with(Allocator::free_bytes) <= self.superblock.window);
         Ok(extents)
+    }
+
+    /// Reserves journal space for a record about loans; none if only a checkpoint that waits for room could make some.
+    async fn reserve_for_loan(&self, items: &[Item]) -> StoreResult<Option<u64>> {
+        let need = self.journal.borrow().need(items.iter().map(Item::encoded_bytes_max).sum());
+        // A running checkpoint has had its bare group when it comes to writing keys.
+        let keep = || if self.checkpointing.get() { 1 } else { CHECKPOINT_BLOCKS };
+        while !self.journal.borrow_mut().reserve(need, keep()) {
+            // A checkpoint that waits for this very space cannot make room: then there is nothing to lend.
+            if self.checkpointing.get() {
+                return Ok(None);
+            }
+            self.checkpoint_wanted.notify_one();
+            self.progress.notified().await;
+            self.check_up()?;
+        }
+        Ok(Some(need))
+    }
+
+    /// Takes back what is spare, now and then, until the store closes.
+    async fn return_when_spare(self: Rc<Self>) {
+        let Some(pass) = self.background.enter() else { return };
+        while !self.background.is_closing() && self.check_up().is_ok() {
+            rt::sync::select(self.core.sleep(RETURN_PAUSE), pass.closing()).await;
+            if !self.checkpointing.get() {
+                self.renew_view();
+            }
+            let bytes = self.worth_returning();
+            if bytes == 0 || self.background.is_closing() {
+                continue;
+            }
+            if let Err(error) = self.return_space(bytes).await {
+                log::warn!("no space comes back from the key-value store: {error}");
+            }
+        }
+        drop(pass);
+    }
+
+    /// How much should come back: all that can if data is short of space, else what is a lot.
+    fn worth_returning(&self) -> u64 {
+        let spare = self.kv.stats().spare_bytes;
+        let window = self.superblock.window;
+        let is_short = self.space.space.available(Class::Ordinary) < window / SHORT_DIVISOR;
+        let keep = if is_short { 0 } else { 2 * window / LARGE_DIVISOR };
+        if self.space.lent_count() == 0 || spare <= keep {
+            0
+        } else {
+            (spare - keep).min(window / LARGE_DIVISOR)
+        }
+    }
+
+    /// Takes back up to `bytes` of what is lent and not needed; gives how much is on its way to be free. One call does it
+    /// at a time; others get 0.
+    pub async fn return_space(self: &Rc<Self>, bytes: u64) -> StoreResult<u64> {
+        if !self.loans.serving.get() || self.space.lent_count() == 0 {
+            return Ok(0);
+        }
+        let mut back = self.loans.forgotten.take();
+        if back.is_empty() {
+            if bytes == 0 || !self.kv_room.begin_giving_back(bytes) {
+                return Ok(0);
+            }
+            let compact = self.may_compact();
+            let given = self.kv.give_back(bytes, self.kv_promised(), compact, self.space.lent()).await;
+            self.kv_room.end_giving_back();
+            back = given.map_err(|error| self.kv_failed(&error))?;
+        }
+        let mut returned = 0;
+        while !back.is_empty() {
+            let rest = back.split_off(back.len().min(RETURNS_MAX));
+            let items: Vec<Item> = back.iter().map(|extent| Item::Return(*extent)).collect();
+            let Some(need) = self.reserve_for_loan(&items).await? else {
+                // Lent, and the file system does not know it: as after a crash.
+                self.loans.forgotten.borrow_mut().extend(back.into_iter().chain(rest));
+                break;
+            };
+            let record = self.journal.borrow_mut().number();
+            self.commit_items(record, &items, Rc::new(Cell::new(true)), need, None);
+            self.pump();
+            returned += back.iter().map(|extent| extent.len).sum::<u64>();
+            back = rest;
+        }
+        self.counters.returned_bytes.add(returned);
+        Ok(returned)
+    }
+}
+
+impl Inner {
+    /// Whether data has no space left, and the key-value store was not asked to compact for it lately.
+    fn may_compact(&self) -> bool {
+        let now = self.core.now();
+        let waited = self
+            .loans
+            .compacted
+            .get()
+            .is_none_or(|last| Duration::from_nanos(now.0 - last.0) >= COMPACT_PAUSE);
+        let may =
+            waited && self.space.space.available(Class::Ordinary) < self.superblock.window / FULL_DIVISOR;
+        if may {
+            self.loans.compacted.set(Some(now));
+        }
+        may
+    }
+}
+
+/// What of `all` is in none of `others`; both ascending and without overlaps.
+fn without(all: &[Extent], others: &[Extent]) -> Vec<Extent> {
+    let mut left = Vec::new();
+    for extent in all {
+        let mut start = extent.start;
+        for other in others.iter().filter(|other| other.overlaps(extent)) {
+            if other.start > start {
+                left.push(Extent::new(start, other.start - start));
+            }
+            start = start.max(other.end());
+        }
+        if start < extent.end() {
+            left.push(Extent::new(start, extent.end() - start));
+        }
+    }
+    left
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_left_without_others() {
+        let extents = |list: &[(u64, u64)]| -> Vec<Extent> {
+            list.iter().map(|(start, len)| Extent::new(*start, *len)).collect()
+        };
+        let check = |all: &[(u64, u64)], others: &[(u64, u64)], expect: &[(u64, u64)]| {
+            assert_eq!(without(&extents(all), &extents(others)), extents(expect));
+        };
+        check(&[(10, 10)], &[], &[(10, 10)]);
+        check(&[(10, 10)], &[(0, 40)], &[]);
+        check(&[(10, 10), (30, 10)], &[(0, 12), (15, 1), (35, 10)], &[(12, 3), (16, 4), (30, 5)]);
     }
 }

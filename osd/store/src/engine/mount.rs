@@ -21,6 +21,8 @@ use super::cache::Cache;
 use super::checkpoint::CheckpointRecord;
 use super::counters::Counters;
 use super::deferred::Deferred;
+use super::kv_room::KvRoom;
+use super::lend::Loans;
 use super::open::{self, FromKv, OpenError, OpenResult};
 use super::options::Options;
 use super::pg_log::{self, LogChange, PgLog, Window};
@@ -38,7 +40,7 @@ use crate::keys::{self, ObjectKey};
 use crate::limits;
 use crate::overlay::Overlay;
 use crate::shard::Shard;
-use crate::superblock::Superblock;
+use crate::superblock::{INCOMPAT_RETURNS, Superblock};
 use crate::types::{CollectionId, PoolStats};
 
 /// Opens what is on the device.
@@ -95,6 +97,7 @@ pub async fn mount(
     if !read_only {
         superblock.generation += 1;
         superblock.epoch += 1;
+        superblock.features.incompat |= INCOMPAT_RETURNS;
         superblock.epoch_start = end.group + 1;
         counters.superblock_bytes_written.add(open::write_superblock(&*device, &superblock).await?);
         counters.flushes.add(2);
@@ -231,6 +234,8 @@ fn build(
         reap_wanted: Notify::default(),
         checkpoints: Cell::new(0),
         checkpointing: Cell::new(false),
+        kv_room: KvRoom::default(),
+        loans: Loans::default(),
         nothing_to_lend: Cell::new(false),
         read_errors: rt::Seldom::new(limits::READ_ERRORS_LOGGED.0, limits::READ_ERRORS_LOGGED.1),
         gate: Gate::default(),

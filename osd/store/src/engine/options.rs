@@ -36,6 +36,10 @@ impl FormatOptions {
 
 /// Deferred payload of a transaction is at most this part of the journal, for whole and for partial blocks each.
 const JOURNAL_PER_DEFERRED: u64 = 8;
+/// Bytes of the overlay per byte of the journal at most: what is in the one is in the other's records.
+const OVERLAY_PER_JOURNAL: u64 = 4;
+/// Part of the overlay's bound that the key-value store keeps room for beside it, for removals only.
+const OVERLAY_PER_KV_RESERVE: u64 = 4;
 
 /// What may differ from one opening to the next.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -102,7 +106,7 @@ impl Options {
         Self {
             deferred_whole_max: if geometry.rotational { 64 << 10 } else { 0 },
             overlay_bytes_max,
-            // What the overlay holds must fit the key-value store whatever happens, compaction included.
+            // What the key-value store keeps for removals is lent from here if it must be.
             reserve_bytes: (4 * overlay_bytes_max).min(geometry.size / 16),
             ..Self::default()
         }
@@ -114,7 +118,13 @@ impl Options {
         Self {
             deferred_partial_max: self.deferred_partial_max.min(most),
             deferred_whole_max: self.deferred_whole_max.min(most),
+            overlay_bytes_max: self.overlay_bytes_max.min(OVERLAY_PER_JOURNAL * journal_bytes),
             ..self
         }
+    }
+
+    /// Headroom of the key-value store that only removals and what the service depends on may use, bytes.
+    pub(super) fn kv_reserve(&self) -> u64 {
+        self.overlay_bytes_max / OVERLAY_PER_KV_RESERVE
     }
 }

@@ -2,8 +2,11 @@
 
 use std::collections::BTreeMap;
 
+use allocator::Class;
+use bluefs::kv::ENTRY_BYTES;
 use bytes::Bytes;
 
+use super::admit::Demand;
 use super::apply::encode_collection;
 use super::layout::{self, Layout, Policy};
 use super::needs::Bases;
@@ -22,6 +25,9 @@ use crate::types::{CollectionId, ObjectId};
 /// Bytes an item takes beside keys and values.
 const ITEM_BYTES: usize = 32;
 
+/// Bytes that a part of a block takes in a shard at worst: a blob with one checksum, and a piece.
+const PART_BYTES: usize = 25 + 4 + 30;
+
 /// See the module.
 pub struct Plan {
     /// Objects touched, in order.
@@ -34,12 +40,34 @@ pub struct Plan {
     pub fresh_bytes: u64,
     /// At least the bytes of the record.
     pub record_bytes: usize,
+    /// At least the bytes that the key-value store is given of it, as it reckons them, the bitmap's pages left out.
+    pub kv_bytes: u64,
+    /// At least the extents that it takes and frees.
+    pub extents: u64,
     /// Bytes of log entries.
     pub log_bytes: u64,
     /// It gives back at least as much space as it takes, or the service depends on it, so it may use the reserve.
     pub reclaims: bool,
     /// A new omap id was drawn.
     pub draws_omap_id: bool,
+}
+
+impl Plan {
+    /// What it may use.
+    pub fn class(&self) -> Class {
+        if self.reclaims { Class::Reclaim } else { Class::Ordinary }
+    }
+
+    /// What its record needs.
+    pub fn demand(&self) -> Demand {
+        Demand {
+            record_bytes: self.record_bytes,
+            log_bytes: self.log_bytes,
+            kv_bytes: self.kv_bytes,
+            extents: self.extents,
+            class: self.class(),
+        }
+    }
 }
 
 /// An object of a plan.
@@ -101,6 +129,8 @@ impl Inner {
             log,
             fresh_bytes,
             record_bytes: 0,
+            kv_bytes: 0,
+            extents: (fresh_bytes + freed) / self.block,
             reclaims: (removes && freed >= fresh_bytes) || transaction.ops.iter().all(is_upkeep),
             draws_omap_id: objects.iter().any(|object| object.staged.omap_is_fresh()),
             collections,
@@ -111,7 +141,24 @@ impl Inner {
         // Space is allocated and described in pieces no smaller than a block; statistics and the omap id once.
         plan.record_bytes =
             items + objects + fresh_blocks * 2 * ITEM_BYTES + plan.objects.len() * 96 + ITEM_BYTES;
+        let collections: u64 = plan.collections.iter().map(kv_bytes).sum();
+        plan.kv_bytes = collections + plan.objects.iter().map(|object| self.kv_bytes(object)).sum::<u64>();
         Ok(plan)
+    }
+
+    /// At least the bytes of an object's keys and values.
+    fn kv_bytes(&self, object: &PlannedObject) -> u64 {
+        let staged = &object.staged;
+        let key = length(&staged.key) + 8 + ENTRY_BYTES;
+        let onode =
+            staged.now.as_ref().map_or(0, |onode| onode.encoded_bytes_max() + staged.contents.len() * 5);
+        let mut bytes = key + u64::try_from(onode).unwrap_or(u64::MAX / 4);
+        bytes += staged.omap_items().iter().map(kv_bytes).sum::<u64>();
+        bytes += u64::try_from(staged.dropped().count()).unwrap_or(u64::MAX / 4) * key;
+        for content in staged.contents.values() {
+            bytes += key + 16 + content.pieces_max(self.block) * PART_BYTES as u64;
+        }
+        bytes
     }
 
     /// At least the bytes that an object's items take.
@@ -128,7 +175,7 @@ impl Inner {
             let parts = usize::try_from(content.pieces_max(self.block)).unwrap_or(usize::MAX);
             let base_blocks: usize = content.base.blobs.values().map(|blob| blob.checksums.len()).sum();
             // Worst case: every block a blob and every part of one a piece; every block of the base freed by itself.
-            bytes += key + 16 + parts * (25 + 4 + 30) + base_blocks * ITEM_BYTES;
+            bytes += key + 16 + parts * PART_BYTES + base_blocks * ITEM_BYTES;
             let in_place = object.layouts.get(number).map_or(0, |layout| layout.in_place().count());
             bytes += in_place * (key + 2 * ITEM_BYTES + usize::try_from(self.block).unwrap_or(usize::MAX));
         }
@@ -163,6 +210,14 @@ fn is_upkeep(op: &Op) -> bool {
             | Op::LogAppend { .. }
     );
     op.collection() == CollectionId::META || makes_groups
+}
+
+fn kv_bytes(item: &Item) -> u64 {
+    match item {
+        Item::Put(key, value) | Item::DeleteRange(key, value) => length(key) + length(value) + ENTRY_BYTES,
+        Item::Delete(key) => length(key) + ENTRY_BYTES,
+        _ => 0,
+    }
 }
 
 fn log_bytes(item: &Item) -> u64 {

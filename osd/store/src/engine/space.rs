@@ -10,7 +10,11 @@ use std::collections::BTreeMap;
 
 use allocator::{AllocResult, Allocator, BitmapAllocator, Extent, Page, Space};
 
+use super::effect::merge;
 use crate::fault::{Fault, Planted};
+
+/// Pages that describe an extent at most: the largest object is one page's worth, a loan a little more.
+const PAGES_PER_EXTENT: u64 = 4;
 
 /// A change of ownership.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -62,7 +66,7 @@ impl SpaceBook {
             withheld_bytes: Cell::new(0),
             ready: RefCell::default(),
             discarding_bytes: Cell::new(0),
-            lent: RefCell::new(lent),
+            lent: RefCell::new(merge(lent)),
             fault,
         }
     }
@@ -96,12 +100,28 @@ impl SpaceBook {
     pub fn lend(&self, extent: Extent) {
         let mut lent = self.lent.borrow_mut();
         lent.push(extent);
-        lent.sort_unstable();
+        *lent = merge(std::mem::take(&mut *lent));
+    }
+
+    /// Notes that `extent` is not lent any more. False, and nothing changed, if not all of it was.
+    pub fn take_lent(&self, extent: Extent) -> bool {
+        let mut lent = self.lent.borrow_mut();
+        let Some(at) = lent.iter().position(|around| around.contains(&extent)) else { return false };
+        let around = lent.remove(at);
+        let before = Extent::new(around.start, extent.start - around.start);
+        let after = Extent::new(extent.end(), around.end() - extent.end());
+        lent.splice(at..at, [before, after].into_iter().filter(|piece| piece.len > 0));
+        true
     }
 
     /// What is lent, ascending.
     pub fn lent(&self) -> Vec<Extent> {
         self.lent.borrow().clone()
+    }
+
+    /// How many extents are lent.
+    pub fn lent_count(&self) -> u64 {
+        u64::try_from(self.lent.borrow().len()).unwrap_or(u64::MAX)
     }
 
     /// Bytes that are freed and not yet free.
@@ -163,6 +183,14 @@ impl SpaceBook {
         self.frozen.borrow_mut().extend(changes);
     }
 
+    /// Most pages that checkpoints of the changes so far store, if `more` extents are added.
+    pub fn pages_max(&self, more: u64) -> u64 {
+        let shadow = self.shadow.borrow();
+        let changes = self.changes.borrow().len() + self.frozen.borrow().len();
+        let changes = u64::try_from(changes).unwrap_or(u64::MAX).saturating_add(more);
+        shadow.pages().min(changes.saturating_mul(PAGES_PER_EXTENT))
+    }
+
     /// Applies the frozen generation's changes to the shadow and gives the pages to store.
     pub fn checkpoint(&self) -> Vec<(u64, Page)> {
         let mut shadow = self.shadow.borrow_mut();
@@ -191,6 +219,20 @@ impl SpaceBook {
 #[cfg(test)]
 mod tests {
     use allocator::{Class, Request};
+
+    #[test]
+    fn loans_join_and_come_back_in_parts() {
+        let loan = [Extent::new(0, 4096), Extent::new(8192, 4096)];
+        let bitmap = BitmapAllocator::new_free(1 << 20, 4096);
+        let book = SpaceBook::new(bitmap, 0, loan.to_vec(), Fault::default());
+        book.lend(Extent::new(4096, 4096));
+        assert_eq!(book.lent(), vec![Extent::new(0, 12_288)]);
+        assert!(!book.take_lent(Extent::new(8192, 8192)), "not all of it is lent");
+        assert!(book.take_lent(Extent::new(4096, 4096)));
+        assert_eq!(book.lent(), loan);
+        assert!(book.take_lent(loan[0]) && !book.take_lent(loan[0]));
+        assert_eq!(book.lent(), loan[1..]);
+    }
 
     use super::*;
 

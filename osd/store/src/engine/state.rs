@@ -14,6 +14,8 @@ use rt::sync::{Gate, Notify, Semaphore};
 use super::cache::Cache;
 use super::counters::Counters;
 use super::deferred::Deferred;
+use super::kv_room::KvRoom;
+use super::lend::Loans;
 use super::options::Options;
 use super::pg_log::{LogChange, PgLog};
 use super::sequencer::Sequencer;
@@ -67,6 +69,10 @@ pub struct Inner {
     pub checkpoints: Cell<u64>,
     /// One is running.
     pub checkpointing: Cell<bool>,
+    /// Changes on their way to the key-value store.
+    pub kv_room: KvRoom,
+    /// Who lends, and what of it is nobody's at the moment.
+    pub loans: Loans,
     /// The last loan asked for found no space.
     pub nothing_to_lend: Cell<bool>,
     /// Bounds the log of read errors.
@@ -133,7 +139,7 @@ impl Inner {
         self.reap_wanted.notify_one();
     }
 
-    /// A failure of the key-value store: final for reads too, unless it is about space.
+    /// A failure of the key-value store: final for reads too.
     pub fn kv_failed(&self, error: &KvError) -> StoreError {
         if self.background.is_closing() {
             // A read that was still on its way when the store closed.

@@ -88,7 +88,7 @@ impl Inner {
             let bases = self.bases(transaction).await?;
             let plan = self.plan(&bases, transaction)?;
             let kept = self.read_kept(&plan).await?;
-            let admitted = self.admit(plan.record_bytes, plan.log_bytes).await?;
+            let admitted = self.admit(plan.demand()).await?;
             let reservation = self.reserve_space(&plan).await?;
             if !bases.are_newest() {
                 continue;

@@ -3,9 +3,11 @@
 mod conformance;
 mod crash;
 mod damaged_keys;
+mod full_of_keys;
 mod history;
 mod kv;
 mod on_the_way_back;
 mod planted;
+mod returns;
 mod space;
 mod world;

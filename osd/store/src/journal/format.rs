@@ -60,6 +60,8 @@ pub enum Item {
     Free(Extent),
     /// Space now belongs to the key-value store's file system.
     Lend(Extent),
+    /// Space that belonged to the key-value store's file system, which forgot it durably before, belongs to nobody.
+    Return(Extent),
     /// Bytes that go in place later, if their blob still owns the block then.
     Deferred(Deferred),
     /// Data that was in flight beside the record: the extent's checksum, see [`crate::checksum::of_extent`].
@@ -220,6 +222,7 @@ impl Item {
             Self::Allocate(_)
             | Self::Free(_)
             | Self::Lend(_)
+            | Self::Return(_)
             | Self::InFlight(..)
             | Self::LogDrop(_)
             | Self::NextOmapId(_) => 0,
@@ -277,6 +280,7 @@ impl Item {
                 e.u8(12);
                 e.u64(*id);
             }
+            Self::Return(extent) => encode_extent(e, 13, *extent),
         }
     }
 
@@ -312,6 +316,7 @@ impl Item {
             ),
             11 => Self::LogDrop(decode_collection(d)?),
             12 => Self::NextOmapId(d.u64("omap id")?),
+            13 => Self::Return(decode_extent(d)?),
             other => return d.invalid("kind of item", at, other.into()),
         })
     }
@@ -354,6 +359,7 @@ mod tests {
             Item::Allocate(Extent::new(4096, 4096)),
             Item::Free(Extent::new(8192, 4096)),
             Item::Lend(Extent::new(1 << 40, 1 << 20)),
+            Item::Return(Extent::new(1 << 40, 1 << 16)),
             Item::Deferred(Deferred {
                 onode: text(b"onode"),
                 shard: 3,
