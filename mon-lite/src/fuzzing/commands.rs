@@ -97,21 +97,22 @@ pub(super) fn history(mut input: &[u8]) {
     }
 }
 
-/// Runs all commands without arguments that only look.
-pub(super) fn look_around(state: &State, live: &Live) {
-    for prefix in
-        ["status", "health", "df", "osd df", "osd tree", "osd dump", "pg dump", "pg stat", "log last"]
-    {
-        for format in ["plain", "json"] {
-            let text =
-                serde_json::json!({"prefix": prefix, "format": format, "detail": "detail"}).to_string();
-            match Request::parse(&[text], Bytes::new()) {
-                Ok(request) => {
-                    assert!(run(&View { state, live, now: NOW }, Table::Cluster, &request).changes.is_empty())
-                }
-                Err(refusal) => panic!("{refusal}"),
-            }
+/// Commands without arguments that only look.
+const LOOKS: [&str; 9] =
+    ["status", "health", "df", "osd df", "osd tree", "osd dump", "pg dump", "pg stat", "log last"];
+
+/// Runs one of the commands that only look; the last byte of the input says which, and how it answers. All of them would
+/// take a hundred times as long as decoding what they look at.
+pub(super) fn look_around(state: &State, live: &Live, input: &[u8]) {
+    let choice = usize::from(input.last().copied().unwrap_or_default());
+    let format = ["plain", "json"][choice % 2];
+    let prefix = LOOKS[choice / 2 % LOOKS.len()];
+    let text = serde_json::json!({"prefix": prefix, "format": format, "detail": "detail"}).to_string();
+    match Request::parse(&[text], Bytes::new()) {
+        Ok(request) => {
+            assert!(run(&View { state, live, now: NOW }, Table::Cluster, &request).changes.is_empty())
         }
+        Err(refusal) => panic!("{refusal}"),
     }
 }
 

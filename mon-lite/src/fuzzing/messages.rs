@@ -53,7 +53,7 @@ pub(super) fn osd_boot(input: &[u8]) {
         apply(&mut state, changes);
         let again = osd_life::boot(&state, NOW, &boot).map(|changes| changes.len());
         assert_eq!(again, Ok(0), "a boot that is repeated says nothing new");
-        look_around(&state, &live(&state));
+        look_around(&state, &live(&state), input);
     }
 }
 
@@ -65,7 +65,7 @@ pub(super) fn osd_stats(input: &[u8]) {
     while let Ok(stats) = r.get::<OsdStats>() {
         live.reports.accept(stats.osd.rem_euclid(3), OsdReport::new(stats, NOW));
     }
-    look_around(&state, &live);
+    look_around(&state, &live, input);
 }
 
 /// Lines for the cluster log.
@@ -75,6 +75,6 @@ pub(super) fn log(input: &[u8]) {
         let entries = message.entries.into_iter().take(LOG_ENTRIES_PER_MESSAGE_MAX);
         let changes = entries.map(|entry| Change::Log(cluster_log::bounded(entry))).collect();
         apply(&mut state, changes);
-        look_around(&state, &live(&state));
+        look_around(&state, &live(&state), input);
     }
 }

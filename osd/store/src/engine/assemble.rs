@@ -7,10 +7,10 @@ use std::rc::Rc;
 
 use allocator::{BitmapAllocator, Extent, Request, Reservation, Taken};
 use bytes::Bytes;
-use futures_util::future::join_all;
 use nvme::DmaBuf;
 use rt::Group;
 
+use super::commit::all_written;
 use super::layout::{self, Written};
 use super::plan::{KeptBlocks, Plan};
 use super::state::Inner;
@@ -163,18 +163,15 @@ impl Inner {
         }
         let (this, flag) = (Rc::clone(self), Rc::clone(&done));
         self.spawn(Group::Commit, "data write", async move {
-            let failed = match writes.pop() {
-                Some(only) if writes.is_empty() => only.await.err(),
-                last => join_all(writes.into_iter().chain(last)).await.into_iter().find_map(Result::err),
-            };
+            let written = all_written(writes).await;
             drop(marks);
-            match failed {
-                Some(error) => this.fail(format!("data cannot be written: {error}")),
-                None => {
+            match written {
+                Ok(()) => {
                     flag.set(true);
                     this.progress.notify_all();
                     this.pump();
                 }
+                Err(error) => this.fail(format!("data cannot be written: {error}")),
             }
         });
         done

@@ -4,12 +4,26 @@
 use std::rc::Rc;
 
 use futures_util::future::join_all;
-use rt::Group;
+use nvme::{DeviceResult, DmaBuf};
+use rt::{Group, LocalBoxFuture};
 
 use super::state::Inner;
 use super::writer::{Action, CHECKPOINT_BLOCKS};
 use crate::check::length;
 use crate::fault::Planted;
+
+/// Waits for all of these writes; the first failure, if one failed.
+pub(super) async fn all_written(
+    mut writes: Vec<LocalBoxFuture<'static, DeviceResult<DmaBuf>>>,
+) -> DeviceResult<()> {
+    match writes.pop() {
+        // Nearly always, and without what waiting for several allocates.
+        Some(only) if writes.is_empty() => only.await.map(drop),
+        last => {
+            join_all(writes.into_iter().chain(last)).await.into_iter().try_for_each(|done| done.map(drop))
+        }
+    }
+}
 
 impl Inner {
     /// Does everything there is to do now. Called after each event that may allow something.
@@ -27,7 +41,7 @@ impl Inner {
         }
     }
 
-    fn write_group(self: &Rc<Self>, group: u64, records: u32, pieces: Vec<(u64, nvme::DmaBuf)>) {
+    fn write_group(self: &Rc<Self>, group: u64, records: u32, pieces: Vec<(u64, DmaBuf)>) {
         let region = self.journal_region();
         let bytes: u64 = pieces.iter().map(|(_, piece)| length(piece)).sum();
         self.counters.groups.add(1);
@@ -36,23 +50,19 @@ impl Inner {
         if pieces.len() > 1 || pieces.first().is_some_and(|(place, _)| *place == 0) {
             self.counters.journal_wraps.add(1);
         }
-        let mut writes: Vec<_> =
+        let writes: Vec<_> =
             pieces.into_iter().map(|(place, piece)| self.device.write(region.start + place, piece)).collect();
         let this = Rc::clone(self);
         self.spawn(Group::Commit, "journal write", async move {
-            let failed = match writes.pop() {
-                Some(only) if writes.is_empty() => only.await.err(),
-                last => join_all(writes.into_iter().chain(last)).await.into_iter().find_map(Result::err),
-            };
-            match failed {
-                None => {
+            match all_written(writes).await {
+                Ok(()) => {
                     let early = this.journal.borrow_mut().written(group);
                     for waiter in early {
                         drop(waiter.send(Ok(())));
                     }
                     this.pump();
                 }
-                Some(error) => this.fail(format!("the journal cannot be written: {error}")),
+                Err(error) => this.fail(format!("the journal cannot be written: {error}")),
             }
         });
     }

@@ -13,6 +13,7 @@ use bytes::Bytes;
 use nvme::DmaBuf;
 use rt::sync::Notify;
 
+use super::commit::all_written;
 use super::state::Inner;
 use crate::fault::Planted;
 
@@ -129,9 +130,9 @@ impl Inner {
 
     async fn write_batch(self: &Rc<Self>, batch: Vec<(u64, u64, Bytes)>) {
         let writes: Vec<_> = runs(&batch).into_iter().map(|(at, buf)| self.device.write(at, buf)).collect();
-        let results = futures_util::future::join_all(writes).await;
+        let written = all_written(writes).await;
         self.deferred_unflushed.set(true);
-        if let Some(error) = results.into_iter().find_map(Result::err) {
+        if let Err(error) = written {
             return self.fail(format!("a deferred write failed: {error}"));
         }
         for (address, record, payload) in batch {
