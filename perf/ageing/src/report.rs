@@ -1,0 +1,95 @@
+//! [`Row`]: a line of the table.
+
+use std::fmt;
+
+use serde::Serialize;
+
+use crate::aged::Costs;
+
+const TIB: f64 = (1_u64 << 40) as f64;
+
+/// What allocations of one size cost in one space.
+#[derive(Serialize)]
+pub struct Row {
+    allocator: &'static str,
+    full_percent: f64,
+    fragmentation: f64,
+    free_runs: u64,
+    blocks: u64,
+    samples: u64,
+    p50_ns: u64,
+    p99_ns: u64,
+    p99_99_ns: u64,
+    max_ns: u64,
+    clock_ns: u64,
+    words_mean: f64,
+    words_max: u64,
+    extents_mean: f64,
+    memory_mb_per_tib: f64,
+}
+
+impl Row {
+    /// `memory` in bytes.
+    pub fn new(allocator: &'static str, costs: Costs, memory: usize) -> Self {
+        let at = |quantile| costs.times.value_at_quantile(quantile);
+        Self {
+            allocator,
+            full_percent: 100.0 * costs.full,
+            fragmentation: costs.fragmentation,
+            free_runs: costs.free_runs,
+            blocks: costs.blocks,
+            samples: costs.times.len(),
+            p50_ns: at(0.5),
+            p99_ns: at(0.99),
+            p99_99_ns: at(0.9999),
+            max_ns: costs.times.max(),
+            clock_ns: costs.clock_ns,
+            words_mean: costs.words_mean,
+            words_max: costs.words_max,
+            extents_mean: costs.extents_mean,
+            memory_mb_per_tib: memory as f64 / 1e6 * TIB / costs.capacity as f64,
+        }
+    }
+
+    /// Above the rows.
+    pub fn heading() -> String {
+        format!(
+            "{:<8}{:>7}{:>7}{:>12}{:>7}{:>9}{:>9}{:>11}{:>11}{:>9}{:>9}{:>9}{:>9}",
+            "kind",
+            "full",
+            "frag",
+            "free runs",
+            "blocks",
+            "p50 ns",
+            "p99 ns",
+            "p99.99 ns",
+            "max ns",
+            "words",
+            "max",
+            "extents",
+            "MB/TiB"
+        )
+    }
+}
+
+impl fmt::Display for Row {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(
+            f,
+            "{:<8}{:>6.1}%{:>7.3}{:>12}{:>7}{:>9}{:>9}{:>11}{:>11}{:>9.1}{:>9}{:>9.2}{:>9.2}",
+            self.allocator,
+            self.full_percent,
+            self.fragmentation,
+            self.free_runs,
+            self.blocks,
+            self.p50_ns,
+            self.p99_ns,
+            self.p99_99_ns,
+            self.max_ns,
+            self.words_mean,
+            self.words_max,
+            self.extents_mean,
+            self.memory_mb_per_tib
+        )
+    }
+}
