@@ -85,7 +85,7 @@ impl BitmapAllocator {
         (extents_max as u64).min(blocks).saturating_add(1).saturating_mul(pick + run)
     }
 
-    fn touch(&self, words: u64) {
+    pub(crate) fn touch(&self, words: u64) {
         self.touched.set(self.touched.get() + words);
     }
 
@@ -100,7 +100,7 @@ impl BitmapAllocator {
     }
 
     /// How many blocks from `from` on are in the wanted state, at most `limit`.
-    fn run_right(&self, from: u64, limit: u64, free: bool) -> u64 {
+    pub(crate) fn run_right(&self, from: u64, limit: u64, free: bool) -> u64 {
         let end = from.saturating_add(limit).min(self.blocks);
         let mut at = from;
         while at < end {
@@ -128,7 +128,7 @@ impl BitmapAllocator {
     }
 
     /// How many blocks just before `to` are free, at most `limit`.
-    fn run_left(&self, to: u64, limit: u64) -> u64 {
+    pub(crate) fn run_left(&self, to: u64, limit: u64) -> u64 {
         let start = to.saturating_sub(limit);
         let mut at = to;
         while at > start {
@@ -180,10 +180,24 @@ impl BitmapAllocator {
         (start, len.min(wanted) / unit * unit)
     }
 
+    /// Whether so many blocks can be taken from there on.
+    pub(crate) fn fits_at(&self, from: u64, wanted: u64, unit: u64) -> bool {
+        from.is_multiple_of(unit) && self.run_right(from, wanted, true) == wanted
+    }
+
+    /// The first run in `from..end`, which lies in one page, that begins with a free word: its start and length up to `end`.
+    pub(crate) fn next_whole_word(&self, from: u64, end: u64) -> Option<(u64, u64)> {
+        let end = end.min(self.blocks);
+        let base = from / PAGE_BLOCKS * PAGE_BLOCKS;
+        let page = self.pages.get((from / PAGE_BLOCKS) as usize).filter(|_| from < end)?;
+        let start = base + page.find(ORDERS - 1, from - base, &mut 0)?;
+        Some((start, self.run_right(start, end - start, true)))
+    }
+
     /// Where to take up to `wanted` blocks from: at `from` if they fit there, else the first run that fits them
     /// all, else the largest piece that a bounded search finds.
-    fn pick(&self, wanted: u64, unit: u64, from: u64) -> Option<(u64, u64)> {
-        if from.is_multiple_of(unit) && self.run_right(from, wanted, true) == wanted {
+    pub(crate) fn pick(&self, wanted: u64, unit: u64, from: u64) -> Option<(u64, u64)> {
+        if self.fits_at(from, wanted, unit) {
             return Some((from, wanted));
         }
         let unit_order = unit.trailing_zeros() as usize;
@@ -269,7 +283,7 @@ impl BitmapAllocator {
         }
     }
 
-    fn to_blocks(&self, what: &'static str, extent: Extent) -> AllocResult<(u64, u64)> {
+    pub(crate) fn to_blocks(&self, what: &'static str, extent: Extent) -> AllocResult<(u64, u64)> {
         check_range(what, extent, self.capacity(), self.block_size)?;
         Ok((extent.start / self.block_size, extent.len / self.block_size))
     }
@@ -300,32 +314,14 @@ impl BitmapAllocator {
         starts + u64::from(!before && self.is_free(base + PAGE_BLOCKS))
     }
 
-    /// Undoes the extents that a failing request had taken.
-    fn roll_back(&mut self, taken: &[(u64, u64)]) {
-        for (start, len) in taken {
-            self.set_range(*start, *len, true);
-        }
-    }
-}
-
-impl Allocator for BitmapAllocator {
-    fn block_size(&self) -> u64 {
-        self.block_size
-    }
-
-    fn capacity(&self) -> u64 {
-        self.blocks * self.block_size
-    }
-
-    fn free_bytes(&self) -> u64 {
-        self.free * self.block_size
-    }
-
-    fn free_runs(&self) -> u64 {
-        self.runs
-    }
-
-    fn allocate(&mut self, request: &Request, out: &mut Vec<Extent>) -> AllocResult<()> {
+    /// Allocates pieces that `pick` chooses: of so many blocks at most, in this unit, from there on if it does not matter
+    /// where. What it gives is free, aligned to the unit, not empty and not longer than asked for.
+    pub(crate) fn allocate_by(
+        &mut self,
+        request: &Request,
+        out: &mut Vec<Extent>,
+        mut pick: impl FnMut(&Self, u64, u64, u64) -> Option<(u64, u64)>,
+    ) -> AllocResult<()> {
         let (wanted, unit) = check_request(request, self.block_size)?;
         if wanted > self.free {
             return Err(AllocError::NoSpace { wanted: request.len, available: self.free_bytes() });
@@ -335,7 +331,7 @@ impl Allocator for BitmapAllocator {
         let mut remaining = wanted;
         let mut taken: Vec<(u64, u64)> = Vec::new();
         while remaining > 0 {
-            let picked = self.pick(remaining, unit, at);
+            let picked = pick(self, remaining, unit, at);
             let joins =
                 picked.is_some_and(|(start, _)| taken.last().is_some_and(|last| last.0 + last.1 == start));
             let Some((start, len)) = picked.filter(|_| joins || taken.len() < request.extents_max) else {
@@ -362,6 +358,35 @@ impl Allocator for BitmapAllocator {
         self.work.words += self.touched.get();
         self.work.words_max = self.work.words_max.max(self.touched.get());
         Ok(())
+    }
+
+    /// Undoes the extents that a failing request had taken.
+    fn roll_back(&mut self, taken: &[(u64, u64)]) {
+        for (start, len) in taken {
+            self.set_range(*start, *len, true);
+        }
+    }
+}
+
+impl Allocator for BitmapAllocator {
+    fn block_size(&self) -> u64 {
+        self.block_size
+    }
+
+    fn capacity(&self) -> u64 {
+        self.blocks * self.block_size
+    }
+
+    fn free_bytes(&self) -> u64 {
+        self.free * self.block_size
+    }
+
+    fn free_runs(&self) -> u64 {
+        self.runs
+    }
+
+    fn allocate(&mut self, request: &Request, out: &mut Vec<Extent>) -> AllocResult<()> {
+        self.allocate_by(request, out, Self::pick)
     }
 
     fn release(&mut self, extent: Extent) -> AllocResult<()> {

@@ -8,8 +8,11 @@
 #![forbid(unsafe_code)]
 
 mod bitmap;
+mod btree;
 mod extent;
+mod hybrid;
 pub mod limits;
+mod long_runs;
 mod oracle;
 mod page;
 mod seam;
@@ -19,7 +22,9 @@ mod tree;
 mod word;
 
 pub use bitmap::BitmapAllocator;
+pub use btree::BtreeAllocator;
 pub use extent::Extent;
+pub use hybrid::HybridAllocator;
 pub use oracle::ExtentAllocator;
 pub use seam::{AllocError, AllocResult, Allocator, Page, Request, Work};
 pub use space::{Class, Reservation, Space, Taken};

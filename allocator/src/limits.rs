@@ -24,6 +24,19 @@ pub const BLOCKS_MAX: u64 = 1 << 36;
 /// longest seen. Bounds the search; more would find longer runs on aged disks and cost more per allocation.
 pub const LONG_RUN_TRIES: usize = 8;
 
+/// Shortest run, and request, for which the hybrid allocator keeps, and looks at, hints: blocks.
+pub const LONG_RUN_BLOCKS: u64 = 64;
+
+/// Kinds of long runs by length, doubling: up to 2,048 blocks, and longer ones.
+pub const LONG_RUN_ORDERS: usize = 6;
+
+/// Hints of each kind on small devices; on larger ones a hint for every eight pages, so 56 KB for a TiB.
+pub const LONG_RUNS_PER_BIN_MIN: usize = 64;
+
+/// How many runs of about the wanted length the btree allocator looks at for one that is aligned, before it takes one that
+/// is long enough in any case.
+pub const BEST_FIT_TRIES: usize = 4;
+
 /// Longest single allocation, bytes; bounds the work of one call.
 pub const REQUEST_BYTES_MAX: u64 = 1 << 30;
 

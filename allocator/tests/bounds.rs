@@ -3,7 +3,7 @@
 #![expect(clippy::unwrap_used, reason = "tests fail by panicking")]
 
 use allocator::suite::request;
-use allocator::{Allocator, BitmapAllocator, Extent};
+use allocator::{Allocator, BitmapAllocator, Extent, HybridAllocator};
 
 const BLOCK: u64 = 4096;
 const TIB: u64 = 1 << 40;
@@ -79,4 +79,53 @@ fn filling_and_ageing_keeps_the_bound() {
     assert!(work.words / work.allocations < 200, "{work:?}");
     assert!(work.words_max <= space.words_bound(31, 31), "{work:?}");
     assert_eq!(space.free_extents().len() as u64, space.free_runs());
+}
+
+#[test]
+fn the_hybrid_keeps_both_bounds() {
+    let mut space = HybridAllocator::new_free(TIB, BLOCK);
+    for page in 0..space.pages() {
+        space.mark_used(Extent::new(page * (128 << 20), BLOCK)).unwrap();
+        // Runs of every length, long ones again and again, so that all hints there may be are there.
+        for order in 1..15 {
+            let piece = Extent::new(page * (128 << 20) + (BLOCK << order), BLOCK);
+            space.mark_used(piece).unwrap();
+            space.release(piece).unwrap();
+        }
+    }
+    assert!(space.memory() <= 35_000_000, "{} bytes", space.memory());
+    let mut out = Vec::new();
+    for blocks in [1, 63, 64, 100, 1024, 5000, 100_000] {
+        for _ in 0..20 {
+            space.allocate(&request(blocks * BLOCK, BLOCK, 1 << 16), &mut out).unwrap();
+            assert!(space.work().words_max <= space.words_bound(blocks, 1 << 16), "{:?}", space.work());
+        }
+    }
+}
+
+#[test]
+fn hints_find_what_a_bounded_search_passes_by() {
+    // A run of one word in every page, and one that is long enough far behind.
+    let make = || {
+        let mut space = BitmapAllocator::new(100 * (128 << 20), BLOCK);
+        for page in 0..space.pages() {
+            space.mark_free(Extent::new(page * (128 << 20), 64 * BLOCK)).unwrap();
+        }
+        space.mark_free(Extent::new(90 * (128 << 20) + 1000 * BLOCK, 1024 * BLOCK)).unwrap();
+        space
+    };
+    let pieces = |space: &mut dyn Allocator| {
+        let mut out = Vec::new();
+        space.allocate(&request(1024 * BLOCK, BLOCK, 1 << 16), &mut out).unwrap();
+        out.len()
+    };
+    assert_eq!(pieces(&mut make()), 16);
+    assert_eq!(pieces(&mut HybridAllocator::from(make())), 1);
+    // Also when it became free later.
+    let mut space = HybridAllocator::from(make());
+    let late = Extent::new(95 * (128 << 20) + 64 * BLOCK, 2000 * BLOCK);
+    space.release(late).unwrap();
+    let mut out = Vec::new();
+    space.allocate(&request(2048 * BLOCK, BLOCK, 1), &mut out).unwrap();
+    assert_eq!(out, [Extent::new(95 * (128 << 20), 2048 * BLOCK)], "with what it joined");
 }

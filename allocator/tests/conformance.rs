@@ -1,6 +1,6 @@
 //! The suite over every allocator of this crate.
 
-use allocator::{BitmapAllocator, ExtentAllocator, suite};
+use allocator::{BitmapAllocator, BtreeAllocator, ExtentAllocator, HybridAllocator, suite};
 
 #[test]
 fn bitmap() {
@@ -10,4 +10,14 @@ fn bitmap() {
 #[test]
 fn oracle() {
     suite::run(ExtentAllocator::new);
+}
+
+#[test]
+fn hybrid() {
+    suite::run(HybridAllocator::new);
+}
+
+#[test]
+fn btree() {
+    suite::run(BtreeAllocator::new);
 }

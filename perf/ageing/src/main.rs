@@ -13,7 +13,7 @@ mod report;
 
 use std::path::PathBuf;
 
-use allocator::{Allocator, BitmapAllocator};
+use allocator::{Allocator, BitmapAllocator, BtreeAllocator, HybridAllocator};
 use anyhow::{Context, ensure};
 use clap::{Parser, ValueEnum};
 
@@ -61,6 +61,10 @@ struct Settings {
 enum Kind {
     /// The hierarchical bitmap.
     Bitmap,
+    /// The same with hints of long runs.
+    Hybrid,
+    /// Trees of free runs, best fit.
+    Btree,
 }
 
 fn main() -> anyhow::Result<()> {
@@ -80,6 +84,26 @@ fn main() -> anyhow::Result<()> {
                     dump.as_ref(),
                     BitmapAllocator::new,
                     BitmapAllocator::memory,
+                    &mut rows,
+                )?;
+            }
+            Kind::Hybrid => {
+                measure(
+                    "hybrid",
+                    &settings,
+                    dump.as_ref(),
+                    HybridAllocator::new,
+                    HybridAllocator::memory,
+                    &mut rows,
+                )?;
+            }
+            Kind::Btree => {
+                measure(
+                    "btree",
+                    &settings,
+                    dump.as_ref(),
+                    BtreeAllocator::new,
+                    BtreeAllocator::memory,
                     &mut rows,
                 )?;
             }

@@ -74,9 +74,14 @@ impl Row {
 
 impl fmt::Display for Row {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let words = match self.words_max {
+            // It has no bitmap.
+            0 => format!("{:>9}{:>9}", "-", "-"),
+            max => format!("{:>9.1}{max:>9}", self.words_mean),
+        };
         write!(
             f,
-            "{:<8}{:>6.1}%{:>7.3}{:>12}{:>7}{:>9}{:>9}{:>11}{:>11}{:>9.1}{:>9}{:>9.2}{:>9.2}",
+            "{:<8}{:>6.1}%{:>7.3}{:>12}{:>7}{:>9}{:>9}{:>11}{:>11}{words:>18}{:>9.2}{:>9.2}",
             self.allocator,
             self.full_percent,
             self.fragmentation,
@@ -86,8 +91,6 @@ impl fmt::Display for Row {
             self.p99_ns,
             self.p99_99_ns,
             self.max_ns,
-            self.words_mean,
-            self.words_max,
             self.extents_mean,
             self.memory_mb_per_tib
         )

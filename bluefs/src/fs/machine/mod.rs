@@ -17,7 +17,7 @@ mod transfer;
 
 use std::collections::BTreeMap;
 
-use allocator::{Allocator, BitmapAllocator, Extent};
+use allocator::{Allocator, Extent, HybridAllocator};
 
 pub use commit::{Commit, Io};
 pub use file::OpenFile;
@@ -66,7 +66,7 @@ pub struct Machine {
     /// Which superblock copy must stay while the other is replaced.
     good_copy: usize,
     tree: Tree,
-    allocator: BitmapAllocator,
+    allocator: HybridAllocator,
     open: BTreeMap<Ino, OpenFile>,
     log: commit::LogPosition,
     staged: Vec<Record>,

@@ -4,7 +4,7 @@
 //! [`Machine::add_space`] or [`Machine::deny_space`]. Room for one new log is never given to files, so the log can
 //! always be compacted.
 
-use allocator::{Allocator, BitmapAllocator, Extent};
+use allocator::{Allocator, Extent, HybridAllocator};
 
 use crate::fs::desk::Answer;
 use crate::fs::error::{FsError, FsResult};
@@ -218,8 +218,8 @@ impl Machine {
         log: &[Extent],
         device_size: u64,
         unit: u64,
-    ) -> FsResult<BitmapAllocator> {
-        let mut allocator = BitmapAllocator::new(device_size, unit);
+    ) -> FsResult<HybridAllocator> {
+        let mut allocator = HybridAllocator::new(device_size, unit);
         let bad = |error: allocator::AllocError| FsError::corrupt(format!("extents: {error}"));
         for (start, len) in &tree.spaces {
             allocator.mark_free(Extent::new(*start, *len)).map_err(bad)?;

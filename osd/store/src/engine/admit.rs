@@ -4,7 +4,7 @@
 use std::rc::Rc;
 use std::time::Duration;
 
-use allocator::{BitmapAllocator, Class, Reservation};
+use allocator::{Class, HybridAllocator, Reservation};
 
 use super::plan::Plan;
 use super::state::Inner;
@@ -105,7 +105,7 @@ impl Inner {
     }
 
     /// Reserves the data space of a plan, waiting for freed space on its way back.
-    pub async fn reserve_space(self: &Rc<Self>, plan: &Plan) -> StoreResult<Reservation<BitmapAllocator>> {
+    pub async fn reserve_space(self: &Rc<Self>, plan: &Plan) -> StoreResult<Reservation<HybridAllocator>> {
         let class = plan.class();
         loop {
             self.check_up()?;

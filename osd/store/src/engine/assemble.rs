@@ -5,7 +5,7 @@ use std::cell::Cell;
 use std::collections::BTreeMap;
 use std::rc::Rc;
 
-use allocator::{BitmapAllocator, Extent, Request, Reservation, Taken};
+use allocator::{Extent, HybridAllocator, Request, Reservation, Taken};
 use bytes::Bytes;
 use nvme::DmaBuf;
 use rt::Group;
@@ -31,7 +31,7 @@ pub struct Assembled {
     /// Data in flight: extents with their checksums.
     pub in_flight: Vec<(Extent, u32)>,
     /// New space; given back if this is dropped.
-    pub taken: Option<Taken<BitmapAllocator>>,
+    pub taken: Option<Taken<HybridAllocator>>,
 }
 
 /// A deferred block.
@@ -94,7 +94,7 @@ impl Inner {
         &self,
         plan: &Plan,
         kept: &KeptBlocks,
-        mut reservation: Reservation<BitmapAllocator>,
+        mut reservation: Reservation<HybridAllocator>,
     ) -> StoreResult<(Assembled, Vec<(Extent, DmaBuf)>)> {
         let block = usize::try_from(self.block).unwrap_or(usize::MAX);
         let mut assembled = Assembled::default();

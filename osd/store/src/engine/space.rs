@@ -8,7 +8,7 @@
 use std::cell::{Cell, RefCell};
 use std::collections::BTreeMap;
 
-use allocator::{AllocResult, Allocator, BitmapAllocator, Extent, Page, Space};
+use allocator::{AllocResult, Allocator, BitmapAllocator, Extent, HybridAllocator, Page, Space};
 
 use super::effect::merge;
 use crate::fault::{Fault, Planted};
@@ -38,7 +38,7 @@ impl Change {
 /// See the module.
 pub struct SpaceBook {
     /// What can be allocated.
-    pub space: Space<BitmapAllocator>,
+    pub space: Space<HybridAllocator>,
     shadow: RefCell<BitmapAllocator>,
     changes: RefCell<Vec<Change>>,
     /// Those of the generation being checkpointed.
@@ -58,7 +58,7 @@ impl SpaceBook {
     /// Starts from the bitmap at the checkpoint, with nothing changed since.
     pub fn new(shadow: BitmapAllocator, reserve: u64, lent: Vec<Extent>, fault: Fault) -> Self {
         Self {
-            space: Space::new(shadow.clone(), reserve),
+            space: Space::new(shadow.clone().into(), reserve),
             shadow: RefCell::new(shadow),
             changes: RefCell::default(),
             frozen: RefCell::default(),
