@@ -12,8 +12,8 @@ use bluefs_rocks::{RocksKv, RocksOptions};
 use nvme::uring::{Polling, UringDevice};
 use nvme::{BlockDevice, BlockingDevice, BlockingPartition, DeviceFile, Partition};
 use rt::{Core, Lane};
-use store::label::{Labelled, MAGIC, size_min as label_size_min};
-use store::{Engine, FormatOptions, ObjectStore, Options, Superblock};
+use store::label::{Label, Labelled, MAGIC, size_min as label_size_min};
+use store::{Engine, FormatOptions, Options, Superblock};
 use uuid::Uuid;
 
 /// First bytes of a device of ours.
@@ -60,7 +60,11 @@ pub struct Opened {
     /// Its identity.
     pub uuid: Uuid,
     /// The store.
-    pub store: Rc<dyn ObjectStore>,
+    pub store: Rc<Engine>,
+    /// Its device's label.
+    pub label: Label,
+    /// Its superblock, as it was found.
+    pub superblock: Superblock,
 }
 
 /// Smallest device for so many slices, bytes.
@@ -111,12 +115,12 @@ async fn make_slice(
 /// Opens the store of a slice for its OSD.
 pub async fn open(core: &Core, slice: &SliceStore, fsid: Uuid) -> anyhow::Result<Opened> {
     let (desk, requests) = space_desk();
-    let Below { view, kv, superblock } = open_below(core, slice, fsid, Some(desk)).await?;
+    let Below { view, kv, superblock, label } = open_below(core, slice, fsid, Some(desk)).await?;
     let options = options(&*view);
     let engine = Engine::mount(core.clone(), view, kv.clone(), options).await?;
     let owned = owned(core, &kv).await?;
     engine.serve_space(requests, &owned, u64::from(ALLOC_UNIT_DEFAULT))?;
-    Ok(Opened { uuid: superblock.store, store: Rc::new(engine) })
+    Ok(Opened { uuid: superblock.store, store: Rc::new(engine), label, superblock })
 }
 
 /// The space that BlueFS has.
@@ -128,12 +132,12 @@ async fn owned(core: &Core, kv: &RocksKv) -> anyhow::Result<Vec<Extent>> {
 
 /// Opens the store of a slice to look only.
 pub async fn open_read_only(core: &Core, slice: &SliceStore, fsid: Uuid) -> anyhow::Result<Opened> {
-    let Below { view, kv, superblock } = open_below(core, slice, fsid, None).await?;
+    let Below { view, kv, superblock, label } = open_below(core, slice, fsid, None).await?;
     let options = options(&*view);
     let owned = owned(core, &kv).await?;
     let engine = Engine::mount_read_only(core.clone(), view, kv, options).await?;
     engine.check_owned(&owned)?;
-    Ok(Opened { uuid: superblock.store, store: Rc::new(engine) })
+    Ok(Opened { uuid: superblock.store, store: Rc::new(engine), label, superblock })
 }
 
 #[cfg(not(feature = "planted"))]
@@ -159,6 +163,7 @@ struct Below {
     view: Rc<dyn BlockDevice>,
     kv: Rc<RocksKv>,
     superblock: Superblock,
+    label: Label,
 }
 
 async fn open_below(
@@ -201,7 +206,7 @@ async fn open_below(
     let below = blocking(&slice.file, window);
     let rocks = RocksOptions::for_space(space.len);
     let kv = RocksKv::mount(core.clone(), below, mount, desk, rocks).await?;
-    Ok(Below { view, kv: Rc::new(kv), superblock })
+    Ok(Below { view, kv: Rc::new(kv), superblock, label: labelled.label })
 }
 
 /// The slice for foreign threads.

@@ -8,6 +8,7 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 use serde_json::json;
 
 use crate::size::parse_size;
+use crate::store_tool::StoreOptions;
 
 /// An object storage cluster that stock Ceph clients talk to.
 #[derive(Parser)]
@@ -62,6 +63,8 @@ pub enum Action {
     Osd(OsdOptions),
     /// Check the stores of a cluster that is not running.
     Fsck(FsckOptions),
+    /// Look into the stores of a cluster that is not running: space, objects, logs.
+    Store(StoreOptions),
     /// Put load on a running cluster and report rate and latency.
     Bench(BenchOptions),
     /// Print the version.

@@ -6,7 +6,7 @@ use anyhow::Context;
 use rt::CoreId;
 use rt::uring::Config;
 use serde_json::json;
-use store::{FsckLevel, FsckReport};
+use store::{FsckLevel, FsckReport, ObjectStore};
 use uuid::Uuid;
 
 use crate::backend::{self, SliceStore};

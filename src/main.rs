@@ -12,6 +12,7 @@ mod mon_port;
 mod progress;
 mod size;
 mod stop;
+mod store_tool;
 mod up;
 
 use std::process::ExitCode;
@@ -38,6 +39,7 @@ fn main() -> ExitCode {
         cli::Action::Mon(options) => daemons::run_mon(&options),
         cli::Action::Osd(options) => daemons::run_osd(&options),
         cli::Action::Fsck(options) => fsck::run(&options),
+        cli::Action::Store(options) => store_tool::run(&options),
         cli::Action::Bench(options) => bench::run(&options),
         cli::Action::Version(options) => cli::print_version(&options),
     };

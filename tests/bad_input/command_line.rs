@@ -28,8 +28,27 @@ fn values_out_of_range_say_the_range() {
 }
 
 #[test]
+fn store_says_what_it_cannot_find() {
+    let folder = Folder::new();
+    let dir = folder.text("c");
+    spirula(&["store", "--dir", &dir, "statfs"]).refused(1, &["no cluster in", &dir]);
+    let said = spirula(&["mkfs", "--dir", &dir, "--osds", "2", "--size", SIZE]);
+    assert_eq!(said.code, Some(0), "{said:?}");
+    let look = |words: &[&str]| spirula(&[&["store", "--dir", &dir][..], words].concat());
+    look(&["get", "--pool", "1", "nothing"]).refused(1, &["none of these stores has that", "store list"]);
+    look(&["get", "nothing"]).refused(2, &["--pool <POOL>"]);
+    look(&["log", "1.x"]).refused(2, &["'1.x' is not a placement group", "as in 1.7f"]);
+    look(&["free-dump"]).refused(1, &["2 OSDs", "--id"]);
+    look(&["statfs", "--id", "2"]).refused(1, &["no osd.2 in this cluster"]);
+    let said = look(&["statfs", "--json"]);
+    assert_eq!((said.code, said.out.lines().count(), said.err.as_str()), (Some(0), 2, ""), "{said:?}");
+    let _running = Cluster::up(&folder.path("d"), &[]);
+    spirula(&["store", "--dir", &folder.text("d"), "statfs"]).refused(1, &["in use by another process"]);
+}
+
+#[test]
 fn every_part_has_help_with_an_example() {
-    for part in ["up", "mkfs", "mon", "osd", "fsck", "bench", "version"] {
+    for part in ["up", "mkfs", "mon", "osd", "fsck", "store", "bench", "version"] {
         let said = spirula(&[part, "--help"]);
         assert_eq!(said.code, Some(0));
         assert!(said.out.contains("Example") && said.out.contains(&format!("  spirula {part}")), "{said:?}");

@@ -55,6 +55,19 @@ pub fn crush_hash4(mut a: u32, mut b: u32, mut c: u32, mut d: u32) -> u32 {
     h
 }
 
+//= ceph 16.2 osdmap: separator between namespace and name in the input of the object hash
+const NAMESPACE_SEPARATOR: u8 = 0x1f;
+
+/// Hash of an object, by the hash of names that its pool uses: of its locator key if it has one, else of its name, within
+/// its namespace.
+pub fn hash_object(hash: impl Fn(&[u8]) -> u32, name: &[u8], key: &[u8], nspace: &[u8]) -> u32 {
+    let named = if key.is_empty() { name } else { key };
+    if nspace.is_empty() {
+        return hash(named);
+    }
+    hash(&[nspace, &[NAMESPACE_SEPARATOR], named].concat())
+}
+
 /// Object-name hash 2 (`rjenkins`), the one every pool uses.
 pub fn rjenkins_name_hash(name: &[u8]) -> u32 {
     let (mut a, mut b, mut c) = (GOLDEN_RATIO, GOLDEN_RATIO, 0u32);

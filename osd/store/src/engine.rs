@@ -41,6 +41,7 @@ mod tests;
 
 use std::rc::Rc;
 
+use allocator::{Allocator, Extent};
 use bluefs::kv::KvStore;
 use bytes::Bytes;
 use nvme::BlockDevice;
@@ -55,6 +56,19 @@ pub use open::{OpenError, OpenResult};
 pub use options::{FormatOptions, Options};
 pub use read::BlockPlace;
 use state::Inner;
+
+/// Free space of a store's device.
+#[derive(Clone, Debug, PartialEq)]
+pub struct FreeSpace {
+    /// Bytes of the device.
+    pub capacity: u64,
+    /// Bytes of a block.
+    pub block: u64,
+    /// 0 if it is one run, 1 if no two free blocks are adjacent.
+    pub fragmentation: f64,
+    /// Every free run, ascending.
+    pub extents: Vec<Extent>,
+}
 
 /// The store of one slice.
 pub struct Engine {
@@ -102,15 +116,25 @@ impl Engine {
     pub fn serve_space(
         &self,
         requests: bluefs::fs::SpaceRequests,
-        owned: &[allocator::Extent],
+        owned: &[Extent],
         unit: u64,
     ) -> StoreResult<()> {
         self.inner.serve_space(requests, owned, unit)
     }
 
     /// Checks, for who only looks, that the key-value store's file system has nothing that is not lent to it.
-    pub fn check_owned(&self, owned: &[allocator::Extent]) -> StoreResult<()> {
+    pub fn check_owned(&self, owned: &[Extent]) -> StoreResult<()> {
         self.inner.check_owned(owned)
+    }
+
+    /// What can be allocated to data now: for those who look at devices.
+    pub fn free_space(&self) -> FreeSpace {
+        self.inner.space.space.with(|allocator| FreeSpace {
+            capacity: allocator.capacity(),
+            block: allocator.block_size(),
+            fragmentation: allocator.fragmentation(),
+            extents: allocator.free_extents(),
+        })
     }
 
     /// Where each block of an object that holds data lies on the device: for those who look at devices.

@@ -23,7 +23,7 @@ mod superblock;
 mod transaction;
 mod types;
 
-pub use engine::{BlockPlace, Engine, FormatOptions, OpenError, OpenResult, Options};
+pub use engine::{BlockPlace, Engine, FormatOptions, FreeSpace, OpenError, OpenResult, Options};
 pub use fault::{Fault, Planted};
 pub use memstore::MemStore;
 pub use object_store::{

@@ -5,11 +5,9 @@ use std::fmt;
 
 use bytes::Bytes;
 
-use crate::hash::{crush_hash2, linux_name_hash, rjenkins_name_hash, stable_mod};
+use crate::hash::{crush_hash2, hash_object, linux_name_hash, rjenkins_name_hash, stable_mod};
 use crate::types::{EVersion, Epoch, IntervalSet, PgId, PoolId, UTime};
 
-//= ceph 16.2 osdmap: separator between namespace and name in the input of the object hash
-const NAMESPACE_SEPARATOR: u8 = 0x1f;
 const HASH_LINUX: u8 = 1;
 
 /// A pool. Fields that only cache tiering and other abandoned features use are kept as they come.
@@ -284,11 +282,7 @@ impl Pool {
             // Decoders refuse others.
             _ => rjenkins_name_hash,
         };
-        let named = if key.is_empty() { name } else { key };
-        if nspace.is_empty() {
-            return hash(named);
-        }
-        hash(&[nspace, &[NAMESPACE_SEPARATOR], named].concat())
+        hash_object(hash, name, key, nspace)
     }
 
     /// The PG of an object hash.

@@ -53,7 +53,7 @@ impl Inner {
         let sum =
             |field: fn(&PoolStats) -> i64| u64::try_from(pools.values().map(field).sum::<i64>()).unwrap_or(0);
         let free = self.space.space.with(Allocator::free_bytes) + self.space.pending_bytes();
-        // Room in the key-value store counts: it is lent for good, and keys may have it.
+        // Room that the key-value store can spare counts: it gives that back.
         let available = self.space.space.available(Class::Ordinary)
             + self.space.pending_bytes()
             + self.kv.stats().spare_bytes;
