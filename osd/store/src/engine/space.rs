@@ -220,6 +220,8 @@ impl SpaceBook {
 mod tests {
     use allocator::{Class, Request};
 
+    use super::*;
+
     #[test]
     fn loans_join_and_come_back_in_parts() {
         let loan = [Extent::new(0, 4096), Extent::new(8192, 4096)];
@@ -233,8 +235,6 @@ mod tests {
         assert!(book.take_lent(loan[0]) && !book.take_lent(loan[0]));
         assert_eq!(book.lent(), loan[1..]);
     }
-
-    use super::*;
 
     #[test]
     fn freed_space_waits_for_its_record_and_its_readers() {
