@@ -67,6 +67,8 @@ pub enum Action {
     Store(StoreOptions),
     /// Put load on a running cluster and report rate and latency.
     Bench(BenchOptions),
+    /// Serve a running cluster's counters to Prometheus.
+    Exporter(ExporterOptions),
     /// Print the version.
     Version(VersionOptions),
 }
@@ -199,6 +201,19 @@ pub struct BenchOptions {
     /// Print JSON.
     #[arg(long)]
     pub json: bool,
+}
+
+/// Options of `exporter`.
+#[derive(Args, Clone)]
+#[command(after_help = "Example:\n  spirula exporter --mon 127.0.0.1:3300 --listen 127.0.0.1:9926\n  \
+                        curl http://127.0.0.1:9926/metrics")]
+pub struct ExporterOptions {
+    /// Address of the monitor.
+    #[arg(long, default_value = "127.0.0.1:3300")]
+    pub mon: SocketAddr,
+    /// Address to serve HTTP at; port 0 is any that is free.
+    #[arg(long, default_value = "127.0.0.1:9926")]
+    pub listen: SocketAddr,
 }
 
 /// Kinds of load.

@@ -6,6 +6,7 @@ mod cli;
 mod cluster_dir;
 mod cores;
 mod daemons;
+mod exporter;
 mod fsck;
 mod mkfs;
 mod mon_port;
@@ -41,6 +42,7 @@ fn main() -> ExitCode {
         cli::Action::Fsck(options) => fsck::run(&options),
         cli::Action::Store(options) => store_tool::run(&options),
         cli::Action::Bench(options) => bench::run(&options),
+        cli::Action::Exporter(options) => exporter::run(&options),
         cli::Action::Version(options) => cli::print_version(&options),
     };
     match result {

@@ -48,7 +48,7 @@ fn store_says_what_it_cannot_find() {
 
 #[test]
 fn every_part_has_help_with_an_example() {
-    for part in ["up", "mkfs", "mon", "osd", "fsck", "store", "bench", "version"] {
+    for part in ["up", "mkfs", "mon", "osd", "fsck", "store", "bench", "exporter", "version"] {
         let said = spirula(&[part, "--help"]);
         assert_eq!(said.code, Some(0));
         assert!(said.out.contains("Example") && said.out.contains(&format!("  spirula {part}")), "{said:?}");
