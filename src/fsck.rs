@@ -22,8 +22,8 @@ const DAMAGED: u8 = 2;
 pub fn run(options: &FsckOptions) -> anyhow::Result<ExitCode> {
     let (_dir, plan) = ClusterDir::existing(&options.dir)?;
     let ids = match options.id {
-        Some(id) => id..id + 1,
-        None => 0..plan.osds(),
+        Some(id) => vec![id],
+        None => (0..plan.osds()).collect(),
     };
     let level = if options.deep { FsckLevel::Deep } else { FsckLevel::Metadata };
     let mut files = DeviceFiles::default();

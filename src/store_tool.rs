@@ -32,12 +32,13 @@ struct Look {
 pub fn run(options: &StoreOptions) -> anyhow::Result<ExitCode> {
     let (_dir, plan) = ClusterDir::existing(&options.dir)?;
     let ids = match options.id {
-        Some(id) => id..id + 1,
-        None => 0..plan.osds(),
+        Some(id) => vec![id],
+        None => (0..plan.osds()).collect(),
     };
     // What is printed as one document cannot be of several stores.
     let is_of_one = matches!(options.action, Action::FreeDump);
     ensure!(!is_of_one || ids.len() == 1, "there are {} OSDs: say which with --id", ids.len());
+    let is_one_value = matches!(options.action, Action::Get(_) | Action::GetAttr(_) | Action::GetOmap(_));
     let mut files = DeviceFiles::default();
     let mut found = false;
     for osd in ids {
@@ -48,6 +49,9 @@ pub fn run(options: &StoreOptions) -> anyhow::Result<ExitCode> {
             // Whoever read it has seen enough.
             Err(error) if is_broken_pipe(&error) => return Ok(ExitCode::SUCCESS),
             done => found |= done.with_context(|| format!("osd.{osd}"))?,
+        }
+        if found && is_one_value {
+            break;
         }
     }
     if !found {
@@ -66,8 +70,10 @@ fn look(slice: SliceStore, fsid: Uuid, action: Action, json: bool) -> anyhow::Re
         let osd = slice.osd;
         let look = Look { osd, opened: backend::open_read_only(&core, &slice, fsid).await?, json };
         let done = look.act(&action).await;
-        look.opened.store.close().await?;
-        done
+        let closed = look.opened.store.close().await;
+        let found = done?;
+        closed?;
+        Ok(found)
     });
     done.context("io_uring cannot be used on this machine")?
 }

@@ -106,7 +106,7 @@ impl BtreeAllocator {
     }
 
     /// A run, as (start, length), and the part of it to take up to `wanted` bytes from: at the hint; else of the shortest
-    /// run that has them; else of the longest run that has any unit.
+    /// run that has them; else of the longest run that has any unit, however many have none.
     fn pick(&self, wanted: u64, unit: u64, hint: Option<u64>) -> Option<((u64, u64), Extent)> {
         if let Some(at) = hint.map(|hint| hint / unit * unit)
             && let Some(run) = self.run_before(at)

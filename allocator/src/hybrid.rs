@@ -41,7 +41,7 @@ impl HybridAllocator {
     /// Upper bound of the words one allocation of `blocks` in at most `extents_max` pieces may touch.
     pub fn words_bound(&self, blocks: u64, extents_max: usize) -> u64 {
         let pieces = (extents_max as u64).min(blocks).saturating_add(1);
-        let hint = 2 * (blocks.max(MEASURED_MAX) / 64 + 3);
+        let hint = 2 * ((blocks + MEASURED_MAX) / 64 + 3);
         self.bitmap.words_bound(blocks, extents_max) + pieces.saturating_mul(LONG_RUN_TRIES as u64 * hint)
     }
 
@@ -86,15 +86,22 @@ fn pick_long(
     if bitmap.fits_at(at, wanted, unit) {
         return Some((at, wanted));
     }
-    for _ in 0..LONG_RUN_TRIES {
-        let Some((start, free)) = long.take(wanted).map(|hint| look(bitmap, hint, wanted, unit)) else {
-            break;
-        };
+    let mut shorter = [(0, 0); LONG_RUN_TRIES];
+    let mut fits = None;
+    for tried in &mut shorter {
+        let Some(hint) = long.take(wanted) else { break };
+        let (start, free) = look(bitmap, hint, wanted, unit);
         if free >= wanted {
             long.note(start + wanted, free - wanted);
-            return Some((start, wanted));
+            fits = Some((start, wanted));
+            break;
         }
-        long.note(start, free);
+        *tried = (start, free);
+    }
+    // Only now, so that none is tried twice.
+    shorter.iter().for_each(|(start, free)| long.note(*start, *free));
+    if fits.is_some() {
+        return fits;
     }
     let found = bitmap.pick(wanted, unit, at)?;
     if found.1 == wanted {
@@ -114,7 +121,7 @@ fn pick_long(
 /// Where the hinted run's first unit begins, and how many blocks are free from there on, as far as it matters.
 fn look(bitmap: &BitmapAllocator, hint: u64, wanted: u64, unit: u64) -> (u64, u64) {
     let start = hint.next_multiple_of(unit);
-    (start, bitmap.run_right(start, wanted.max(MEASURED_MAX), true))
+    (start, bitmap.run_right(start, wanted + MEASURED_MAX, true))
 }
 
 impl Allocator for HybridAllocator {

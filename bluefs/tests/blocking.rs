@@ -302,7 +302,7 @@ fn space_is_lent_ahead_and_given_back() {
     fs.with(|machine| machine.unlink("db/big")).unwrap();
     fs.sync_metadata().unwrap();
     write(&fs, "db/small", b"room again");
-    let given = fs.give_back(16 << 20, 1 << 20, &[Extent::new(0, u64::MAX)]).unwrap();
+    let given = fs.give_back(16 << 20, 1 << 20, 0, &[Extent::new(0, u64::MAX)]).unwrap();
     assert_eq!(given.iter().map(|extent| extent.len).sum::<u64>(), 16 << 20);
     assert!(
         fs.add_space(&[Extent::new(4096, UNIT)]).is_ok_and(|()| true),

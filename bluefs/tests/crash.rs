@@ -165,7 +165,7 @@ fn workload(run: &mut Run) {
         }
         if round == 4 {
             run.sync_metadata();
-            assert!(!run.fs.give_back(64 << 10, 8192, &[Extent::new(0, u64::MAX)]).unwrap().is_empty());
+            assert!(!run.fs.give_back(64 << 10, 8192, 0, &[Extent::new(0, u64::MAX)]).unwrap().is_empty());
         }
     }
     many_names(run);

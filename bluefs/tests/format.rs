@@ -42,7 +42,7 @@ fn example() -> MemoryDevice {
     fs.with(|machine| machine.unlink("db/c")).unwrap();
     fs.sync_metadata().unwrap();
     fs.add_space(&[Extent::new(512 << 10, 8192)]).unwrap();
-    assert_eq!(fs.give_back(4096, 4096, &[Extent::new(0, u64::MAX)]).unwrap().len(), 1);
+    assert_eq!(fs.give_back(4096, 4096, 0, &[Extent::new(0, u64::MAX)]).unwrap().len(), 1);
     device
 }
 

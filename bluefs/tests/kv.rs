@@ -212,7 +212,7 @@ fn a_task_lends_ahead_and_gets_space_back() {
         }
         assert!(granted.get() >= 5, "{} grants", granted.get());
         let lent = fs.stats().space_bytes;
-        let given = fs.give_back(1 << 20, 64 << 10, &[Extent::new(0, u64::MAX)]).await.unwrap();
+        let given = fs.give_back(1 << 20, 64 << 10, 0, &[Extent::new(0, u64::MAX)]).await.unwrap();
         assert!(!given.is_empty());
         store.close().await.unwrap();
         drop((store, fs));

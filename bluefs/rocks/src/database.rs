@@ -96,13 +96,15 @@ impl Database {
     }
 
     /// Refuses what RocksDB might not find room for, if nothing is to be had: running out inside it would be final.
-    /// Whoever applies no more than the headroom is never refused.
+    /// Whoever applies no more than the headroom is never refused; half of that is room for a batch while nothing else
+    /// is applied, and compactions that need the rest wait.
     fn check_room(&self, bytes: u64) -> KvResult<()> {
-        let headroom = self.room()?.headroom;
+        let room = self.room()?;
+        let headroom = room.headroom;
         if bytes / 2 <= headroom {
             return Ok(());
         }
-        self.keep_room(bytes)?;
+        self.keep_room_as(&room, bytes)?;
         if !self.fs.with(|machine| Ok(machine.is_refused())).map_err(fs_error)? {
             return Ok(());
         }
@@ -147,6 +149,13 @@ impl Database {
 
     /// What is sure to fit now, and what it is reckoned from.
     fn room(&self) -> KvResult<Room> {
+        // First what is free: should a compaction end in between, its inputs are taken for what it writes, and are free
+        // soon.
+        let measured = self.fs.with(|machine| {
+            let unit = u64::from(machine.superblock().alloc_unit);
+            Ok((unit, machine.room_ahead(), machine.allocated(&self.options.dir, ".sst")))
+        });
+        let (unit, ahead, sorted) = measured.map_err(fs_error)?;
         let mut live = BTreeSet::new();
         let mut files = Vec::new();
         for file in self.db.live_files().map_err(kv_error)? {
@@ -159,14 +168,10 @@ impl Database {
                 last: file.end_key.unwrap_or_default(),
             });
         }
-        let measured = self.fs.with(|machine| {
-            let unit = u64::from(machine.superblock().alloc_unit);
-            // What a compaction writes now replaces what is live and counts; it is removed if the compaction fails.
-            let passing =
-                machine.allocated(&self.options.dir, |name| name.ends_with(".sst") && !live.contains(name));
-            Ok((unit, machine.room_ahead() + passing))
-        });
-        let (unit, free) = measured.map_err(fs_error)?;
+        // What a compaction writes now replaces what is live and counts; it is removed if the compaction fails.
+        let passing: u64 =
+            sorted.iter().filter(|(name, _)| !live.contains(name)).map(|(_, bytes)| bytes).sum();
+        let free = ahead + passing;
         let base =
             |family: &str| i32::try_from(self.number(family, "rocksdb.base-level")).unwrap_or_default();
         let costs = costs(&files, base, self.options.file_bytes, unit);
@@ -176,7 +181,10 @@ impl Database {
     /// Has BlueFS keep room for so much headroom, or what is always wanted if that is more; a compaction leaves to
     /// flushes what they need of it. True while its lender has not answered.
     pub(crate) fn keep_room(&self, headroom: u64) -> KvResult<bool> {
-        let room = self.room()?;
+        self.keep_room_as(&self.room()?, headroom)
+    }
+
+    fn keep_room_as(&self, room: &Room, headroom: u64) -> KvResult<bool> {
         let wanted = headroom.max(self.wanted.load(Ordering::Relaxed));
         let Costs { compaction, fixed } = room.costs;
         self.fs
@@ -195,9 +203,11 @@ impl Database {
         keep: u64,
         among: &[Extent],
     ) -> KvResult<(Vec<Extent>, KvStats)> {
-        self.keep_room(keep)?;
-        let granule = GRANULE_UNITS * self.room()?.unit;
-        let given = self.fs.give_back(bytes, granule, among).map_err(fs_error)?;
+        let room = self.room()?;
+        self.keep_room_as(&room, keep)?;
+        let Costs { compaction, fixed } = room.costs;
+        let keep = room_for(keep, compaction, fixed);
+        let given = self.fs.give_back(bytes, GRANULE_UNITS * room.unit, keep, among).map_err(fs_error)?;
         Ok((given, self.stats()))
     }
 
@@ -209,14 +219,13 @@ impl Database {
     }
 
     /// Whether BlueFS's lender has not answered yet; its answer counts from then on.
-    pub(crate) fn is_asking(&self) -> KvResult<(bool, KvStats)> {
-        let asking = self.fs.is_asking().map_err(fs_error)?;
-        Ok((asking, self.stats()))
+    pub(crate) fn is_asking(&self) -> KvResult<bool> {
+        self.fs.is_asking().map_err(fs_error)
     }
 
-    /// Whether a compaction would give room, and there is less headroom than wanted, or than is always wanted, and no
-    /// more to be had; or whatever there is. Says so once for the same removals.
-    pub(crate) fn should_compact(&self, wanted: Option<u64>) -> bool {
+    /// Whether to compact: that may give room, and there is less headroom than wanted, or than is always wanted, and no
+    /// more to be had; or whatever there is. Once for the same removals.
+    pub(crate) fn take_turn_to_compact(&self, wanted: Option<u64>) -> bool {
         let Some(wanted) = wanted else { return self.removed.swap(false, Ordering::Relaxed) };
         let wanted = wanted.max(self.wanted.load(Ordering::Relaxed));
         let is_refused = self.fs.with(|machine| Ok(machine.is_refused())).unwrap_or(false);

@@ -249,7 +249,7 @@ impl Shared {
         let shared = Rc::clone(self);
         self.core.spawn(Group::Background, "kv compaction", async move {
             let compacted = shared.core.alien(Lane::Compaction, move || {
-                if database.should_compact(wanted) {
+                if database.take_turn_to_compact(wanted) {
                     database.compact()?;
                 }
                 Ok(database.stats())
@@ -270,19 +270,12 @@ impl Shared {
     async fn make_headroom(self: Rc<Self>, bytes: u64, compact: bool) -> KvResult<()> {
         let mut asking = self.job(Lane::Space, move |database| database.keep_room(bytes)).await?;
         let mut tries = 0;
-        loop {
-            let stats;
-            (asking, stats) = match asking {
-                true => self.job(Lane::Space, Database::is_asking).await?,
-                false => (false, self.job(Lane::Space, |database| Ok(database.stats())).await?),
-            };
-            self.stats.set(stats);
-            if !asking || tries == ANSWER_TRIES_MAX {
-                break;
-            }
+        while asking && tries < ANSWER_TRIES_MAX {
             tries += 1;
             self.core.sleep(ANSWER_PAUSE).await;
+            asking = self.job(Lane::Space, Database::is_asking).await?;
         }
+        self.stats.set(self.job(Lane::Space, |database| Ok(database.stats())).await?);
         let is_short = |this: &Self| this.stats.get().headroom_bytes.is_some_and(|room| room < bytes);
         if is_short(&self) {
             // One that runs already may have begun before the last removals.

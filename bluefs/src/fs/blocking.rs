@@ -7,9 +7,9 @@ mod files;
 
 pub use files::{FileReader, FileWriter};
 
-use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use allocator::Extent;
 use nvme::{BlockingDevice, DeviceResult, DmaBuf};
@@ -36,8 +36,8 @@ struct Shared {
     /// A commit ended or the machine failed.
     changed: Condvar,
     desk: Option<SpaceDesk>,
-    /// How often a writer looks again for space that its lender does not have.
-    full_tries_max: AtomicU32,
+    /// How long a writer looks again for space that its lender does not have.
+    patience_ms: AtomicU64,
 }
 
 impl BlueFs {
@@ -79,7 +79,7 @@ impl BlueFs {
             machine: Mutex::new(machine),
             changed: Condvar::new(),
             desk,
-            full_tries_max: AtomicU32::new(0),
+            patience_ms: AtomicU64::new(0),
         };
         let fs = Self { shared: Arc::new(shared) };
         fs.compact()?;
@@ -152,9 +152,10 @@ impl BlueFs {
         self.with(|machine| Ok(machine.is_asking()))
     }
 
-    /// Gets up to `bytes` of lent space within `among` back, in multiples of `granule`; returns when that is durable.
-    pub fn give_back(&self, bytes: u64, granule: u64, among: &[Extent]) -> FsResult<Vec<Extent>> {
-        let (given, ticket) = self.shared.lock()?.give_back(bytes, granule, among)?;
+    /// Gets up to `bytes` of lent space within `among` back, in multiples of `granule`, as long as there is room of `keep`;
+    /// returns when that is durable.
+    pub fn give_back(&self, bytes: u64, granule: u64, keep: u64, among: &[Extent]) -> FsResult<Vec<Extent>> {
+        let (given, ticket) = self.shared.lock()?.give_back(bytes, granule, keep, among)?;
         if !given.is_empty() {
             self.shared.commit_through(ticket)?;
         }
@@ -164,8 +165,8 @@ impl BlueFs {
     /// Writers that find no space, and a lender that has none, look again for so long before they fail: for those to whom
     /// a failed write is final.
     pub fn be_patient(&self, patience: Duration) {
-        let tries = patience.as_millis() / FULL_PAUSE.as_millis();
-        self.shared.full_tries_max.store(u32::try_from(tries).unwrap_or(u32::MAX), Ordering::Relaxed);
+        let patience = u64::try_from(patience.as_millis()).unwrap_or(u64::MAX);
+        self.shared.patience_ms.store(patience, Ordering::Relaxed);
     }
 
     /// Ends this mount: every later call fails with `reason`, waiting ones too.
@@ -269,7 +270,7 @@ impl Shared {
                     return Ok(true);
                 }
                 // Whoever opens a database on this before its lender looks at questions must not wait for ever.
-                if !desk.is_serving() && self.full_tries_max.load(Ordering::Relaxed) > 0 {
+                if !desk.is_serving() && self.patience_ms.load(Ordering::Relaxed) > 0 {
                     return Ok(false);
                 }
                 seen
@@ -281,11 +282,11 @@ impl Shared {
         }
     }
 
-    /// After the lender said no for the `tries`-th time: waits a little, in which removals, or who else writes, may make
-    /// room. False if that was enough, or nobody lends.
-    fn pause(&self, tries: &mut u32) -> FsResult<bool> {
-        *tries += 1;
-        let enough = *tries > self.full_tries_max.load(Ordering::Relaxed);
+    /// After the lender said no, `since` for the first time: waits a little, in which removals, or who else writes, may
+    /// make room. False if that was enough, or nobody lends.
+    fn pause(&self, since: &mut Option<Instant>) -> FsResult<bool> {
+        let since = *since.get_or_insert_with(Instant::now);
+        let enough = since.elapsed() >= Duration::from_millis(self.patience_ms.load(Ordering::Relaxed));
         if enough || !self.desk.as_ref().is_some_and(SpaceDesk::has_lender) {
             return Ok(false);
         }

@@ -145,9 +145,16 @@ impl LocalBlueFs {
         self.with(|machine| Ok(machine.is_asking()))
     }
 
-    /// Gets up to `bytes` of lent space within `among` back, in multiples of `granule`; returns when that is durable.
-    pub async fn give_back(&self, bytes: u64, granule: u64, among: &[Extent]) -> FsResult<Vec<Extent>> {
-        let (given, ticket) = self.shared.machine()?.give_back(bytes, granule, among)?;
+    /// Gets up to `bytes` of lent space within `among` back, in multiples of `granule`, as long as there is room of `keep`;
+    /// returns when that is durable.
+    pub async fn give_back(
+        &self,
+        bytes: u64,
+        granule: u64,
+        keep: u64,
+        among: &[Extent],
+    ) -> FsResult<Vec<Extent>> {
+        let (given, ticket) = self.shared.machine()?.give_back(bytes, granule, keep, among)?;
         if !given.is_empty() {
             self.shared.commit_through(ticket).await?;
         }

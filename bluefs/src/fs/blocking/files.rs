@@ -64,7 +64,7 @@ impl FileWriter {
     }
 
     fn write(&mut self, amount: Amount) -> FsResult<()> {
-        let mut tries = 0;
+        let mut full_since = None;
         let plan = loop {
             let planned = self.shared.lock()?.plan_write(self.ino, amount);
             self.shared.talk_to_lender()?;
@@ -72,7 +72,7 @@ impl FileWriter {
                 Ok(plan) => break plan,
                 Err(FsError::NoSpace { .. }) if self.shared.free_by_commit()? => {}
                 Err(FsError::NoSpace { .. }) if self.shared.wait_for_space()? => {}
-                Err(FsError::NoSpace { .. }) if self.shared.pause(&mut tries)? => {}
+                Err(FsError::NoSpace { .. }) if self.shared.pause(&mut full_since)? => {}
                 Err(error) => return Err(error),
             }
         };

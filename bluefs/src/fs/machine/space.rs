@@ -67,11 +67,6 @@ impl Machine {
         self.refused
     }
 
-    /// Whether the lender's last word was no.
-    pub fn is_denied(&self) -> bool {
-        matches!(self.lending, Lending::Denied(_))
-    }
-
     /// Space lent from now on. Wait for the ticket to know that it is logged; a crash before that gives the space
     /// back to the lender.
     pub fn add_space(&mut self, extents: &[Extent]) -> FsResult<Ticket> {
@@ -118,12 +113,13 @@ impl Machine {
         self.refused = true;
     }
 
-    /// Takes up to `bytes` of free space out of use, in whole multiples of `granule`, of what lies within `among`. The
-    /// extents belong to the lender once the ticket is durable.
+    /// Takes up to `bytes` of free space out of use, in whole multiples of `granule`, of what lies within `among`, as long
+    /// as there is room of `keep` and what is always wanted. The extents belong to the lender once the ticket is durable.
     pub fn give_back(
         &mut self,
         bytes: u64,
         granule: u64,
+        keep: u64,
         among: &[Extent],
     ) -> FsResult<(Vec<Extent>, Ticket)> {
         self.check_alive()?;
@@ -132,7 +128,7 @@ impl Machine {
                 what: "granule of space given back: a multiple of the allocation unit",
             });
         }
-        let spare = self.room().saturating_sub(self.options.low_water);
+        let spare = self.room().saturating_sub(self.options.low_water.max(keep));
         let mut left = bytes.min(spare) / granule;
         let mut given = Vec::new();
         for within in among {
@@ -174,14 +170,15 @@ impl Machine {
         pieces
     }
 
-    /// Bytes allocated to the files of a directory whose names `counts` says yes to, growing ones included.
-    pub fn allocated(&self, dir: &str, counts: impl Fn(&str) -> bool) -> u64 {
+    /// The files of a directory whose names end so, and the bytes allocated to each, growing ones included.
+    pub fn allocated(&self, dir: &str, ending: &str) -> Vec<(String, u64)> {
         let names = self.tree.dirs.get(dir).into_iter().flatten();
         let held = |ino| {
             let logged = self.tree.files.get(ino).map_or(0, |inode| inode.allocated);
             self.open.get(ino).map_or(logged, |open| open.allocated.max(logged))
         };
-        names.filter(|(name, _)| counts(name)).map(|(_, ino)| held(ino)).sum()
+        let wanted = names.filter(|(name, _)| name.ends_with(ending));
+        wanted.map(|(name, ino)| (name.clone(), held(ino))).collect()
     }
 
     /// Sets so much room aside for files that cannot wait.

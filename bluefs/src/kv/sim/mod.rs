@@ -342,8 +342,9 @@ impl Shared {
         }
         let wanted = keep.max(self.state.borrow().headroom_wanted.unwrap_or_default());
         self.keep(wanted)?;
-        let given =
-            self.fs.give_back(bytes, GRANULE_UNITS * self.costs().2, among).await.map_err(fs_error)?;
+        let (compaction, fixed, unit) = self.costs();
+        let keep = room_for(wanted, compaction, fixed);
+        let given = self.fs.give_back(bytes, GRANULE_UNITS * unit, keep, among).await.map_err(fs_error)?;
         let len: u64 = given.iter().map(|extent| extent.len).sum();
         // The worker may have begun meanwhile, and then measures later.
         let mut state = self.state.borrow_mut();

@@ -1,11 +1,13 @@
 //! Admission: what a transaction reserves before it takes effect. Journal and overlay space is handed out in order of
-//! arrival; device space may be waited for while freed space is on its way back. Everything is given back on drop.
+//! arrival, but who lacks room for keys lets others go first; device space may be waited for while freed space is on its way back. Everything is given back on drop.
 
 use std::rc::Rc;
 use std::time::Duration;
 
 use allocator::{Class, HybridAllocator, Reservation};
 
+use super::kv_room::Promise;
+use super::lend::Returned;
 use super::plan::Plan;
 use super::state::Inner;
 use super::writer::{CHECKPOINT_BLOCKS, RESERVE_BLOCKS};
@@ -24,8 +26,8 @@ pub struct Demand {
     pub log_bytes: u64,
     /// At least what the key-value store is given of it, as it reckons, the bitmap's pages left out.
     pub kv_bytes: u64,
-    /// At least the extents that it takes and frees.
-    pub extents: u64,
+    /// At least the blocks that it takes and frees.
+    pub blocks: u64,
     /// What it may use.
     pub class: Class,
 }
@@ -35,7 +37,7 @@ pub struct Admitted {
     inner: Rc<Inner>,
     journal: u64,
     log: u64,
-    kv: u64,
+    kv: Promise,
 }
 
 impl Admitted {
@@ -75,7 +77,8 @@ impl Inner {
             let problem = format!("the log of the placement groups has no room for {log_bytes} bytes");
             return Err(StoreError::NoSpace(problem));
         }
-        let mut admitted = Admitted { inner: Rc::clone(self), journal: 0, log: log_bytes, kv: 0 };
+        let mut admitted =
+            Admitted { inner: Rc::clone(self), journal: 0, log: log_bytes, kv: Promise::default() };
         let since = self.core.now();
         let permit = loop {
             let permit = self.admission.acquire(1).await;
@@ -113,10 +116,13 @@ impl Inner {
                 Ok(reservation) => return Ok(reservation),
                 Err(error) => error.to_string(),
             };
-            if self.space.pending_bytes() == 0
-                && self.return_space(plan.fresh_bytes.max(RETURN_BYTES)).await? == 0
-            {
-                return Err(StoreError::NoSpace(problem));
+            if self.space.pending_bytes() == 0 {
+                match self.return_space(plan.fresh_bytes.max(RETURN_BYTES)).await? {
+                    Returned::Nothing => return Err(StoreError::NoSpace(problem)),
+                    Returned::Later => self.progress.notified().await,
+                    Returned::Bytes(_) => {}
+                }
+                continue;
             }
             let before = self.space.pending_bytes();
             let record = self.journal.borrow().last_record();

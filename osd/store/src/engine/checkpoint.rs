@@ -15,6 +15,7 @@ use nvme::DmaBuf;
 use rt::Group;
 
 use super::admit::Demand;
+use super::kv_room::PAGE_COST;
 use super::pg_log::Window;
 use super::state::{Inner, Pending};
 use super::writer::GroupEnd;
@@ -156,6 +157,8 @@ impl Inner {
     /// Makes one checkpoint of everything that took effect before the call.
     pub async fn checkpoint(self: &Rc<Self>) -> StoreResult<()> {
         assert!(!self.checkpointing.replace(true), "one checkpoint at a time");
+        // Who waits for journal space to record a loan must not wait for this checkpoint, which may wait for the loan.
+        self.progress.notify_all();
         let result = self.make_checkpoint().await;
         self.checkpointing.set(false);
         self.progress.notify_all();
@@ -195,6 +198,9 @@ impl Inner {
         let batch = batch(ops, pending, &pages, &state);
         self.counters.checkpoint_bytes.add(batch.ops.iter().map(op_bytes).sum());
         let bytes = batch.bytes();
+        // The overlay still counts the rest of the batch.
+        let stored = u64::try_from(pages.len()).unwrap_or(u64::MAX / PAGE_COST);
+        self.kv_room.set_unflushed(stored * PAGE_COST);
         let view = self.retry_while_full(bytes, async || self.kv.apply(batch.clone()).await).await?;
         self.kv_room.set_unflushed(bytes);
         self.overlay.release(view);
@@ -304,7 +310,7 @@ impl Inner {
         let record_bytes = items.iter().map(crate::journal::format::Item::encoded_bytes_max).sum();
         let kv_bytes = u64::try_from(record_bytes).unwrap_or(u64::MAX / 4) + 2 * ENTRY_BYTES;
         let class = Class::Reclaim;
-        let admitted = self.admit(Demand { record_bytes, log_bytes: 0, kv_bytes, extents: 0, class }).await?;
+        let admitted = self.admit(Demand { record_bytes, log_bytes: 0, kv_bytes, blocks: 0, class }).await?;
         let record = self.journal.borrow_mut().number();
         self.commit_items(record, &items, Rc::new(std::cell::Cell::new(true)), admitted.spend(), None);
         self.pump();

@@ -13,8 +13,9 @@ impl Inner {
     pub async fn close(self: Rc<Self>) -> StoreResult<()> {
         let first = !self.gate.is_closing();
         self.gate.close().await;
+        let closed = self.background.close();
         self.wake_all();
-        self.background.close().await;
+        closed.await;
         if first && !self.read_only && self.check_up().is_ok() {
             self.finish().await?;
         }
@@ -53,10 +54,11 @@ impl Inner {
         let sum =
             |field: fn(&PoolStats) -> i64| u64::try_from(pools.values().map(field).sum::<i64>()).unwrap_or(0);
         let free = self.space.space.with(Allocator::free_bytes) + self.space.pending_bytes();
-        // Room that the key-value store can spare counts: it gives that back.
+        // What is lent and can be spared counts: it comes back when it is needed.
+        let lent = self.space.lent().iter().map(|extent| extent.len).sum();
         let available = self.space.space.available(Class::Ordinary)
             + self.space.pending_bytes()
-            + self.kv.stats().spare_bytes;
+            + self.kv.stats().spare_bytes.min(lent);
         let allocated = sum(|pool| pool.allocated);
         let window = self.superblock.window;
         StoreStats {

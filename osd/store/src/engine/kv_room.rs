@@ -18,7 +18,7 @@ use super::state::Inner;
 use crate::object_store::{StoreError, StoreResult};
 
 /// Bytes of a page of the bitmap in both its copies.
-const PAGE_COST: u64 = 2 * (PAGE_BYTES as u64 + 32 + ENTRY_BYTES);
+pub const PAGE_COST: u64 = 2 * (PAGE_BYTES as u64 + 32 + ENTRY_BYTES);
 /// Bytes that any checkpoint adds.
 const CHECKPOINT_COST: u64 = 1024;
 /// Bytes that it adds for each pool: the statistics.
@@ -33,13 +33,22 @@ const RESERVE_FLUSHES: u64 = 4;
 const COMPACTION_WAIT: Duration = Duration::from_secs(5);
 /// How long it waits for the reaper each time.
 const REAP_PAUSE: Duration = Duration::from_millis(5);
-/// Room that an ordinary transaction needs at least, bytes, for the store to count as not full.
-const LEAST_BYTES: u64 = 4096;
+/// Room that an ordinary transaction needs at least, for the store to count as not full.
+const LEAST: Promise = Promise { bytes: 4096, blocks: 0 };
+
+/// What a record was promised.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Promise {
+    bytes: u64,
+    /// Blocks whose pages of the bitmap a checkpoint may have to store.
+    blocks: u64,
+}
 
 /// Changes on their way to the key-value store that the overlay does not hold.
 #[derive(Debug, Default)]
 pub struct KvRoom {
-    admitted: Cell<u64>,
+    admitted_bytes: Cell<u64>,
+    admitted_blocks: Cell<u64>,
     unflushed: Cell<u64>,
     /// A checkpoint waits for room.
     waiting: Cell<bool>,
@@ -48,28 +57,25 @@ pub struct KvRoom {
 }
 
 impl KvRoom {
-    /// Gives an admission's part back.
-    pub fn unreserve(&self, bytes: u64) {
-        self.admitted.set(self.admitted.get() - bytes);
+    fn reserve(&self, promise: Promise) {
+        self.admitted_bytes.set(self.admitted_bytes.get() + promise.bytes);
+        self.admitted_blocks.set(self.admitted_blocks.get() + promise.blocks);
     }
 
-    /// A batch of so many bytes is given over; none once it is flushed.
+    /// Gives an admission's part back.
+    pub fn unreserve(&self, promise: Promise) {
+        self.admitted_bytes.set(self.admitted_bytes.get() - promise.bytes);
+        self.admitted_blocks.set(self.admitted_blocks.get() - promise.blocks);
+    }
+
+    /// So many bytes that the overlay does not count are given over; none once they are flushed.
     pub fn set_unflushed(&self, bytes: u64) {
         self.unflushed.set(bytes);
     }
 
-    /// Up to so many bytes are given back from now on. False if some are already.
-    pub fn begin_giving_back(&self, bytes: u64) -> bool {
-        let first = self.giving_back.get() == 0;
-        if first {
-            self.giving_back.set(bytes);
-        }
-        first
-    }
-
-    /// They are, and the key-value store has told what headroom is left.
-    pub fn end_giving_back(&self) {
-        self.giving_back.set(0);
+    /// Up to so many bytes are given back from now on; none once the key-value store has told what headroom is left.
+    pub fn set_giving_back(&self, bytes: u64) {
+        self.giving_back.set(bytes);
     }
 
     /// Whether a checkpoint waits for room: nothing may grow meanwhile.
@@ -79,29 +85,35 @@ impl KvRoom {
 }
 
 impl Inner {
-    /// Has the key-value store keep what it needs ahead, from now on.
+    /// Has the key-value store keep what it needs ahead, from now on: with every page of the bitmap in a checkpoint.
     pub fn keep_kv_room(&self) {
-        let most = self.options.overlay_bytes_max + self.kv_checkpoints() + self.kv_reserve();
-        self.kv.keep_headroom(most);
+        let pages = self.space.pages() * PAGE_COST;
+        self.kv.keep_headroom(
+            self.options.overlay_bytes_max + self.kv_checkpoints() + pages + self.kv_reserve(),
+        );
     }
 
-    /// Promises a record room; gives how much, or none if there is not enough.
-    pub(super) fn reserve_kv_room(&self, demand: &Demand) -> Option<u64> {
-        if demand.kv_bytes == 0 && demand.extents == 0 {
-            return Some(0);
+    /// Promises a record room; none if there is not enough, or nothing may grow.
+    pub(super) fn reserve_kv_room(&self, demand: &Demand) -> Option<Promise> {
+        let promise = Promise { bytes: demand.kv_bytes, blocks: demand.blocks };
+        if promise.bytes == 0 && promise.blocks == 0 {
+            return Some(promise);
         }
-        let bytes = self.kv_demand(demand);
-        if self.kv_missing(bytes, demand.class) > 0 {
+        let may_not = self.kv_room.waiting.get() && demand.class == Class::Ordinary;
+        if may_not || self.kv_missing(promise, demand.class) > 0 {
             return None;
         }
-        self.kv_room.admitted.set(self.kv_room.admitted.get() + bytes);
-        Some(bytes)
+        self.kv_room.reserve(promise);
+        Some(promise)
     }
 
     /// Tries to make room for a record that has `waited` for it so far. An error if nothing helped.
     pub(super) async fn make_kv_room(self: &Rc<Self>, demand: &Demand, waited: Duration) -> StoreResult<()> {
-        let bytes = self.kv_demand(demand);
-        let missing = |this: &Self| this.kv_missing(bytes, demand.class);
+        let promise = Promise { bytes: demand.kv_bytes, blocks: demand.blocks };
+        let missing = |this: &Self| this.kv_missing(promise, demand.class);
+        if self.kv_room.waiting.get() && demand.class == Class::Ordinary {
+            return Err(self.kv_full());
+        }
         let before = missing(self);
         self.counters.kv_room_waits.add(1);
         // A checkpoint pays for what is in the overlay, mostly with less than was promised. What others add is theirs.
@@ -118,7 +130,7 @@ impl Inner {
             }
         }
         self.renew_view();
-        let wanted = self.kv_committed() + bytes + self.kv_reserve_for(demand.class);
+        let wanted = self.kv_committed(promise) + self.kv_reserve_for(demand.class);
         // What was removed may still have to be compacted away. Whoever removes waits for that; who grows does for a
         // while, since others of its group wait behind it.
         let made = self.kv.make_headroom(wanted, true);
@@ -142,19 +154,19 @@ impl Inner {
         if after == 0 || after < before { Ok(()) } else { Err(self.kv_full()) }
     }
 
-    /// Lets the key-value store drop what only the view shows that reads of the past used.
+    /// Lets go of a view that keeps what newer ones do not show: files, in stores whose views hold some.
     pub(super) fn renew_view(&self) {
         self.overlay.renew(self.kv.view());
     }
 
     /// Whether the reserve itself is short: then it may be lent what is kept for removals.
     pub fn kv_reserve_is_short(&self) -> bool {
-        self.kv_missing(0, Class::Ordinary) > 0
+        self.kv_missing(Promise::default(), Class::Ordinary) > 0
     }
 
     /// Whether the key-value store has no room for anything that grows, and none to be had.
     pub fn kv_is_short(&self) -> bool {
-        self.nothing_to_lend.get() && self.kv_missing(LEAST_BYTES, Class::Ordinary) > 0
+        self.nothing_to_lend.get() && self.kv_missing(LEAST, Class::Ordinary) > 0
     }
 
     fn kv_full(&self) -> StoreError {
@@ -162,17 +174,12 @@ impl Inner {
         StoreError::NoSpace(problem.to_owned())
     }
 
-    fn kv_demand(&self, demand: &Demand) -> u64 {
-        let pages = self.space.pages_max(demand.extents) - self.space.pages_max(0);
-        demand.kv_bytes + pages * PAGE_COST
-    }
-
-    /// By how much the headroom is too small for `bytes` more of that class.
-    fn kv_missing(&self, bytes: u64, class: Class) -> u64 {
+    /// By how much the headroom is too small for `more` of that class.
+    fn kv_missing(&self, more: Promise, class: Class) -> u64 {
         let Some(headroom) = self.kv.stats().headroom_bytes else { return 0 };
         let going = kv::headroom(self.kv_room.giving_back.get().next_multiple_of(4096), 0, 0);
         let sure = headroom.saturating_sub(going);
-        (self.kv_committed() + bytes + self.kv_reserve_for(class)).saturating_sub(sure)
+        (self.kv_committed(more) + self.kv_reserve_for(class)).saturating_sub(sure)
     }
 
     fn kv_reserve_for(&self, class: Class) -> u64 {
@@ -183,24 +190,30 @@ impl Inner {
         self.options.kv_reserve() + RESERVE_FLUSHES * self.kv.stats().flush_bytes
     }
 
-    /// Headroom that must stay whatever is given back.
-    pub(super) fn kv_promised(&self) -> u64 {
-        self.kv_committed() + self.kv_reserve()
+    /// Headroom that must stay if up to `extents` are given back: records that are not admitted say so.
+    pub(super) fn kv_promised(&self, extents: u64) -> u64 {
+        self.kv_committed(Promise { bytes: 0, blocks: extents }) + self.kv_reserve()
     }
 
-    /// What the key-value store must take for sure.
-    fn kv_committed(&self) -> u64 {
+    /// What the key-value store must take for sure, with `more`.
+    fn kv_committed(&self, more: Promise) -> u64 {
         let room = &self.kv_room;
-        self.overlay.bytes() + room.unflushed.get() + room.admitted.get() + self.kv_checkpoints()
+        let blocks = room.admitted_blocks.get().saturating_add(more.blocks);
+        self.overlay.bytes()
+            + room.unflushed.get()
+            + room.admitted_bytes.get()
+            + more.bytes
+            + self.space.pages_max(blocks) * PAGE_COST
+            + self.kv_checkpoints()
     }
 
-    /// What checkpoints add to the overlay's content.
+    /// What checkpoints add beside the overlay's content and pages.
     fn kv_checkpoints(&self) -> u64 {
         let count = |len: usize| u64::try_from(len).unwrap_or(u64::MAX / 1024);
         let each = CHECKPOINT_COST
             + count(self.pools.borrow().len()) * POOL_COST
             + self.space.lent_count() * LENT_COST
             + self.kv.stats().flush_bytes;
-        CHECKPOINTS * (each + self.space.pages_max(0) * PAGE_COST)
+        CHECKPOINTS * each
     }
 }

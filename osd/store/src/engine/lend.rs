@@ -21,28 +21,41 @@ use crate::object_store::{StoreError, StoreResult};
 
 /// Most extents of one loan.
 const EXTENTS_MAX: usize = 16;
-/// Most extents of one record that takes space back.
-const RETURNS_MAX: usize = 64;
+/// Most extents of one record that takes space back: it fits what the journal keeps for such, in its smallest blocks too.
+const RETURNS_MAX: usize = 16;
 /// How often lent space that nobody needs is looked for.
 const RETURN_PAUSE: Duration = Duration::from_secs(2);
 /// How often the key-value store compacts at most so that something can come back: that may rewrite all of it.
 const COMPACT_PAUSE: Duration = Duration::from_secs(30);
 /// Data space is short below this part of the window: then all that can be spared comes back.
 const SHORT_DIVISOR: u64 = 8;
-/// Below this part there is none, as good as.
+/// Below this part there is as good as none.
 const FULL_DIVISOR: u64 = 64;
-/// Otherwise what exceeds this part of the window, in steps of as much.
+/// Otherwise what exceeds twice this part of the window, in steps of it.
 const LARGE_DIVISOR: u64 = 32;
 
 /// How it stands with lending.
 #[derive(Debug, Default)]
 pub struct Loans {
-    /// Lent before a crash, and not known to the file system.
+    /// Lent, and not known to the file system: a crash, or a full journal, came between.
     forgotten: RefCell<Vec<Extent>>,
-    /// The file system is told of a loan.
+    /// Questions are answered.
     serving: Cell<bool>,
+    /// Space is on its way back.
+    returning: Cell<bool>,
     /// When it was last asked to compact so that something can come back.
     compacted: Cell<Option<Nanos>>,
+}
+
+/// What became of an attempt to take space back.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Returned {
+    /// So many bytes are on their way to be free.
+    Bytes(u64),
+    /// Others are at it, or a checkpoint must end first: look again when something has happened.
+    Later,
+    /// There is nothing.
+    Nothing,
 }
 
 impl Inner {
@@ -87,7 +100,10 @@ impl Inner {
                 Ok(extents) if !extents.is_empty() => requests.grant(extents),
                 Ok(_) => requests.deny(),
                 Err(error) => {
-                    log::warn!("no space is lent to the key-value store: {error}");
+                    // A store that is down said so.
+                    if self.check_up().is_ok() {
+                        log::warn!("no space is lent to the key-value store: {error}");
+                    }
                     requests.deny();
                 }
             }
@@ -95,9 +111,13 @@ impl Inner {
     }
 
     /// Takes up to `bytes` for lending, from the reserve too if removals need it; durable when done. Nothing if there is
-    /// nothing.
+    /// nothing, or the store closes: what the last checkpoint needs was promised to it, and a record about a loan would be
+    /// left to replay.
     async fn lend(self: &Rc<Self>, bytes: u64, unit: u64) -> StoreResult<Vec<Extent>> {
         self.check_up()?;
+        if self.background.is_closing() {
+            return Ok(Vec::new());
+        }
         let unit = unit.max(self.block);
         let mut want = bytes.next_multiple_of(unit);
         let class = if self.kv_reserve_is_short() { Class::Reclaim } else { Class::Ordinary };
@@ -125,14 +145,15 @@ impl Inner {
         Ok(extents)
     }
 
-    /// Reserves journal space for a record about loans; none if only a checkpoint that waits for room could make some.
+    /// Reserves journal space for a record about loans; none if only a checkpoint that waits for room could make some, or
+    /// the store closes.
     async fn reserve_for_loan(&self, items: &[Item]) -> StoreResult<Option<u64>> {
         let need = self.journal.borrow().need(items.iter().map(Item::encoded_bytes_max).sum());
         // A running checkpoint has had its bare group when it comes to writing keys.
         let keep = || if self.checkpointing.get() { 1 } else { CHECKPOINT_BLOCKS };
         while !self.journal.borrow_mut().reserve(need, keep()) {
             // A checkpoint that waits for this very space cannot make room: then there is nothing to lend.
-            if self.checkpointing.get() {
+            if self.checkpointing.get() || self.background.is_closing() {
                 return Ok(None);
             }
             self.checkpoint_wanted.notify_one();
@@ -154,7 +175,9 @@ impl Inner {
             if bytes == 0 || self.background.is_closing() {
                 continue;
             }
-            if let Err(error) = self.return_space(bytes).await {
+            if let Err(error) = self.return_space(bytes).await
+                && self.check_up().is_ok()
+            {
                 log::warn!("no space comes back from the key-value store: {error}");
             }
         }
@@ -174,20 +197,31 @@ impl Inner {
         }
     }
 
-    /// Takes back up to `bytes` of what is lent and not needed; gives how much is on its way to be free. One call does it
-    /// at a time; others get 0.
-    pub async fn return_space(self: &Rc<Self>, bytes: u64) -> StoreResult<u64> {
-        if !self.loans.serving.get() || self.space.lent_count() == 0 {
-            return Ok(0);
+    /// Takes back up to `bytes` of what is lent and not needed.
+    pub async fn return_space(self: &Rc<Self>, bytes: u64) -> StoreResult<Returned> {
+        if !self.loans.serving.get() || self.space.lent_count() == 0 || bytes == 0 {
+            return Ok(Returned::Nothing);
         }
+        if self.loans.returning.replace(true) {
+            return Ok(Returned::Later);
+        }
+        let returned = self.take_back(bytes).await;
+        self.loans.returning.set(false);
+        self.progress.notify_all();
+        if let Ok(Returned::Bytes(bytes)) = returned {
+            self.counters.returned_bytes.add(bytes);
+        }
+        returned
+    }
+
+    async fn take_back(self: &Rc<Self>, bytes: u64) -> StoreResult<Returned> {
         let mut back = self.loans.forgotten.take();
         if back.is_empty() {
-            if bytes == 0 || !self.kv_room.begin_giving_back(bytes) {
-                return Ok(0);
-            }
-            let compact = self.may_compact();
-            let given = self.kv.give_back(bytes, self.kv_promised(), compact, self.space.lent()).await;
-            self.kv_room.end_giving_back();
+            self.kv_room.set_giving_back(bytes);
+            let compact = self.take_turn_to_compact();
+            let extents = u64::try_from(RETURNS_MAX).unwrap_or(u64::MAX);
+            let given = self.kv.give_back(bytes, self.kv_promised(extents), compact, self.space.lent()).await;
+            self.kv_room.set_giving_back(0);
             back = given.map_err(|error| self.kv_failed(&error))?;
         }
         let mut returned = 0;
@@ -195,9 +229,8 @@ impl Inner {
             let rest = back.split_off(back.len().min(RETURNS_MAX));
             let items: Vec<Item> = back.iter().map(|extent| Item::Return(*extent)).collect();
             let Some(need) = self.reserve_for_loan(&items).await? else {
-                // Lent, and the file system does not know it: as after a crash.
                 self.loans.forgotten.borrow_mut().extend(back.into_iter().chain(rest));
-                break;
+                return Ok(if returned > 0 { Returned::Bytes(returned) } else { Returned::Later });
             };
             let record = self.journal.borrow_mut().number();
             self.commit_items(record, &items, Rc::new(Cell::new(true)), need, None);
@@ -205,26 +238,19 @@ impl Inner {
             returned += back.iter().map(|extent| extent.len).sum::<u64>();
             back = rest;
         }
-        self.counters.returned_bytes.add(returned);
-        Ok(returned)
+        Ok(if returned > 0 { Returned::Bytes(returned) } else { Returned::Nothing })
     }
-}
 
-impl Inner {
-    /// Whether data has no space left, and the key-value store was not asked to compact for it lately.
-    fn may_compact(&self) -> bool {
+    /// Whether the key-value store should compact because data has no space left: not if it did so lately.
+    fn take_turn_to_compact(&self) -> bool {
         let now = self.core.now();
-        let waited = self
-            .loans
-            .compacted
-            .get()
-            .is_none_or(|last| Duration::from_nanos(now.0 - last.0) >= COMPACT_PAUSE);
-        let may =
-            waited && self.space.space.available(Class::Ordinary) < self.superblock.window / FULL_DIVISOR;
-        if may {
+        let last = self.loans.compacted.get();
+        let waited = last.is_none_or(|last| Duration::from_nanos(now.0 - last.0) >= COMPACT_PAUSE);
+        let is_full = self.space.space.available(Class::Ordinary) < self.superblock.window / FULL_DIVISOR;
+        if waited && is_full {
             self.loans.compacted.set(Some(now));
         }
-        may
+        waited && is_full
     }
 }
 

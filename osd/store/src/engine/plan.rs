@@ -42,8 +42,8 @@ pub struct Plan {
     pub record_bytes: usize,
     /// At least the bytes that the key-value store is given of it, as it reckons them, the bitmap's pages left out.
     pub kv_bytes: u64,
-    /// At least the extents that it takes and frees.
-    pub extents: u64,
+    /// At least the blocks that it takes and frees.
+    pub blocks: u64,
     /// Bytes of log entries.
     pub log_bytes: u64,
     /// It gives back at least as much space as it takes, or the service depends on it, so it may use the reserve.
@@ -64,7 +64,7 @@ impl Plan {
             record_bytes: self.record_bytes,
             log_bytes: self.log_bytes,
             kv_bytes: self.kv_bytes,
-            extents: self.extents,
+            blocks: self.blocks,
             class: self.class(),
         }
     }
@@ -130,7 +130,7 @@ impl Inner {
             fresh_bytes,
             record_bytes: 0,
             kv_bytes: 0,
-            extents: (fresh_bytes + freed) / self.block,
+            blocks: (fresh_bytes + freed) / self.block,
             reclaims: (removes && freed >= fresh_bytes) || transaction.ops.iter().all(is_upkeep),
             draws_omap_id: objects.iter().any(|object| object.staged.omap_is_fresh()),
             collections,

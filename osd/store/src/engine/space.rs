@@ -8,13 +8,11 @@
 use std::cell::{Cell, RefCell};
 use std::collections::BTreeMap;
 
+use allocator::limits::PAGE_BLOCKS;
 use allocator::{AllocResult, Allocator, BitmapAllocator, Extent, HybridAllocator, Page, Space};
 
 use super::effect::merge;
 use crate::fault::{Fault, Planted};
-
-/// Pages that describe an extent at most: the largest object is one page's worth, a loan a little more.
-const PAGES_PER_EXTENT: u64 = 4;
 
 /// A change of ownership.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -35,14 +33,39 @@ impl Change {
     }
 }
 
+/// Changes in order, and the pages of the bitmap that they are in.
+#[derive(Debug, Default)]
+struct Changes {
+    all: Vec<Change>,
+    /// A bit for each page.
+    pages: Vec<u64>,
+    page_count: u64,
+}
+
+impl Changes {
+    /// `page_bytes`: of space that a page describes.
+    fn push(&mut self, change: Change, page_bytes: u64) {
+        let (Change::Use(extent) | Change::Free(extent)) = change;
+        for page in extent.start / page_bytes..extent.end().div_ceil(page_bytes) {
+            let (word, bit) = (usize::try_from(page / 64).unwrap_or(usize::MAX), 1 << (page % 64));
+            if self.pages.len() <= word {
+                self.pages.resize(word + 1, 0);
+            }
+            self.page_count += u64::from(self.pages[word] & bit == 0);
+            self.pages[word] |= bit;
+        }
+        self.all.push(change);
+    }
+}
+
 /// See the module.
 pub struct SpaceBook {
     /// What can be allocated.
     pub space: Space<HybridAllocator>,
     shadow: RefCell<BitmapAllocator>,
-    changes: RefCell<Vec<Change>>,
+    changes: RefCell<Changes>,
     /// Those of the generation being checkpointed.
-    frozen: RefCell<Vec<Change>>,
+    frozen: RefCell<Changes>,
     withheld: RefCell<BTreeMap<u64, Vec<Extent>>>,
     withheld_bytes: Cell<u64>,
     /// Allowed by the journal; waits for reads older than the mark and for deferred writes.
@@ -77,18 +100,18 @@ impl SpaceBook {
             Change::Use(extent) => allocator.mark_used(extent),
             Change::Free(extent) => allocator.release(extent),
         })?;
-        self.changes.borrow_mut().push(change);
+        self.note(change);
         Ok(())
     }
 
     /// Notes that `extent`, taken from the allocator before, belongs to somebody.
     pub fn used(&self, extent: Extent) {
-        self.changes.borrow_mut().push(Change::Use(extent));
+        self.note(Change::Use(extent));
     }
 
     /// Notes that record `record` freed `extent`.
     pub fn freed(&self, record: u64, extent: Extent) {
-        self.changes.borrow_mut().push(Change::Free(extent));
+        self.note(Change::Free(extent));
         if self.fault.is(Planted::FreedSpaceReusedEarly) {
             return self.give_back(extent);
         }
@@ -177,24 +200,34 @@ impl SpaceBook {
         assert!(released.is_ok(), "freed space is in use until now: {released:?}");
     }
 
-    /// Starts a new generation of changes.
-    pub fn freeze(&self) {
-        let changes = std::mem::take(&mut *self.changes.borrow_mut());
-        self.frozen.borrow_mut().extend(changes);
+    fn note(&self, change: Change) {
+        let page_bytes = PAGE_BLOCKS * self.shadow.borrow().block_size();
+        self.changes.borrow_mut().push(change, page_bytes);
     }
 
-    /// Most pages that checkpoints of the changes so far store, if `more` extents are added.
+    /// Starts a new generation of changes. The one before was checkpointed.
+    pub fn freeze(&self) {
+        let changes = std::mem::take(&mut *self.changes.borrow_mut());
+        let before = self.frozen.replace(changes);
+        assert!(before.all.is_empty(), "{} changes of an earlier generation", before.all.len());
+    }
+
+    /// Pages of the whole bitmap.
+    pub fn pages(&self) -> u64 {
+        self.shadow.borrow().pages()
+    }
+
+    /// Most pages that checkpoints of the changes so far store, if changes in `more` blocks, each perhaps in a page of its
+    /// own, are added.
     pub fn pages_max(&self, more: u64) -> u64 {
-        let shadow = self.shadow.borrow();
-        let changes = self.changes.borrow().len() + self.frozen.borrow().len();
-        let changes = u64::try_from(changes).unwrap_or(u64::MAX).saturating_add(more);
-        shadow.pages().min(changes.saturating_mul(PAGES_PER_EXTENT))
+        let next = self.changes.borrow().page_count.saturating_add(more).min(self.pages());
+        self.frozen.borrow().page_count + next
     }
 
     /// Applies the frozen generation's changes to the shadow and gives the pages to store.
     pub fn checkpoint(&self) -> Vec<(u64, Page)> {
         let mut shadow = self.shadow.borrow_mut();
-        for change in self.frozen.borrow_mut().drain(..) {
+        for change in self.frozen.take().all {
             change.apply(&mut shadow);
         }
         shadow.take_dirty_pages()
@@ -209,7 +242,7 @@ impl SpaceBook {
     /// The bitmap with every change so far, whether checkpointed or not.
     pub fn current(&self) -> BitmapAllocator {
         let mut current = self.shadow.borrow().clone();
-        for change in self.frozen.borrow().iter().chain(self.changes.borrow().iter()) {
+        for change in self.frozen.borrow().all.iter().chain(&self.changes.borrow().all) {
             change.apply(&mut current);
         }
         current

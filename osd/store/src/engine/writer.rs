@@ -18,7 +18,7 @@ use crate::journal::format::{self, HEADER_BYTES, Header, RECORD_FRAME_BYTES};
 use crate::journal::ring;
 use crate::object_store::StoreResult;
 
-/// Blocks of the journal that only bare groups and lending may use.
+/// Blocks of the journal that only bare groups and records about loans may use.
 pub const RESERVE_BLOCKS: u64 = 4;
 /// Of these, blocks that only a checkpoint may use, so that it can always finish.
 pub const CHECKPOINT_BLOCKS: u64 = 2;
