@@ -113,6 +113,11 @@ impl Engine {
         self.inner.check_owned(owned)
     }
 
+    /// What is lent to the key-value store's file system, ascending: for who compares it with what that has.
+    pub fn lent(&self) -> Vec<allocator::Extent> {
+        self.inner.space.lent()
+    }
+
     /// Where each block of an object that holds data lies on the device: for those who look at devices.
     pub fn block_places(
         &self,
