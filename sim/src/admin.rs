@@ -21,6 +21,10 @@ const PAUSE_MS_MAX: u64 = 800;
 const RETRY: Duration = Duration::from_millis(100);
 /// The option that is set.
 const OPTION: &str = "osd_op_history_size";
+/// Keys of the monitor's store in use, and bytes of their values: the monitor's log is full after some of them, so that it
+/// makes snapshots.
+const KEYS: u64 = 6;
+const KEY_BYTES: usize = 60_000;
 
 /// What must hold.
 #[derive(Default)]
@@ -31,6 +35,8 @@ struct Facts {
     gone: Vec<String>,
     /// What the option was set to.
     option: Option<String>,
+    /// Keys of the monitor's store, and their values.
+    keys: BTreeMap<String, String>,
     made: u64,
 }
 
@@ -62,7 +68,7 @@ pub async fn run(core: Core, monitor: SocketAddr, mut dice: RandomStream, shared
 async fn step(client: &Client, dice: &mut RandomStream, facts: &mut Facts) -> Result<(), String> {
     let names: Vec<String> = facts.pools.keys().cloned().collect();
     let some = names.get(usize::try_from(dice.below(names.len().max(1) as u64)).unwrap_or(0)).cloned();
-    match (dice.below(6), some) {
+    match (dice.below(7), some) {
         (0 | 1, _) if names.len() < POOLS_MAX => {
             let made = facts.made;
             let name = format!("admin{made}");
@@ -101,6 +107,22 @@ async fn step(client: &Client, dice: &mut RandomStream, facts: &mut Facts) -> Re
             }
             facts.pools.remove(&name);
             facts.gone.push(name);
+        }
+        (5, _) => {
+            let key = format!("key{}", dice.below(KEYS));
+            if let Some(expected) = facts.keys.get(&key) {
+                let seen = command(client, &json!({"prefix": "config-key get", "key": key})).await?;
+                if seen.trim() != expected {
+                    return Err(format!(
+                        "{key} is {:?}, and was set to {:?}",
+                        seen.get(..16),
+                        expected.get(..16)
+                    ));
+                }
+            }
+            let value = format!("{:016x}", dice.next_u64()).repeat(KEY_BYTES / 16);
+            command(client, &json!({"prefix": "config-key set", "key": key, "val": value})).await?;
+            facts.keys.insert(key, value);
         }
         _ => {
             let value = dice.between(1, 1000).to_string();

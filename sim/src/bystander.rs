@@ -8,7 +8,7 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use futures_util::future::join_all;
+use futures_util::future::{join, join_all};
 use rt::Core;
 use store::{CollectionId, Engine, ObjectId, ObjectStore, StoreError, StoreResult};
 
@@ -46,7 +46,12 @@ async fn burst(core: &Core, store: &dyn ObjectStore) -> StoreResult<()> {
         return Ok(());
     }
     let (id, _, _) = collections.swap_remove(any(core, collections.len()));
-    let (objects, _) = store.list(id, None, PAGE).await?;
+    // Both see the store as it is now, however long each takes and whatever changes meanwhile.
+    let (first, second) = join(store.list(id, None, PAGE), store.list(id, None, PAGE)).await;
+    let (objects, _) = first?;
+    if second?.0 != objects {
+        return Err(StoreError::Invalid("two listings of one moment differ".to_owned()));
+    }
     if objects.is_empty() {
         return Ok(());
     }

@@ -2,6 +2,7 @@
 //! came back, and stops when the load is done. Runs as a task of the client's host, which may be killed at any step.
 
 use std::cell::{Cell, RefCell};
+use std::collections::BTreeMap;
 use std::future::Future;
 use std::net::SocketAddr;
 use std::pin::Pin;
@@ -41,9 +42,20 @@ pub struct ClientState {
     pub depth: usize,
 }
 
+/// What clients were told of an OSD's objects, in numbers that only grow: for faults aimed at such a moment.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Told {
+    /// Changes acknowledged.
+    pub acknowledged: u64,
+    /// Answers that show changes which nobody acknowledged yet.
+    pub ahead: u64,
+}
+
 /// What all clients and the harness share.
 #[derive(Default)]
 pub struct Shared {
+    /// By OSD.
+    pub told: RefCell<BTreeMap<usize, Told>>,
     /// What happened.
     pub counts: RefCell<Counts>,
     /// The first thing that went wrong.
@@ -54,6 +66,11 @@ impl Shared {
     /// Notes a failure; the first one counts.
     pub fn fail(&self, what: String) {
         self.failure.borrow_mut().get_or_insert(what);
+    }
+
+    /// What clients were told of an OSD's objects.
+    pub fn told(&self, osd: usize) -> Told {
+        self.told.borrow().get(&osd).copied().unwrap_or_default()
     }
 
     /// Whether something did.
@@ -151,15 +168,32 @@ fn settle(state: &ClientState, shared: &Shared, done: Done) {
             log::debug!("{object} {id:?} answered");
             shared.counts.borrow_mut().add_answer(&answer, change);
             let mut oracle = state.oracle.borrow_mut();
+            let ahead = !change && oracle.is_ahead(&object, id);
+            state.note_told(shared, &object, Told { acknowledged: change.into(), ahead: ahead.into() });
             oracle.told_version(&object, id, version);
             oracle.answered(&object, id, answer)
         }
         Done::Listed(Ok(names)) => {
             shared.counts.borrow_mut().listings += 1;
-            state.oracle.borrow_mut().listing_ended(&names)
+            let listed = state.oracle.borrow_mut().listing_ended(&names);
+            listed.map(|ahead| {
+                for object in ahead {
+                    state.note_told(shared, &object, Told { ahead: 1, ..Told::default() });
+                }
+            })
         }
     };
     if let Err(violation) = judged {
         shared.fail(violation.to_string());
+    }
+}
+
+impl ClientState {
+    fn note_told(&self, shared: &Shared, object: &str, more: Told) {
+        let Some((_, osd)) = self.names.iter().find(|(name, _)| name == object) else { return };
+        let mut all = shared.told.borrow_mut();
+        let told = all.entry(*osd).or_default();
+        told.acknowledged += more.acknowledged;
+        told.ahead += more.ahead;
     }
 }

@@ -5,9 +5,12 @@
 use std::cell::{Cell, RefCell};
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
+use std::ops::Range;
 use std::rc::Rc;
 use std::time::Duration;
 
+use bluefs::fs::{LocalBlueFs, Machine};
+use mon_lite::limits::LOG_SUPERBLOCK_SPACING;
 use mon_lite::osd_life::NewOsd;
 use mon_lite::{MkfsOptions, MonConfig, Monitor};
 use nvme::{SimDisk, SimDiskConfig};
@@ -19,7 +22,7 @@ use uuid::Uuid;
 
 use crate::bystander;
 use crate::client_life::Shared;
-use crate::node_store::{self, NodeStore, Regions, Stage};
+use crate::node_store::{self, NodeStore, Opened, Regions, Stage};
 use crate::scenario::{DISK_SLOW, Scenario};
 
 /// Host of the monitor.
@@ -33,6 +36,8 @@ const MON_PORT: u16 = 3300;
 /// Port of an OSD.
 const OSD_PORT: u16 = 6800;
 const MON_DISK_BYTES: u64 = 16 << 20;
+/// A copy of the superblock of its log is within so many bytes.
+const MON_BLOCK: u64 = 4096;
 /// A monitor or OSD that cannot start is tried again after this.
 const RETRY: Duration = Duration::from_millis(200);
 
@@ -47,6 +52,8 @@ pub struct Node {
     pub regions: Regions,
     /// The store of its present life.
     pub store: Rc<RefCell<Option<Rc<Engine>>>>,
+    /// The file system below the store of its present life.
+    pub fs: Rc<RefCell<Option<LocalBlueFs>>>,
     /// The daemon of its present life.
     pub daemon: Rc<RefCell<Option<Rc<OsdHandle>>>>,
     /// The disk was told to fail, so the daemon may, and a new life is due.
@@ -85,6 +92,11 @@ impl Node {
         reused * 1000 / self.regions.data().len
     }
 
+    /// Looks at the file system below the store; none if there is none now.
+    pub fn with_fs<T>(&self, look: impl FnOnce(&mut Machine) -> T) -> Option<T> {
+        self.fs.borrow().as_ref()?.with(|machine| Ok(look(machine))).ok()
+    }
+
     /// Checkpoints that the store of its present life made.
     pub fn checkpoints(&self) -> u64 {
         let past = self.past.borrow().get("checkpoints").copied().unwrap_or(0);
@@ -94,6 +106,7 @@ impl Node {
     /// Adds the running store's counters to those of past lives, and forgets the store.
     fn end_life(&self) {
         self.daemon.take();
+        self.fs.take();
         let Some(store) = self.store.take() else { return };
         let mut past = self.past.borrow_mut();
         for (name, value) in store.stats().counters {
@@ -134,6 +147,7 @@ impl Cluster {
                     parts,
                     regions,
                     store: Rc::default(),
+                    fs: Rc::default(),
                     daemon: Rc::default(),
                     may_fail: Rc::default(),
                     damaged: Rc::default(),
@@ -148,6 +162,11 @@ impl Cluster {
             scenario: scenario.clone(),
             shared,
         })
+    }
+
+    /// The copies of the superblock of the monitor's log.
+    pub fn mon_superblocks() -> [Range<u64>; 2] {
+        [0, LOG_SUPERBLOCK_SPACING].map(|start| start..start + MON_BLOCK)
     }
 
     /// Where the monitor listens.
@@ -220,6 +239,7 @@ impl Cluster {
             core: core.clone(),
             parts: node.parts.clone(),
             store: node.store.clone(),
+            fs: node.fs.clone(),
             daemon: node.daemon.clone(),
             may_fail: node.may_fail.clone(),
             damaged: node.damaged.clone(),
@@ -300,6 +320,7 @@ struct OsdLife {
     core: Core,
     parts: NodeStore,
     store: Rc<RefCell<Option<Rc<Engine>>>>,
+    fs: Rc<RefCell<Option<LocalBlueFs>>>,
     daemon: Rc<RefCell<Option<Rc<OsdHandle>>>>,
     may_fail: Rc<Cell<bool>>,
     damaged: Rc<RefCell<BTreeSet<u64>>>,
@@ -316,7 +337,10 @@ impl OsdLife {
             }
         };
         let store = match node_store::open(&self.core, &self.parts).await {
-            Ok(store) => store,
+            Ok(Opened { engine, fs }) => {
+                *self.fs.borrow_mut() = Some(fs);
+                engine
+            }
             Err(error) => return failed(format!("does not open its store: {error}")),
         };
         *self.store.borrow_mut() = Some(store.clone());

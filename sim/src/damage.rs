@@ -46,7 +46,8 @@ pub fn check_data(node: &Node, clean: &StoreContent, seed: u64) -> Result<u64, S
     in_own_world(node, move |core| async move {
         let mut dice = RandomStream::new(seed, "damage of data");
         // Closed in good order, so that no replay looks at what is damaged.
-        let engine = node_store::open(&core, &parts).await.map_err(|error| format!("a copy: {error}"))?;
+        let opened = node_store::open(&core, &parts).await.map_err(|error| format!("a copy: {error}"))?;
+        let engine = opened.engine;
         let content = StoreContent::read(&*engine).await?;
         if let Some(difference) = clean.first_difference(&content) {
             return Err(format!("a store that is opened is not as one that is looked at: {difference}"));

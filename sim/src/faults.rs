@@ -1,7 +1,9 @@
 //! What goes wrong in the first phase, and when: between any two steps, and aimed at moments that chance seldom hits.
 
+use std::ops::Range;
 use std::time::Duration;
 
+use nvme::SimDisk;
 use rt::Nanos;
 use rt::sim::Sim;
 
@@ -12,15 +14,9 @@ use crate::run::Run;
 /// What a killed client sent is answered or gone by then.
 const CLIENT_FENCE: Duration = Duration::from_secs(20);
 /// Steps after which an aimed crash strikes, aim or not.
-const AIM_STEPS_MAX: u64 = 30_000;
-/// Counters of the store that move when space changes hands or a block is overwritten.
-const EVENTS: [&str; 5] =
-    ["deferred_blocks", "deferred_blocks", "released_bytes", "lent_bytes", "lent_bytes"];
-/// How often a counter is looked at before the crash strikes all the same.
-const EVENT_LOOKS_MAX: u64 = 4_000;
-const STEPS_PER_LOOK: u64 = 3;
-/// Bytes of a superblock of the key-value store's file system.
-const BLUEFS_BLOCK: u64 = 4096;
+pub const AIM_STEPS_MAX: u64 = 30_000;
+/// Of a copy of a superblock, the bytes that are in use.
+const GARBLED_WITHIN: u64 = 128;
 /// A store that was told to fail has done so by then, or the disk is well again.
 const FAILURE_LIMIT: Duration = Duration::from_secs(2);
 
@@ -30,17 +26,13 @@ impl Run<'_> {
         self.damage();
         let osd = self.any(self.cluster.nodes.len());
         let client = self.any(self.clients.len());
-        match self.dice.below(32) {
+        match self.dice.below(36) {
             0..=7 => self.crash(osd),
             8..=10 => self.crash_in_checkpoint(osd),
             11 | 12 => self.crash_in_replay(osd),
             13 | 14 => self.stop(osd),
             15 => self.fail_disk(osd),
-            16 => {
-                self.cluster.crash_mon(self.sim);
-                self.shared.counts.borrow_mut().mon_crashes += 1;
-                self.cluster.start_mon(self.sim);
-            }
+            16 | 32 => self.crash_monitor(),
             17 => self.kill_client(client),
             18..=20 => {
                 self.sim.reset_connections(Cluster::client_host(client), Cluster::osd_host(osd));
@@ -52,6 +44,7 @@ impl Run<'_> {
             }
             22..=25 => self.crash_at_write(osd),
             26..=29 => self.crash_at_event(osd),
+            33..=35 => self.crash_at_answer(osd),
             _ => {
                 self.sim.cut(Cluster::client_host(client), Cluster::osd_host(osd));
                 self.sim.at(Nanos(self.sim.now().0 + self.dice.below(3_000_000_000)), Sim::heal);
@@ -76,20 +69,6 @@ impl Run<'_> {
         }
     }
 
-    fn crash_in_checkpoint(&mut self, osd: usize) {
-        let cluster = self.cluster.clone();
-        let begun = || {
-            let store = cluster.nodes[osd].store.borrow();
-            store.as_ref().is_some_and(|store| store.is_checkpointing())
-        };
-        self.steps(AIM_STEPS_MAX, |_| begun());
-        let steps = self.few_steps();
-        self.steps(steps, |_| !begun());
-        self.shared.counts.borrow_mut().crashes_in_checkpoint += u64::from(begun());
-        self.crash_now(osd);
-        self.start_again(osd);
-    }
-
     fn crash_in_replay(&mut self, osd: usize) {
         self.crash_now(osd);
         // Again and again, mostly.
@@ -104,62 +83,6 @@ impl Run<'_> {
             }
             self.crash_now(osd);
         }
-    }
-
-    /// Power loss while a write to some region is not durable: what chance seldom hits where writes are few.
-    fn crash_at_write(&mut self, osd: usize) {
-        let node = &self.cluster.nodes[osd];
-        let (window, superblock) = (node.regions.window, &node.regions.superblock);
-        let (block, kv, data) = (u64::from(superblock.block), superblock.kv, node.regions.data());
-        let at = |start: u64, len: u64| window.start + start..window.start + start + len;
-        // Those in front are written while a store is opened.
-        let places = [
-            at(0, block),
-            at(window.len - block, block),
-            at(kv.start, BLUEFS_BLOCK),
-            at(kv.end() - BLUEFS_BLOCK, BLUEFS_BLOCK),
-            at(kv.start, kv.len),
-            at(superblock.pg_log.start, superblock.pg_log.len),
-            at(superblock.journal.start, superblock.journal.len),
-            data.start..data.end(),
-        ];
-        let index = self.any(places.len());
-        let place = places[index].clone();
-        if index < 4 || self.dice.one_in(4) {
-            // What a process that was killed leaves in the disk's cache is read by the next one, and lost after all.
-            let power = self.dice.one_in(2);
-            self.crash_by(osd, power);
-            self.start_again(osd);
-        }
-        let cluster = self.cluster.clone();
-        let unsettled = || cluster.nodes[osd].parts.disk.is_unsettled(&place);
-        self.steps(AIM_STEPS_MAX, |_| unsettled());
-        let most = 1 << self.dice.between(0, 6);
-        let steps = self.dice.below(most);
-        self.steps(steps, |_| !unsettled());
-        self.shared.counts.borrow_mut().crashes_at_write += u64::from(unsettled());
-        self.crash_by(osd, true);
-        self.start_again(osd);
-    }
-
-    /// Power loss right after a store did something that it may only do when something else is durable.
-    fn crash_at_event(&mut self, osd: usize) {
-        let name = EVENTS[self.any(EVENTS.len())];
-        let cluster = self.cluster.clone();
-        let before = cluster.nodes[osd].counter(name);
-        for _ in 0..EVENT_LOOKS_MAX {
-            self.steps(STEPS_PER_LOOK, |_| false);
-            if self.failed() || cluster.nodes[osd].counter(name) != before {
-                break;
-            }
-        }
-        let most = 1 << self.dice.between(0, 6);
-        let steps = self.dice.below(most);
-        self.steps(steps, |_| false);
-        self.shared.counts.borrow_mut().crashes_at_event +=
-            u64::from(cluster.nodes[osd].counter(name) != before);
-        self.crash_by(osd, true);
-        self.start_again(osd);
     }
 
     /// A stop in good order, which a crash cuts short now and then.
@@ -199,7 +122,7 @@ impl Run<'_> {
     }
 
     /// Steps until `enough`, at most so many.
-    fn steps(&mut self, most: u64, enough: impl Fn(&Self) -> bool) {
+    pub(crate) fn steps(&mut self, most: u64, enough: impl Fn(&Self) -> bool) {
         for _ in 0..most {
             if enough(self) || self.failed() || !self.sim.step() {
                 return;
@@ -208,22 +131,26 @@ impl Run<'_> {
     }
 
     /// One, some, or some hundred.
-    fn few_steps(&mut self) -> u64 {
+    pub(crate) fn few_steps(&mut self) -> u64 {
         let most = 1 << self.dice.between(0, 11);
         self.dice.between(1, most)
     }
 
     /// Crashes an OSD and checks what is on its disk.
-    fn crash_now(&mut self, osd: usize) {
+    pub(crate) fn crash_now(&mut self, osd: usize) {
         let power = !self.dice.one_in(4);
         self.crash_by(osd, power);
     }
 
-    fn crash_by(&mut self, osd: usize, power: bool) {
+    pub(crate) fn crash_by(&mut self, osd: usize, power: bool) {
         if self.failed() {
             return;
         }
-        let stage = self.cluster.crash_osd(self.sim, osd, power);
+        let cluster = self.cluster.clone();
+        let node = &cluster.nodes[osd];
+        let vulnerable = if power { Self::vulnerable(node) } else { Vec::new() };
+        let stage = cluster.crash_osd(self.sim, osd, power);
+        vulnerable.into_iter().for_each(|copy| self.garble(&node.parts.disk, &copy));
         let replayed = self.check(osd);
         let mut counts = self.shared.counts.borrow_mut();
         counts.crashes += 1;
@@ -235,12 +162,47 @@ impl Run<'_> {
         }
     }
 
-    fn start_again(&mut self, osd: usize) {
+    pub(crate) fn start_again(&mut self, osd: usize) {
         if self.failed() {
             return;
         }
         self.sim.run_for(Duration::from_micros(self.dice.below(50_000)));
         self.cluster.start_osd(self.sim, osd);
+    }
+
+    /// Power loss of the monitor, half of the time while it writes a superblock.
+    fn crash_monitor(&mut self) {
+        let cluster = self.cluster.clone();
+        let copies = Cluster::mon_superblocks();
+        let disk = &cluster.mon_disk;
+        if self.dice.one_in(2) {
+            let place = copies[self.any(copies.len())].clone();
+            self.steps(AIM_STEPS_MAX, |_| disk.is_unsettled(&place));
+            let most = 1 << self.dice.between(0, 4);
+            let steps = self.dice.below(most);
+            self.steps(steps, |_| !disk.is_unsettled(&place));
+        }
+        let vulnerable: Vec<_> = copies.into_iter().filter(|copy| disk.is_unsettled(copy)).collect();
+        cluster.crash_mon(self.sim);
+        vulnerable.iter().for_each(|copy| self.garble(disk, copy));
+        self.shared.counts.borrow_mut().mon_crashes += 1;
+        cluster.start_mon(self.sim);
+    }
+
+    /// Power loss may have left a block that was being written unreadable or wrong. That is what its second copy is for.
+    fn garble(&mut self, disk: &SimDisk, copy: &Range<u64>) {
+        if self.dice.one_in(2) {
+            return;
+        }
+        // Checks look at a copy of the disk of which every block can be read: what it holds must be wrong too. One of the
+        // bytes is another each time, as two flips of the same bits undo each other.
+        let count = self.shared.counts.borrow().copies_garbled;
+        disk.corrupt(copy.start + count % GARBLED_WITHIN, u8::MAX);
+        disk.corrupt(copy.start + self.dice.below(GARBLED_WITHIN), 1 << self.dice.below(8));
+        if self.dice.one_in(2) {
+            disk.break_blocks(copy.clone());
+        }
+        self.shared.counts.borrow_mut().copies_garbled += 1;
     }
 
     fn kill_client(&mut self, client: usize) {

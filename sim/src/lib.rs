@@ -6,6 +6,7 @@
 //! the oracle. Faults stay within what a pool of one copy must survive, so any loss is a bug.
 
 mod admin;
+mod aims;
 mod bystander;
 mod check_store;
 mod client_life;
@@ -14,6 +15,7 @@ mod damage;
 mod faults;
 mod inspect;
 mod judge;
+mod loans;
 mod make;
 mod node_store;
 pub mod operation;

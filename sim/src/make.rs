@@ -86,7 +86,7 @@ fn use_before(sim: &Sim, cluster: &Cluster, osd: usize, shared: &Shared) {
     while done.borrow().is_none() && sim.step() {}
     let parts = cluster.nodes[osd].parts.clone();
     let used = sim.run_within(Cluster::osd_host(osd), LIMIT, |core| async move {
-        let store = node_store::open(&core, &parts).await?;
+        let store = node_store::open(&core, &parts).await?.engine;
         let collection = CollectionId { pool: 1, seed: 0 };
         let create = Op::CreateCollection { collection, bits: 0 };
         let mut last = store.submit(Transaction { ops: vec![create] }).durable;

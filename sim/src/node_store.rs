@@ -2,6 +2,7 @@
 //! on its slice, over the simulated key-value store on BlueFS, which borrows space from the engine.
 
 use std::cell::Cell;
+use std::ops::Range;
 use std::rc::Rc;
 
 use allocator::Extent;
@@ -85,8 +86,16 @@ pub async fn make(core: &Core, node: &NodeStore) -> Result<(), String> {
     Ok(())
 }
 
+/// An open store.
+pub struct Opened {
+    /// The engine.
+    pub engine: Rc<Engine>,
+    /// The file system below its key-value store.
+    pub fs: LocalBlueFs,
+}
+
 /// Opens the store.
-pub async fn open(core: &Core, node: &NodeStore) -> Result<Rc<Engine>, String> {
+pub async fn open(core: &Core, node: &NodeStore) -> Result<Opened, String> {
     node.stage.set(Stage::Open);
     let (desk, requests) = space_desk();
     let below = open_below(core, Rc::new(node.disk.open(core)), node, Some(desk)).await?;
@@ -96,7 +105,7 @@ pub async fn open(core: &Core, node: &NodeStore) -> Result<Rc<Engine>, String> {
     let owned = owned(&below.fs)?;
     engine.serve_space(requests, &owned, UNIT).map_err(text)?;
     node.stage.set(Stage::Up);
-    Ok(Rc::new(engine))
+    Ok(Opened { engine: Rc::new(engine), fs: below.fs })
 }
 
 /// The store on a device, to look at only.
@@ -144,6 +153,25 @@ impl Regions {
             kv_bytes: node.scenario.kv_bytes,
         };
         Ok(Self { window, superblock: Engine::regions(&memory, &options).map_err(text)? })
+    }
+
+    /// The copies of superblocks: the engine's two, then the two of the key-value store's file system.
+    pub fn superblocks(&self) -> [Range<u64>; 4] {
+        let block = u64::from(self.superblock.block);
+        let ([first, second], _) = kv_places(&self.superblock);
+        let places = [(0, block), (self.window.len - block, block), (first, UNIT), (second, UNIT)];
+        places.map(|(start, len)| self.window.start + start..self.window.start + start + len)
+    }
+
+    /// The journal.
+    pub fn journal(&self) -> Range<u64> {
+        let start = self.window.start + self.superblock.journal.start;
+        start..start + self.superblock.journal.len
+    }
+
+    /// What the file system below the key-value store has for good, bytes.
+    pub fn fs_bytes(&self) -> u64 {
+        kv_places(&self.superblock).1.len
     }
 
     /// The space for data.

@@ -35,6 +35,8 @@ struct Pending {
     answer: Option<Answer>,
     /// Version of the object that came with the answer, 0 if none did.
     version: u64,
+    /// A listing showed what it did.
+    listed: bool,
 }
 
 #[derive(Clone, Debug)]
@@ -57,8 +59,16 @@ pub struct Oracle {
     full: bool,
     objects: BTreeMap<String, Object>,
     next: u64,
-    /// Objects that may come or go while a listing runs, if one does.
-    unsteady: Option<BTreeSet<String>>,
+    listing: Option<Listing>,
+}
+
+/// A listing that runs.
+#[derive(Clone, Debug)]
+struct Listing {
+    /// Objects that may come or go meanwhile.
+    unsteady: BTreeSet<String>,
+    /// Objects with a change that was answered meanwhile: what is listed may be what was before it.
+    settled: BTreeSet<String>,
 }
 
 impl Oracle {
@@ -82,10 +92,12 @@ impl Oracle {
     pub fn submitted(&mut self, object: &str, asked: Asked) -> RequestId {
         let id = RequestId(self.next);
         self.next += 1;
-        if let (Some(unsteady), Asked::Change(_)) = (&mut self.unsteady, &asked) {
-            unsteady.insert(object.to_owned());
+        let entry = self.entry(object);
+        entry.pending.push(Pending { id, asked, answer: None, version: 0, listed: false });
+        let steady = entry.is_steady();
+        if let Some(listing) = self.listing.as_mut().filter(|_| !steady) {
+            listing.unsteady.insert(object.to_owned());
         }
-        self.entry(object).pending.push(Pending { id, asked, answer: None, version: 0 });
         id
     }
 
@@ -107,14 +119,17 @@ impl Oracle {
     /// A request was answered. It is judged once all earlier ones on its object were answered, as tasks may learn of
     /// answers in another order than they came.
     pub fn answered(&mut self, object: &str, id: RequestId, answer: Answer) -> Result<(), Violation> {
-        let entry = self.entry(object);
+        let Some(entry) = self.objects.get_mut(object) else { return Ok(()) };
         if let Some(pending) = entry.pending.iter_mut().find(|pending| pending.id == id) {
             assert!(pending.answer.is_none(), "a request has one answer");
             pending.answer = Some(answer);
         }
         while entry.pending.first().is_some_and(|first| first.answer.is_some()) {
-            let Pending { id, asked, answer, version } = entry.pending.remove(0);
+            let Pending { id, asked, answer, version, .. } = entry.pending.remove(0);
             let Some(answer) = answer else { continue };
+            if let (Some(listing), Asked::Change(_)) = (&mut self.listing, &asked) {
+                listing.settled.insert(object.to_owned());
+            }
             if entry.shows_a_later_state(&asked, &answer) {
                 continue;
             }
@@ -124,6 +139,13 @@ impl Oracle {
             entry.heal(id, &asked, &answer);
         }
         Ok(())
+    }
+
+    /// Whether a read may show changes that nobody acknowledged yet.
+    pub fn is_ahead(&self, object: &str, id: RequestId) -> bool {
+        let pending = self.objects.get(object).into_iter().flat_map(|entry| &entry.pending);
+        let mut before = pending.take_while(|pending| pending.id != id);
+        before.any(|pending| pending.is_change() && pending.answer.is_none())
     }
 
     /// A block of an object cannot be read from now on, until it is written whole.
@@ -142,7 +164,7 @@ impl Oracle {
 
     /// The client died: what it had pending took effect up to some point of its order, or not at all.
     pub fn client_died(&mut self) {
-        self.unsteady = None;
+        self.listing = None;
         for object in self.objects.values_mut() {
             object.possible = object.outcomes();
             object.pending.clear();
@@ -170,19 +192,17 @@ impl Oracle {
         violation(format!("none of {} possible states is on the disk: {what}", possible.len()))
     }
 
-    /// A listing begins: what changes from now on may be in it or not.
+    /// A listing begins: what comes or goes from now on may be in it or not.
     pub fn listing_begins(&mut self) {
-        let unsteady = |entry: &Object| {
-            entry.pending.iter().any(Pending::is_change)
-                || entry.possible.iter().any(|state| state.is_some() != entry.possible[0].is_some())
-        };
-        let names = self.objects.iter().filter(|(_, entry)| unsteady(entry)).map(|(name, _)| name.clone());
-        self.unsteady = Some(names.collect());
+        let unsteady = self.objects.iter().filter(|(_, entry)| !entry.is_steady());
+        let unsteady = unsteady.map(|(name, _)| name.clone()).collect();
+        self.listing = Some(Listing { unsteady, settled: BTreeSet::new() });
     }
 
-    /// The listing ended: judges it. `listed` has no names of other clients.
-    pub fn listing_ended(&mut self, listed: &[String]) -> Result<(), Violation> {
-        let Some(unsteady) = self.unsteady.take() else { return Ok(()) };
+    /// The listing ended: judges it. `listed` has no names of other clients. Gives the objects of which it shows a change
+    /// that nobody acknowledged: that is as good as acknowledged now.
+    pub fn listing_ended(&mut self, listed: &[String]) -> Result<Vec<String>, Violation> {
+        let Some(Listing { unsteady, settled }) = self.listing.take() else { return Ok(Vec::new()) };
         let violation =
             |object: &str, what: &str| Err(Violation { object: object.to_owned(), what: what.to_owned() });
         let distinct: BTreeSet<&str> = listed.iter().map(String::as_str).collect();
@@ -190,17 +210,25 @@ impl Oracle {
             let twice = listed.iter().find(|name| listed.iter().filter(|other| other == name).count() > 1);
             return violation(twice.map_or("", String::as_str), "a listing gives it twice");
         }
-        for (name, entry) in self.objects.iter().filter(|(name, _)| !unsteady.contains(*name)) {
-            match (entry.possible[0].is_some(), distinct.contains(name.as_str())) {
-                (true, false) => return violation(name, "it is there all the time, but a listing lacks it"),
-                (false, true) => return violation(name, "it is not there, but a listing has it"),
-                _ => {}
+        if let Some(name) = distinct.iter().find(|name| !self.objects.contains_key(**name)) {
+            return violation(name, "nobody made it, but a listing has it");
+        }
+        let mut ahead = Vec::new();
+        for (name, entry) in self.objects.iter_mut().filter(|(name, _)| !settled.contains(*name)) {
+            let is_listed = distinct.contains(name.as_str());
+            if entry.possible.iter().any(|state| state.is_some() == is_listed) {
+                continue;
+            }
+            match entry.first_that_leads_to(is_listed).filter(|_| unsteady.contains(name)) {
+                Some(index) => {
+                    entry.pending[index].listed = true;
+                    ahead.push(name.clone());
+                }
+                None if is_listed => return violation(name, "it is not there, but a listing has it"),
+                None => return violation(name, "it is there all the time, but a listing lacks it"),
             }
         }
-        match distinct.iter().find(|name| !self.objects.contains_key(**name)) {
-            Some(name) => violation(name, "nobody made it, but a listing has it"),
-            None => Ok(()),
-        }
+        Ok(ahead)
     }
 
     /// The state all requests sent so far lead to, if there is only one; the workload steers by it.
@@ -240,11 +268,32 @@ impl Pending {
 }
 
 impl Object {
+    /// Whether it is there, and stays so whatever becomes of what is pending; or is not there, and nothing may make it.
+    fn is_steady(&self) -> bool {
+        let stays = |pending: &Pending| match &pending.asked {
+            Asked::Change(request) => !request.contains(&Change::Remove),
+            _ => true,
+        };
+        if self.possible.iter().all(Option::is_some) {
+            return self.pending.iter().all(stays);
+        }
+        self.possible.iter().all(Option::is_none) && !self.pending.iter().any(Pending::is_change)
+    }
+
+    /// The first pending change after which it may be there, or not.
+    fn first_that_leads_to(&self, is_there: bool) -> Option<usize> {
+        let mut frontier = self.possible.clone();
+        self.pending.iter().position(|pending| {
+            pending.step(&mut frontier, &self.leniency);
+            frontier.iter().any(|state| state.is_some() == is_there)
+        })
+    }
+
     /// The states that it may be in when what is pending took effect up to some point, which is not before the last
-    /// change that was answered.
+    /// request that was answered: what an answer shows is durable, whether it acknowledges that or only tells of it.
     fn outcomes(&self) -> Vec<State> {
-        let is_answered = |pending: &Pending| pending.answer.is_some() && pending.is_change();
-        let settled = self.pending.iter().rposition(is_answered).map_or(0, |last| last + 1);
+        let is_shown = |pending: &Pending| pending.answer.is_some() || pending.listed;
+        let settled = self.pending.iter().rposition(is_shown).map_or(0, |last| last + 1);
         let mut frontier = self.possible.clone();
         let mut possible = if settled == 0 { frontier.clone() } else { Vec::new() };
         for (index, pending) in self.pending.iter().enumerate() {
@@ -490,5 +539,26 @@ mod tests {
         oracle.submitted("b", Asked::Change(vec![Change::Remove]));
         oracle.submitted("c", append("x"));
         assert!(list(&mut oracle.clone(), &["a", "c"]).is_ok() && list(&mut oracle, &["a", "b"]).is_ok());
+        oracle.listing_begins();
+        oracle.submitted("a", append("y"));
+        assert!(list(&mut oracle, &["b"]).is_err(), "it changes, but does not go");
+    }
+
+    #[test]
+    fn what_was_read_or_listed_is_on_the_disk() {
+        let mut oracle = Oracle::default();
+        let id = oracle.submitted("o", append("a"));
+        oracle.answered("o", id, Answer::Errno(0)).expect("fits");
+        oracle.submitted("o", Asked::Change(vec![Change::Remove]));
+        let shows = |oracle: &Oracle| oracle.check_stored("o", &holds("a"), &[]).is_err();
+        let mut reads = oracle.clone();
+        let id = reads.submitted("o", Asked::Size);
+        assert!(reads.is_ahead("o", id) && !shows(&reads));
+        reads.answered("o", id, Answer::Size(None)).expect("waits");
+        assert!(shows(&reads));
+        oracle.listing_begins();
+        assert_eq!(oracle.clone().listing_ended(&["o".to_owned()]), Ok(vec![]));
+        assert_eq!(oracle.listing_ended(&[]), Ok(vec!["o".to_owned()]));
+        assert!(shows(&oracle));
     }
 }

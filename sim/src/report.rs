@@ -59,7 +59,7 @@ counts! {
     crashes_in_checkpoint,
     /// Of those, while a write to a region chosen before was not durable.
     crashes_at_write,
-    /// Of those, right after a store overwrote, freed or lent something.
+    /// Of those, right after a store overwrote, freed or lent something, or a client was told something.
     crashes_at_event,
     /// Of those, while the daemon stopped in good order.
     crashes_in_close,
@@ -75,6 +75,8 @@ counts! {
     resets,
     /// Disks told to fail a flush or writes.
     disk_failures,
+    /// Copies of superblocks made unreadable or wrong by power loss while they were written.
+    copies_garbled,
     /// Checks of a store after a crash.
     fscks,
     /// Objects whose whole content was compared on the disk after a crash.
@@ -86,6 +88,8 @@ counts! {
     reuse_permille,
     /// Bytes that key-value stores borrowed, of all OSDs.
     lent_bytes,
+    /// Bytes that came back from them.
+    returned_bytes,
     /// Blocks of data flipped or made unreadable on a disk in use.
     blocks_damaged,
     /// Blocks of data damaged on copies, each of which a check and reads of everything must notice.

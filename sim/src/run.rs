@@ -154,6 +154,7 @@ impl<'a> Run<'a> {
         let nodes = &self.cluster.nodes;
         counts.journal_wraps = nodes.iter().map(|node| node.journal_wraps()).min().unwrap_or(0);
         counts.reuse_permille = nodes.iter().map(|node| node.reuse_permille()).min().unwrap_or(0);
+        counts.returned_bytes = nodes.iter().map(|node| node.counter("returned_bytes")).sum();
         counts.lent_bytes = nodes.iter().map(|node| node.counter("lent_bytes")).sum();
         let reached = [
             ("operations", counts.operations, floors.operations),
@@ -200,6 +201,7 @@ impl<'a> Run<'a> {
     /// Last: every store is checked once more as it is after power loss, and the books are closed.
     fn finish(&mut self) {
         for osd in 0..self.cluster.nodes.len() {
+            self.check_loans(osd);
             self.cluster.crash_osd(self.sim, osd, true);
             self.check(osd);
         }

@@ -63,7 +63,7 @@ async fn everything(pool: &Pool, state: &ClientState, shared: &Shared) -> Result
     }
     state.oracle.borrow_mut().listing_begins();
     let listed = client_life::list(pool, &state.prefix).await.map_err(|error| format!("listing: {error}"))?;
-    state.oracle.borrow_mut().listing_ended(&listed).map_err(|violation| violation.to_string())
+    state.oracle.borrow_mut().listing_ended(&listed).map(drop).map_err(|violation| violation.to_string())
 }
 
 async fn one(

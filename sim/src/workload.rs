@@ -58,13 +58,15 @@ pub struct Workload {
     favourites: Vec<String>,
     /// The object that is changed again at once, and how often.
     again: Option<(String, usize)>,
+    /// The object that is looked at next, as it was just removed.
+    look: Option<String>,
 }
 
 impl Workload {
     /// A generator of its own stream.
     pub fn new(config: Config, dice: RandomStream) -> Self {
         assert!(config.object_bytes_max <= OBJECT_BYTES_MAX, "the oracle keeps whole objects");
-        Self { config, dice, tide: Tide::Mixed, favourites: Vec::new(), again: None }
+        Self { config, dice, tide: Tide::Mixed, favourites: Vec::new(), again: None, look: None }
     }
 
     /// The next step; `likely` tells what an object probably holds.
@@ -78,16 +80,22 @@ impl Workload {
             };
             self.favourites = (0..FAVOURITES).map(|_| self.any_name()).collect();
         }
+        if let Some(object) = self.look.take() {
+            // An answer that shows what nobody acknowledged yet.
+            let asked = if self.dice.one_in(2) { Asked::Size } else { Asked::Whole };
+            return if self.dice.one_in(4) { Step::List } else { Step::Ask { object, asked } };
+        }
         if let Some((object, left)) = self.again.take() {
             let state = likely(&object);
             self.again = (left > 1).then(|| (object.clone(), left - 1));
             return Step::Ask { asked: Asked::Change(vec![self.replacement(&state)]), object };
         }
         let object = self.name();
-        if self.dice.one_in(30) {
+        let state = likely(&object);
+        // One that is new is in no checkpoint yet: what it was a moment ago is nowhere else.
+        if self.dice.one_in(if state.is_some() { 30 } else { 6 }) {
             self.again = Some((object.clone(), 1 + self.index(4)));
         }
-        let state = likely(&object);
         let size = state.as_ref().map_or(0, |content| content.data.len());
         let asked = match self.dice.below(40) {
             0..=4 => {
@@ -105,6 +113,8 @@ impl Workload {
             13 if self.dice.one_in(4) => return Step::List,
             _ => Asked::Change(self.request(&state)),
         };
+        let removes = matches!(&asked, Asked::Change(request) if request.contains(&Change::Remove));
+        self.look = (removes && self.dice.one_in(2)).then(|| object.clone());
         Step::Ask { object, asked }
     }
 

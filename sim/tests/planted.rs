@@ -44,4 +44,7 @@ planted! {
     deferred_before_allowed: DeferredBeforeAllowed,
     stale_load_taken: StaleLoadTaken,
     journal_trimmed_early: JournalTrimmedEarly,
+    lent_before_durable: LentBeforeDurable,
+    forgotten_loan_lost: ForgottenLoanLost,
+    released_under_deferred: ReleasedUnderDeferred,
 }

@@ -14,6 +14,7 @@ use std::cell::RefCell;
 use std::collections::BTreeSet;
 use std::ops::Range;
 use std::rc::Rc;
+use std::time::Duration;
 
 use rt::Core;
 
@@ -121,6 +122,12 @@ impl SimDisk {
     /// Lets writes that touch the range fail, until [`SimDisk::allow_writes`].
     pub fn fail_writes(&self, range: Range<u64>) {
         self.state.borrow_mut().write_protected.push(range);
+    }
+
+    /// Lets writes that begin in one of the ranges take so much longer, until the disk's host starts again: what must
+    /// wait for them has time to happen before them by mistake.
+    pub fn hold_writes(&self, ranges: Vec<Range<u64>>, time: Duration) {
+        self.state.borrow_mut().held = (ranges, time);
     }
 
     /// Undoes every [`SimDisk::fail_writes`], and a [`SimDisk::fail_next_flush`] that no flush has come for.

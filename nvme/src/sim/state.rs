@@ -72,6 +72,8 @@ pub(super) struct State {
     pub flush_fails_next: bool,
     /// Ranges in which writes fail.
     pub write_protected: Vec<Range<u64>>,
+    /// Ranges in which writes take longer, and by how much.
+    pub held: (Vec<Range<u64>>, Duration),
     streams: Streams,
     queue: BTreeMap<(Nanos, u64), InFlight>,
     submissions: u64,
@@ -99,6 +101,7 @@ impl State {
             unplugged: false,
             flush_fails_next: false,
             write_protected: Vec::new(),
+            held: (Vec::new(), Duration::ZERO),
             queue: BTreeMap::new(),
             submissions: 0,
             promised: Nanos(0),
@@ -230,6 +233,7 @@ impl State {
         self.queue.clear();
         self.promised = Nanos(0);
         self.poison = None;
+        self.held.0.clear();
         self.life += 1;
     }
 
@@ -319,6 +323,11 @@ impl State {
         };
         let mut took = self.streams.latency.between(nanos(least), nanos(most));
         took = took.saturating_add(((u128::from(nanos(times.per_mib)) * u128::from(bytes)) >> 20) as u64);
+        if let Request::Write { offset, .. } = request
+            && self.held.0.iter().any(|range| range.contains(offset))
+        {
+            took = took.saturating_add(nanos(self.held.1));
+        }
         let faults = &self.config.faults;
         let slow_ppm = match request {
             Request::Read { .. } => faults.slow_ppm.saturating_add(faults.slow_read_ppm),

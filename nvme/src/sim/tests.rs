@@ -334,3 +334,20 @@ fn one_seed_gives_one_history() {
     assert_ne!(run(1, 1), run(2, 1));
     assert_ne!(run(1, 1), run(1, 2));
 }
+
+#[test]
+fn held_writes_are_late_until_the_next_life() {
+    let disk = disk();
+    let time = Duration::from_millis(50);
+    let took = |disk: &SimDisk, offset| {
+        on_disk(disk, move |core, device| async move {
+            let begun = core.now();
+            device.write(offset, filled(4096, 1)).await.expect("written");
+            Duration::from_nanos(core.now().0 - begun.0)
+        })
+    };
+    disk.hold_writes(vec![4096..8192], time);
+    assert!(took(&disk, 0) < time && took(&disk, 4096) >= time && took(&disk, 8192) < time);
+    disk.end_process();
+    assert!(took(&disk, 4096) < time);
+}

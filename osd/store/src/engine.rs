@@ -137,6 +137,11 @@ impl Engine {
         })
     }
 
+    /// What is lent to the key-value store's file system, ascending: for who compares it with what that has.
+    pub fn lent(&self) -> Vec<Extent> {
+        self.inner.space.lent()
+    }
+
     /// Where each block of an object that holds data lies on the device: for those who look at devices.
     pub fn block_places(
         &self,

@@ -34,11 +34,17 @@ pub enum Planted {
     StaleLoadTaken,
     /// The journal is trimmed when the checkpoint is applied, before it is durable.
     JournalTrimmedEarly,
+    /// Space is handed over to the key-value store's file system before the record of the loan is durable.
+    LentBeforeDurable,
+    /// A loan that a crash made the file system forget is not handed over again.
+    ForgottenLoanLost,
+    /// Freed space is reused although a deferred write to it is outstanding.
+    ReleasedUnderDeferred,
 }
 
 impl Planted {
     /// All of them.
-    pub const ALL: [Self; 15] = [
+    pub const ALL: [Self; 18] = [
         Self::FlushSkipped,
         Self::TornRecordAccepted,
         Self::FreedSpaceReusedEarly,
@@ -54,6 +60,9 @@ impl Planted {
         Self::DeferredBeforeAllowed,
         Self::StaleLoadTaken,
         Self::JournalTrimmedEarly,
+        Self::LentBeforeDurable,
+        Self::ForgottenLoanLost,
+        Self::ReleasedUnderDeferred,
     ];
 }
 

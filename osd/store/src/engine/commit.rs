@@ -114,7 +114,9 @@ impl Inner {
     pub fn release_ready(self: &Rc<Self>) {
         let unread =
             |mark| self.traffic.ended_before(mark) || self.options.fault.is(Planted::ReleasedUnderRead);
-        let free = |mark, extent| unread(mark) && !self.deferred.overlaps(extent);
+        let settled =
+            |extent| !self.deferred.overlaps(extent) || self.options.fault.is(Planted::ReleasedUnderDeferred);
+        let free = |mark, extent| unread(mark) && settled(extent);
         let extents = self.space.take_ready(free);
         if extents.is_empty() {
             return;

@@ -16,6 +16,7 @@ use rt::{Group, Nanos};
 use super::effect::merge;
 use super::state::Inner;
 use super::writer::CHECKPOINT_BLOCKS;
+use crate::fault::Planted;
 use crate::journal::format::Item;
 use crate::object_store::{StoreError, StoreResult};
 
@@ -68,8 +69,10 @@ impl Inner {
     ) -> StoreResult<()> {
         self.check_owned(owned).inspect_err(|error| self.fail(error.to_string()))?;
         // Lent, or on its way back, before a crash that it forgot: it gets them first.
-        let forgotten = without(&self.space.lent(), &merge(owned.to_vec()));
-        *self.loans.forgotten.borrow_mut() = forgotten;
+        if !self.options.fault.is(Planted::ForgottenLoanLost) {
+            let forgotten = without(&self.space.lent(), &merge(owned.to_vec()));
+            *self.loans.forgotten.borrow_mut() = forgotten;
+        }
         self.loans.serving.set(true);
         self.keep_kv_room();
         self.spawn(Group::Commit, "lending", Rc::clone(self).lend_when_wanted(requests, unit));
@@ -139,7 +142,9 @@ impl Inner {
         let record = self.journal.borrow_mut().number();
         self.commit_items(record, &items, Rc::new(Cell::new(true)), need, None);
         self.pump();
-        self.wait_durable(record).await?;
+        if !self.options.fault.is(Planted::LentBeforeDurable) {
+            self.wait_durable(record).await?;
+        }
         self.counters.lent_bytes.add(extents.iter().map(|extent| extent.len).sum());
         debug_assert!(self.space.space.with(Allocator::free_bytes) <= self.superblock.window);
         Ok(extents)

@@ -1,5 +1,5 @@
 //! Planted mistakes are found by the random crash test: what it checks would otherwise be a belief. One that needs
-//! more than it has, slow reads, is the cluster simulator's.
+//! more than it has, slow reads or aimed crashes, is the cluster simulator's.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::time::Duration;
