@@ -167,6 +167,8 @@ pub struct KvStats {
     pub flush_bytes: u64,
     /// Room beyond what it wants to keep; removals and compactions make it.
     pub spare_bytes: u64,
+    /// Room that no key takes, what it wants to keep included.
+    pub free_bytes: u64,
 }
 
 /// Why a call failed. Anything but `Full` is final for the store: it must be closed and opened again.

@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use allocator::Extent;
 use bluefs::fs::{BlueFs, FormatOptions, FsError, MountOptions, Superblock, space_desk};
-use nvme::{BlockingDevice, DeviceError, DeviceResult, Geometry, MemoryDevice};
+use nvme::{BlockingDevice, DeviceError, DeviceResult, DmaBuf, Geometry, MemoryDevice};
 use uuid::Uuid;
 
 const COPIES: [u64; 2] = [0, 4096];
@@ -442,4 +442,30 @@ fn a_failed_write_or_flush_ends_the_mount_and_loses_nothing_synced() {
             assert_eq!(read(&fs, &path), content(9, 6000));
         }
     }
+}
+
+#[test]
+fn a_superblock_of_a_log_that_is_gone_gives_way_to_the_other() {
+    let (device, fs) = fresh(16 << 20);
+    write(&fs, "db/1", &content(1, 9000));
+    fs.sync_metadata().unwrap();
+    drop(fs);
+    // A mount that gets as far as one copy of its superblock. That cannot be read then, and can later, when its log is no
+    // longer there.
+    let later = Arc::new(device.snapshot());
+    drop(BlueFs::mount(later.clone(), options(9), None).unwrap());
+    let mut newer = DmaBuf::zeroed(4096);
+    later.read_at(COPIES[1], &mut newer).unwrap();
+    device.write_at(COPIES[1], &newer).unwrap();
+    clean(&*device);
+    let fs = BlueFs::mount(device.clone(), options(3), None).unwrap();
+    assert_eq!(read(&fs, "db/1"), content(1, 9000));
+    drop(fs);
+    clean(&*device);
+    // With one whole copy only, it is said.
+    let newest = BlueFs::load(&*device, COPIES).unwrap().superblock;
+    for extent in &newest.log {
+        device.write_at(extent.start, &DmaBuf::zeroed(4096)).unwrap();
+    }
+    assert!(matches!(BlueFs::load(&*device, COPIES), Err(FsError::Corrupt { .. })));
 }

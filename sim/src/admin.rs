@@ -89,7 +89,8 @@ async fn step(client: &Client, dice: &mut RandomStream, facts: &mut Facts) -> Re
             }
         }
         (3, Some(name)) => {
-            let new = format!("{name}-renamed");
+            let base = name.split('-').next().unwrap_or_default();
+            let new = format!("{base}-renamed{}", facts.gone.len());
             let rename = json!({"prefix": "osd pool rename", "srcpool": name, "destpool": new});
             if !done(client, &rename, |names| !names.contains(&name) && names.contains(&new)).await? {
                 return Err(format!("pool {name} was not renamed"));

@@ -52,6 +52,8 @@ pub(crate) struct Applied {
 /// What is sure to fit, and what that was reckoned from.
 struct Room {
     costs: Costs,
+    /// Bytes free, with what a compaction under way has written.
+    free: u64,
     headroom: u64,
     unit: u64,
 }
@@ -175,7 +177,7 @@ impl Database {
         let base =
             |family: &str| i32::try_from(self.number(family, "rocksdb.base-level")).unwrap_or_default();
         let costs = costs(&files, base, self.options.file_bytes, unit);
-        Ok(Room { costs, headroom: headroom(free, costs.compaction, costs.fixed), unit })
+        Ok(Room { costs, free, headroom: headroom(free, costs.compaction, costs.fixed), unit })
     }
 
     /// Has BlueFS keep room for so much headroom, or what is always wanted if that is more; a compaction leaves to
@@ -273,9 +275,12 @@ impl Database {
     pub(crate) fn stats(&self) -> KvStats {
         let fs = self.fs.stats();
         let memtables = FAMILIES.iter().map(|name| self.number(name, "rocksdb.cur-size-all-mem-tables"));
-        // A file system that failed says so to whoever uses it next.
-        let spare_bytes = self.fs.with(|machine| Ok(machine.spare())).unwrap_or_default();
-        let (headroom, unit) = self.room().map_or((0, 0), |room| (room.headroom, room.unit));
+        let wanted = self.wanted.load(Ordering::Relaxed);
+        let spare =
+            |room: &Room| room.free.saturating_sub(room_for(wanted, room.costs.compaction, room.costs.fixed));
+        // A database that failed says so to whoever uses it next.
+        let (headroom, unit, spare_bytes, free_bytes) =
+            self.room().map_or((0, 0, 0, 0), |room| (room.headroom, room.unit, spare(&room), room.free));
         KvStats {
             device_bytes: fs.space_bytes - fs.free_bytes,
             memory_bytes: memtables.sum::<u64>()
@@ -288,6 +293,7 @@ impl Database {
             // A file of each family ends in a unit of its own; so it does after a compaction; and the manifest grows.
             flush_bytes: headroom_of_units(FAMILIES.len() as u64 + 1) * unit,
             spare_bytes,
+            free_bytes,
         }
     }
 

@@ -53,12 +53,19 @@ impl BlueFs {
     pub fn load(device: &dyn BlockingDevice, superblocks: [u64; 2]) -> FsResult<Loaded> {
         let len = superblock_read_bytes(device.geometry().block_size);
         let copies = superblocks.map(|offset| Ok(read(device, offset, len)?.to_vec()));
-        let chosen = Superblock::choose(copies, superblocks)?;
-        let mut log = Vec::new();
-        for extent in &chosen.0.log {
-            log.extend_from_slice(&read(device, extent.start, extent.len as usize)?);
+        let mut candidates = Superblock::candidates(copies, superblocks)?.into_iter();
+        loop {
+            let Some(chosen) = candidates.next() else { unreachable!("the last one ends it") };
+            let mut log = Vec::new();
+            for extent in &chosen.0.log {
+                log.extend_from_slice(&read(device, extent.start, extent.len as usize)?);
+            }
+            match Loaded::new(chosen, device.geometry(), &log) {
+                // A copy that could not be read for a while, and whose log's place was taken meanwhile.
+                Err(FsError::Corrupt { .. }) if candidates.len() > 0 => {}
+                loaded => return loaded,
+            }
         }
-        Loaded::new(chosen, device.geometry(), &log)
     }
 
     /// Mounts for reading and writing; writes a new log.

@@ -54,12 +54,19 @@ impl LocalBlueFs {
             copies.push(copy.map(|bytes| bytes.to_vec()).map_err(FsError::from));
         }
         let Ok(copies) = copies.try_into() else { unreachable!("two reads, two copies") };
-        let chosen = Superblock::choose(copies, superblocks)?;
-        let mut log = Vec::new();
-        for extent in &chosen.0.log {
-            log.extend_from_slice(&device.read(extent.start, DmaBuf::zeroed(extent.len as usize)).await?);
+        let mut candidates = Superblock::candidates(copies, superblocks)?.into_iter();
+        loop {
+            let Some(chosen) = candidates.next() else { unreachable!("the last one ends it") };
+            let mut log = Vec::new();
+            for extent in &chosen.0.log {
+                log.extend_from_slice(&device.read(extent.start, DmaBuf::zeroed(extent.len as usize)).await?);
+            }
+            match Loaded::new(chosen, device.geometry(), &log) {
+                // A copy that could not be read for a while, and whose log's place was taken meanwhile.
+                Err(FsError::Corrupt { .. }) if candidates.len() > 0 => {}
+                loaded => return loaded,
+            }
         }
-        Loaded::new(chosen, device.geometry(), &log)
     }
 
     /// Mounts for reading and writing; writes a new log.

@@ -1,5 +1,7 @@
 //! [`Superblock`]: where the log is. Two copies; each replaced only when the other is good on its own.
 
+use std::cmp::Ordering;
+
 use allocator::Extent;
 use allocator::limits::BLOCKS_MAX;
 use uuid::Uuid;
@@ -116,33 +118,42 @@ impl Superblock {
         Ok(Some(superblock))
     }
 
-    /// The copy that holds and which one it is, from the two reads. An unreadable or damaged copy is tolerated: whenever the log has
-    /// moved on, both copies were durable first.
+    /// The copy that holds and which one it is, from the two reads: the first of [`Superblock::candidates`].
     pub fn choose(copies: [FsResult<Vec<u8>>; 2], offsets: [u64; 2]) -> FsResult<(Self, usize)> {
-        let mut best: Option<(Self, usize)> = None;
+        let mut candidates = Self::candidates(copies, offsets)?;
+        Ok(candidates.swap_remove(0))
+    }
+
+    /// Copies that are whole and which they are, the newest first; at least one. An unreadable or damaged copy is tolerated:
+    /// whenever the log has moved on, both copies were durable first. So if there are two of different generations, the
+    /// newer is of a log that nothing was added to yet, and the older tells the same.
+    pub fn candidates(copies: [FsResult<Vec<u8>>; 2], offsets: [u64; 2]) -> FsResult<Vec<(Self, usize)>> {
+        let mut whole: Vec<(Self, usize)> = Vec::new();
         let mut problem = None;
         for (index, copy) in copies.into_iter().enumerate() {
             match copy.and_then(|bytes| Self::decode(&bytes)) {
                 Ok(Some(found)) => {
-                    let other = best.as_ref().map(|(other, _)| other);
+                    let other = whole.first().map(|(other, _)| other);
                     if let Some(other) = other.filter(|other| other.uuid != found.uuid) {
                         return Err(FsError::corrupt(format!(
                             "superblocks of {} and {}",
                             other.uuid, found.uuid
                         )));
                     }
-                    if other.is_none_or(|other| other.generation < found.generation) {
-                        best = Some((found, index));
+                    match other.map(|other| other.generation.cmp(&found.generation)) {
+                        Some(Ordering::Less) => whole.insert(0, (found, index)),
+                        Some(Ordering::Greater) | None => whole.push((found, index)),
+                        Some(Ordering::Equal) => {}
                     }
                 }
                 Ok(None) => {}
                 Err(error) => problem = Some(error),
             }
         }
-        match (best, problem) {
-            (Some(best), _) => Ok(best),
-            (None, Some(problem)) => Err(problem),
-            (None, None) => Err(FsError::NotFormatted { offsets }),
+        match (whole.is_empty(), problem) {
+            (false, _) => Ok(whole),
+            (true, Some(problem)) => Err(problem),
+            (true, None) => Err(FsError::NotFormatted { offsets }),
         }
     }
 

@@ -459,6 +459,7 @@ impl KvStore for SimKv {
             // The end of a run, and of the one that it is compacted into.
             flush_bytes: self.shared.costs().2,
             spare_bytes: self.shared.fs.with(|machine| Ok(machine.spare())).unwrap_or_default(),
+            free_bytes: self.shared.fs.with(|machine| Ok(machine.room_ahead())).unwrap_or_default(),
         }
     }
 

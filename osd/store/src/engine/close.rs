@@ -54,11 +54,11 @@ impl Inner {
         let sum =
             |field: fn(&PoolStats) -> i64| u64::try_from(pools.values().map(field).sum::<i64>()).unwrap_or(0);
         let free = self.space.space.with(Allocator::free_bytes) + self.space.pending_bytes();
-        // What is lent and can be spared counts: it comes back when it is needed.
+        // What is lent and holds nothing counts: keys may have it, and what can be spared comes back for data.
         let lent = self.space.lent().iter().map(|extent| extent.len).sum();
         let available = self.space.space.available(Class::Ordinary)
             + self.space.pending_bytes()
-            + self.kv.stats().spare_bytes.min(lent);
+            + self.kv.stats().free_bytes.min(lent);
         let allocated = sum(|pool| pool.allocated);
         let window = self.superblock.window;
         StoreStats {

@@ -30,7 +30,7 @@ const CHECKPOINTS: u64 = 2;
 /// Flushes that the reserve pays for.
 const RESERVE_FLUSHES: u64 = 4;
 /// How long an ordinary transaction waits for a compaction.
-const COMPACTION_WAIT: Duration = Duration::from_secs(5);
+const COMPACTION_WAIT: Duration = Duration::from_secs(10);
 /// How long it waits for the reaper each time.
 const REAP_PAUSE: Duration = Duration::from_millis(5);
 /// Room that an ordinary transaction needs at least, for the store to count as not full.
@@ -52,6 +52,8 @@ pub struct KvRoom {
     unflushed: Cell<u64>,
     /// A checkpoint waits for room.
     waiting: Cell<bool>,
+    /// What grows was refused for want of room, and there has not been any since.
+    refused: Cell<bool>,
     /// Bytes that may be given back at this moment, so what the key-value store tells may be too much by that.
     giving_back: Cell<u64>,
 }
@@ -164,12 +166,17 @@ impl Inner {
         self.kv_missing(Promise::default(), Class::Ordinary) > 0
     }
 
-    /// Whether the key-value store has no room for anything that grows, and none to be had.
+    /// Whether the key-value store has no room for anything that grows: something was refused, so there was none to be had
+    /// either, which only a transaction that waits for it can tell.
     pub fn kv_is_short(&self) -> bool {
-        self.nothing_to_lend.get() && self.kv_missing(LEAST, Class::Ordinary) > 0
+        if self.kv_room.refused.get() && self.kv_missing(LEAST, Class::Ordinary) == 0 {
+            self.kv_room.refused.set(false);
+        }
+        self.kv_room.refused.get()
     }
 
     fn kv_full(&self) -> StoreError {
+        self.kv_room.refused.set(true);
         let problem = "the key-value store has no room to grow; only removals are possible";
         StoreError::NoSpace(problem.to_owned())
     }

@@ -195,11 +195,13 @@ impl Inner {
         let window = self.superblock.window;
         let is_short = self.space.space.available(Class::Ordinary) < window / SHORT_DIVISOR;
         let keep = if is_short { 0 } else { 2 * window / LARGE_DIVISOR };
-        if self.space.lent_count() == 0 || spare <= keep {
-            0
-        } else {
-            (spare - keep).min(window / LARGE_DIVISOR)
-        }
+        // With nothing to spare, but no space for data either, it is asked all the same: it may compact.
+        let least = if self.data_is_full() { self.block } else { 0 };
+        spare.saturating_sub(keep).min(window / LARGE_DIVISOR).max(least)
+    }
+
+    fn data_is_full(&self) -> bool {
+        self.space.space.available(Class::Ordinary) < self.superblock.window / FULL_DIVISOR
     }
 
     /// Takes back up to `bytes` of what is lent and not needed.
@@ -251,11 +253,11 @@ impl Inner {
         let now = self.core.now();
         let last = self.loans.compacted.get();
         let waited = last.is_none_or(|last| Duration::from_nanos(now.0 - last.0) >= COMPACT_PAUSE);
-        let is_full = self.space.space.available(Class::Ordinary) < self.superblock.window / FULL_DIVISOR;
-        if waited && is_full {
+        let may = waited && self.data_is_full();
+        if may {
             self.loans.compacted.set(Some(now));
         }
-        waited && is_full
+        may
     }
 }
 
