@@ -12,12 +12,16 @@ ROOT = pathlib.Path(__file__).resolve().parent.parent.parent
 
 
 def binary() -> str:
-    """Path of the release build of `spirula`."""
-    target = pathlib.Path(os.environ.get("CARGO_TARGET_DIR", ROOT / "target"))
-    path = target / "release" / "spirula"
-    if not path.exists():
-        raise SystemExit(f"{path} does not exist: build it with 'cargo build --release', or run scripts/test")
-    return str(path)
+    """Path of the release build of `spirula`: in Cargo's folder if one is set, else the newest of the scripts' and the checkout's."""
+    cache = pathlib.Path(os.environ.get("XDG_CACHE_HOME") or pathlib.Path.home() / ".cache") / "spirula"
+    folders = [pathlib.Path(os.environ.get("SPIRULA_CACHE") or cache) / "target", ROOT / "target"]
+    if os.environ.get("CARGO_TARGET_DIR"):
+        folders = [pathlib.Path(os.environ["CARGO_TARGET_DIR"])]
+    paths = [folder / "release" / "spirula" for folder in folders]
+    built = [path for path in paths if path.exists()]
+    if not built:
+        raise SystemExit(f"{paths[0]} does not exist: build it with 'cargo build --release', or run scripts/test")
+    return str(max(built, key=lambda path: path.stat().st_mtime))
 
 
 class Cluster:
