@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use allocator::Extent;
 
+use crate::fs::limits::SUPERBLOCK_BYTES;
 use crate::fs::record::Ino;
 use crate::fs::superblock::Superblock;
 use crate::fs::tree::Tree;
@@ -31,6 +32,8 @@ pub enum Problem {
     Unaligned { owner: Owner, extent: Extent, unit: u64 },
     #[error("lent space {extent} reaches beyond the device of {device_size} bytes")]
     Space { extent: Extent, device_size: u64 },
+    #[error("lent space {extent} holds the superblock at {copy}")]
+    LentSuperblock { extent: Extent, copy: u64 },
     #[error("file {}: size {size}, allocated {allocated}, extents hold {held}", ino.0)]
     Size { ino: Ino, size: u64, allocated: u64, held: u64 },
     #[error("file {} has {names} names", ino.0)]
@@ -42,20 +45,27 @@ pub enum Problem {
 /// All problems of a tree with its superblock and the copies' places.
 pub fn check(tree: &Tree, superblock: &Superblock, copies: [u64; 2]) -> Vec<Problem> {
     let mut problems = Vec::new();
-    check_spaces(tree, superblock, &mut problems);
+    check_spaces(tree, superblock, copies, &mut problems);
     check_names(tree, &mut problems);
     check_extents(tree, superblock, copies, &mut problems);
     problems
 }
 
-fn check_spaces(tree: &Tree, superblock: &Superblock, problems: &mut Vec<Problem>) {
+fn check_spaces(tree: &Tree, superblock: &Superblock, copies: [u64; 2], problems: &mut Vec<Problem>) {
     let unit = u64::from(superblock.alloc_unit);
     for (start, len) in &tree.spaces {
         let extent = Extent::new(*start, *len);
         if extent.end() > superblock.device_size || !start.is_multiple_of(unit) || !len.is_multiple_of(unit) {
             problems.push(Problem::Space { extent, device_size: superblock.device_size });
         }
+        let held = copies.into_iter().filter(|copy| extent.overlaps(&copy_at(superblock, *copy)));
+        problems.extend(held.map(|copy| Problem::LentSuperblock { extent, copy }));
     }
+}
+
+/// The extent of a superblock copy.
+fn copy_at(superblock: &Superblock, start: u64) -> Extent {
+    Extent::new(start, u64::from(superblock.block_size).max(SUPERBLOCK_BYTES as u64))
 }
 
 fn check_names(tree: &Tree, problems: &mut Vec<Problem>) {
@@ -96,9 +106,8 @@ fn check_extents(tree: &Tree, superblock: &Superblock, copies: [u64; 2], problem
             problems.push(Problem::Unaligned { owner: *owner, extent: *extent, unit });
         }
     }
-    let copy_len = u64::from(superblock.block_size).max(crate::fs::limits::SUPERBLOCK_BYTES as u64);
     let offsets: BTreeSet<u64> = copies.into();
-    used.extend(offsets.into_iter().map(|start| (Extent::new(start, copy_len), Owner::Superblock)));
+    used.extend(offsets.into_iter().map(|start| (copy_at(superblock, start), Owner::Superblock)));
     used.sort_by_key(|(extent, _)| *extent);
     let mut furthest: Option<(Extent, Owner)> = None;
     for (extent, owner) in used {

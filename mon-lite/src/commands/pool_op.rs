@@ -50,7 +50,9 @@ fn remove_self_managed(view: &View<'_>, id: PoolId, snapshot: u64) -> Result<Vec
         let missing = || Refusal::new(Errno::ENOENT, format!("pool {id} does not exist"));
         let pool = map.pools.get_mut(&id).ok_or_else(missing)?;
         removed = pool.remove_self_managed_snapshot(snapshot, epoch)?;
-        map.new_removed_snaps.entry(id).or_default().insert(snapshot, 1);
+        if removed {
+            map.new_removed_snaps.entry(id).or_default().insert(snapshot, 1);
+        }
         Ok(())
     })?;
     Ok(if removed { changes } else { Vec::new() })

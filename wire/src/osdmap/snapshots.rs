@@ -67,7 +67,9 @@ impl Pool {
     /// False if the id was never given.
     pub fn remove_self_managed_snapshot(&mut self, id: u64, epoch: Epoch) -> Result<bool, SnapshotError> {
         self.check_self_managed()?;
-        if !self.flags.contains(PoolFlags::SELFMANAGED_SNAPS) || id > self.snap_seq || id < 2 {
+        // The last number there is cannot be in a set of ranges, as its end would not be a number.
+        let exists = (2..=self.snap_seq).contains(&id) && id != u64::MAX;
+        if !self.flags.contains(PoolFlags::SELFMANAGED_SNAPS) || !exists {
             return Ok(false);
         }
         self.next_snapshot(epoch);
