@@ -61,6 +61,11 @@ impl Plan {
         self.devices.iter().map(|device| device.slices).sum()
     }
 
+    /// The OSDs that are meant: this one, or all.
+    pub fn osds_meant(&self, only: Option<u32>) -> Vec<u32> {
+        only.map_or_else(|| (0..self.osds()).collect(), |id| vec![id])
+    }
+
     /// Where the monitor listens.
     pub fn mon_address(&self) -> SocketAddr {
         SocketAddr::from((Ipv4Addr::LOCALHOST, self.mon_port))

@@ -21,10 +21,7 @@ const DAMAGED: u8 = 2;
 /// Runs the command.
 pub fn run(options: &FsckOptions) -> anyhow::Result<ExitCode> {
     let (_dir, plan) = ClusterDir::existing(&options.dir)?;
-    let ids = match options.id {
-        Some(id) => vec![id],
-        None => (0..plan.osds()).collect(),
-    };
+    let ids = plan.osds_meant(options.id);
     let level = if options.deep { FsckLevel::Deep } else { FsckLevel::Metadata };
     let mut files = DeviceFiles::default();
     let mut clean = true;

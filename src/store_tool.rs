@@ -31,10 +31,7 @@ struct Look {
 /// Runs the command.
 pub fn run(options: &StoreOptions) -> anyhow::Result<ExitCode> {
     let (_dir, plan) = ClusterDir::existing(&options.dir)?;
-    let ids = match options.id {
-        Some(id) => vec![id],
-        None => (0..plan.osds()).collect(),
-    };
+    let ids = plan.osds_meant(options.id);
     // What is printed as one document cannot be of several stores.
     let is_of_one = matches!(options.action, Action::FreeDump);
     ensure!(!is_of_one || ids.len() == 1, "there are {} OSDs: say which with --id", ids.len());

@@ -126,7 +126,7 @@ impl Look {
         all["omap"] = json!({
             "header_bytes": store.omap_header(collection, object).await?.len(), "keys": keys, "bytes": bytes,
         });
-        let block = store.free_space().block;
+        let block = u64::from(self.opened.superblock.block);
         let mut runs: Vec<(u64, u64, u64)> = Vec::new();
         for place in store.block_places(collection, object).await? {
             match runs.last_mut() {

@@ -63,7 +63,9 @@ impl LocalBlueFs {
             }
             match Loaded::new(chosen, device.geometry(), &log) {
                 // A copy that could not be read for a while, and whose log's place was taken meanwhile.
-                Err(FsError::Corrupt { .. }) if candidates.len() > 0 => {}
+                Err(error @ FsError::Corrupt { .. }) if candidates.len() > 0 => {
+                    ::log::warn!("{}: the newer superblock is passed over: {error}", device.name());
+                }
                 loaded => return loaded,
             }
         }
