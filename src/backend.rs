@@ -6,7 +6,6 @@ use std::sync::Arc;
 
 use allocator::Extent;
 use anyhow::{Context, ensure};
-use bluefs::fs::limits::ALLOC_UNIT_DEFAULT;
 use bluefs::fs::{BlueFs, FormatOptions as FsFormat, MountOptions, SpaceDesk, space_desk};
 use bluefs_rocks::{RocksKv, RocksOptions};
 use nvme::uring::{Polling, UringDevice};
@@ -24,6 +23,8 @@ const KV_BYTES_MIN: u64 = 8 << 20;
 const SLICE_BYTES_MIN: u64 = 64 << 20;
 /// Room that BlueFS likes to have ahead, as a share of what it was given.
 const LOW_WATER_SHARE: u64 = 4;
+/// What BlueFS is lent comes in multiples of this, bytes; so do the places of its superblocks.
+const LOAN_UNIT: u64 = 64 << 10;
 
 /// A slice to open; may be sent to the core that will drive it.
 pub struct SliceStore {
@@ -105,7 +106,9 @@ async fn make_slice(
     let usual = FormatOptions::for_window(uuid, window.len);
     let options = FormatOptions { kv_bytes: usual.kv_bytes.max(KV_BYTES_MIN), ..usual };
     let (superblocks, space) = kv_places(&Engine::regions(&view, &options)?);
-    let format = FsFormat::new(uuid, superblocks, vec![space], core.random_u64());
+    let unit = RocksOptions::for_space(space.len).alloc_unit().max(view.geometry().block_size);
+    let format =
+        FsFormat { alloc_unit: unit, ..FsFormat::new(uuid, superblocks, vec![space], core.random_u64()) };
     let below = blocking(&new.file, window);
     core.alien(Lane::Space, move || BlueFs::format(&*below, &format)).await.context("BlueFS")?;
     Engine::format(&view, &options).await?;
@@ -119,7 +122,7 @@ pub async fn open(core: &Core, slice: &SliceStore, fsid: Uuid) -> anyhow::Result
     let options = options(&*view);
     let engine = Engine::mount(core.clone(), view, kv.clone(), options).await?;
     let owned = owned(core, &kv).await?;
-    engine.serve_space(requests, &owned, u64::from(ALLOC_UNIT_DEFAULT))?;
+    engine.serve_space(requests, &owned, LOAN_UNIT)?;
     Ok(Opened { uuid: superblock.store, store: Rc::new(engine), label, superblock })
 }
 
@@ -216,8 +219,7 @@ fn blocking(file: &Arc<DeviceFile>, window: Extent) -> Arc<dyn BlockingDevice> {
 
 /// Where BlueFS keeps its two superblocks in the region it is given, and the space left between them.
 fn kv_places(superblock: &Superblock) -> ([u64; 2], Extent) {
-    const UNIT: u64 = ALLOC_UNIT_DEFAULT as u64;
-    let first = superblock.kv.start.next_multiple_of(UNIT);
-    let last = superblock.kv.end() / UNIT * UNIT - UNIT;
-    ([first, last], Extent::new(first + UNIT, last - first - UNIT))
+    let first = superblock.kv.start.next_multiple_of(LOAN_UNIT);
+    let last = superblock.kv.end() / LOAN_UNIT * LOAN_UNIT - LOAN_UNIT;
+    ([first, last], Extent::new(first + LOAN_UNIT, last - first - LOAN_UNIT))
 }

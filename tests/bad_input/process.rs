@@ -191,6 +191,9 @@ impl Drop for Running {
         // It may have ended, and been waited for.
         let _ = self.child.kill();
         let _ = self.child.wait();
+        if thread::panicking() {
+            eprintln!("what it wrote:\n{}{}", self.out(), self.err());
+        }
     }
 }
 

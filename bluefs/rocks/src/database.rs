@@ -11,8 +11,8 @@ use bluefs::kv::{
 };
 use bytes::Bytes;
 use rocksdb::{
-    ColumnFamily, DB, ErrorKind, FlushOptions, ReadOptions, Snapshot, WaitForCompactOptions, WriteBatch,
-    WriteOptions,
+    ColumnFamily, CompactOptions, DB, ErrorKind, FlushOptions, ReadOptions, Snapshot, WaitForCompactOptions,
+    WriteBatch, WriteOptions,
 };
 
 use crate::env::bluefs_env;
@@ -57,6 +57,9 @@ struct Room {
     headroom: u64,
     unit: u64,
 }
+
+/// Files of the last level that are compacted, with what lies above them, before other compactions have their turn.
+const FILES_PER_TURN: usize = 16;
 
 /// Units of headroom that so many files of a unit each cost, compacted once.
 fn headroom_of_units(files: u64) -> u64 {
@@ -155,9 +158,9 @@ impl Database {
         // soon.
         let measured = self.fs.with(|machine| {
             let unit = u64::from(machine.superblock().alloc_unit);
-            Ok((unit, machine.room_ahead(), machine.allocated(&self.options.dir, ".sst")))
+            Ok((unit, machine.room_ahead(), machine.allocated(&self.options.dir)))
         });
-        let (unit, ahead, sorted) = measured.map_err(fs_error)?;
+        let (unit, ahead, allocated) = measured.map_err(fs_error)?;
         let mut live = BTreeSet::new();
         let mut files = Vec::new();
         for file in self.db.live_files().map_err(kv_error)? {
@@ -166,17 +169,20 @@ impl Database {
                 family: file.column_family_name,
                 level: file.level,
                 bytes: u64::try_from(file.size).unwrap_or(u64::MAX / 2),
-                first: file.start_key.unwrap_or_default(),
-                last: file.end_key.unwrap_or_default(),
             });
         }
         // What a compaction writes now replaces what is live and counts; it is removed if the compaction fails.
-        let passing: u64 =
-            sorted.iter().filter(|(name, _)| !live.contains(name)).map(|(_, bytes)| bytes).sum();
+        let sum = |wanted: &dyn Fn(&String) -> bool| -> u64 {
+            allocated.iter().filter(|(name, _)| wanted(name)).map(|(_, bytes)| bytes).sum()
+        };
+        let passing = sum(&|name| name.ends_with(".sst") && !live.contains(name));
+        let manifest = sum(&|name| name.starts_with("MANIFEST"));
         let free = ahead + passing;
         let base =
             |family: &str| i32::try_from(self.number(family, "rocksdb.base-level")).unwrap_or_default();
-        let costs = costs(&files, base, self.options.file_bytes, unit);
+        let mut costs = costs(&files, base, self.options.file_bytes, unit);
+        // It grows until it is replaced.
+        costs.fixed += self.options.manifest_bytes().saturating_sub(manifest);
         Ok(Room { costs, free, headroom: headroom(free, costs.compaction, costs.fixed), unit })
     }
 
@@ -262,14 +268,36 @@ impl Database {
         self.db.cancel_all_background_work(false);
     }
 
-    /// Compacts until there is nothing to compact.
+    /// Compacts until there is nothing to compact. Each compaction excludes others, which would keep what they were chosen
+    /// for, inputs of those before them included; and it is about a few files, so that others, which flushes may wait for,
+    /// have their turn.
     pub(crate) fn compact(&self) -> KvResult<()> {
+        let mut options = CompactOptions::default();
+        options.set_exclusive_manual_compaction(true);
         for name in FAMILIES {
-            self.db.compact_range_cf(self.family(name), None::<&[u8]>, None::<&[u8]>);
+            let cuts = self.cuts(name)?;
+            let mut from = None;
+            for to in cuts.into_iter().map(Some).chain([None]) {
+                self.db.compact_range_cf_opt(self.family(name), from.as_deref(), to.as_deref(), &options);
+                from = to;
+            }
         }
         self.db.wait_for_compact(&WaitForCompactOptions::default()).map_err(kv_error)?;
         self.check_background()?;
         self.keep_room(0).map(|_| ())
+    }
+
+    /// Keys that part a family into what lies above a few files of its last level each.
+    fn cuts(&self, family: &str) -> KvResult<Vec<Vec<u8>>> {
+        let files = self.db.live_files().map_err(kv_error)?;
+        let of_family = || files.iter().filter(|file| file.column_family_name == family);
+        let last = of_family().map(|file| file.level).max();
+        let mut firsts: Vec<Vec<u8>> = of_family()
+            .filter(|file| Some(file.level) == last)
+            .filter_map(|file| file.start_key.clone())
+            .collect();
+        firsts.sort();
+        Ok(firsts.into_iter().step_by(FILES_PER_TURN).skip(1).collect())
     }
 
     pub(crate) fn stats(&self) -> KvStats {

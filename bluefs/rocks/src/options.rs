@@ -1,5 +1,6 @@
 //! [`RocksOptions`], and RocksDB's own options made from them.
 
+use bluefs::fs::limits::ALLOC_UNIT_DEFAULT;
 use bluefs::kv::{merge, merge_operator};
 use rocksdb::{
     BlockBasedOptions, Cache, ColumnFamilyDescriptor, DBCompressionType, Env, InfoLogger, LogLevel,
@@ -10,6 +11,11 @@ use crate::families::{FAMILIES, NODES};
 
 /// Most files that one compaction below level 0 takes.
 pub(crate) const COMPACTION_FILES: u64 = 8;
+
+/// Allocation units that a sorted file has at least, where the device allows.
+const UNITS_PER_FILE: u64 = 64;
+/// Smallest allocation unit, bytes.
+const ALLOC_UNIT_LEAST: u64 = 4096;
 
 /// Sizes. Everything else is fixed: one tuned configuration.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -39,6 +45,20 @@ impl RocksOptions {
         }
     }
 
+    /// What BlueFS should allocate for the store by, bytes: each file ends in a unit of its own, and a store of small
+    /// files has many.
+    pub fn alloc_unit(&self) -> u32 {
+        let share = self.file_bytes / UNITS_PER_FILE;
+        let most = u64::from(ALLOC_UNIT_DEFAULT);
+        let unit = share.clamp(ALLOC_UNIT_LEAST, most).next_power_of_two();
+        u32::try_from(unit).unwrap_or(ALLOC_UNIT_DEFAULT)
+    }
+
+    /// Size at which a manifest is replaced by one that says what there is, bytes.
+    pub(crate) fn manifest_bytes(&self) -> u64 {
+        self.file_bytes.min(1 << 20)
+    }
+
     pub(crate) fn database(&self, env: &Env) -> Options {
         let mut options = Options::default();
         options.set_env(env);
@@ -50,7 +70,7 @@ impl RocksOptions {
         options.set_max_background_jobs(2);
         options.set_avoid_unnecessary_blocking_io(true);
         options.set_max_open_files(512);
-        options.set_max_manifest_file_size(1 << 20);
+        options.set_max_manifest_file_size(self.manifest_bytes() as usize);
         options.set_writable_file_max_buffer_size(256 << 10);
         options.set_stats_dump_period_sec(0);
         options.set_stats_persist_period_sec(0);

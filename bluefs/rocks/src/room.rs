@@ -1,16 +1,24 @@
 //! What RocksDB may need of BlueFS's room next: the bound behind `KvStats::headroom_bytes`. Pure.
 //!
 //! Flushes add files of what was applied; a compaction writes all that it merges before it lets go of any. There is one
-//! compaction at a time (`max_background_jobs` is 2, one of which flushes), and what it merges is one of: all of level 0
-//! with the base level; a file with what it overlaps in the next level; more files of two levels, as long as all of them
-//! are less than twice `max_compaction_bytes`. Its output is no larger than its input but for the ends of files.
+//! compaction at a time, from the choice of its inputs until they are removed: `max_background_jobs` is 2, one of which
+//! flushes, and compactions that are asked for exclude others. What it merges is all of level 0 with the base level, or
+//! files of two levels, which are less than twice `max_compaction_bytes`. Its output is no larger than its input but for
+//! the ends of files: a unit that is not full, an index, a filter, properties. It is cut at the size of a file, at half of
+//! that where a file of the level below begins or ends, and wherever it skips one of those; so there may be about as many
+//! files as below.
 
 use std::collections::BTreeMap;
 
 use crate::options::COMPACTION_FILES;
 
-/// Files that a compaction's output may end in a unit of, beside one for each file's worth of bytes.
+/// Files that a compaction may write beside those that the cuts above make.
 const ODD_FILES: u64 = 4;
+/// Bytes that a sorted file has beside its keys, whatever their number.
+const FILE_OVERHEAD: u64 = 2048;
+/// The ends of all files may become this part of what is stored, those that there are included. It takes more than a file
+/// for half a file's worth of bytes, and as many again as levels are cut at the borders of those below.
+const ENDS_SHARE: u64 = 32;
 /// Files made when the store is opened or a manifest is replaced, and what flushes and compactions round up.
 const FIXED_UNITS: u64 = 12;
 /// Bytes of what is written beside sorted files, but for what the manifest says of each file.
@@ -24,8 +32,6 @@ pub(crate) struct Sorted {
     pub(crate) family: String,
     pub(crate) level: i32,
     pub(crate) bytes: u64,
-    pub(crate) first: Vec<u8>,
-    pub(crate) last: Vec<u8>,
 }
 
 /// Bytes that must be free beside what changes take.
@@ -39,61 +45,111 @@ pub(crate) struct Costs {
 
 /// The costs with these files, where level 0 of a family is merged into the level that `base` says.
 pub(crate) fn costs(files: &[Sorted], base: impl Fn(&str) -> i32, file_bytes: u64, unit: u64) -> Costs {
-    let merged = largest_merge(files, base, file_bytes, unit);
-    let ends = (merged / file_bytes.max(1) + ODD_FILES) * unit;
-    let manifest = files.len() as u64 * MANIFEST_PER_FILE;
-    Costs { compaction: merged + ends, fixed: FIXED_UNITS * unit + FIXED_BYTES + manifest }
-}
-
-fn largest_merge(files: &[Sorted], base: impl Fn(&str) -> i32, file_bytes: u64, unit: u64) -> u64 {
-    let mut families: BTreeMap<&str, BTreeMap<i32, Vec<&Sorted>>> = BTreeMap::new();
+    let sizes = Sizes { file: file_bytes.max(2), unit };
+    let mut families: BTreeMap<&str, Levels<'_>> = BTreeMap::new();
     for file in files {
         families.entry(&file.family).or_default().entry(file.level).or_default().push(file);
     }
-    let size = |file: &&Sorted| file.bytes.next_multiple_of(unit);
-    let expanded_max = 2 * COMPACTION_FILES * file_bytes.next_multiple_of(unit);
-    let mut most = 0;
-    for (family, levels) in &mut families {
-        levels.values_mut().for_each(|level| level.sort_by(|a, b| a.first.cmp(&b.first)));
-        let total = |level: i32| levels.get(&level).map_or(0, |files| files.iter().map(size).sum::<u64>());
-        most = most.max(total(0) + total(base(family)));
-        for (level, files) in levels.iter().filter(|(level, _)| **level > 0) {
-            let Some(next) = levels.get(&(level + 1)) else { continue };
-            let with_overlap = |file: &&Sorted| {
-                let from = next.partition_point(|other| other.last < file.first);
-                let overlapping = next[from..].iter().take_while(|other| other.first <= file.last);
-                size(file) + overlapping.map(size).sum::<u64>()
-            };
-            most = most.max(files.iter().map(with_overlap).max().unwrap_or(0));
-            most = most.max(expanded_max.min(total(*level) + total(level + 1)));
-        }
+    let merges = families.iter().map(|(family, levels)| largest_merge(levels, base(family), sizes));
+    let stored: u64 = files.iter().map(|file| sizes.allocated(file)).sum();
+    let ends: u64 = files.iter().map(|file| sizes.allocated(file) - file.bytes + FILE_OVERHEAD).sum();
+    let manifest = files.len() as u64 * MANIFEST_PER_FILE;
+    Costs {
+        compaction: merges.max().unwrap_or(0),
+        fixed: FIXED_UNITS * unit + FIXED_BYTES + manifest + (stored / ENDS_SHARE).saturating_sub(ends),
     }
-    most
+}
+
+/// Sorted files of a family by level.
+type Levels<'a> = BTreeMap<i32, Vec<&'a Sorted>>;
+
+#[derive(Clone, Copy)]
+struct Sizes {
+    /// Of a sorted file.
+    file: u64,
+    /// Of BlueFS's allocations.
+    unit: u64,
+}
+
+impl Sizes {
+    fn allocated(self, file: &Sorted) -> u64 {
+        file.bytes.next_multiple_of(self.unit)
+    }
+
+    /// What a file may take beside its keys.
+    fn end(self) -> u64 {
+        self.unit + FILE_OVERHEAD
+    }
+
+    /// Files that so many bytes may be cut into above a level of `below` files.
+    fn cut_into(self, bytes: u64, below: u64) -> u64 {
+        bytes / (self.file / 2) + below
+    }
+}
+
+/// The most that one compaction of a family may write. It is the most for what is stored, not for what is due: data that
+/// moves from level to level must not make it more.
+fn largest_merge(levels: &Levels<'_>, base: i32, sizes: Sizes) -> u64 {
+    let size = |file: &&Sorted| sizes.allocated(file);
+    let total = |level: i32| levels.get(&level).map_or(0, |files| files.iter().map(size).sum::<u64>());
+    let stored: u64 = levels.keys().map(|level| total(*level)).sum();
+    let into_base = total(0) + total(base);
+    let below = stored.min(2 * COMPACTION_FILES * sizes.file.next_multiple_of(sizes.unit));
+    let merged = into_base.max(below);
+    if merged == 0 {
+        return 0;
+    }
+    let most_files = levels.values().map(|files| files.len() as u64).max().unwrap_or(0);
+    merged + (sizes.cut_into(merged, most_files) + ODD_FILES) * sizes.end()
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    fn file(level: i32, bytes: u64, first: &str, last: &str) -> Sorted {
-        Sorted { family: "M".to_owned(), level, bytes, first: first.into(), last: last.into() }
-    }
+    const MIB: u64 = 1 << 20;
 
-    fn most(files: &[Sorted]) -> u64 {
-        largest_merge(files, |_| 5, 100, 1)
+    fn file(level: i32, bytes: u64) -> Sorted {
+        Sorted { family: "M".to_owned(), level, bytes }
     }
 
     #[test]
     fn the_largest_merge_counts() {
+        // Files so large that their ends do not add up to anything.
+        let most = |files: &[Sorted]| costs(files, |_| 5, 10 * MIB, 1).compaction / MIB;
         assert_eq!(most(&[]), 0);
-        let below = file(6, 5000, "a", "z");
-        assert_eq!(most(std::slice::from_ref(&below)), 0, "nothing merges into the last level");
-        let level_0 = [file(0, 700, "a", "b"), file(0, 700, "y", "z")];
-        let base = file(5, 1000, "c", "d");
-        assert_eq!(most(&[&level_0[..], &[base.clone()]].concat()), 2400, "level 0 with the base level");
-        assert_eq!(most(&[&level_0[..], &[base, below]].concat()), 6000, "a file with what it overlaps");
-        let beside = [file(5, 100, "a", "b"), file(6, 950, "b", "c"), file(6, 900, "d", "e")];
-        assert_eq!(most(&beside), 1600, "or several files with what they overlap, up to a bound");
-        assert_eq!(most(&beside[..2]), 1050, "which may be all there is");
+        assert_eq!(most(&[file(6, 50 * MIB)]), 50, "all there is");
+        assert_eq!(most(&[file(6, 5000 * MIB)]), 160, "or what one of the levels below 0 may take");
+        let level_0 = [file(0, 700 * MIB), file(0, 700 * MIB), file(5, 1000 * MIB), file(6, 5000 * MIB)];
+        assert_eq!(most(&level_0), 2400, "or level 0 with the base level");
+    }
+
+    #[test]
+    fn the_ends_of_all_files_of_a_merge_count() {
+        const UNIT: u64 = 1 << 16;
+        let end = UNIT + FILE_OVERHEAD;
+        let mut files = vec![file(0, MIB), file(4, MIB)];
+        let merge = |files: &[Sorted]| costs(files, |_| 4, MIB, UNIT).compaction;
+        assert_eq!(merge(&files), 2 * MIB + (4 + 1 + ODD_FILES) * end, "each may be half a file");
+        files.extend((0..100).map(|_| file(5, MIB)));
+        assert_eq!(
+            merge(&files),
+            16 * MIB + (32 + 100 + ODD_FILES) * end,
+            "or be cut wherever a file below begins"
+        );
+    }
+
+    #[test]
+    fn ends_of_files_to_come_are_kept_room_for() {
+        let fixed = |files: &[Sorted]| costs(files, |_| 5, MIB, 4096).fixed;
+        let cut = |into: u64| (0..into).map(|_| file(6, 64 * MIB / into)).collect::<Vec<_>>();
+        let each = FILE_OVERHEAD - MANIFEST_PER_FILE;
+        assert_eq!(fixed(&cut(64)), fixed(&cut(128)) + 64 * each, "those that are there take of it");
+        assert_eq!(fixed(&cut(64)), FIXED_UNITS * 4096 + FIXED_BYTES + 2 * MIB - 64 * each, "two MiB in all");
+        assert_eq!(
+            fixed(&cut(4096)),
+            FIXED_UNITS * 4096 + FIXED_BYTES + 4096 * MANIFEST_PER_FILE,
+            "up to those"
+        );
     }
 }

@@ -23,6 +23,8 @@ use crate::fs::superblock::Superblock;
 
 /// How long a writer that finds no space waits before it looks again, if it is to be patient.
 const FULL_PAUSE: Duration = Duration::from_millis(20);
+/// A write that waits so long for room says so.
+const FULL_SAID_AFTER: Duration = Duration::from_secs(1);
 
 /// A mounted file system; clones share it.
 #[derive(Clone)]
@@ -189,6 +191,12 @@ impl BlueFs {
     }
 }
 
+/// A write that waits for room.
+struct Full {
+    since: Instant,
+    said: bool,
+}
+
 impl Shared {
     /// A panic under the lock broke an invariant: nothing goes on from there.
     fn lock_even_if_failed(&self) -> FsResult<MutexGuard<'_, Machine>> {
@@ -293,8 +301,12 @@ impl Shared {
 
     /// After the lender said no, `since` for the first time: waits a little, in which removals, or who else writes, may
     /// make room. False if that was enough, or nobody lends.
-    fn pause(&self, since: &mut Option<Instant>) -> FsResult<bool> {
-        let since = *since.get_or_insert_with(Instant::now);
+    fn pause(&self, full: &mut Option<Full>, error: &FsError) -> FsResult<bool> {
+        let full = full.get_or_insert_with(|| Full { since: Instant::now(), said: false });
+        let since = full.since;
+        if since.elapsed() >= FULL_SAID_AFTER && !std::mem::replace(&mut full.said, true) {
+            log::warn!("a file of the key-value store waits for room: {error}");
+        }
         let enough = since.elapsed() >= Duration::from_millis(self.patience_ms.load(Ordering::Relaxed));
         if enough || !self.desk.as_ref().is_some_and(SpaceDesk::has_lender) {
             return Ok(false);

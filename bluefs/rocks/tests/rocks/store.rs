@@ -182,3 +182,43 @@ fn a_full_store_refuses_batches_and_stays_up() {
         store.close().await.unwrap();
     });
 }
+
+/// What compactions write ends in more files than they merge, the more the sparser the keys are; and one that begins while
+/// another runs would keep the inputs of both. None of that may take what was promised.
+#[test]
+fn headroom_is_never_taken_back() {
+    on_core(|core| async move {
+        let store = open(&core, Arc::new(formatted(40 << 20))).await;
+        let mut workload = Workload::new(5);
+        let (mut written, mut promised, mut compacted) = (0, 0, 0);
+        loop {
+            let entries: Vec<(String, String)> = (0..40)
+                .map(|entry| {
+                    let value = (0..256).map(|_| char::from(33 + workload.draw(90) as u8)).collect();
+                    (format!("M{:03}-{written:05}-{entry}", written % 100), value)
+                })
+                .collect();
+            let batch =
+                suite::puts(&entries.iter().map(|(key, value)| (&key[..], &value[..])).collect::<Vec<_>>());
+            let stats = store.stats();
+            let cost = batch.bytes() + stats.flush_bytes;
+            promised = stats.headroom_bytes.unwrap().max(promised);
+            if promised < cost {
+                break;
+            }
+            store.apply(batch).await.unwrap();
+            store.flush().await.unwrap();
+            promised -= cost;
+            written += 1;
+            if workload.draw(16) == 0 {
+                store.compact().await.unwrap();
+                compacted += 1;
+            }
+            // Whoever relies on it keeps what a few flushes take beside.
+            let headroom = store.stats().headroom_bytes.unwrap() + stats.flush_bytes;
+            assert!(headroom >= promised, "{headroom} after {written}, {promised} was promised");
+        }
+        assert!(written > 1500 && compacted > 50, "{written} {compacted}");
+        store.close().await.unwrap();
+    });
+}

@@ -72,7 +72,7 @@ impl FileWriter {
                 Ok(plan) => break plan,
                 Err(FsError::NoSpace { .. }) if self.shared.free_by_commit()? => {}
                 Err(FsError::NoSpace { .. }) if self.shared.wait_for_space()? => {}
-                Err(FsError::NoSpace { .. }) if self.shared.pause(&mut full_since)? => {}
+                Err(error @ FsError::NoSpace { .. }) if self.shared.pause(&mut full_since, &error)? => {}
                 Err(error) => return Err(error),
             }
         };

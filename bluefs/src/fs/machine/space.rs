@@ -170,15 +170,14 @@ impl Machine {
         pieces
     }
 
-    /// The files of a directory whose names end so, and the bytes allocated to each, growing ones included.
-    pub fn allocated(&self, dir: &str, ending: &str) -> Vec<(String, u64)> {
+    /// The files of a directory, and the bytes allocated to each, growing ones included.
+    pub fn allocated(&self, dir: &str) -> Vec<(String, u64)> {
         let names = self.tree.dirs.get(dir).into_iter().flatten();
         let held = |ino| {
             let logged = self.tree.files.get(ino).map_or(0, |inode| inode.allocated);
             self.open.get(ino).map_or(logged, |open| open.allocated.max(logged))
         };
-        let wanted = names.filter(|(name, _)| name.ends_with(ending));
-        wanted.map(|(name, ino)| (name.clone(), held(ino))).collect()
+        names.map(|(name, ino)| (name.clone(), held(ino))).collect()
     }
 
     /// Sets so much room aside for files that cannot wait.

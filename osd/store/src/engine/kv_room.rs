@@ -114,7 +114,7 @@ impl Inner {
         let promise = Promise { bytes: demand.kv_bytes, blocks: demand.blocks };
         let missing = |this: &Self| this.kv_missing(promise, demand.class);
         if self.kv_room.waiting.get() && demand.class == Class::Ordinary {
-            return Err(self.kv_full());
+            return Err(self.kv_full(demand));
         }
         let before = missing(self);
         self.counters.kv_room_waits.add(1);
@@ -122,7 +122,7 @@ impl Inner {
         let last = self.checkpoints.get() + CHECKPOINTS;
         while self.checkpoints.get() < last && (self.checkpointing.get() || self.overlay.active_bytes() > 0) {
             if self.kv_room.waiting.get() && demand.class == Class::Ordinary {
-                return Err(self.kv_full());
+                return Err(self.kv_full(demand));
             }
             self.check_up()?;
             self.checkpoint_wanted.notify_one();
@@ -153,7 +153,7 @@ impl Inner {
             self.core.sleep(REAP_PAUSE).await;
             return Ok(());
         }
-        if after == 0 || after < before { Ok(()) } else { Err(self.kv_full()) }
+        if after == 0 || after < before { Ok(()) } else { Err(self.kv_full(demand)) }
     }
 
     /// Lets go of a view that keeps what newer ones do not show: files, in stores whose views hold some.
@@ -175,10 +175,18 @@ impl Inner {
         self.kv_room.refused.get()
     }
 
-    fn kv_full(&self) -> StoreError {
+    fn kv_full(&self, demand: &Demand) -> StoreError {
         self.kv_room.refused.set(true);
-        let problem = "the key-value store has no room to grow; only removals are possible";
-        StoreError::NoSpace(problem.to_owned())
+        let promise = Promise { bytes: demand.kv_bytes, blocks: demand.blocks };
+        let wanted = self.kv_committed(promise) + self.kv_reserve_for(demand.class);
+        let missing = self.kv_missing(promise, demand.class);
+        let kept = match demand.class {
+            Class::Ordinary => "only removals are possible",
+            Class::Reclaim => "what is kept for removals is used up, too",
+        };
+        StoreError::NoSpace(format!(
+            "the key-value store has no room to grow, {missing} bytes of {wanted} are missing; {kept}"
+        ))
     }
 
     /// By how much the headroom is too small for `more` of that class.
