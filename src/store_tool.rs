@@ -1,8 +1,10 @@
-//! `spirula store`: looks into the stores of a cluster that is not running. Each is opened as it would be after replay,
-//! and nothing is written.
+//! `spirula store`: looks into the stores of a cluster that is not running, and changes what is in them. Each is opened as
+//! it would be after replay.
 
 mod args;
+mod change;
 mod objects;
+mod portable;
 mod space;
 
 pub use args::StoreOptions;
@@ -24,6 +26,7 @@ use args::Action;
 /// One OSD's store, and how to tell what is found in it.
 struct Look {
     osd: u32,
+    fsid: Uuid,
     opened: Opened,
     json: bool,
 }
@@ -32,10 +35,8 @@ struct Look {
 pub fn run(options: &StoreOptions) -> anyhow::Result<ExitCode> {
     let (_dir, plan) = ClusterDir::existing(&options.dir)?;
     let ids = plan.osds_meant(options.id);
-    // What is printed as one document cannot be of several stores.
-    let is_of_one = matches!(options.action, Action::FreeDump);
+    let is_of_one = options.action.is_of_one_store();
     ensure!(!is_of_one || ids.len() == 1, "there are {} OSDs: say which with --id", ids.len());
-    let is_one_value = matches!(options.action, Action::Get(_) | Action::GetAttr(_) | Action::GetOmap(_));
     let mut files = DeviceFiles::default();
     let mut found = false;
     for osd in ids {
@@ -47,7 +48,7 @@ pub fn run(options: &StoreOptions) -> anyhow::Result<ExitCode> {
             Err(error) if is_broken_pipe(&error) => return Ok(ExitCode::SUCCESS),
             done => found |= done.with_context(|| format!("osd.{osd}"))?,
         }
-        if found && is_one_value {
+        if found && options.action.is_about_one_thing() {
             break;
         }
     }
@@ -65,7 +66,11 @@ fn is_broken_pipe(error: &anyhow::Error) -> bool {
 fn look(slice: SliceStore, fsid: Uuid, action: Action, json: bool) -> anyhow::Result<bool> {
     let done = rt::uring::run(CoreId(0), &Config::default(), move |core| async move {
         let osd = slice.osd;
-        let look = Look { osd, opened: backend::open_read_only(&core, &slice, fsid).await?, json };
+        let opened = match action.changes() {
+            true => backend::open(&core, &slice, fsid).await?,
+            false => backend::open_read_only(&core, &slice, fsid).await?,
+        };
+        let look = Look { osd, fsid, opened, json };
         let done = look.act(&action).await;
         let closed = look.opened.store.close().await;
         let found = done?;
@@ -88,6 +93,17 @@ impl Look {
             Action::GetAttr(options) => self.get_attr(options).await,
             Action::ListOmap(name) => self.list_omap(&name.id()).await,
             Action::GetOmap(options) => self.get_omap(options).await,
+            Action::GetOmapHeader(name) => self.get_omap_header(&name.id()).await,
+            Action::Put(name) => self.put(&name.id()).await,
+            Action::SetAttr(options) => self.set_attr(options).await,
+            Action::RmAttr(options) => self.remove_attr(options).await,
+            Action::SetOmap(options) => self.set_omap(options).await,
+            Action::RmOmap(options) => self.remove_omap(options).await,
+            Action::SetOmapHeader(name) => self.set_omap_header(&name.id()).await,
+            Action::Remove(name) => self.remove(&name.id()).await,
+            Action::RemovePg(options) => self.remove_group(options.group).await,
+            Action::Export(options) => self.export(options).await,
+            Action::Import(options) => self.import(options).await,
             Action::Log(options) => self.log(options.group).await,
         }
     }

@@ -9,11 +9,14 @@ use wire::hash::{hash_object, rjenkins_name_hash};
 /// Options of `store`.
 #[derive(Args)]
 #[command(
-    after_help = "Nothing is written, and a cluster that runs is left alone. With --json each line is one value.\n\
+    after_help = "A cluster that runs is left alone. With --json each line is one value. What is changed is changed as it \
+                  is: no log entry tells of it, versions and times stay.\n\
                   Exit status: 0 done, 1 could not be done, also if there is no such object.\n\nExamples:\n  \
                   spirula store --dir /srv/demo statfs\n  \
                   spirula store --dir /srv/demo --json list --pool 1\n  \
                   spirula store --dir /srv/demo get --pool 1 my-object > copy\n  \
+                  spirula store --dir /srv/demo put --pool 1 my-object < copy\n  \
+                  spirula store --dir /srv/demo export --pg 1.7f group.export\n  \
                   spirula store --dir /srv/demo --id 0 free-dump > free.json"
 )]
 pub struct StoreOptions {
@@ -50,6 +53,28 @@ pub enum Action {
     ListOmap(ObjectName),
     /// The value of a key of an object's omap, to standard output.
     GetOmap(ValueOptions),
+    /// The header of an object's omap, to standard output.
+    GetOmapHeader(ObjectName),
+    /// Replaces an object's bytes by standard input.
+    Put(ObjectName),
+    /// Sets an attribute of an object to standard input.
+    SetAttr(ValueOptions),
+    /// Removes an attribute of an object.
+    RmAttr(ValueOptions),
+    /// Sets a key of an object's omap to standard input.
+    SetOmap(ValueOptions),
+    /// Removes a key of an object's omap.
+    RmOmap(ValueOptions),
+    /// Sets the header of an object's omap to standard input.
+    SetOmapHeader(ObjectName),
+    /// Removes an object.
+    Remove(ObjectName),
+    /// Removes a placement group with all its objects and its log.
+    RemovePg(GroupOptions),
+    /// Writes a placement group, or one object, to a file, for `import`.
+    Export(ExportOptions),
+    /// Takes a placement group, or an object, from a file that `export` wrote. All of it is checked first.
+    Import(ImportOptions),
     /// Entries of a placement group's log, the oldest first.
     Log(LogOptions),
     /// Free space of one OSD, as `ceph-bluestore-tool free-dump` writes it.
@@ -139,6 +164,104 @@ pub struct LogOptions {
     /// The placement group, as 1.7f.
     #[arg(value_parser = parse_group)]
     pub group: CollectionId,
+}
+
+/// Options of `store remove-pg`.
+#[derive(Args, Clone)]
+pub struct GroupOptions {
+    /// The placement group, as 1.7f.
+    #[arg(value_parser = parse_group)]
+    pub group: CollectionId,
+}
+
+/// Options of `store export`.
+#[derive(Args, Clone)]
+pub struct ExportOptions {
+    /// Where to; there must be no such file. '-' is standard output.
+    pub file: PathBuf,
+    /// The placement group, as 1.7f.
+    #[arg(long = "pg", value_name = "PG", value_parser = parse_group)]
+    pub group: CollectionId,
+    /// Only the object of this name.
+    #[arg(long)]
+    pub object: Option<String>,
+    /// Its namespace.
+    #[arg(long, default_value = "", requires = "object")]
+    pub namespace: String,
+    /// Its locator key.
+    #[arg(long, default_value = "", requires = "object")]
+    pub key: String,
+}
+
+impl ExportOptions {
+    /// The one object that is meant, if it is one.
+    pub fn object(&self) -> Option<ObjectName> {
+        let name = self.object.clone()?;
+        let (namespace, key) = (self.namespace.clone(), self.key.clone());
+        Some(ObjectName { name, pool: self.group.pool, namespace, key })
+    }
+}
+
+/// Options of `store import`.
+#[derive(Args, Clone)]
+pub struct ImportOptions {
+    /// What `export` wrote.
+    pub file: PathBuf,
+    /// Take it although another cluster wrote it. Its pools' numbers must be the same.
+    #[arg(long)]
+    pub from_other_cluster: bool,
+    /// Only check the file and whether there is place for what is in it.
+    #[arg(long)]
+    pub dry_run: bool,
+}
+
+impl Action {
+    /// Whether the store is changed.
+    pub fn changes(&self) -> bool {
+        match self {
+            Self::Statfs
+            | Self::Label
+            | Self::List(_)
+            | Self::Info(_)
+            | Self::Get(_)
+            | Self::GetAttr(_)
+            | Self::ListOmap(_)
+            | Self::GetOmap(_)
+            | Self::GetOmapHeader(_)
+            | Self::Log(_)
+            | Self::FreeDump
+            | Self::FreeScore
+            | Self::Export(_) => false,
+            Self::Put(_)
+            | Self::SetAttr(_)
+            | Self::RmAttr(_)
+            | Self::SetOmap(_)
+            | Self::RmOmap(_)
+            | Self::SetOmapHeader(_)
+            | Self::Remove(_)
+            | Self::RemovePg(_) => true,
+            Self::Import(options) => !options.dry_run,
+        }
+    }
+
+    /// Whether it is about the whole of one store, so that it must be said which.
+    pub fn is_of_one_store(&self) -> bool {
+        matches!(self, Self::FreeDump | Self::Import(_))
+    }
+
+    /// Whether it is done once it was done in one store.
+    pub fn is_about_one_thing(&self) -> bool {
+        !matches!(
+            self,
+            Self::Statfs
+                | Self::Label
+                | Self::List(_)
+                | Self::Info(_)
+                | Self::ListOmap(_)
+                | Self::Log(_)
+                | Self::FreeScore
+        )
+    }
 }
 
 fn parse_group(text: &str) -> Result<CollectionId, String> {

@@ -17,7 +17,7 @@ const OMAP_PAGE: usize = 1024;
 const OMAP_PAGE_BYTES: usize = 4 << 20;
 
 /// Bytes as text; what is not UTF-8 is escaped, and so is what would break a line.
-fn text(bytes: &[u8]) -> String {
+pub(super) fn text(bytes: &[u8]) -> String {
     match std::str::from_utf8(bytes) {
         Ok(text) if !text.chars().any(char::is_control) => text.to_owned(),
         _ => bytes.escape_ascii().to_string(),
@@ -29,7 +29,7 @@ fn attr_name(name: &Bytes) -> Option<&[u8]> {
     name.strip_prefix(&[USER_ATTR_PREFIX])
 }
 
-fn describe(osd: u32, collection: CollectionId, object: &ObjectId) -> Value {
+pub(super) fn describe(osd: u32, collection: CollectionId, object: &ObjectId) -> Value {
     json!({
         "osd": osd, "pg": format!("{}.{:x}", collection.pool, collection.seed), "pool": object.pool,
         "namespace": text(&object.namespace), "key": text(&object.key), "name": text(&object.name),
@@ -38,7 +38,7 @@ fn describe(osd: u32, collection: CollectionId, object: &ObjectId) -> Value {
 }
 
 impl Look {
-    fn store(&self) -> &store::Engine {
+    pub(super) fn store(&self) -> &store::Engine {
         &self.opened.store
     }
 
@@ -85,7 +85,7 @@ impl Look {
     }
 
     /// The collection that has this object.
-    async fn collection_of(&self, object: &ObjectId) -> anyhow::Result<Option<CollectionId>> {
+    pub(super) async fn collection_of(&self, object: &ObjectId) -> anyhow::Result<Option<CollectionId>> {
         for (collection, _, _) in self.store().collections().await? {
             if collection.pool != object.pool {
                 continue;
@@ -185,6 +185,11 @@ impl Look {
         let (_, value) =
             found.first().with_context(|| format!("the omap of {object} has no key {:?}", options.of))?;
         write_value(value)
+    }
+
+    pub async fn get_omap_header(&self, object: &ObjectId) -> anyhow::Result<bool> {
+        let Some(collection) = self.collection_of(object).await? else { return Ok(false) };
+        write_value(&self.store().omap_header(collection, object).await?)
     }
 
     pub async fn list_omap(&self, object: &ObjectId) -> anyhow::Result<bool> {

@@ -40,10 +40,25 @@ fn store_says_what_it_cannot_find() {
     look(&["log", "1.x"]).refused(2, &["'1.x' is not a placement group", "as in 1.7f"]);
     look(&["free-dump"]).refused(1, &["2 OSDs", "--id"]);
     look(&["statfs", "--id", "2"]).refused(1, &["no osd.2 in this cluster"]);
+    look(&["put", "--pool", "1", "nothing"]).refused(1, &["none of these stores has that"]);
+    look(&["remove-pg", "1.0"]).refused(1, &["none of these stores has that"]);
+    look(&["remove-pg", "-1.0"]).refused(2, &["-1"]);
+    let (export, foreign) = (folder.text("export"), folder.text("foreign"));
+    look(&["export", "--pg", "1.0", &export]).refused(1, &["none of these stores has that"]);
+    look(&["export", "--pg", "1.0", "--namespace", "n", &export]).refused(2, &["--object <OBJECT>"]);
+    assert!(!folder.path("export").exists(), "an export of nothing leaves no file");
+    look(&["import", &export]).refused(1, &["2 OSDs", "--id"]);
+    look(&["import", "--id", "0", &export]).refused(1, &["export'", "No such file"]);
+    std::fs::write(&foreign, "#!/bin/sh\nexit 0\n").expect("written");
+    look(&["import", "--id", "0", &foreign])
+        .refused(1, &["foreign'", "it is no export: it begins with", "#!/bin/sh"]);
     let said = look(&["statfs", "--json"]);
     assert_eq!((said.code, said.out.lines().count(), said.err.as_str()), (Some(0), 2, ""), "{said:?}");
     let _running = Cluster::up(&folder.path("d"), &[]);
-    spirula(&["store", "--dir", &folder.text("d"), "statfs"]).refused(1, &["in use by another process"]);
+    for words in [&["statfs"][..], &["remove", "--pool", "1", "o"]] {
+        let said = spirula(&[&["store", "--dir", &folder.text("d")][..], words].concat());
+        said.refused(1, &["in use by another process"]);
+    }
 }
 
 #[test]

@@ -15,6 +15,7 @@ use uuid::Uuid;
 use crate::codec::DecodeResult;
 use crate::engine::pg_log::{self, LogChange, PgLog, Window};
 use crate::engine::{apply, checkpoint};
+use crate::export::{self, ExportHeader};
 use crate::fault::Fault;
 use crate::journal::format::{self, HEADER_BYTES, Header, Item};
 use crate::journal::ring::Ring;
@@ -37,6 +38,7 @@ pub const fn targets() -> &'static [Target] {
 
 static TARGETS: &[Target] = &[
     ("store_transaction", transaction),
+    ("store_export", export::fuzzing::export),
     ("store_label", label::fuzzing::label),
     ("store_segment_table", label::fuzzing::segment_table),
     ("store_superblock", superblock),
@@ -498,6 +500,12 @@ pub fn seeds(name: &str) -> Vec<Vec<u8>> {
         "store_label" | "store_segment_table" => label::fuzzing::seeds(name),
         "store_superblock" => vec![sample_superblock().encode()],
         "store_transaction" => vec![sample_transaction(object).encode().to_vec()],
+        "store_export" => {
+            let group = CollectionId { pool: 3, seed: 1 };
+            let header =
+                ExportHeader { fsid: Uuid::from_u128(7), group, bits: 2, object: Some(object.clone()) };
+            export::fuzzing::seeds(header, sample_transaction(object))
+        }
         "store_pg_log" => vec![sample_pg_log()],
         "store_onode" => vec![onode.encode().to_vec()],
         "store_shard" => vec![[&[0][..], &shard.encode()].concat()],

@@ -6,6 +6,7 @@ mod check;
 mod checksum;
 pub mod codec;
 mod engine;
+mod export;
 mod fault;
 pub mod fuzzing;
 mod journal;
@@ -24,6 +25,7 @@ mod transaction;
 mod types;
 
 pub use engine::{BlockPlace, Engine, FormatOptions, FreeSpace, OpenError, OpenResult, Options};
+pub use export::{ExportError, ExportHeader, ExportReader, ExportWriter};
 pub use fault::{Fault, Planted};
 pub use memstore::MemStore;
 pub use object_store::{

@@ -30,6 +30,8 @@ pub const LOG_ENTRY_BYTES_MAX: usize = 16 << 10;
 pub const TRANSACTION_OPS_MAX: usize = 16 << 10;
 /// Payload of one transaction (data, attributes, omap, names), bytes.
 pub const TRANSACTION_BYTES_MAX: u64 = (128 << 20) + (1 << 20);
+/// Longest frame of an export, bytes: the largest omap value with its key and object fits.
+pub const EXPORT_FRAME_BYTES_MAX: usize = 16 << 20;
 /// Entries of a placement group's log that any store keeps per collection as long as its log's region has room.
 pub const PG_LOG_ENTRIES_MIN: usize = 128;
 /// Entries that the engine keeps per collection by default: by them requests that are sent again after a crash are
@@ -49,6 +51,7 @@ pub const LIST_MAX: usize = 16 << 10;
 
 const _: () = assert!(BLOCK.is_power_of_two());
 const _: () = assert!(OBJECT_BYTES_MAX <= OBJECT_BYTES_HARD_MAX && OBJECT_BYTES_MAX < TRANSACTION_BYTES_MAX);
+const _: () = assert!(OMAP_VALUE_BYTES_MAX + OMAP_KEY_BYTES_MAX + (1 << 20) < EXPORT_FRAME_BYTES_MAX);
 const _: () = assert!(PG_LOG_ENTRIES_FLOOR < PG_LOG_ENTRIES_MIN);
 const _: () = assert!(PG_LOG_ENTRIES_MIN < PG_LOG_ENTRIES_WANTED);
 const _: () = assert!(PG_LOG_ENTRIES_WANTED < PG_LOG_ENTRIES_MAX);

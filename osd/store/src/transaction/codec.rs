@@ -65,7 +65,7 @@ impl Op {
         e.i64(self.collection().pool);
         e.u32(self.collection().seed);
         if let Some(object) = self.object() {
-            encode_object(e, object);
+            object.encode(e);
         }
         match self {
             Self::CreateCollection { bits, .. } => e.u8(*bits),
@@ -119,7 +119,7 @@ impl Op {
             4..=15 => {}
             other => return d.invalid("kind of op", at, other.into()),
         }
-        let object = decode_object(d)?;
+        let object = ObjectId::decode(d)?;
         Ok(match kind {
             4 => Self::Touch { collection, object },
             5 => {
@@ -143,24 +143,26 @@ impl Op {
     }
 }
 
-fn encode_object(e: &mut Encoder, object: &ObjectId) {
-    e.i64(object.pool);
-    e.u32(object.hash);
-    e.bytes(&object.namespace);
-    e.bytes(&object.key);
-    e.bytes(&object.name);
-    e.u64(object.snap);
-}
+impl ObjectId {
+    pub(crate) fn encode(&self, e: &mut Encoder) {
+        e.i64(self.pool);
+        e.u32(self.hash);
+        e.bytes(&self.namespace);
+        e.bytes(&self.key);
+        e.bytes(&self.name);
+        e.u64(self.snap);
+    }
 
-fn decode_object(d: &mut Decoder) -> DecodeResult<ObjectId> {
-    Ok(ObjectId {
-        pool: d.i64("pool")?,
-        hash: d.u32("hash")?,
-        namespace: d.bytes("namespace")?,
-        key: d.bytes("locator key")?,
-        name: d.bytes("name")?,
-        snap: d.u64("snap")?,
-    })
+    pub(crate) fn decode(d: &mut Decoder) -> DecodeResult<Self> {
+        Ok(Self {
+            pool: d.i64("pool")?,
+            hash: d.u32("hash")?,
+            namespace: d.bytes("namespace")?,
+            key: d.bytes("locator key")?,
+            name: d.bytes("name")?,
+            snap: d.u64("snap")?,
+        })
+    }
 }
 
 fn encode_map(e: &mut Encoder, map: &BTreeMap<Bytes, Bytes>) {
