@@ -125,11 +125,19 @@ impl Metrics {
         let label = osd.to_string();
         for (group, fields) in counters.as_object().into_iter().flatten() {
             for (field, value) in fields.as_object().into_iter().flatten() {
-                let Some(value) = value.as_u64() else { continue };
                 let is_gauge = group.starts_with("throttle") || GAUGES.contains(&&**field);
                 let kind = if is_gauge { Kind::Gauge } else { Kind::Counter };
                 let help = format!("{field} of {group} in 'ceph tell osd.N perf dump'");
-                self.add(&format!("{group}_{field}"), &help, kind, &["osd"], &[&label], value);
+                let name = format!("{group}_{field}");
+                if let Some(value) = value.as_u64() {
+                    self.add(&name, &help, kind, &["osd"], &[&label], value);
+                } else if let (Some(count), Some(sum)) = (value["avgcount"].as_u64(), value["sum"].as_f64()) {
+                    let times = format!("{help}: how many times");
+                    self.add(&format!("{name}_count"), &times, kind, &["osd"], &[&label], count);
+                    let micros = format!("{help}: microseconds, all together");
+                    let sum = (sum * 1e6).round() as u64;
+                    self.add(&format!("{name}_us"), &micros, kind, &["osd"], &[&label], sum);
+                }
             }
         }
     }
@@ -177,7 +185,10 @@ mod tests {
         assert_eq!(metrics.osds(&osds), [0]);
         metrics.counters(
             0,
-            &json!({ "osd": { "op": 12, "op_wip": 2, "odd": "text" }, "throttle-x_y": { "val": 9 } }),
+            &json!({
+                "osd": { "op": 12, "op_wip": 2, "odd": "text", "op_r_latency": { "avgcount": 5, "sum": 0.0125 } },
+                "throttle-x_y": { "val": 9 },
+            }),
         );
         let text = metrics.text()?;
         for line in [
@@ -190,6 +201,8 @@ mod tests {
             "# TYPE spirula_osd_op_wip gauge",
             "spirula_osd_op_wip{osd=\"0\"} 2",
             "spirula_throttle_x_y_val{osd=\"0\"} 9",
+            "spirula_osd_op_r_latency_count_total{osd=\"0\"} 5",
+            "spirula_osd_op_r_latency_us_total{osd=\"0\"} 12500",
         ] {
             assert!(text.lines().any(|found| found == line), "{line} is missing:\n{text}");
         }

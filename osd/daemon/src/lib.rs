@@ -11,6 +11,7 @@ mod frontier;
 pub mod fuzzing;
 mod groups;
 mod handle;
+mod latency;
 mod limits;
 mod link;
 mod listener;

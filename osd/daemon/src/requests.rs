@@ -251,6 +251,7 @@ fn describe(request: &Request, group: &PlacementGroup) -> Description {
         object: request.object.name.clone(),
         codes,
         ops: request.ops.len(),
+        writes: request.may_write(),
     }
 }
 

@@ -14,6 +14,7 @@ use serde_json::{Value, json};
 use wire::msg::OpCode;
 use wire::types::{PgId, RequestId};
 
+use crate::latency::{self, Latency};
 use crate::limits::{HISTORIC_OPS, SHOWN_OPS_MAX};
 
 /// Ops of a request that its description names.
@@ -65,6 +66,8 @@ pub struct Description {
     pub codes: [OpCode; OPS_SHOWN],
     /// How many it has.
     pub ops: usize,
+    /// Whether it may change the object.
+    pub writes: bool,
 }
 
 impl fmt::Display for Description {
@@ -132,9 +135,35 @@ fn seconds(nanos: u64) -> f64 {
     nanos as f64 / 1e9
 }
 
+/// How long requests of one kind took: in all, and to each stage from the one before.
+#[derive(Default)]
+struct Latencies {
+    all: Latency,
+    to_stage: [Latency; Stage::ALL.len()],
+}
+
+impl Latencies {
+    fn add(&self, timeline: &Timeline) {
+        let mut before = timeline.arrived().0;
+        for (at, latency) in timeline.times.iter().zip(&self.to_stage).skip(1) {
+            // A request that is turned away skips some: the next has it all.
+            let Some(at) = at.get() else { continue };
+            latency.add(at.0.saturating_sub(before));
+            before = at.0;
+        }
+        self.all.add(before.saturating_sub(timeline.arrived().0));
+    }
+
+    fn stages(&self) -> Value {
+        latency::table(Stage::ALL.iter().map(|stage| stage.name()).zip(&self.to_stage).skip(1))
+    }
+}
+
 /// All requests of one OSD.
 #[derive(Default)]
 pub struct Tracker {
+    reads: Latencies,
+    writes: Latencies,
     next: Cell<u64>,
     in_progress: RefCell<BTreeMap<u64, Rc<Timeline>>>,
     newest: RefCell<VecDeque<Rc<Timeline>>>,
@@ -155,6 +184,11 @@ impl Tracker {
     /// It is answered or dropped.
     pub fn finish(&self, timeline: &Rc<Timeline>, now: Nanos) {
         self.in_progress.borrow_mut().remove(&timeline.id);
+        // One that nobody was told of tells nothing of what clients wait for.
+        if timeline.stage() == Stage::Answered {
+            let latencies = if timeline.description.writes { &self.writes } else { &self.reads };
+            latencies.add(timeline);
+        }
         let mut newest = self.newest.borrow_mut();
         newest.push_back(timeline.clone());
         if newest.len() > HISTORIC_OPS {
@@ -171,6 +205,16 @@ impl Tracker {
         let at = slowest.partition_point(|one| one.duration_ns(now) >= duration);
         slowest.insert(at, timeline.clone());
         slowest.truncate(HISTORIC_OPS);
+    }
+
+    /// How long answered requests took since start: reads, and writes.
+    pub fn latencies(&self) -> (Value, Value) {
+        (self.reads.all.to_json(), self.writes.all.to_json())
+    }
+
+    /// The same from each stage to the next: reads, and writes.
+    pub fn stages(&self) -> (Value, Value) {
+        (self.reads.stages(), self.writes.stages())
     }
 
     /// Requests in progress.
@@ -209,6 +253,7 @@ mod tests {
             object: "x".into(),
             codes: [OpCode::READ; OPS_SHOWN],
             ops: 6,
+            writes: false,
         }
     }
 
@@ -246,5 +291,28 @@ mod tests {
         assert_eq!(slowest["ops"][0]["description"], description(7).to_string());
         assert_eq!(slowest["ops"][0]["type_data"]["flag_point"], "answered");
         assert_eq!(slowest["num_ops"], HISTORIC_OPS);
+    }
+
+    #[test]
+    fn each_stage_counts_from_the_one_before() {
+        let tracker = Tracker::default();
+        let one = tracker.start(Nanos(1000), Description { writes: true, ..description(1) });
+        let times = [
+            (Stage::Turn, 3000),
+            (Stage::Executed, 6000),
+            (Stage::Durable, 10_000),
+            (Stage::Answered, 15_000),
+        ];
+        times.into_iter().for_each(|(stage, at)| one.mark(stage, Nanos(at)));
+        tracker.finish(&one, Nanos(15_000));
+        let silent = tracker.start(Nanos(1000), description(2));
+        tracker.finish(&silent, Nanos(9000));
+        let (reads, writes) = tracker.stages();
+        let sums: Vec<f64> = ["reached_object", "executed", "readable", "durable", "answered"]
+            .map(|name| writes[name]["sum"].as_f64().expect("a number") * 1e6)
+            .to_vec();
+        assert_eq!(sums, [2.0, 3.0, 0.0, 4.0, 5.0]);
+        assert_eq!(reads["answered"]["avgcount"], 0);
+        assert_eq!(tracker.latencies().1["sum"], 14e-6);
     }
 }

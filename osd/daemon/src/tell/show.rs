@@ -52,6 +52,8 @@ pub fn counters(osd: &Osd) -> Value {
     ] {
         of_store.insert(name.to_owned(), value.into());
     }
+    let (read_latency, write_latency) = osd.tracker.latencies();
+    let (read_stages, write_stages) = osd.tracker.stages();
     json!({
         "osd": {
             "op": counted.requests.get(),
@@ -59,8 +61,10 @@ pub fn counters(osd: &Osd) -> Value {
             "op_dropped": counted.dropped.get(),
             "op_wip": osd.tracker.in_flight(),
             "op_r": reads,
+            "op_r_latency": read_latency,
             "op_r_out_bytes": read_bytes,
             "op_w": writes,
+            "op_w_latency": write_latency,
             "op_w_in_bytes": write_bytes,
             "object_ctx_cache_total": contexts,
             "map_messages": counted.maps.get(),
@@ -78,6 +82,8 @@ pub fn counters(osd: &Osd) -> Value {
             "max": osd.request_bytes.total(),
             "waiting": osd.request_bytes.waiting(),
         },
+        "stages_r": read_stages,
+        "stages_w": write_stages,
         "store": of_store,
     })
 }

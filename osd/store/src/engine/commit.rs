@@ -52,10 +52,11 @@ impl Inner {
         }
         let writes: Vec<_> =
             pieces.into_iter().map(|(place, piece)| self.device.write(region.start + place, piece)).collect();
-        let this = Rc::clone(self);
+        let (this, since) = (Rc::clone(self), self.core.now());
         self.spawn(Group::Commit, "journal write", async move {
             match all_written(writes).await {
                 Ok(()) => {
+                    this.counters.group_write_ns.add(this.core.now().0.saturating_sub(since.0));
                     let early = this.journal.borrow_mut().written(group);
                     for waiter in early {
                         drop(waiter.send(Ok(())));
@@ -75,10 +76,11 @@ impl Inner {
         }
         self.counters.flushes.add(1);
         let flush = self.device.flush();
-        let this = Rc::clone(self);
+        let (this, since) = (Rc::clone(self), self.core.now());
         self.spawn(Group::Commit, "journal flush", async move {
             match flush.await {
                 Ok(()) => {
+                    this.counters.flush_ns.add(this.core.now().0.saturating_sub(since.0));
                     this.groups_durable(through);
                     this.pump();
                 }

@@ -42,6 +42,22 @@ counters! {
     transactions,
     /// Transactions refused.
     transactions_refused,
+    /// Nanoseconds that transactions waited for those before them on their collections, all together; so are the next.
+    stage_turn_ns,
+    /// … loaded the metadata that they change.
+    stage_load_ns,
+    /// … read blocks of which a part stays.
+    stage_read_ns,
+    /// … waited for room in the journal and the key-value store, and for space.
+    stage_admit_ns,
+    /// … were turned into blocks and records; large ones until their data was written.
+    stage_effect_ns,
+    /// … waited, readable already, for their group to be durable.
+    stage_durable_ns,
+    /// Nanoseconds that writes of groups took.
+    group_write_ns,
+    /// Nanoseconds that flushes for groups took.
+    flush_ns,
     /// Records written, internal ones included.
     records,
     /// Journal groups written.

@@ -6,9 +6,10 @@
 
 use std::rc::Rc;
 
-use rt::Group;
 use rt::sync::{OneReceiver, OneSender, oneshot};
+use rt::{Group, Nanos};
 
+use super::counters::Count;
 use super::plan::{KeptBlocks, Plan};
 use super::sequencer::Turn;
 use super::state::Inner;
@@ -60,9 +61,11 @@ impl Inner {
         readable: OneSender<StoreResult<()>>,
         durable: OneSender<StoreResult<()>>,
     ) {
+        let mut at = self.core.now();
         turn.come().await;
+        self.count_stage(&self.counters.stage_turn_ns, &mut at);
         let (record_durable, receiver) = oneshot();
-        let result = self.execute(&transaction, record_durable).await;
+        let result = self.execute(&transaction, record_durable, &mut at).await;
         drop(turn);
         match &result {
             Ok(()) => self.counters.transactions.add(1),
@@ -71,7 +74,11 @@ impl Inner {
         // Whoever dropped a future does not want to know.
         drop(readable.send(result.clone()));
         let outcome = match result {
-            Ok(()) => answer(&self, receiver).await,
+            Ok(()) => {
+                let outcome = answer(&self, receiver).await;
+                self.count_stage(&self.counters.stage_durable_ns, &mut at);
+                outcome
+            }
             Err(error) => Err(error),
         };
         drop(durable.send(outcome));
@@ -82,14 +89,18 @@ impl Inner {
         self: &Rc<Self>,
         transaction: &Transaction,
         durable: OneSender<StoreResult<()>>,
+        at: &mut Nanos,
     ) -> StoreResult<()> {
         loop {
             self.check_up()?;
             let bases = self.bases(transaction).await?;
             let plan = self.plan(&bases, transaction)?;
+            self.count_stage(&self.counters.stage_load_ns, at);
             let kept = self.read_kept(&plan).await?;
+            self.count_stage(&self.counters.stage_read_ns, at);
             let admitted = self.admit(plan.demand()).await?;
             let reservation = self.reserve_space(&plan).await?;
+            self.count_stage(&self.counters.stage_admit_ns, at);
             if !bases.are_newest() {
                 continue;
             }
@@ -108,9 +119,17 @@ impl Inner {
             self.check_up()?;
             let reserved = admitted.spend();
             self.take_effect(plan, assembled, data_done, reserved, durable);
+            self.count_stage(&self.counters.stage_effect_ns, at);
             self.pump();
             return Ok(());
         }
+    }
+
+    /// Counts the time since `at`, which becomes now, as a stage's.
+    fn count_stage(&self, stage: &Count, at: &mut Nanos) {
+        let now = self.core.now();
+        stage.add(now.0.saturating_sub(at.0));
+        *at = now;
     }
 
     /// Reads the blocks of which a part stays.
