@@ -21,7 +21,7 @@ use uuid::Uuid;
 use crate::backend::{self, Opened, SliceStore};
 use crate::cluster_dir::ClusterDir;
 use crate::daemons::DeviceFiles;
-use args::Action;
+use args::{Action, Target};
 
 /// One OSD's store, and how to tell what is found in it.
 struct Look {
@@ -38,14 +38,32 @@ pub fn run(options: &StoreOptions) -> anyhow::Result<ExitCode> {
     let is_of_one = options.action.is_of_one_store();
     ensure!(!is_of_one || ids.len() == 1, "there are {} OSDs: say which with --id", ids.len());
     let mut files = DeviceFiles::default();
-    let mut found = false;
-    for osd in ids {
+    let mut slice_of = |osd: u32| -> anyhow::Result<SliceStore> {
         let (device, slice) =
             plan.osd(osd).with_context(|| format!("there is no osd.{osd} in this cluster"))?;
-        let slice = SliceStore { file: files.open(device.path.clone(), &device.open_options())?, slice, osd };
+        Ok(SliceStore { file: files.open(device.path.clone(), &device.open_options())?, slice, osd })
+    };
+    let ids = match options.action.only_target() {
+        Some(target) if ids.len() > 1 => {
+            let mut holders = Vec::new();
+            for osd in ids {
+                let slice = slice_of(osd)?;
+                if holds(slice, plan.fsid, target.clone()).with_context(|| format!("osd.{osd}"))? {
+                    holders.push(osd);
+                }
+            }
+            ensure!(holders.len() <= 1, "OSDs {holders:?} have that: say which is meant with --id");
+            holders
+        }
+        _ => ids,
+    };
+    let is_shown = !options.action.changes() && !matches!(options.action, Action::Export(_));
+    let mut found = false;
+    for osd in ids {
+        let slice = slice_of(osd)?;
         match look(slice, plan.fsid, options.action.clone(), options.json) {
             // Whoever read it has seen enough.
-            Err(error) if is_broken_pipe(&error) => return Ok(ExitCode::SUCCESS),
+            Err(error) if is_shown && is_broken_pipe(&error) => return Ok(ExitCode::SUCCESS),
             done => found |= done.with_context(|| format!("osd.{osd}"))?,
         }
         if found && options.action.is_about_one_thing() {
@@ -60,6 +78,22 @@ pub fn run(options: &StoreOptions) -> anyhow::Result<ExitCode> {
 
 fn is_broken_pipe(error: &anyhow::Error) -> bool {
     error.downcast_ref::<io::Error>().is_some_and(|error| error.kind() == io::ErrorKind::BrokenPipe)
+}
+
+/// Whether a store has this.
+fn holds(slice: SliceStore, fsid: Uuid, target: Target) -> anyhow::Result<bool> {
+    let done = rt::uring::run(CoreId(0), &Config::default(), move |core| async move {
+        let osd = slice.osd;
+        let opened = backend::open_read_only(&core, &slice, fsid).await?;
+        let look = Look { osd, fsid, opened, json: false };
+        let holds = match &target {
+            Target::Object(object) => look.collection_of(object).await.map(|found| found.is_some()),
+            Target::Group(group) => look.has(*group).await,
+        };
+        look.opened.store.close().await?;
+        holds
+    });
+    done.context("io_uring cannot be used on this machine")?
 }
 
 /// Opens one store and does what is asked. False if what is asked for is not in it.

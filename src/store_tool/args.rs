@@ -23,7 +23,7 @@ pub struct StoreOptions {
     /// Folder of the cluster.
     #[arg(long, default_value = "spirula-data", global = true)]
     pub dir: PathBuf,
-    /// Only this OSD. Default: all.
+    /// Only this OSD. Default: all, or the one that has what is meant.
     #[arg(long, global = true)]
     pub id: Option<u32>,
     /// Print JSON.
@@ -71,9 +71,10 @@ pub enum Action {
     Remove(ObjectName),
     /// Removes a placement group with all its objects and its log.
     RemovePg(GroupOptions),
-    /// Writes a placement group, or one object, to a file, for `import`.
+    /// Writes a placement group, or one object, to a file, for `import`. An object that cannot be read ends it.
     Export(ExportOptions),
-    /// Takes a placement group, or an object, from a file that `export` wrote. All of it is checked first.
+    /// Takes a placement group, or an object, from a file that `export` wrote. All of it is checked first. If this is killed
+    /// half way, the OSD does not start before the group is removed.
     Import(ImportOptions),
     /// Entries of a placement group's log, the oldest first.
     Log(LogOptions),
@@ -207,10 +208,10 @@ impl ExportOptions {
 pub struct ImportOptions {
     /// What `export` wrote.
     pub file: PathBuf,
-    /// Take it although another cluster wrote it. Its pools' numbers must be the same.
+    /// Take it although another cluster wrote it. The pool must have the same number here, and as many placement groups.
     #[arg(long)]
     pub from_other_cluster: bool,
-    /// Only check the file and whether there is place for what is in it.
+    /// Only check the file, and that what is in it is not there, belongs there, and fits.
     #[arg(long)]
     pub dry_run: bool,
 }
@@ -249,6 +250,21 @@ impl Action {
         matches!(self, Self::FreeDump | Self::Import(_))
     }
 
+    /// What must be in one store only, for this to be done there.
+    pub fn only_target(&self) -> Option<Target> {
+        let object = match self {
+            Self::Put(name) | Self::SetOmapHeader(name) | Self::Remove(name) => name,
+            Self::SetAttr(options)
+            | Self::RmAttr(options)
+            | Self::SetOmap(options)
+            | Self::RmOmap(options) => &options.object,
+            Self::RemovePg(options) => return Some(Target::Group(options.group)),
+            Self::Export(options) => return Some(Target::Group(options.group)),
+            _ => return None,
+        };
+        Some(Target::Object(object.id()))
+    }
+
     /// Whether it is done once it was done in one store.
     pub fn is_about_one_thing(&self) -> bool {
         !matches!(
@@ -262,6 +278,15 @@ impl Action {
                 | Self::FreeScore
         )
     }
+}
+
+/// What an action is about.
+#[derive(Clone)]
+pub enum Target {
+    /// An object.
+    Object(ObjectId),
+    /// A placement group.
+    Group(CollectionId),
 }
 
 fn parse_group(text: &str) -> Result<CollectionId, String> {

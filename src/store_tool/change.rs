@@ -43,6 +43,9 @@ impl Look {
             let mut all = describe(self.osd, collection, object);
             all["done"] = what.into();
             writeln!(io::stdout(), "{all}")?;
+        } else {
+            let (pool, seed) = (collection.pool, collection.seed);
+            writeln!(io::stdout(), "osd.{} {pool}.{seed:x} {what} {}", self.osd, text(&object.name))?;
         }
         Ok(true)
     }
@@ -129,8 +132,8 @@ impl Look {
         Ok(self.store().collections().await?.iter().any(|(found, ..)| *found == group))
     }
 
-    /// Removes a group and what is in it; how many objects those were. Its metadata goes first: what is left if this is
-    /// stopped half way no OSD takes for a group.
+    /// Removes a group and what is in it; how many objects those were. Its metadata goes first: no OSD starts with what is
+    /// left if this is stopped half way.
     pub(super) async fn empty(&self, group: CollectionId) -> anyhow::Result<u64> {
         self.submit(vec![Op::SetCollectionMeta { collection: group, value: Bytes::new() }]).await?;
         let mut removed = 0;

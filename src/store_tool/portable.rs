@@ -2,17 +2,21 @@
 
 use std::collections::BTreeMap;
 use std::fs::{self, File};
-use std::io::{self, BufReader, BufWriter, Write};
+use std::io::{self, BufReader, BufWriter, Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
 
-use anyhow::{Context, ensure};
+use anyhow::{Context, bail, ensure};
 use bytes::Bytes;
 use indicatif::ProgressBar;
+use pg::hash_bits;
 use serde_json::json;
 use store::{
     CollectionId, ExportHeader, ExportReader, ExportWriter, ObjectId, ObjectStore, Op, StoreError,
     Transaction,
 };
+
+use wire::placement::map_pg;
+use wire::types::PgId;
 
 use super::Look;
 use super::args::{ExportOptions, ImportOptions};
@@ -45,7 +49,10 @@ impl Target {
     fn finish(mut self) -> anyhow::Result<()> {
         self.out.flush()?;
         if let Some(path) = &self.partial {
-            File::open(path)?.sync_all().with_context(|| format!("'{}'", path.display()))?;
+            let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty());
+            for written in [path, folder.unwrap_or(Path::new("."))] {
+                File::open(written)?.sync_all().with_context(|| format!("'{}'", written.display()))?;
+            }
         }
         self.partial = None;
         Ok(())
@@ -144,13 +151,22 @@ impl Look {
             };
             write(writer, entries.iter().map(append).collect())?;
         }
-        // At the end: without it no OSD takes what there is for a group.
+        // At the end: without it no OSD takes what there is for a whole group.
         write(writer, vec![Op::SetCollectionMeta { collection: group, value: meta }])?;
         Ok(objects)
     }
 
-    /// The attributes come last: without them no OSD takes what there is for an object.
     async fn export_object(
+        &self,
+        writer: &mut Writer,
+        collection: CollectionId,
+        object: &ObjectId,
+    ) -> anyhow::Result<()> {
+        self.object_into(writer, collection, object).await.with_context(|| object.to_string())
+    }
+
+    /// The attributes come last: without them no OSD takes what there is for a whole object.
+    async fn object_into(
         &self,
         writer: &mut Writer,
         collection: CollectionId,
@@ -195,15 +211,17 @@ impl Look {
 
     pub async fn import(&self, options: &ImportOptions) -> anyhow::Result<bool> {
         let name = options.file.display().to_string();
-        let header = self.check_import(options).await.with_context(|| format!("'{name}'"))?;
+        let import = Import::open(&options.file).with_context(|| format!("'{name}'"))?;
+        self.check_import(&import, options).await.with_context(|| format!("'{name}'"))?;
+        let header = &import.header;
         let what = match &header.object {
             Some(object) => object.to_string(),
             None => format!("placement group {}", name_of(header.group)),
         };
         if !options.dry_run
-            && let Err(error) = self.take(&options.file).await
+            && let Err(error) = self.take(&import).await
         {
-            let then = match self.undo(&header).await {
+            let then = match self.undo(header).await {
                 Ok(()) => "nothing of it was kept".to_owned(),
                 Err(undo) => format!("a part of it is there, and cannot be removed: {undo:#}"),
             };
@@ -222,41 +240,62 @@ impl Look {
         Ok(true)
     }
 
-    /// Reads all of it, and says whether there is place for it.
-    async fn check_import(&self, options: &ImportOptions) -> anyhow::Result<ExportHeader> {
-        let (mut reader, header, bar) = open(&options.file, "checking")?;
+    /// Whether all of it is as it was written, is not there, belongs there, and fits.
+    async fn check_import(&self, import: &Import, options: &ImportOptions) -> anyhow::Result<()> {
+        let header = &import.header;
+        let (osd, group) = (self.osd, header.group);
         ensure!(
             options.from_other_cluster || header.fsid == self.fsid,
             "it is of cluster {}, and this is {}: --from-other-cluster takes it all the same",
             header.fsid,
             self.fsid
         );
-        let group = header.group;
-        while let Some(transaction) = reader.next_transaction()? {
-            bar.set_position(reader.position());
-            for op in &transaction.ops {
-                check_op(op, &header)?;
+        let bytes = import.check()?;
+        self.check_belongs(header).await?;
+        let available = self.store().stats().available;
+        ensure!(bytes <= available, "it has {bytes} bytes, and osd.{osd} has room for {available}");
+        let there = self.store().collections().await?;
+        let of_pool = || there.iter().filter(|(found, ..)| found.pool == group.pool);
+        let Some(object) = &header.object else {
+            // A group is a range of hashes: another that has a part of them has the objects in it.
+            if let Some((found, ..)) = of_pool().find(|(found, bits, _)| overlap(*found, *bits, header)) {
+                let found = name_of(*found);
+                bail!(
+                    "osd.{osd} has placement group {found}: 'spirula store --id {osd} remove-pg {found}' removes it"
+                );
             }
+            return Ok(());
+        };
+        let has = of_pool().any(|(found, bits, _)| *found == group && *bits == header.bits);
+        ensure!(has, "osd.{osd} does not have placement group {}", name_of(group));
+        match self.store().stat(group, object).await {
+            Err(StoreError::NotFound(_)) => Ok(()),
+            Err(error) => Err(error.into()),
+            Ok(_) => bail!("{object} is there: 'spirula store --id {osd} remove' removes it"),
         }
-        bar.finish_and_clear();
-        let there = self.has(group).await?;
-        match &header.object {
-            None => ensure!(
-                !there,
-                "osd.{} has placement group {}: 'spirula store remove-pg' removes it",
-                self.osd,
-                name_of(group)
-            ),
-            Some(object) => {
-                ensure!(there, "osd.{} does not have placement group {}", self.osd, name_of(group));
-                match self.store().stat(group, object).await {
-                    Err(StoreError::NotFound(_)) => {}
-                    Err(error) => return Err(error.into()),
-                    Ok(_) => anyhow::bail!("{object} is there: 'spirula store remove' removes it"),
-                }
-            }
-        }
-        Ok(header)
+    }
+
+    /// By the newest map that the OSD knows: an OSD removes groups of pools that are gone, and serves those that it leads.
+    async fn check_belongs(&self, header: &ExportHeader) -> anyhow::Result<()> {
+        let (osd, group) = (self.osd, header.group);
+        let map = osd::stored_map(self.store()).await?;
+        let by_map = format!("by the newest map that osd.{osd} knows, of epoch {},", map.epoch.0);
+        let Some(pool) = map.pools.get(&group.pool) else {
+            bail!("{by_map} there is no pool {}: make it first", group.pool);
+        };
+        ensure!(
+            group.seed < pool.pg_num && hash_bits(group.seed, pool.pg_num) == header.bits,
+            "{by_map} pool {} has {} placement groups, and this was exported from one with another number",
+            group.pool,
+            pool.pg_num
+        );
+        let leader = map_pg(&map, PgId::new(group.pool, group.seed)).acting_primary;
+        ensure!(
+            leader < 0 || i64::from(leader) == i64::from(osd),
+            "{by_map} osd.{leader} serves placement group {}: import it there",
+            name_of(group)
+        );
+        Ok(())
     }
 
     /// Removes what an import that failed made.
@@ -273,9 +312,11 @@ impl Look {
         }
     }
 
-    async fn take(&self, path: &Path) -> anyhow::Result<()> {
-        let (mut reader, _, bar) = open(path, "importing")?;
+    async fn take(&self, import: &Import) -> anyhow::Result<()> {
+        let (mut reader, bar) = import.read("importing")?;
         while let Some(transaction) = reader.next_transaction()? {
+            // The file may be another by now.
+            transaction.ops.iter().try_for_each(|op| check_op(op, &import.header))?;
             // In order anyway; and not many in memory.
             self.submit(transaction.ops).await?;
             bar.set_position(reader.position());
@@ -285,31 +326,106 @@ impl Look {
     }
 }
 
+/// A file to import.
+struct Import {
+    file: File,
+    header: ExportHeader,
+}
+
+impl Import {
+    fn open(path: &Path) -> anyhow::Result<Self> {
+        let file = File::open(path)?;
+        ensure!(file.metadata()?.is_file(), "it is no file, and it must be one: it is read twice");
+        let (_, header) = ExportReader::new(BufReader::new(&file))?;
+        Ok(Self { file, header })
+    }
+
+    /// Reads it from the beginning.
+    fn read(&self, doing: &str) -> anyhow::Result<(ExportReader<BufReader<&File>>, ProgressBar)> {
+        (&self.file).seek(SeekFrom::Start(0))?;
+        let bar = progress::bar(doing, self.file.metadata()?.len());
+        let (reader, header) = ExportReader::new(BufReader::with_capacity(1 << 20, &self.file))?;
+        ensure!(header == self.header, "it has changed meanwhile");
+        Ok((reader, bar))
+    }
+
+    /// Checks all of it; gives the bytes that it carries.
+    fn check(&self) -> anyhow::Result<u64> {
+        let (mut reader, bar) = self.read("checking")?;
+        let (mut bytes, mut first, mut last) = (0, None, None);
+        while let Some(transaction) = reader.next_transaction()? {
+            bar.set_position(reader.position());
+            transaction.ops.iter().try_for_each(|op| check_op(op, &self.header))?;
+            bytes += transaction.payload_bytes();
+            first = first.or_else(|| transaction.ops.first().map(is_creation));
+            last = transaction.ops.last().map(is_metadata);
+        }
+        bar.finish_and_clear();
+        let is_whole = self.header.object.is_some() || (first, last) == (Some(true), Some(true));
+        ensure!(is_whole, "it does not make a placement group from beginning to end");
+        Ok(bytes)
+    }
+}
+
+fn is_creation(op: &Op) -> bool {
+    matches!(op, Op::CreateCollection { .. })
+}
+
+fn is_metadata(op: &Op) -> bool {
+    matches!(op, Op::SetCollectionMeta { .. })
+}
+
+fn mask(bits: u8) -> u32 {
+    u32::MAX.checked_shr(u32::BITS.saturating_sub(bits.into())).unwrap_or(0)
+}
+
+/// Whether some hash is of both.
+fn overlap(found: CollectionId, bits: u8, header: &ExportHeader) -> bool {
+    let shared = mask(bits.min(header.bits));
+    found.seed & shared == header.group.seed & shared
+}
+
 fn write(writer: &mut Writer, ops: Vec<Op>) -> anyhow::Result<()> {
     writer.transaction(Transaction { ops }).context("the export cannot be written")
 }
 
-fn open(
-    path: &Path,
-    doing: &str,
-) -> anyhow::Result<(ExportReader<BufReader<File>>, ExportHeader, ProgressBar)> {
-    let file = File::open(path)?;
-    let bar = progress::bar(doing, file.metadata()?.len());
-    let (reader, header) = ExportReader::new(BufReader::with_capacity(1 << 20, file))?;
-    Ok((reader, header, bar))
-}
-
 /// An export makes what its header says, and touches nothing else.
 fn check_op(op: &Op, header: &ExportHeader) -> anyhow::Result<()> {
-    let is_of_object = match (op.object(), &header.object) {
-        (Some(object), Some(only)) => object == only,
-        (Some(_), None) => true,
-        (None, only) => only.is_none(),
+    let is_meant = match op {
+        Op::Remove { .. } | Op::RemoveCollection { .. } => false,
+        Op::CreateCollection { bits, .. } => header.object.is_none() && *bits == header.bits,
+        op => match (op.object(), &header.object) {
+            (Some(object), Some(only)) => object == only,
+            (Some(object), None) => {
+                object.pool == header.group.pool && object.hash & mask(header.bits) == header.group.seed
+            }
+            (None, only) => only.is_none(),
+        },
     };
-    let removes = matches!(op, Op::Remove { .. } | Op::RemoveCollection { .. });
     ensure!(
-        op.collection() == header.group && is_of_object && !removes,
+        op.collection() == header.group && is_meant,
         "it would change something else than it says that it is of"
     );
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn groups_that_share_hashes_overlap() {
+        let header = |seed, bits| ExportHeader {
+            fsid: uuid::Uuid::nil(),
+            group: CollectionId { pool: 1, seed },
+            bits,
+            object: None,
+        };
+        let found = CollectionId { pool: 1, seed: 7 };
+        assert!(overlap(found, 3, &header(7, 3)) && overlap(found, 3, &header(3, 2)));
+        assert!(overlap(found, 3, &header(0, 0)));
+        assert!(overlap(CollectionId { pool: 1, seed: 3 }, 2, &header(7, 3)));
+        assert!(!overlap(found, 3, &header(6, 3)) && !overlap(found, 3, &header(1, 2)));
+        assert_eq!((mask(0), mask(3), mask(32)), (0, 7, u32::MAX));
+    }
 }

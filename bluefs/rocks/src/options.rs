@@ -50,8 +50,8 @@ impl RocksOptions {
     pub fn alloc_unit(&self) -> u32 {
         let share = self.file_bytes / UNITS_PER_FILE;
         let most = u64::from(ALLOC_UNIT_DEFAULT);
-        let unit = share.clamp(ALLOC_UNIT_LEAST, most).next_power_of_two();
-        u32::try_from(unit).unwrap_or(ALLOC_UNIT_DEFAULT)
+        let unit = 1 << share.clamp(ALLOC_UNIT_LEAST, most).ilog2();
+        unit.min(ALLOC_UNIT_DEFAULT)
     }
 
     /// Size at which a manifest is replaced by one that says what there is, bytes.

@@ -62,6 +62,11 @@ pub async fn load(osd: &Rc<Osd>) -> Result<(), StartError> {
         }
         let pg = PgId::new(collection.pool, collection.seed);
         let broken = |reason: String| StartError::Group { pg, reason };
+        if meta.is_empty() {
+            let hint =
+                format!("'spirula store remove-pg {pg}' finishes the removal, then it can be imported");
+            return Err(broken(format!("its import or its removal was cut off: {hint}")));
+        }
         let log = osd.store.log(collection).await.map_err(|error| broken(error.to_string()))?;
         let group = pg::Group::open(pg, meta, log).map_err(|error| broken(error.to_string()))?;
         osd.add_group(PlacementGroup::new(osd.core.clone(), osd.store.clone(), group, bits));

@@ -32,4 +32,4 @@ pub use config::{OptionSource, Options, OsdConfig};
 pub use groups::MapError;
 pub use handle::OsdHandle;
 pub use osd::{Osd, StartError};
-pub use superblock::{Identity, SuperblockError};
+pub use superblock::{Identity, SuperblockError, stored_map};

@@ -103,6 +103,15 @@ pub async fn open(store: &dyn ObjectStore, own: Identity) -> Result<Remembered, 
     remembered(store).await
 }
 
+/// The newest map that a store remembers, whoever's it is; one without pools, of epoch 0, if there is none.
+pub async fn stored_map(store: &dyn ObjectStore) -> Result<OsdMap, SuperblockError> {
+    let collections = store.collections().await?;
+    if !collections.iter().any(|(collection, ..)| *collection == CollectionId::META) {
+        return Ok(OsdMap::default());
+    }
+    Ok(remembered(store).await?.map)
+}
+
 async fn format(store: &dyn ObjectStore, own: Identity) -> Result<(), SuperblockError> {
     let collection = CollectionId::META;
     let attrs = BTreeMap::from([(Bytes::from_static(IDENTITY_ATTR), own.encode())]);

@@ -2,7 +2,8 @@
 
 use std::time::Duration;
 
-use bluefs::fs::limits::{ALLOC_UNIT_DEFAULT, LOG_BYTES_MIN_DEFAULT};
+use bluefs::fs::limits::LOG_BYTES_MIN_DEFAULT;
+use bluefs_rocks::RocksOptions;
 use nvme::{Geometry, MemoryDevice};
 use store::Options;
 
@@ -80,7 +81,7 @@ pub fn rocks() -> Setup {
         journal_bytes: 256 << 10,
         pg_log_bytes: 64 << 10,
         kv_bytes,
-        unit: ALLOC_UNIT_DEFAULT,
+        unit: RocksOptions::for_space(kv_bytes).alloc_unit(),
         log_bytes_min: LOG_BYTES_MIN_DEFAULT,
         // More than is free once the log is there: so that some is lent.
         low_water: kv_bytes - (1 << 20),

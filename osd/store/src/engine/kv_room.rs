@@ -179,14 +179,17 @@ impl Inner {
         self.kv_room.refused.set(true);
         let promise = Promise { bytes: demand.kv_bytes, blocks: demand.blocks };
         let wanted = self.kv_committed(promise) + self.kv_reserve_for(demand.class);
-        let missing = self.kv_missing(promise, demand.class);
-        let kept = match demand.class {
-            Class::Ordinary => "only removals are possible",
-            Class::Reclaim => "what is kept for removals is used up, too",
+        log::debug!(
+            "room for {wanted} bytes of keys is wanted, {} are missing",
+            self.kv_missing(promise, demand.class)
+        );
+        let problem = match demand.class {
+            Class::Ordinary => "the key-value store has no room to grow; only removals are possible",
+            Class::Reclaim => {
+                "the key-value store has no room left, and what is kept for removals is used up"
+            }
         };
-        StoreError::NoSpace(format!(
-            "the key-value store has no room to grow, {missing} bytes of {wanted} are missing; {kept}"
-        ))
+        StoreError::NoSpace(problem.to_owned())
     }
 
     /// By how much the headroom is too small for `more` of that class.
