@@ -1,5 +1,6 @@
 """A spirula cluster for scripts: started on loopback in a folder, killed or stopped, and asked through Debian's clients."""
 
+import hashlib
 import os
 import pathlib
 import select
@@ -14,7 +15,8 @@ ROOT = pathlib.Path(__file__).resolve().parent.parent.parent
 def binary() -> str:
     """Path of the release build of `spirula`: in Cargo's folder if one is set, else the newest of the scripts' and the checkout's."""
     cache = pathlib.Path(os.environ.get("XDG_CACHE_HOME") or pathlib.Path.home() / ".cache") / "spirula"
-    folders = [pathlib.Path(os.environ.get("SPIRULA_CACHE") or cache) / "target", ROOT / "target"]
+    own = hashlib.sha256(os.fsencode(ROOT)).hexdigest()[:12]
+    folders = [pathlib.Path(os.environ.get("SPIRULA_CACHE") or cache) / "build" / own, ROOT / "target"]
     if os.environ.get("CARGO_TARGET_DIR"):
         folders = [pathlib.Path(os.environ["CARGO_TARGET_DIR"])]
     paths = [folder / "release" / "spirula" for folder in folders]
