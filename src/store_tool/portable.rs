@@ -107,7 +107,7 @@ impl Look {
             }
             None => self.export_group(&mut writer, group, bits, meta).await?,
         };
-        writer.end(objects)?.finish()?;
+        writer.end()?.finish()?;
         // Standard output may be the export.
         match self.json {
             true => {
@@ -255,10 +255,11 @@ impl Look {
         let available = self.store().stats().available;
         ensure!(bytes <= available, "it has {bytes} bytes, and osd.{osd} has room for {available}");
         let there = self.store().collections().await?;
-        let of_pool = || there.iter().filter(|(found, ..)| found.pool == group.pool);
         let Some(object) = &header.object else {
             // A group is a range of hashes: another that has a part of them has the objects in it.
-            if let Some((found, ..)) = of_pool().find(|(found, bits, _)| overlap(*found, *bits, header)) {
+            if let Some((found, ..)) =
+                there.iter().find(|(found, bits, _)| found.overlaps(*bits, group, header.bits))
+            {
                 let found = name_of(*found);
                 bail!(
                     "osd.{osd} has placement group {found}: 'spirula store --id {osd} remove-pg {found}' removes it"
@@ -266,7 +267,7 @@ impl Look {
             }
             return Ok(());
         };
-        let has = of_pool().any(|(found, bits, _)| *found == group && *bits == header.bits);
+        let has = there.iter().any(|(found, bits, _)| *found == group && *bits == header.bits);
         ensure!(has, "osd.{osd} does not have placement group {}", name_of(group));
         match self.store().stat(group, object).await {
             Err(StoreError::NotFound(_)) => Ok(()),
@@ -375,16 +376,6 @@ fn is_metadata(op: &Op) -> bool {
     matches!(op, Op::SetCollectionMeta { .. })
 }
 
-fn mask(bits: u8) -> u32 {
-    u32::MAX.checked_shr(u32::BITS.saturating_sub(bits.into())).unwrap_or(0)
-}
-
-/// Whether some hash is of both.
-fn overlap(found: CollectionId, bits: u8, header: &ExportHeader) -> bool {
-    let shared = mask(bits.min(header.bits));
-    found.seed & shared == header.group.seed & shared
-}
-
 fn write(writer: &mut Writer, ops: Vec<Op>) -> anyhow::Result<()> {
     writer.transaction(Transaction { ops }).context("the export cannot be written")
 }
@@ -397,7 +388,7 @@ fn check_op(op: &Op, header: &ExportHeader) -> anyhow::Result<()> {
         op => match (op.object(), &header.object) {
             (Some(object), Some(only)) => object == only,
             (Some(object), None) => {
-                object.pool == header.group.pool && object.hash & mask(header.bits) == header.group.seed
+                object.pool == header.group.pool && header.group.has_hash(header.bits, object.hash)
             }
             (None, only) => only.is_none(),
         },
@@ -407,25 +398,4 @@ fn check_op(op: &Op, header: &ExportHeader) -> anyhow::Result<()> {
         "it would change something else than it says that it is of"
     );
     Ok(())
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn groups_that_share_hashes_overlap() {
-        let header = |seed, bits| ExportHeader {
-            fsid: uuid::Uuid::nil(),
-            group: CollectionId { pool: 1, seed },
-            bits,
-            object: None,
-        };
-        let found = CollectionId { pool: 1, seed: 7 };
-        assert!(overlap(found, 3, &header(7, 3)) && overlap(found, 3, &header(3, 2)));
-        assert!(overlap(found, 3, &header(0, 0)));
-        assert!(overlap(CollectionId { pool: 1, seed: 3 }, 2, &header(7, 3)));
-        assert!(!overlap(found, 3, &header(6, 3)) && !overlap(found, 3, &header(1, 2)));
-        assert_eq!((mask(0), mask(3), mask(32)), (0, 7, u32::MAX));
-    }
 }

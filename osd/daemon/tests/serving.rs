@@ -614,3 +614,23 @@ fn one_seed_gives_one_history() {
     };
     assert_eq!(run(), run());
 }
+
+#[test]
+fn a_group_whose_import_was_cut_off_is_not_served() {
+    with_monitor(7, async |core, monitor| {
+        let store = Rc::new(MemStore::new(64 * MIB));
+        let osd = start(&core, 0, store.clone()).await.expect("starts");
+        within(&core, osd.up()).await;
+        Client::connect(&core, &monitor, &osd.address(), 4100).await;
+        within(&core, osd.stop()).await;
+        let store = store.reopen();
+        let collections = store.collections().await.expect("lists");
+        let (collection, ..) = *collections.iter().find(|(one, ..)| one.pool == POOL).expect("a group");
+        let value = bytes::Bytes::new();
+        let ops = vec![store::Op::SetCollectionMeta { collection, value }];
+        store.submit(store::Transaction { ops }).durable.await.expect("taken");
+        let refused = start(&core, 0, Rc::new(store)).await.err().expect("it does not start").to_string();
+        let group = format!("{POOL}.{:x}", collection.seed);
+        assert!(refused.contains(&group) && refused.contains("remove-pg"), "{refused}");
+    });
+}

@@ -80,7 +80,7 @@ pub fn check_attrs<'a>(attrs: impl Iterator<Item = (&'a Bytes, &'a Bytes)>) -> S
 
 /// Refuses an object that does not belong to a collection of `bits` bits.
 pub fn check_member(collection: CollectionId, bits: u8, object: &ObjectId) -> StoreResult<()> {
-    if object.pool == collection.pool && object.hash & mask(bits) == collection.seed {
+    if object.pool == collection.pool && collection.has_hash(bits, object.hash) {
         return Ok(());
     }
     Err(StoreError::Invalid(format!(

@@ -45,8 +45,6 @@ pub enum ExportFrame {
     End {
         /// Transactions before it.
         transactions: u64,
-        /// Objects that they make.
-        objects: u64,
     },
 }
 
@@ -102,10 +100,7 @@ impl ExportFrame {
                 }
             }
             Self::Transaction(transaction) => return transaction.encode(),
-            Self::End { transactions, objects } => {
-                e.u64(*transactions);
-                e.u64(*objects);
-            }
+            Self::End { transactions } => e.u64(*transactions),
         }
         e.into_bytes()
     }
@@ -124,7 +119,7 @@ impl ExportFrame {
                 },
             }),
             TRANSACTION => return Transaction::decode(body).map(Self::Transaction),
-            END => Self::End { transactions: d.u64("transactions")?, objects: d.u64("objects")? },
+            END => Self::End { transactions: d.u64("transactions")? },
             other => return Err(DecodeError::Value { what: "kind of a frame", at: 0, value: other.into() }),
         };
         d.end("frame")?;
@@ -158,9 +153,9 @@ impl<W: Write> ExportWriter<W> {
     }
 
     /// Ends it; gives what it was written to.
-    pub fn end(mut self, objects: u64) -> io::Result<W> {
+    pub fn end(mut self) -> io::Result<W> {
         let transactions = self.frames - 1;
-        self.write(&ExportFrame::End { transactions, objects })?;
+        self.write(&ExportFrame::End { transactions })?;
         self.out.flush()?;
         Ok(self.out)
     }
@@ -231,7 +226,7 @@ impl<R: Read> ExportReader<R> {
                 self.transactions += 1;
                 Ok(Some(transaction))
             }
-            ExportFrame::End { transactions, .. } if transactions != self.transactions => {
+            ExportFrame::End { transactions } if transactions != self.transactions => {
                 damaged("it counts other transactions than there are")
             }
             ExportFrame::End { .. } => {
@@ -296,7 +291,7 @@ mod tests {
         let all: Vec<_> = (0..5).map(|_| generator.transaction()).collect();
         let mut writer = ExportWriter::new(Vec::new(), header()).unwrap();
         all.iter().for_each(|one| writer.transaction(one.clone()).unwrap());
-        (all, writer.end(4).unwrap())
+        (all, writer.end().unwrap())
     }
 
     fn read(bytes: &[u8]) -> Result<(ExportHeader, Vec<Transaction>), ExportError> {
@@ -322,7 +317,7 @@ mod tests {
             snap: ObjectId::HEAD,
         };
         let of_one = ExportHeader { object: Some(object), ..header() };
-        let bytes = ExportWriter::new(Vec::new(), of_one.clone()).unwrap().end(0).unwrap();
+        let bytes = ExportWriter::new(Vec::new(), of_one.clone()).unwrap().end().unwrap();
         assert_eq!(read(&bytes).unwrap(), (of_one, Vec::new()));
     }
 
@@ -353,7 +348,7 @@ mod tests {
             writer.transaction(Transaction { ops }).unwrap();
             ends.push(writer.out.len());
         }
-        let bytes = writer.end(0).unwrap();
+        let bytes = writer.end().unwrap();
         let without = [&bytes[..ends[1]], &bytes[ends[2]..]].concat();
         assert!(read(&without).unwrap_err().to_string().contains("frame 2"));
         let swapped =

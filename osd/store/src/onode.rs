@@ -70,12 +70,7 @@ impl Onode {
     pub fn encode(&self) -> Bytes {
         let mut e = Encoder::with_capacity(self.encoded_bytes_max());
         e.u8(VERSION);
-        e.i64(self.object.pool);
-        e.u32(self.object.hash);
-        e.bytes(&self.object.namespace);
-        e.bytes(&self.object.key);
-        e.bytes(&self.object.name);
-        e.u64(self.object.snap);
+        self.object.encode(&mut e);
         e.varint(self.size);
         e.varint(self.stored);
         e.varint(self.allocated);
@@ -111,14 +106,7 @@ impl Onode {
         if version != VERSION {
             return d.invalid("version of an onode", 0, version.into());
         }
-        let object = ObjectId {
-            pool: d.i64("pool")?,
-            hash: d.u32("hash")?,
-            namespace: d.bytes("namespace")?,
-            key: d.bytes("locator key")?,
-            name: d.bytes("name")?,
-            snap: d.u64("snap")?,
-        };
+        let object = ObjectId::decode(&mut d)?;
         let size = d.varint("size")?;
         if size > limits::OBJECT_BYTES_HARD_MAX {
             return d.invalid("size", d.at(), size);

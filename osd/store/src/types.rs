@@ -5,6 +5,8 @@ use std::fmt;
 
 use bytes::Bytes;
 
+use crate::check::mask;
+
 /// A collection: the objects of one placement group, or the store's meta objects.
 ///
 /// It holds the objects of `pool` whose hash, masked to its lowest `bits` bits, equals `seed`. So a placement group
@@ -20,6 +22,17 @@ pub struct CollectionId {
 impl CollectionId {
     /// Where the OSD keeps its superblock and maps.
     pub const META: Self = Self { pool: -1, seed: 0 };
+
+    /// Whether objects of this hash are its, if it has so many bits.
+    pub fn has_hash(self, bits: u8, hash: u32) -> bool {
+        hash & mask(bits) == self.seed
+    }
+
+    /// Whether some object could belong to it and to another one, each with its bits.
+    pub fn overlaps(self, bits: u8, other: Self, other_bits: u8) -> bool {
+        let shared = mask(bits.min(other_bits));
+        self.pool == other.pool && self.seed & shared == other.seed & shared
+    }
 }
 
 /// An object's full name. `Ord` is enumeration order: pool, bit-reversed hash, namespace, effective key
@@ -144,5 +157,20 @@ impl PoolStats {
     #[must_use]
     pub fn minus(&self, other: &Self) -> Self {
         self.plus(&Self::from_array(other.to_array().map(i64::wrapping_neg)))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn collections_that_share_hashes_overlap() {
+        let of = |seed| CollectionId { pool: 1, seed };
+        assert!(of(7).overlaps(3, of(7), 3) && of(7).overlaps(3, of(3), 2) && of(7).overlaps(3, of(0), 0));
+        assert!(of(3).overlaps(2, of(7), 3));
+        assert!(!of(7).overlaps(3, of(6), 3) && !of(7).overlaps(3, of(1), 2));
+        assert!(!of(7).overlaps(3, CollectionId { pool: 2, seed: 7 }, 3), "of another pool");
+        assert!(of(7).has_hash(3, 0xf) && !of(7).has_hash(3, 0xe) && of(0).has_hash(0, 5));
     }
 }

@@ -10,7 +10,7 @@ pub(crate) fn export(input: &[u8]) {
         let Ok((header, transactions)) = read(bytes) else { continue };
         let mut writer = must(ExportWriter::new(Vec::new(), header.clone()));
         transactions.iter().for_each(|one| must(writer.transaction(one.clone())));
-        let written = must(writer.end(0));
+        let written = must(writer.end());
         assert!(
             read(&written).is_ok_and(|again| again == (header, transactions)),
             "it is not read as written"
@@ -56,5 +56,5 @@ fn must<T>(result: std::io::Result<T>) -> T {
 pub(crate) fn seeds(header: ExportHeader, transaction: Transaction) -> Vec<Vec<u8>> {
     let mut writer = must(ExportWriter::new(Vec::new(), header));
     must(writer.transaction(transaction));
-    vec![must(writer.end(1))]
+    vec![must(writer.end())]
 }
