@@ -6,8 +6,10 @@ mod fuzz_seeds;
 #[path = "../../fuzz/smoke.rs"]
 mod smoke;
 
+use wire::codec::{decode_exact, encode_to_bytes};
 use wire::fuzzing::targets;
 use wire::msg::KINDS;
+use wire::osdmap::{Incremental, OsdMap};
 
 #[test]
 fn entries_hold_on_mutated_real_encodings() {
@@ -18,6 +20,19 @@ fn entries_hold_on_mutated_real_encodings() {
 #[test]
 fn entries_hold_on_their_corpora() {
     smoke::hold_on_corpora(targets(), env!("CARGO_MANIFEST_DIR"));
+}
+
+#[test]
+fn large_maps_and_their_changes_are_sound() {
+    let base = fuzz_seeds::small_map();
+    for map in fuzz_seeds::fuzz_maps::maps(&base) {
+        assert_eq!(decode_exact::<OsdMap>("map", encode_to_bytes(&map)).unwrap(), map);
+    }
+    for (map, next) in fuzz_seeds::fuzz_maps::changes(&base) {
+        let map = map.apply(&next).unwrap();
+        assert_eq!(decode_exact::<OsdMap>("map", encode_to_bytes(&map)).unwrap(), map);
+        assert_eq!(decode_exact::<Incremental>("change", encode_to_bytes(&next)).unwrap(), next);
+    }
 }
 
 #[test]

@@ -1,5 +1,7 @@
 //! Sound test cases to start from.
 
+mod large;
+
 use std::collections::BTreeMap;
 
 use wire::codec::{Wire, encode_to_bytes};
@@ -16,7 +18,7 @@ pub fn seeds(name: &str) -> Vec<Vec<u8>> {
     match name {
         "mon_log_superblock" | "mon_log_record" => crate::log::fuzzing::seeds(name),
         "mon_entry" => vec![encoded(&entry())],
-        "mon_state" => vec![encoded(&small_cluster())],
+        "mon_state" => std::iter::once(small_cluster()).chain(large::states()).map(|state| encoded(&state)).collect(),
         "mon_state_apply" => vec![encoded(&entry()), encoded(&next_map())],
         "mon_command_json" => [
             r#" {"prefix":"osd pool create","pool":"other","pg_num":"16","pool_type":"replicated","format":"json"}"#,
@@ -30,7 +32,11 @@ pub fn seeds(name: &str) -> Vec<Vec<u8>> {
             .map(|op| front(&PoolOp { version: 1, fsid: FSID, pool: 1, op, snap: SnapId(1), name: "s".into(), crush_rule: -1 }))
             .into(),
         "mon_osd_boot" => vec![encoded(&boot(1)), encoded(&boot(3))],
-        "mon_osd_stats" => vec![[encoded(&stats(1)), encoded(&stats(2))].concat()],
+        "mon_osd_stats" => {
+            let few = [1, 2].map(|osd| encoded(&stats(osd, 1))).concat();
+            let many = [1, 2].map(|osd| encoded(&stats(osd, large::MANY))).concat();
+            vec![few, many]
+        }
         "mon_log_message" => vec![front(&Log { fsid: FSID, version: 0, entries: vec![line()] })],
         _ => Vec::new(),
     }
@@ -80,14 +86,14 @@ fn next_map() -> Entry {
     }
 }
 
-fn stats(osd: i32) -> OsdStats {
+fn stats(osd: i32, pools: i32) -> OsdStats {
     let store = StoreStatfs { total: 8 << 30, available: 7 << 30, ..StoreStatfs::default() };
     OsdStats {
         osd,
         epoch: Epoch(3),
         seq: 1,
         statfs: OsdStatfs { store, shared_available: 0 },
-        pools: BTreeMap::from([(1, pool_report())]),
+        pools: (1..=pools).map(|pool| (pool.into(), pool_report())).collect(),
         pgs: BTreeMap::new(),
     }
 }

@@ -1,12 +1,18 @@
 //! Sound test cases for the fuzz entries: recorded encodings, messages and sessions. Also taken in by the fuzzer.
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "a panic here is a failed test")]
 
+use bytes::Bytes;
 use serde_json::Value;
+use wire::codec::{decode_exact, encode_to_bytes};
 use wire::fuzzing::{message_input, payload_input};
 use wire::msg::KINDS;
 use wire::msgr2::{Data, Message, MessageHeader};
+use wire::osdmap::OsdMap;
 
 use super::common::{self, hex, load, vectors_in};
+
+#[path = "fuzz_maps.rs"]
+pub mod fuzz_maps;
 
 /// Every recorded message.
 pub fn messages() -> Vec<Message> {
@@ -67,6 +73,15 @@ fn spell(tag: &str, segments: &[Value]) -> Vec<u8> {
     [&[tag][..], &length, &content].concat()
 }
 
+fn small_map_bytes() -> Bytes {
+    hex(&load("minimal.json")["osdmap"]["hex"])
+}
+
+/// The map that the large ones are made from.
+pub fn small_map() -> OsdMap {
+    decode_exact("recorded map", small_map_bytes()).unwrap()
+}
+
 /// For the entry of this name.
 pub fn seeds(target: &str, messages: &[Message]) -> Vec<Vec<u8>> {
     let of_kind = |kind: u16| messages.iter().filter(move |message| message.header.kind == kind);
@@ -95,16 +110,24 @@ pub fn seeds(target: &str, messages: &[Message]) -> Vec<Vec<u8>> {
                 let length = u32::try_from(full.len()).unwrap().to_le_bytes();
                 [&length[..], &full, &next].concat()
             };
-            full_maps.iter().map(seed).collect()
+            let large = fuzz_maps::changes(&small_map()).into_iter().map(|(map, next)| {
+                let map = encode_to_bytes(&map);
+                let length = u32::try_from(map.len()).unwrap().to_le_bytes();
+                [&length[..], &map, &encode_to_bytes(&next)].concat()
+            });
+            full_maps.iter().map(seed).chain(large).collect()
         }
-        "osdmap" | "placement" | "osdmap_sealed" => vec![
-            hex(&load("minimal.json")["osdmap"]["hex"]).to_vec(),
-            hex(&load("osdmap/map1.json")["hex"]).to_vec(),
-        ],
+        "osdmap" | "placement" | "osdmap_sealed" => {
+            let recorded = [small_map_bytes(), hex(&load("osdmap/map1.json")["hex"])];
+            let large = fuzz_maps::maps(&small_map()).into_iter().map(|map| encode_to_bytes(&map));
+            recorded.into_iter().chain(large).map(Vec::from).collect()
+        }
         "osdmap_incremental" | "osdmap_incremental_sealed" => {
             let vector = load("osdmap/incrementals.json");
             let incrementals = vector["incrementals"].as_array().unwrap().iter().step_by(7);
-            incrementals.map(|incremental| hex(&incremental["hex"]).to_vec()).collect()
+            let recorded = incrementals.map(|incremental| hex(&incremental["hex"]));
+            let large = fuzz_maps::changes(&small_map()).into_iter().map(|(_, next)| encode_to_bytes(&next));
+            recorded.chain(large).map(Vec::from).collect()
         }
         "crush_map" => ["flat4", "list", "tree", "mixed", "classes12", "choose_args12"]
             .map(|name| hex(&load(&format!("crush/{name}.json"))["crush_hex"]).to_vec())

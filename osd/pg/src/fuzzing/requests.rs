@@ -106,3 +106,16 @@ fn sizes(operation: &Operation) -> [u64; 2] {
 fn is_fast(size: u64) -> bool {
     size <= SIZE_MAX || size > OBJECT_BYTES_MAX
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_sound_ones_are_served() {
+        for input in super::super::seeds("pg_request") {
+            let reply = World::new().serve(&decode(&input).unwrap());
+            assert!(reply.result >= 0 && !reply.is_refused_by_store, "{reply:?}");
+        }
+    }
+}

@@ -2,7 +2,7 @@
 
 use bytes::Bytes;
 use store::ObjectId;
-use wire::codec::encode_to_bytes;
+use wire::codec::{Writer, encode_to_bytes};
 use wire::msg::{Op, OpArgs, OpCode, OsdOp, Payload, RequestFlags};
 use wire::types::{
     EVersion, EntityName, Epoch, HObject, ObjectLocator, PgId, RequestId, ShardPgId, SnapId, UTime,
@@ -38,7 +38,11 @@ pub fn seeds(target: &str) -> Vec<Vec<u8>> {
             ],
             (0..200u8).map(|number| number.wrapping_mul(37)).collect(),
         ],
-        "pg_request" => vec![message(RequestFlags::default()), message(RequestFlags::RETURN_VECTOR)],
+        "pg_request" => {
+            // The outputs of the large ones are too many to be returned.
+            let returned = requests().take(1).map(|ops| message(RequestFlags::RETURN_VECTOR, ops));
+            requests().map(|ops| message(RequestFlags::default(), ops)).chain(returned).collect()
+        }
         _ => Vec::new(),
     }
 }
@@ -76,20 +80,86 @@ fn log_entry(version: u64) -> LogEntry {
     }
 }
 
-fn message(flags: RequestFlags) -> Vec<u8> {
-    let args = OpArgs::Xattr { name_length: 1, value_length: 2, compare_op: 1, compare_mode: 1 };
-    let ops = vec![
+/// Elements of a large collection: enough for three levels of a tree.
+const MANY: u32 = 96;
+
+/// Ops of one request each.
+fn requests() -> impl Iterator<Item = Vec<Op>> {
+    let read = Op::new(OpCode::READ, OpArgs::extent(0, 1000), Bytes::new());
+    let few = vec![
         Op::new(OpCode::WRITE, OpArgs::extent(3, 5), Bytes::from_static(b"bytes")),
-        Op::new(OpCode::SETXATTR, args, Bytes::from_static(b"a10")),
-        Op::new(
-            OpCode::OMAP_SET_VALUES,
-            OpArgs::NONE,
-            Bytes::from_static(b"\x01\0\0\0\x01\0\0\0k\x01\0\0\0v"),
-        ),
-        Op::new(OpCode::CMPXATTR, args, Bytes::from_static(b"a10")),
-        Op::new(OpCode::OMAP_GET_KEYS, OpArgs::NONE, Bytes::from_static(&[0; 12])),
-        Op::new(OpCode::READ, OpArgs::extent(0, 100), Bytes::new()),
+        attr(OpCode::SETXATTR, 1),
+        omap(OpCode::OMAP_SET_VALUES, [1], true),
+        attr(OpCode::CMPXATTR, 1),
+        omap_range(OpCode::OMAP_GET_KEYS),
+        read.clone(),
     ];
+    // Changes that meet each other, then what they left.
+    let scattered = (0..MANY)
+        .rev()
+        .map(|n| Op::new(OpCode::WRITE, OpArgs::extent(u64::from(8 * n), 5), Bytes::from_static(b"bytes")));
+    let holes = (0..MANY)
+        .step_by(3)
+        .map(|n| Op::new(OpCode::ZERO, OpArgs::extent(u64::from(8 * n), 9), Bytes::new()));
+    let ends = [OpCode::TRUNCATE, OpCode::SPARSE_READ, OpCode::STAT, OpCode::DELETE]
+        .map(|code| Op::new(code, OpArgs::extent(100, 300), Bytes::new()));
+    let data = scattered.chain(holes).chain([read]).chain(ends).collect();
+    let attrs = (0..MANY)
+        .map(|n| attr(OpCode::SETXATTR, n))
+        .chain((0..MANY).filter(|n| n % 8 != 0).map(|n| attr(OpCode::RMXATTR, n)))
+        .chain([attr(OpCode::GETXATTR, 8), attr(OpCode::GETXATTRS, 8)])
+        .collect();
+    let odd = || (0..MANY).map(|n| 2 * n + 1);
+    let omap = vec![
+        omap(OpCode::OMAP_SET_VALUES, odd(), true),
+        omap(OpCode::OMAP_SET_VALUES, (0..MANY).map(|n| 2 * n), true),
+        omap(OpCode::OMAP_REMOVE_KEYS, odd().filter(|n| n % 16 != 1), false),
+        omap(OpCode::OMAP_GET_VALUES_BY_KEYS, odd(), false),
+        omap_range(OpCode::OMAP_GET_KEYS),
+        omap_range(OpCode::OMAP_GET_VALUES),
+        omap_range(OpCode::OMAP_REMOVE_KEY_RANGE),
+        omap_range(OpCode::OMAP_GET_VALUES),
+        Op::new(OpCode::OMAP_SET_HEADER, OpArgs::NONE, Bytes::from_static(b"header")),
+        Op::new(OpCode::OMAP_GET_HEADER, OpArgs::NONE, Bytes::new()),
+        Op::new(OpCode::OMAP_CLEAR, OpArgs::NONE, Bytes::new()),
+    ];
+    [few, data, attrs, omap].into_iter()
+}
+
+fn attr(code: OpCode, n: u32) -> Op {
+    let args = OpArgs::Xattr { name_length: 3, value_length: 2, compare_op: 1, compare_mode: 1 };
+    Op::new(code, args, Bytes::from(format!("{n:03}10")))
+}
+
+/// An op on these keys, with a value each if `valued`.
+fn omap(code: OpCode, keys: impl IntoIterator<Item = u32>, valued: bool) -> Op {
+    let keys: Vec<u32> = keys.into_iter().collect();
+    let mut w = Writer::new();
+    w.count(keys.len());
+    for key in keys {
+        w.blob(format!("{key:03}").as_bytes());
+        if valued {
+            w.blob(b"v");
+        }
+    }
+    Op::new(code, OpArgs::NONE, w.finish())
+}
+
+/// An op on the keys from `040` on: 20 of them, or those below `060`.
+fn omap_range(code: OpCode) -> Op {
+    let mut w = Writer::new();
+    w.blob(b"040");
+    match code {
+        OpCode::OMAP_REMOVE_KEY_RANGE => w.blob(b"060"),
+        _ => w.u64(20),
+    }
+    if code == OpCode::OMAP_GET_VALUES {
+        w.blob(b"0");
+    }
+    Op::new(code, OpArgs::NONE, w.finish())
+}
+
+fn message(flags: RequestFlags, ops: Vec<Op>) -> Vec<u8> {
     let request = OsdOp {
         pg: ShardPgId::replicated(PgId::new(1, 0)),
         hash: 7,
