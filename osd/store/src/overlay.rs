@@ -135,6 +135,11 @@ impl Overlay {
         ops
     }
 
+    /// Whether somebody looks at a state: its view may be older than the present one.
+    pub fn is_pinned(&self) -> bool {
+        !self.pins.borrow().is_empty()
+    }
+
     /// The frozen generation is in the key-value store, which now has this view.
     pub fn release(&self, view: KvView) {
         *self.view.borrow_mut() = view;

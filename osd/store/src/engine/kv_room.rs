@@ -135,20 +135,27 @@ impl Inner {
         let wanted = self.kv_committed(promise) + self.kv_reserve_for(demand.class);
         // What was removed may still have to be compacted away. Whoever removes waits for that; who grows does for a
         // while, since others of its group wait behind it.
-        let made = self.kv.make_headroom(wanted, true);
+        let made = async {
+            self.kv.make_headroom(wanted, true).await?;
+            // The view of before keeps the files that the compaction replaced.
+            self.renew_view();
+            self.kv.make_headroom(wanted, false).await
+        };
         let patience = async {
             match demand.class {
                 Class::Ordinary => self.core.sleep(COMPACTION_WAIT).await,
                 Class::Reclaim => std::future::pending().await,
             }
         };
-        if let Either::Left(made) = select(made, Box::pin(patience)).await {
+        if let Either::Left(made) = select(Box::pin(made), Box::pin(patience)).await {
             made.map_err(|error| self.kv_failed(&error))?;
         }
         self.check_up()?;
         let after = missing(self);
-        // Omaps whose removal is acknowledged are yet to be removed: that gives room.
-        let coming = !self.reaps.borrow().is_empty() || self.overlay.active_ranges() > 0;
+        // Omaps whose removal is acknowledged are yet to be removed: that gives room. So does the end of reads whose views
+        // keep what was compacted away.
+        let reading = demand.class == Class::Reclaim && self.overlay.is_pinned();
+        let coming = reading || !self.reaps.borrow().is_empty() || self.overlay.active_ranges() > 0;
         if after > 0 && after >= before && coming && waited < COMPACTION_WAIT {
             self.core.sleep(REAP_PAUSE).await;
             return Ok(());

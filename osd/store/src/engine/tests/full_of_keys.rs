@@ -235,11 +235,17 @@ mod hand {
     }
 }
 
+/// Seeds that found something once: 17 refused removals, since old views kept the files that a compaction replaced.
+const FOUND: [u64; 1] = [17];
+
 #[test]
 fn a_store_full_of_keys_stays_up_and_room_comes_back() {
-    let first: u64 = std::env::var("STORE_SEED").ok().and_then(|seed| seed.parse().ok()).unwrap_or(0);
-    let count: u64 = std::env::var("STORE_SEEDS").ok().and_then(|seeds| seeds.parse().ok()).unwrap_or(3);
-    for seed in first..first + count {
+    let number = |name: &str| std::env::var(name).ok().and_then(|value| value.parse().ok());
+    let seeds: Vec<u64> = match number("STORE_SEED") {
+        Some(first) => (first..first + number("STORE_SEEDS").unwrap_or(3)).collect(),
+        None => (0..number("STORE_SEEDS").unwrap_or(3)).chain(FOUND).collect(),
+    };
+    for seed in seeds {
         let (taken, refused) = run(seed);
         println!("seed {seed}: {taken} taken, {refused} refused");
         assert!(taken > 100 && refused > 8, "seed {seed}: {taken} taken, {refused} refused");
