@@ -366,12 +366,21 @@ impl Shared {
             asking = self.fs.is_asking().map_err(fs_error)?;
         }
         self.measure();
-        if compact && self.state.borrow().headroom < bytes && self.state.borrow().removed {
-            self.state.borrow_mut().compact = true;
-            self.state.borrow_mut().full = None;
-            self.changes.note();
-            self.rest().await;
-            self.measure();
+        // One that runs already may have begun before the last removals.
+        for _ in 0..2 {
+            let wanted = {
+                let mut state = self.state.borrow_mut();
+                let is_short = compact && state.headroom < bytes;
+                if is_short && state.removed {
+                    (state.compact, state.full) = (true, None);
+                }
+                is_short && (state.removed || state.working)
+            };
+            if wanted {
+                self.changes.note();
+                self.rest().await;
+                self.measure();
+            }
         }
         self.state.borrow().check()
     }
