@@ -147,6 +147,22 @@ fn rows_of(table: Table) -> Vec<Row> {
     all.into_iter().map(|(_, described)| row(described)).collect()
 }
 
+/// Every command of the table with several sets of arguments, as inputs of [`json`]: made of JSON alone, a fuzzer would
+/// look for most of them for ever.
+pub(super) fn samples() -> Vec<Vec<u8>> {
+    const EACH: u64 = 12;
+    let rows = u16::try_from(rows().len()).unwrap_or(u16::MAX);
+    let sample = |row: u16, salt: u64| {
+        let noise =
+            (0..64_u64).map(|n| (salt * 64 + n + 1).wrapping_mul(0x9e37_79b9_7f4a_7c15).to_le_bytes()[7]);
+        let bytes: Vec<u8> = row.to_le_bytes().into_iter().chain(noise).collect();
+        let (table, text, _) = command(&mut &bytes[..]);
+        let first = if table == Table::Tell { "!" } else { " " };
+        format!("{first}{text}").into_bytes()
+    };
+    (0..rows).flat_map(|row| (0..EACH).map(move |salt| sample(row, salt))).collect()
+}
+
 fn take(input: &mut &[u8]) -> u8 {
     let Some((first, rest)) = input.split_first() else {
         return 0;

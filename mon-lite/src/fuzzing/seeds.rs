@@ -26,8 +26,10 @@ pub fn seeds(name: &str) -> Vec<Vec<u8>> {
             r#" {"prefix":"config set","who":"osd.1","name":"x y","value":"z"}"#,
             r#"!{"prefix":"mon_status","format":"json-pretty"}"#,
         ]
+        .into_iter()
         .map(|text| text.as_bytes().to_vec())
-        .into(),
+        .chain(super::commands::samples())
+        .collect(),
         "mon_pool_op" => [PoolOpKind::CREATE, PoolOpKind::CREATE_SNAP, PoolOpKind::CREATE_UNMANAGED_SNAP]
             .map(|op| front(&PoolOp { version: 1, fsid: FSID, pool: 1, op, snap: SnapId(1), name: "s".into(), crush_rule: -1 }))
             .into(),
