@@ -235,7 +235,7 @@ mod hand {
     }
 }
 
-/// Seeds that found something once: 17 refused removals, since old views kept the files that a compaction replaced.
+/// Seeds that found something once. 17: removals refused, since old views kept the files that a compaction replaced.
 const FOUND: [u64; 1] = [17];
 
 #[test]
