@@ -4,11 +4,13 @@
 
 use std::cell::RefCell;
 use std::rc::Rc;
+use std::time::Duration;
 
 use allocator::Extent;
 use bluefs::fs::{FormatOptions, LocalBlueFs, MountOptions, space_desk};
 use bluefs::kv::suite::{self, Workload, contents};
-use bluefs::kv::{KvError, KvStore, MemKv, SimKv, SimKvOptions};
+use bluefs::kv::{KvBatch, KvError, KvOp, KvStore, MemKv, SimKv, SimKvOptions};
+use bytes::Bytes;
 use nvme::{BlockDevice, MemoryDevice, SimDisk, SimDiskConfig};
 use rt::Core;
 use rt::sim::{Config, Sim};
@@ -151,6 +153,46 @@ fn a_full_store_says_so_and_goes_on_when_there_is_room() {
     });
 }
 
+/// A filled store of which everything was removed, so that a compaction gives room.
+async fn emptied(core: &Core) -> SimKv {
+    let device = Rc::new(SimDisk::new(SimDiskConfig::new("disk", 16 << 20), 8).open(core));
+    format(&*device, 4 << 20).await;
+    let fs = mount(core, device).await;
+    let options = SimKvOptions { spontaneous_one_in: 0, runs_max: 1000, ..SimKvOptions::default() };
+    let store = SimKv::open(core.clone(), fs, "kv", options).await.unwrap();
+    let value = "x".repeat(20_000);
+    for written in 0..40 {
+        store.apply(suite::puts(&[(&format!("M{written:04}"), &value)])).await.unwrap();
+    }
+    let everything = KvOp::DeleteRange(Bytes::from_static(b"M"), Bytes::from_static(b"N"));
+    store.apply(KvBatch { ops: vec![everything] }).await.unwrap();
+    store.flush().await.unwrap();
+    store
+}
+
+#[test]
+fn who_wants_room_waits_for_the_compaction_that_runs() {
+    for steps in 0..40 {
+        Sim::new(8, Config::default()).run(0, move |core| async move {
+            let store = emptied(&core).await;
+            let headroom = |store: &SimKv| store.stats().headroom_bytes.unwrap();
+            let before = headroom(&store);
+            let (done, first) = rt::sync::oneshot();
+            let asking = store.make_headroom(u64::MAX, true);
+            let told = store.clone();
+            core.spawn(rt::Group::Background, "first", async move {
+                asking.await.unwrap();
+                assert!(done.send(headroom(&told)).is_ok());
+            });
+            core.sleep(Duration::from_micros(50) * steps).await;
+            store.make_headroom(u64::MAX, true).await.unwrap();
+            let second = headroom(&store);
+            assert_eq!(second, first.await.unwrap(), "asked after {steps} steps");
+            assert!(second >= before + 100_000, "{before} before, {second} after 800 kB were removed");
+        });
+    }
+}
+
 #[test]
 fn a_corrupt_block_is_found_by_its_reader() {
     Sim::new(6, Config::default()).run(0, |core| async move {
@@ -170,9 +212,9 @@ fn a_corrupt_block_is_found_by_its_reader() {
         block[100] ^= 1;
         device.write(run, block).await.unwrap();
         let view = store.view();
-        let bad = store.get(&view, vec![bytes::Bytes::from_static(b"Ma")]).await;
+        let bad = store.get(&view, vec![Bytes::from_static(b"Ma")]).await;
         assert!(matches!(bad, Err(KvError::Corrupt(_))), "{bad:?}");
-        let good = store.get(&view, vec![bytes::Bytes::from_static(b"Mb")]).await.unwrap();
+        let good = store.get(&view, vec![Bytes::from_static(b"Mb")]).await.unwrap();
         assert_eq!(good[0].as_ref().map(|value| value.len()), Some(5000));
     });
 }
