@@ -25,7 +25,8 @@ fn entries_hold_on_their_corpora() {
 #[test]
 fn large_maps_and_their_changes_are_sound() {
     let base = fuzz_seeds::small_map();
-    for map in fuzz_seeds::fuzz_maps::maps(&base) {
+    let placements = fuzz_seeds::fuzz_maps::placements(&base, &fuzz_seeds::trees());
+    for map in fuzz_seeds::fuzz_maps::maps(&base).into_iter().chain(placements) {
         assert_eq!(decode_exact::<OsdMap>("map", encode_to_bytes(&map)).unwrap(), map);
     }
     for (map, next) in fuzz_seeds::fuzz_maps::changes(&base) {

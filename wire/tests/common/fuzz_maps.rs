@@ -47,6 +47,78 @@ pub fn changes(base: &OsdMap) -> Vec<(OsdMap, Incremental)> {
     CHANGED.iter().map(pair).collect()
 }
 
+/// Maps over these trees of which each has a pool for every [`program`], with OSDs that are in, half in, out and down.
+pub fn placements(base: &OsdMap, trees: &[CrushMap]) -> Vec<OsdMap> {
+    let over = |(number, tree): (usize, &CrushMap)| {
+        let mut map = base.clone();
+        osds(&mut map);
+        map.osds.resize(index(tree.max_devices), map.osds[0].clone());
+        for (at, osd) in map.osds.iter_mut().enumerate() {
+            osd.weight = [0x1_0000, 0x1_0000, 0x8000, 0][(at + number) % 4];
+            osd.state = [OsdState::EXISTS | OsdState::UP, OsdState::EXISTS][usize::from(at % 5 == 4)];
+        }
+        let crush = crush(&mut map);
+        *crush = tree.clone();
+        let retries = [0, 2, 5][number % 3];
+        crush.tunables.choose_local_tries = retries;
+        crush.tunables.choose_local_fallback_tries = [0, 0, 3, 5][number % 4];
+        crush.tunables.chooseleaf_descend_once = small(number % 2);
+        crush.tunables.chooseleaf_vary_r = [0, 1, 4][number / 2 % 3];
+        crush.tunables.chooseleaf_stable = [0, 1][number / 3 % 2];
+        let root = tree.buckets.iter().flatten().map(|bucket| bucket.id).max().expect("a tree has buckets");
+        crush.rules = (0..PROGRAMS)
+            .map(|n| {
+                let kind = if n % 2 == 0 { 1 } else { 3 };
+                let ruleset = u8::try_from(n).unwrap();
+                Some(Rule { ruleset, kind, min_size: 1, max_size: 10, steps: program(n, root) })
+            })
+            .collect();
+        map.pools = (0..PROGRAMS)
+            .map(|n| {
+                let rule = u8::try_from(n).unwrap();
+                let mut pool = Pool::replicated(8, [3, 6, 1, 10][index(n) % 4], 1, rule, UTime::default());
+                pool.kind = if n % 2 == 0 { Pool::REPLICATED } else { Pool::ERASURE };
+                (n.into(), pool)
+            })
+            .collect();
+        map
+    };
+    trees.iter().enumerate().map(over).collect()
+}
+
+/// How many programs there are.
+const PROGRAMS: i32 = 24;
+
+/// Steps that take another way through the mapping than those of other numbers; every second fills positions.
+fn program(n: i32, root: i32) -> Vec<Step> {
+    let (choose, leaf) = match n % 2 {
+        0 => (Step::CHOOSE_FIRSTN, Step::CHOOSELEAF_FIRSTN),
+        _ => (Step::CHOOSE_INDEP, Step::CHOOSELEAF_INDEP),
+    };
+    let value = [0, 1, 3, 60, -1, i32::MAX][index(n) / 2 % 6];
+    let mut steps = vec![
+        Step::new(Step::SET_CHOOSE_TRIES, value, 0),
+        Step::new(Step::SET_CHOOSELEAF_TRIES, [5, value][index(n) / 4 % 2], 0),
+        Step::new(Step::SET_CHOOSE_LOCAL_TRIES, value.min(9), 0),
+        Step::new(Step::SET_CHOOSE_LOCAL_FALLBACK_TRIES, [0, value.min(7)][index(n) / 6 % 2], 0),
+        Step::new(Step::SET_CHOOSELEAF_VARY_R, value.min(4), 0),
+        Step::new(Step::SET_CHOOSELEAF_STABLE, value.min(1), 0),
+        Step::new(99, value, value),
+        Step::new(Step::TAKE, root, 0),
+    ];
+    steps.extend(match n / 2 % 6 {
+        0 => vec![Step::new(leaf, 0, 1)],
+        1 => vec![Step::new(choose, 2, 1), Step::new(choose, 2, 0)],
+        2 => vec![Step::new(choose, 0, 0)],
+        3 => vec![Step::new(choose, -1, 1), Step::new(leaf, 1, 0)],
+        4 => vec![Step::new(leaf, 1, 1), Step::new(Step::EMIT, 0, 0), Step::new(Step::TAKE, 0, 0)],
+        _ => vec![Step::new(leaf, 300, -1), Step::new(leaf, -300, 1), Step::new(leaf, 2, 3)],
+    });
+    steps.push(Step::new(Step::EMIT, 0, 0));
+    steps.push(Step::new(Step::TAKE, 77_777, 0));
+    steps
+}
+
 /// Collections that a change replaces as a whole or not at all.
 const GROWN: &[Grow] = &[
     |map| pool(map).snaps = odd(|n| (wide(n), snapshot(n))),

@@ -4,6 +4,7 @@
 use bytes::Bytes;
 use serde_json::Value;
 use wire::codec::{decode_exact, encode_to_bytes};
+use wire::crush::CrushMap;
 use wire::fuzzing::{message_input, payload_input};
 use wire::msg::KINDS;
 use wire::msgr2::{Data, Message, MessageHeader};
@@ -13,6 +14,9 @@ use super::common::{self, hex, load, vectors_in};
 
 #[path = "fuzz_maps.rs"]
 pub mod fuzz_maps;
+
+/// Longer maps would make all test cases longer, as they are taken for as long as the longest seed.
+const PLACED_BYTES_MAX: usize = 8000;
 
 /// Every recorded message.
 pub fn messages() -> Vec<Message> {
@@ -82,6 +86,12 @@ pub fn small_map() -> OsdMap {
     decode_exact("recorded map", small_map_bytes()).unwrap()
 }
 
+/// Every recorded tree.
+pub fn trees() -> Vec<CrushMap> {
+    let decode = |vector: Value| decode_exact("recorded tree", hex(&vector["crush_hex"])).unwrap();
+    vectors_in("crush").into_iter().map(|(_, vector)| decode(vector)).collect()
+}
+
 /// For the entry of this name.
 pub fn seeds(target: &str, messages: &[Message]) -> Vec<Vec<u8>> {
     let of_kind = |kind: u16| messages.iter().filter(move |message| message.header.kind == kind);
@@ -120,7 +130,19 @@ pub fn seeds(target: &str, messages: &[Message]) -> Vec<Vec<u8>> {
         "osdmap" | "placement" | "osdmap_sealed" => {
             let recorded = [small_map_bytes(), hex(&load("osdmap/map1.json")["hex"])];
             let large = fuzz_maps::maps(&small_map()).into_iter().map(|map| encode_to_bytes(&map));
-            recorded.into_iter().chain(large).map(Vec::from).collect()
+            let placed = fuzz_maps::placements(&small_map(), &trees()).into_iter().flat_map(|map| {
+                let bytes = encode_to_bytes(&map);
+                // The last byte, which belongs to the checksum that is put right, says which pool.
+                (0..map.pools.len()).map(move |pool| {
+                    let mut bytes = bytes.to_vec();
+                    if let Some(last) = bytes.last_mut() {
+                        *last = u8::try_from(pool).unwrap();
+                    }
+                    Bytes::from(bytes)
+                })
+            });
+            let placed = placed.filter(|bytes| bytes.len() <= PLACED_BYTES_MAX && target == "osdmap_sealed");
+            recorded.into_iter().chain(large).chain(placed).map(Vec::from).collect()
         }
         "osdmap_incremental" | "osdmap_incremental_sealed" => {
             let vector = load("osdmap/incrementals.json");
