@@ -156,11 +156,127 @@ pub(super) fn samples() -> Vec<Vec<u8>> {
         let noise =
             (0..64_u64).map(|n| (salt * 64 + n + 1).wrapping_mul(0x9e37_79b9_7f4a_7c15).to_le_bytes()[7]);
         let bytes: Vec<u8> = row.to_le_bytes().into_iter().chain(noise).collect();
-        let (table, text, _) = command(&mut &bytes[..]);
-        let first = if table == Table::Tell { "!" } else { " " };
-        format!("{first}{text}").into_bytes()
+        text_of(&bytes)
     };
     (0..rows).flat_map(|row| (0..EACH).map(move |salt| sample(row, salt))).collect()
+}
+
+/// What arguments of these names are in the small cluster.
+const SENSIBLE: [(&str, &str); 33] = [
+    ("pool", "rbd"),
+    ("pool_name", "rbd"),
+    ("poolstr", "rbd"),
+    ("srcpool", "rbd"),
+    ("destpool", "renamed"),
+    ("id", "0"),
+    ("ids", "0"),
+    ("osd", "0"),
+    ("who", "osd.0"),
+    ("name", "default"),
+    ("key", "noout"),
+    ("pgid", "1.0"),
+    ("ratio", "0.9"),
+    ("weight", "0.5"),
+    ("epoch", "1"),
+    ("addr", "v1:127.0.0.1:0/3"),
+    ("var", "size"),
+    ("val", "1"),
+    ("app", "rbd"),
+    ("value", "v"),
+    ("node", "default"),
+    ("bucket", "default"),
+    ("entity", "client.x"),
+    ("property", "hostname"),
+    ("logtext", "hi"),
+    ("type", "host"),
+    ("class", "device0"),
+    ("rule", "replicated_rule"),
+    ("srcname", "replicated_rule"),
+    ("dstname", "renamed"),
+    ("args", "root=default"),
+    ("states", "active"),
+    ("level", "info"),
+];
+
+/// Every command of the table with arguments that are right, each of which is once left out, once each word, and once
+/// something else; with each of its choices where it has some. As [`command`] reads them.
+pub(super) fn variations() -> Vec<Vec<u8>> {
+    let mut all = Vec::new();
+    for (number, row) in rows().iter().enumerate() {
+        let number = u16::try_from(number).unwrap_or(u16::MAX).to_le_bytes();
+        let mut add = |format: u8, arguments: &[Vec<u8>]| {
+            all.push([&number[..], &[format], &arguments.concat(), &[0]].concat());
+        };
+        let choices =
+            |argument: &Value| argument["strings"].as_str().map_or(0, |some| some.split('|').count());
+        let right = |argument: &Value| match choices(argument) {
+            0 => {
+                let name = argument["name"].as_str().unwrap_or_default();
+                given_text(SENSIBLE.iter().find(|(other, _)| *other == name).map_or("x", |(_, value)| value))
+            }
+            _ => vec![0],
+        };
+        let right: Vec<Vec<u8>> = row.arguments.iter().map(right).collect();
+        (0..4).for_each(|format| add(format, &right));
+        for (at, argument) in row.arguments.iter().enumerate() {
+            let mut with = right.clone();
+            let choices: Vec<u8> =
+                (0..choices(argument).min(128)).filter_map(|n| u8::try_from(n).ok()).collect();
+            for given in choices.iter().map(|choice| vec![*choice]).chain(anything()) {
+                with[at] = given;
+                add(1, &with);
+            }
+            // What a choice is for, the argument behind it says.
+            if at + 1 == with.len() {
+                continue;
+            }
+            for choice in choices {
+                with[at] = vec![choice];
+                for given in anything() {
+                    with[at + 1] = given;
+                    add(1, &with);
+                }
+            }
+        }
+    }
+    all
+}
+
+/// The same as inputs of [`json`].
+pub(super) fn variations_as_json() -> Vec<Vec<u8>> {
+    variations().iter().map(|bytes| text_of(bytes)).collect()
+}
+
+/// Values of every kind, as [`value`] reads them: kinds from 128 on are never taken for a choice.
+fn anything() -> impl Iterator<Item = Vec<u8>> {
+    let count = |n: usize| 0..u8::try_from(n).unwrap_or(u8::MAX);
+    let texts =
+        ["", "unset", "1.5", "none", "force", "crc32c", "any:127.0.0.1:6800/1", "v2:[::1]:0/2", "a b=c"];
+    let words = count(WORDS.len()).map(|n| vec![131, n]);
+    let numbers = count(NUMBERS.len()).map(|n| vec![136, n]);
+    let fractions = [0, 100, 110, 190].map(|n| vec![137, n]);
+    let arrays = [vec![138, 0], vec![138, 1, 2], vec![138, 3, 0, 12, 13]];
+    let others = (0..4).map(|n| vec![139, n]);
+    let texts = texts.map(given_text);
+    std::iter::once(vec![130])
+        .chain(words)
+        .chain(numbers)
+        .chain(fractions)
+        .chain(arrays)
+        .chain(others)
+        .chain(texts)
+}
+
+fn given_text(text: &str) -> Vec<u8> {
+    let length = u8::try_from(text.len()).ok().filter(|length| *length < 32);
+    let Some(length) = length else { panic!("at most 31 bytes: {text}") };
+    [&[135, length][..], text.as_bytes()].concat()
+}
+
+fn text_of(mut bytes: &[u8]) -> Vec<u8> {
+    let (table, text, _) = command(&mut bytes);
+    let first = if table == Table::Tell { "!" } else { " " };
+    format!("{first}{text}").into_bytes()
 }
 
 fn take(input: &mut &[u8]) -> u8 {

@@ -29,7 +29,9 @@ pub fn seeds(name: &str) -> Vec<Vec<u8>> {
         .into_iter()
         .map(|text| text.as_bytes().to_vec())
         .chain(super::commands::samples())
+        .chain(super::commands::variations_as_json())
         .collect(),
+        "mon_commands" => super::commands::variations(),
         "mon_pool_op" => [PoolOpKind::CREATE, PoolOpKind::CREATE_SNAP, PoolOpKind::CREATE_UNMANAGED_SNAP]
             .map(|op| front(&PoolOp { version: 1, fsid: FSID, pool: 1, op, snap: SnapId(1), name: "s".into(), crush_rule: -1 }))
             .into(),
