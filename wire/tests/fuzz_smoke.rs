@@ -37,6 +37,15 @@ fn large_maps_and_their_changes_are_sound() {
 }
 
 #[test]
+fn sealed_maps_start_from_every_program_on_several_trees() {
+    // A map whose seeds are left out as too long for all trees would leave the fuzzer to find what they are for.
+    let plain = fuzz_seeds::seeds("osdmap", &[]).len();
+    let placed = fuzz_seeds::seeds("osdmap_sealed", &[]).len() - plain;
+    let programs = fuzz_seeds::fuzz_maps::PROGRAMS as usize;
+    assert!(placed % programs == 0 && placed / programs >= 4, "{placed} seeds of {programs} programs");
+}
+
+#[test]
 fn every_message_has_an_entry() {
     for (_, name) in KINDS {
         let entry = format!("msg_{}", name.to_lowercase());

@@ -161,7 +161,7 @@ pub(super) fn samples() -> Vec<Vec<u8>> {
     (0..rows).flat_map(|row| (0..EACH).map(move |salt| sample(row, salt))).collect()
 }
 
-/// What arguments of these names are in the small cluster.
+/// What arguments of these names can be in the small cluster.
 const SENSIBLE: [(&str, &str); 33] = [
     ("pool", "rbd"),
     ("pool_name", "rbd"),
@@ -331,4 +331,41 @@ fn value(input: &mut &[u8], argument: &Value) -> Option<Value> {
             [usize::from(take(input) & 3)]
         .clone(),
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn variations_say_what_they_are_meant_to() {
+        let all = variations_as_json();
+        let texts: Vec<Value> =
+            all.iter().filter_map(|text| serde_json::from_slice(text.get(1..)?).ok()).collect();
+        assert_eq!(texts.len(), all.len(), "all are JSON");
+        for row in rows() {
+            let of_row = |text: &&Value| text["prefix"] == row.prefix.as_str();
+            let with =
+                |name: &str, value: &Value| texts.iter().filter(of_row).any(|text| text[name] == *value);
+            for argument in &row.arguments {
+                let name = argument["name"].as_str().expect("a name");
+                let odd = [Value::Null, true.into(), NUMBERS[11].into(), "unset".into(), WORDS[39].into()];
+                for value in odd.iter() {
+                    assert!(with(name, value), "{}: no {name} is {value}", row.prefix);
+                }
+                for choice in argument["strings"].as_str().into_iter().flat_map(|choices| choices.split('|'))
+                {
+                    assert!(with(name, &choice.into()), "{}: no {name} is {choice}", row.prefix);
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn sensible_values_are_of_arguments_that_there_are() {
+        for (name, _) in SENSIBLE {
+            let has = |row: &Row| row.arguments.iter().any(|argument| argument["name"] == name);
+            assert!(rows().iter().any(has), "no command has an argument {name}");
+        }
+    }
 }

@@ -47,9 +47,9 @@ pub fn changes(base: &OsdMap) -> Vec<(OsdMap, Incremental)> {
     CHANGED.iter().map(pair).collect()
 }
 
-/// Maps over these trees of which each has a pool for every [`program`], with OSDs that are in, half in, out and down.
+/// Maps over these trees, for each tree one of every [`program`], with OSDs that are in, half in, out and down.
 pub fn placements(base: &OsdMap, trees: &[CrushMap]) -> Vec<OsdMap> {
-    let over = |(number, tree): (usize, &CrushMap)| {
+    let over = |(number, tree): (usize, &CrushMap), n: i32| {
         let mut map = base.clone();
         osds(&mut map);
         map.osds.resize(index(tree.max_devices), map.osds[0].clone());
@@ -59,35 +59,25 @@ pub fn placements(base: &OsdMap, trees: &[CrushMap]) -> Vec<OsdMap> {
         }
         let crush = crush(&mut map);
         *crush = tree.clone();
-        let retries = [0, 2, 5][number % 3];
-        crush.tunables.choose_local_tries = retries;
+        crush.tunables.choose_local_tries = [0, 2, 5][number % 3];
         crush.tunables.choose_local_fallback_tries = [0, 0, 3, 5][number % 4];
         crush.tunables.chooseleaf_descend_once = small(number % 2);
         crush.tunables.chooseleaf_vary_r = [0, 1, 4][number / 2 % 3];
         crush.tunables.chooseleaf_stable = [0, 1][number / 3 % 2];
         let root = tree.buckets.iter().flatten().map(|bucket| bucket.id).max().expect("a tree has buckets");
-        crush.rules = (0..PROGRAMS)
-            .map(|n| {
-                let kind = if n % 2 == 0 { 1 } else { 3 };
-                let ruleset = u8::try_from(n).unwrap();
-                Some(Rule { ruleset, kind, min_size: 1, max_size: 10, steps: program(n, root) })
-            })
-            .collect();
-        map.pools = (0..PROGRAMS)
-            .map(|n| {
-                let rule = u8::try_from(n).unwrap();
-                let mut pool = Pool::replicated(8, [3, 6, 1, 10][index(n) % 4], 1, rule, UTime::default());
-                pool.kind = if n % 2 == 0 { Pool::REPLICATED } else { Pool::ERASURE };
-                (n.into(), pool)
-            })
-            .collect();
+        let kind = if n % 2 == 0 { Pool::REPLICATED } else { Pool::ERASURE };
+        let rule = Rule { ruleset: 0, kind, min_size: 1, max_size: 10, steps: program(n, root) };
+        crush.rules = vec![Some(rule)];
+        let mut pool = Pool::replicated(8, [3, 6, 1, 10][index(n) % 4], 1, 0, UTime::default());
+        pool.kind = kind;
+        map.pools = [(1, pool)].into();
         map
     };
-    trees.iter().enumerate().map(over).collect()
+    trees.iter().enumerate().flat_map(|tree| (0..PROGRAMS).map(move |n| over(tree, n))).collect()
 }
 
 /// How many programs there are.
-const PROGRAMS: i32 = 24;
+pub const PROGRAMS: i32 = 24;
 
 /// Steps that take another way through the mapping than those of other numbers; every second fills positions.
 fn program(n: i32, root: i32) -> Vec<Step> {
