@@ -7,8 +7,11 @@ SPIRULA_ROOT=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
 export SPIRULA_ROOT
 export SPIRULA_CACHE=${SPIRULA_CACHE:-${XDG_CACHE_HOME:-$HOME/.cache}/spirula}
 # A folder for each checkout: Cargo tells builds in one folder apart by paths below the checkout, so it would take another
-# one's for this one's.
-SPIRULA_BUILD=$SPIRULA_CACHE/build/$(printf %s "$SPIRULA_ROOT" | sha256sum | cut -c1-12)
+# one's for this one's. What this file chose for another checkout, in the same shell, is nobody's wish.
+if [ "${CARGO_TARGET_DIR:-}" = "${SPIRULA_BUILD:-}" ]; then
+    unset CARGO_TARGET_DIR
+fi
+export SPIRULA_BUILD=$SPIRULA_CACHE/build/$(printf %s "$SPIRULA_ROOT" | sha256sum | cut -c1-12)
 export CARGO_TARGET_DIR=${CARGO_TARGET_DIR:-$SPIRULA_BUILD}
 
 # The cache is keyed by the locked version, so a new RocksDB is a new cache entry.

@@ -17,8 +17,11 @@ def binary() -> str:
     cache = pathlib.Path(os.environ.get("XDG_CACHE_HOME") or pathlib.Path.home() / ".cache") / "spirula"
     own = hashlib.sha256(os.fsencode(ROOT)).hexdigest()[:12]
     folders = [pathlib.Path(os.environ.get("SPIRULA_CACHE") or cache) / "build" / own, ROOT / "target"]
-    if os.environ.get("CARGO_TARGET_DIR"):
-        folders = [pathlib.Path(os.environ["CARGO_TARGET_DIR"])]
+    wanted = os.environ.get("CARGO_TARGET_DIR")
+    # Not what scripts/env.sh chose for another checkout, in the same shell.
+    is_anothers = wanted == os.environ.get("SPIRULA_BUILD") and os.environ.get("SPIRULA_ROOT") != str(ROOT)
+    if wanted and not is_anothers:
+        folders = [pathlib.Path(wanted)]
     paths = [folder / "release" / "spirula" for folder in folders]
     built = [path for path in paths if path.exists()]
     if not built:

@@ -349,7 +349,8 @@ mod tests {
                 |name: &str, value: &Value| texts.iter().filter(of_row).any(|text| text[name] == *value);
             for argument in &row.arguments {
                 let name = argument["name"].as_str().expect("a name");
-                let odd = [Value::Null, true.into(), NUMBERS[11].into(), "unset".into(), WORDS[39].into()];
+                let (number, word) = (NUMBERS[NUMBERS.len() - 1], WORDS[WORDS.len() - 1]);
+                let odd = [Value::Null, true.into(), number.into(), "unset".into(), word.into()];
                 for value in odd.iter() {
                     assert!(with(name, value), "{}: no {name} is {value}", row.prefix);
                 }
