@@ -24,6 +24,15 @@ fn check_op(op: &Op, object_bytes_max: u64) -> StoreResult<()> {
         check_object(object)?;
     }
     match op {
+        Op::Clone { object, target, .. } => {
+            check_object(target)?;
+            if (target.pool, target.hash) == (object.pool, object.hash) && target != object {
+                return Ok(());
+            }
+            Err(StoreError::Invalid(format!(
+                "{object} cannot be cloned to {target}: another hash, or the same name"
+            )))
+        }
         Op::CreateCollection { collection, bits } => check_collection(*collection, *bits),
         Op::SetCollectionMeta { value, .. } => {
             within("metadata of a collection", value.len(), limits::COLLECTION_META_BYTES_MAX)

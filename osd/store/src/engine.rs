@@ -28,6 +28,7 @@ pub(crate) mod pg_log;
 mod plan;
 mod read;
 mod sequencer;
+mod sharing;
 mod space;
 mod stage;
 mod stage_object;

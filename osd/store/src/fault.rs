@@ -40,11 +40,15 @@ pub enum Planted {
     ForgottenLoanLost,
     /// Freed space is reused although a deferred write to it is outstanding.
     ReleasedUnderDeferred,
+    /// Replay drops a deferred payload whose object is gone, although a clone still has the block.
+    DeferredOfSharedDropped,
+    /// The last but one object that lets go of a shared block frees it.
+    SharedFreedByOne,
 }
 
 impl Planted {
     /// All of them.
-    pub const ALL: [Self; 18] = [
+    pub const ALL: [Self; 20] = [
         Self::FlushSkipped,
         Self::TornRecordAccepted,
         Self::FreedSpaceReusedEarly,
@@ -63,6 +67,8 @@ impl Planted {
         Self::LentBeforeDurable,
         Self::ForgottenLoanLost,
         Self::ReleasedUnderDeferred,
+        Self::DeferredOfSharedDropped,
+        Self::SharedFreedByOne,
     ];
 }
 

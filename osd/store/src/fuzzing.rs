@@ -487,7 +487,7 @@ pub fn seeds(name: &str) -> Vec<Vec<u8>> {
     let mut onode = Onode::new(object.clone(), 128 << 10);
     onode.shards = vec![0, 2, 900];
     onode.attrs.insert(Bytes::from_static(b"a"), Bytes::from_static(b"1"));
-    let blob = crate::shard::Blob { birth: 5, checksums: smallvec::smallvec![1, 2, 3, 4] };
+    let blob = crate::shard::Blob { birth: 5, checksums: smallvec::smallvec![1, 2, 3, 4], share: None };
     let piece = |len, blob_offset| crate::shard::Piece { len, blob: 40 * 4096, blob_offset };
     let shard = Shard {
         blobs: [(40 * 4096, blob)].into(),

@@ -13,6 +13,7 @@ const OMAP: u8 = b'M';
 const COLLECTION: u8 = b'C';
 const STATISTICS: u8 = b'T';
 const BITMAP: u8 = b'B';
+const SHARE: u8 = b'R';
 const ONODE: u8 = b'o';
 const SHARD: u8 = b'x';
 
@@ -210,6 +211,29 @@ pub fn parse_statistics(key: &Bytes) -> DecodeResult<i64> {
     let pool = (u64::from_be_bytes(cursor.array("pool")?) ^ (1 << 63)).cast_signed();
     cursor.end()?;
     Ok(pool)
+}
+
+/// Key of a [`crate::share::Share`]: what was one blob, from its birth and address.
+pub fn share(birth: u64, address: u64) -> Bytes {
+    let mut key = vec![SHARE];
+    key.extend_from_slice(&birth.to_be_bytes());
+    key.extend_from_slice(&address.to_be_bytes());
+    Bytes::from(key)
+}
+
+/// Birth and address in a key of [`share`].
+pub fn parse_share(key: &Bytes) -> DecodeResult<(u64, u64)> {
+    let mut cursor = Cursor { key, at: 0 };
+    cursor.expect(SHARE, "prefix of a share")?;
+    let birth = u64::from_be_bytes(cursor.array("birth")?);
+    let address = u64::from_be_bytes(cursor.array("address")?);
+    cursor.end()?;
+    Ok((birth, address))
+}
+
+/// The range of all shares.
+pub fn all_shares() -> (Bytes, Bytes) {
+    prefix_range(SHARE)
 }
 
 /// Key of one copy of a bitmap page.
@@ -410,6 +434,7 @@ mod tests {
         assert_eq!(omap_user_key(&omap_entry(7, b"key")), Ok(Bytes::from_static(b"key")));
         assert_eq!(omap_id(&omap_header(9)), Ok(9));
         assert_eq!(parse_reap(&reap(5)), Ok(5));
+        assert_eq!(parse_share(&share(7, 4096)), Ok((7, 4096)));
         assert_eq!(after_prefix(b"a\xff"), Some(Bytes::from_static(b"b")));
         assert_eq!(after_prefix(b"\xff"), None);
     }

@@ -18,6 +18,7 @@ mod object_store;
 mod onode;
 mod overlay;
 mod shard;
+mod share;
 mod sorted;
 pub mod suite;
 mod superblock;

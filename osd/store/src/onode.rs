@@ -9,7 +9,10 @@ use crate::codec::{DecodeResult, Decoder, Encoder};
 use crate::limits;
 use crate::types::{ObjectId, PoolStats};
 
+/// No blob is shared.
 const VERSION: u8 = 1;
+/// With the bytes that are shared.
+const VERSION_SHARED: u8 = 2;
 
 /// An object's metadata.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -32,8 +35,10 @@ pub struct Onode {
     pub shards: Vec<u32>,
     /// Bytes written and not removed.
     pub stored: u64,
-    /// Bytes of device space that the shards' blobs own.
+    /// Bytes of device space that the shards' blobs use.
     pub allocated: u64,
+    /// Of those, what may be other objects' too.
+    pub shared: u64,
 }
 
 impl Onode {
@@ -50,6 +55,7 @@ impl Onode {
             shards: Vec::new(),
             stored: 0,
             allocated: 0,
+            shared: 0,
         }
     }
 
@@ -59,7 +65,8 @@ impl Onode {
         PoolStats {
             objects: 1,
             bytes: signed(self.size),
-            allocated: signed(self.allocated),
+            // What is shared counts once, with the shares.
+            allocated: signed(self.allocated - self.shared),
             stored: signed(self.stored),
             omap_keys: signed(self.omap_keys),
             omap_bytes: signed(self.omap_bytes),
@@ -69,11 +76,14 @@ impl Onode {
     /// The value stored under its key.
     pub fn encode(&self) -> Bytes {
         let mut e = Encoder::with_capacity(self.encoded_bytes_max());
-        e.u8(VERSION);
+        e.u8(if self.shared > 0 { VERSION_SHARED } else { VERSION });
         self.object.encode(&mut e);
         e.varint(self.size);
         e.varint(self.stored);
         e.varint(self.allocated);
+        if self.shared > 0 {
+            e.varint(self.shared);
+        }
         e.varint(self.omap_id);
         e.varint(self.omap_keys);
         e.varint(self.omap_bytes);
@@ -103,7 +113,7 @@ impl Onode {
     pub fn decode(value: Bytes) -> DecodeResult<Self> {
         let mut d = Decoder::new(value);
         let version = d.u8("version of an onode")?;
-        if version != VERSION {
+        if version != VERSION && version != VERSION_SHARED {
             return d.invalid("version of an onode", 0, version.into());
         }
         let object = ObjectId::decode(&mut d)?;
@@ -112,6 +122,10 @@ impl Onode {
             return d.invalid("size", d.at(), size);
         }
         let (stored, allocated) = (d.varint("stored")?, d.varint("allocated")?);
+        let shared = if version == VERSION_SHARED { d.varint("shared")? } else { 0 };
+        if shared > allocated || (shared == 0) != (version == VERSION) {
+            return d.invalid("shared", d.at(), shared);
+        }
         let (omap_id, omap_keys, omap_bytes) =
             (d.varint("omap id")?, d.varint("omap keys")?, d.varint("omap bytes")?);
         let span = d.varint("shard span")?;
@@ -147,6 +161,7 @@ impl Onode {
             shards,
             stored,
             allocated,
+            shared,
         })
     }
 
@@ -184,12 +199,13 @@ mod tests {
 
     #[test]
     fn round_trips() {
-        let onode = sample();
-        let value = onode.encode();
-        assert!(value.len() <= onode.encoded_bytes_max());
-        assert_eq!(Onode::decode(value.clone()), Ok(onode));
-        for len in 0..value.len() {
-            assert!(Onode::decode(value.slice(..len)).is_err());
+        for onode in [sample(), Onode { shared: 4096, ..sample() }] {
+            let value = onode.encode();
+            assert!(value.len() <= onode.encoded_bytes_max());
+            assert_eq!(Onode::decode(value.clone()), Ok(onode));
+            for len in 0..value.len() {
+                assert!(Onode::decode(value.slice(..len)).is_err());
+            }
         }
     }
 

@@ -4,6 +4,7 @@
 //! Invariants ([`Shard::validate`]): pieces do not overlap and stay in the shard's span; a piece keeps its offset
 //! within the block, so a logical block lives in at most one block of one blob; every block of a blob is used by a
 //! piece; blobs of one object do not overlap on the device. Writes are cut at shard borders, so no blob spans shards.
+//! A shared blob's blocks may be other objects' too; [`crate::share`] counts who uses them, and nobody writes them.
 
 use allocator::Extent;
 use bytes::Bytes;
@@ -15,6 +16,8 @@ use crate::sorted::Sorted;
 const VERSION: u8 = 1;
 /// Kind of a blob: one extent, uncompressed, a crc32c per block.
 const PLAIN: u8 = 1;
+/// The same, shared.
+const SHARED: u8 = 2;
 
 /// A crc32c per block; few, since random overwrites make blobs of one block.
 pub type Checksums = SmallVec<[u32; 4]>;
@@ -29,6 +32,8 @@ pub struct Blob {
     pub birth: u64,
     /// crc32c of each block.
     pub checksums: Checksums,
+    /// Other objects may use the blocks: their uses are counted from this address on.
+    pub share: Option<u64>,
 }
 
 /// Bytes of the object within a blob.
@@ -55,6 +60,8 @@ pub struct Place {
     pub checksum: u32,
     /// Birth of the blob.
     pub birth: u64,
+    /// The blob is shared.
+    pub is_shared: bool,
     /// Where in the object its first byte is, for messages.
     pub logical: u64,
 }
@@ -84,6 +91,16 @@ impl Shard {
         self.blobs.values().map(|blob| blob.bytes(block)).sum()
     }
 
+    /// Of [`Self::allocated`], what is shared.
+    pub fn shared(&self, block: u64) -> u64 {
+        self.blobs.values().filter(|blob| blob.share.is_some()).map(|blob| blob.bytes(block)).sum()
+    }
+
+    /// Whether a blob is shared.
+    pub fn shares(&self) -> bool {
+        self.blobs.values().any(|blob| blob.share.is_some())
+    }
+
     /// The device space owned, ascending.
     pub fn extents(&self, block: u64) -> impl Iterator<Item = Extent> {
         self.blobs.iter().map(move |(address, blob)| Extent { start: *address, len: blob.bytes(block) })
@@ -107,7 +124,8 @@ impl Shard {
         let index = usize::try_from(number).ok()?;
         let checksum = *found.checksums.get(index)?;
         let logical = (at + number * block).saturating_sub(piece.blob_offset.into());
-        Some(Place { blob, index, address: blob + number * block, checksum, birth: found.birth, logical })
+        let (birth, is_shared) = (found.birth, found.share.is_some());
+        Some(Place { blob, index, address: blob + number * block, checksum, birth, is_shared, logical })
     }
 
     /// Whether a blob born by `birth` owns the block at `address`.
@@ -135,7 +153,7 @@ impl Shard {
                 let start = address + wide(run.start) * block;
                 if run.used {
                     let checksums = Checksums::from_slice(&blob.checksums[run.start..run.end]);
-                    blobs.insert(start, Blob { birth: blob.birth, checksums });
+                    blobs.insert(start, Blob { birth: blob.birth, checksums, share: blob.share });
                     was_cut = true;
                 } else {
                     freed.push(Extent { start, len: wide(run.end - run.start) * block });
@@ -197,9 +215,12 @@ impl Shard {
         e.u8(VERSION);
         e.count(self.blobs.len());
         for (address, blob) in self.blobs.iter() {
-            e.u8(PLAIN);
+            e.u8(if blob.share.is_some() { SHARED } else { PLAIN });
             e.varint(*address);
             e.varint(blob.birth);
+            if let Some(share) = blob.share {
+                e.varint(share);
+            }
             e.count(blob.checksums.len());
             for checksum in &blob.checksums {
                 e.u32(*checksum);
@@ -220,7 +241,7 @@ impl Shard {
 
     /// At least the length of [`Self::encode`].
     pub fn encoded_bytes_max(&self) -> usize {
-        let blobs: usize = self.blobs.values().map(|blob| 25 + blob.checksums.len() * 4).sum();
+        let blobs: usize = self.blobs.values().map(|blob| 35 + blob.checksums.len() * 4).sum();
         9 + blobs + self.pieces.len() * 30
     }
 
@@ -235,18 +256,19 @@ impl Shard {
         let mut order = Vec::new();
         for _ in 0..d.count(7, "blobs")? {
             let kind = d.u8("kind of a blob")?;
-            if kind != PLAIN {
+            if kind != PLAIN && kind != SHARED {
                 return d.invalid("kind of a blob", d.at(), kind.into());
             }
             let address = d.varint("address of a blob")?;
             let birth = d.varint("birth of a blob")?;
+            let share = (kind == SHARED).then(|| d.varint("share of a blob")).transpose()?;
             let count = d.count(4, "checksums")?;
             let mut checksums = Checksums::with_capacity(count);
             for _ in 0..count {
                 checksums.push(d.u32("checksum")?);
             }
             order.push(address);
-            shard.blobs.insert(address, Blob { birth, checksums });
+            shard.blobs.insert(address, Blob { birth, checksums, share });
         }
         for _ in 0..d.count(4, "pieces")? {
             let at = d.varint("logical offset")?;
@@ -278,6 +300,9 @@ impl Shard {
             };
             if blob.checksums.is_empty() || !address.is_multiple_of(block) || *address < device_end {
                 return Err("blobs are empty, not aligned or overlap");
+            }
+            if blob.share.is_some_and(|share| share > *address || !share.is_multiple_of(block)) {
+                return Err("a blob's share does not begin before it");
             }
             device_end = blob_end;
         }
@@ -369,8 +394,8 @@ mod tests {
     fn sample() -> Shard {
         Shard {
             blobs: Sorted::from([
-                (40 * B, Blob { birth: 5, checksums: smallvec![1, 2, 3, 4] }),
-                (80 * B, Blob { birth: 6, checksums: smallvec![9] }),
+                (40 * B, Blob { birth: 5, checksums: smallvec![1, 2, 3, 4], share: None }),
+                (80 * B, Blob { birth: 6, checksums: smallvec![9], share: None }),
             ]),
             pieces: Sorted::from([
                 (0, Piece { len: 4 * 4096, blob: 40 * B, blob_offset: 0 }),

@@ -43,6 +43,11 @@ impl<V> Sorted<V> {
         self.entries.iter().map(|(_, value)| value)
     }
 
+    /// All, ascending, the values to be changed.
+    pub fn iter_mut(&mut self) -> impl Iterator<Item = (u64, &mut V)> {
+        self.entries.iter_mut().map(|(key, value)| (*key, value))
+    }
+
     /// The values, by ascending key.
     pub fn values_mut(&mut self) -> impl Iterator<Item = &mut V> {
         self.entries.iter_mut().map(|(_, value)| value)

@@ -38,6 +38,7 @@ pub async fn run(host: &mut dyn Host) {
     cases::listing(host).await;
     cases::failed_transactions_do_nothing(host).await;
     cases::compound(host).await;
+    cases::clones(host).await;
     cases::limits(host).await;
     cases::log(host).await;
     cases::pool_statistics(host).await;

@@ -36,6 +36,9 @@ pub enum Op {
     Truncate { collection: CollectionId, object: ObjectId, size: u64 },
     /// Removes the object with its attributes and omap. `NotFound` if it does not exist.
     Remove { collection: CollectionId, object: ObjectId },
+    /// Makes `target` a copy of the object: data, attributes, omap and its header. What it was before is gone. The two
+    /// share their device space until either changes. Their hashes are the same; `NotFound` if the object does not exist.
+    Clone { collection: CollectionId, object: ObjectId, target: ObjectId },
     /// Sets extended attributes.
     SetAttrs { collection: CollectionId, object: ObjectId, attrs: BTreeMap<Bytes, Bytes> },
     /// Removes an extended attribute; absent is fine. `NotFound` if the object does not exist.
@@ -74,6 +77,7 @@ impl Op {
             | Self::Zero { collection, .. }
             | Self::Truncate { collection, .. }
             | Self::Remove { collection, .. }
+            | Self::Clone { collection, .. }
             | Self::SetAttrs { collection, .. }
             | Self::RemoveAttr { collection, .. }
             | Self::OmapSet { collection, .. }
@@ -93,6 +97,7 @@ impl Op {
             | Self::Zero { object, .. }
             | Self::Truncate { object, .. }
             | Self::Remove { object, .. }
+            | Self::Clone { object, .. }
             | Self::SetAttrs { object, .. }
             | Self::RemoveAttr { object, .. }
             | Self::OmapSet { object, .. }
@@ -107,12 +112,21 @@ impl Op {
         }
     }
 
+    /// The other object that the op works on.
+    pub fn target(&self) -> Option<&ObjectId> {
+        match self {
+            Self::Clone { target, .. } => Some(target),
+            _ => None,
+        }
+    }
+
     /// Bytes of data, values and names that the op carries.
     pub fn payload_bytes(&self) -> u64 {
         let map = |entries: &BTreeMap<Bytes, Bytes>| {
             entries.iter().fold(0, |sum: u64, (k, v)| sum.saturating_add(length(k)).saturating_add(length(v)))
         };
-        let name = self.object().map_or(0, |o| length(&o.name) + length(&o.key) + length(&o.namespace));
+        let names = self.object().into_iter().chain(self.target());
+        let name = names.map(|o| length(&o.name) + length(&o.key) + length(&o.namespace)).sum::<u64>();
         let carried = match self {
             Self::SetCollectionMeta { value, .. } => length(value),
             Self::Write { data, .. } => data.iter().fold(0, |sum: u64, c| sum.saturating_add(length(c))),
@@ -129,6 +143,7 @@ impl Op {
             | Self::Zero { .. }
             | Self::Truncate { .. }
             | Self::Remove { .. }
+            | Self::Clone { .. }
             | Self::OmapClear { .. } => 0,
         };
         name.saturating_add(carried)

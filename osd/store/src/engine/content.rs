@@ -38,6 +38,10 @@ pub struct Content {
     pub base: Rc<Shard>,
     /// By logical offset.
     pub parts: Sorted<Part>,
+    /// What is stored of it, another object of the transaction has too: one is a clone of the other.
+    pub is_copied: bool,
+    /// The base is another object's: this one is the clone.
+    pub is_borrowed: bool,
 }
 
 impl Content {
@@ -48,7 +52,18 @@ impl Content {
             source: Source::Stored { blob: piece.blob, blob_offset: piece.blob_offset },
         };
         let parts = base.pieces.iter().map(|(at, piece)| (*at, part(piece))).collect();
-        Self { base, parts }
+        Self { base, parts, is_copied: false, is_borrowed: false }
+    }
+
+    /// The shard as the object itself has it stored.
+    pub fn own(&self) -> Option<&Shard> {
+        (!self.is_borrowed).then_some(&*self.base)
+    }
+
+    /// The same content for another object.
+    pub fn copy(&mut self) -> Self {
+        self.is_copied = true;
+        Self { is_borrowed: true, ..self.clone() }
     }
 
     /// Makes `[start, end)` a hole.
@@ -153,7 +168,10 @@ mod tests {
     #[test]
     fn parts_are_replaced_and_cut() {
         let base = Shard {
-            blobs: Sorted::from([(8192, Blob { birth: 1, checksums: smallvec::smallvec![1, 2, 3] })]),
+            blobs: Sorted::from([(
+                8192,
+                Blob { birth: 1, checksums: smallvec::smallvec![1, 2, 3], share: None },
+            )]),
             pieces: Sorted::from([(0, Piece { len: 12_288, blob: 8192, blob_offset: 0 })]),
         };
         let mut content = Content::of(Rc::new(base));

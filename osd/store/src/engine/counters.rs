@@ -94,6 +94,10 @@ counters! {
     cache_hits,
     /// Onodes and shards fetched from the key-value store.
     cache_misses,
+    /// Blobs that became shared.
+    shares_begun,
+    /// Blobs that are one object's alone again, or gone.
+    shares_ended,
     /// Omaps whose entries were removed in the background.
     omaps_reaped,
     /// Bytes of space given back for use.

@@ -7,11 +7,13 @@ use std::rc::Rc;
 
 use allocator::Extent;
 use rt::sync::OneSender;
+use smallvec::SmallVec;
 
 use super::apply::Mode;
 use super::assemble::Assembled;
 use super::layout;
 use super::plan::{Plan, PlannedObject};
+use super::sharing::{self, Moment};
 use super::state::Inner;
 use super::writer::Queued;
 use crate::journal::format::{self, Deferred, Item};
@@ -24,7 +26,7 @@ use crate::types::PoolStats;
 const RANGES_MAX: usize = 256;
 
 /// An object's shards after the transaction; none where a shard is gone.
-type NewShards = BTreeMap<u32, Option<Rc<Shard>>>;
+pub type NewShards = BTreeMap<u32, Option<Shard>>;
 
 impl Inner {
     /// See the module. `reserved` is journal space for the record.
@@ -41,9 +43,24 @@ impl Inner {
         items.reserve(8 + plan.log.len());
         let mut freed = Vec::new();
         let mut statistics: BTreeMap<i64, PoolStats> = BTreeMap::new();
-        for index in 0..plan.objects.len() {
-            let Some(object) = plan.objects.get_mut(index) else { continue };
-            let shards = self.new_shards(object, index, &assembled, record, &mut freed);
+        let mut shards: SmallVec<[NewShards; 1]> = SmallVec::with_capacity(plan.objects.len());
+        for (index, object) in plan.objects.iter().enumerate() {
+            shards.push(self.new_shards(object, index, &assembled, record, &mut freed));
+        }
+        if let Some(shares) = &plan.shares {
+            let checkpointed = self.journal.borrow().checkpointed();
+            let moment = Moment { record, checkpointed, block: self.block, fault: self.options.fault };
+            let settled = sharing::settle(&plan.objects, &mut shards, shares, moment);
+            freed = settled.freed;
+            items.extend(settled.items);
+            self.counters.shares_begun.add(settled.begun);
+            self.counters.shares_ended.add(settled.ended);
+            for (pool, bytes) in settled.allocated {
+                statistics.entry(pool).or_default().allocated += bytes;
+            }
+        }
+        for (object, shards) in plan.objects.iter_mut().zip(shards) {
+            self.count_shards(object, &shards);
             self.object_items(object, &shards, &mut items);
             let stats = statistics.entry(object.object.pool).or_default();
             let of = |onode: Option<&crate::onode::Onode>| onode.map(|o| o.statistics()).unwrap_or_default();
@@ -105,36 +122,47 @@ impl Inner {
 
     fn new_shards(
         &self,
-        object: &mut PlannedObject,
+        object: &PlannedObject,
         index: usize,
         assembled: &Assembled,
         record: u64,
         freed: &mut Vec<Extent>,
     ) -> NewShards {
-        let staged = &mut object.staged;
+        let staged = &object.staged;
         let mut shards: NewShards = BTreeMap::new();
         for (number, shard) in staged.dropped() {
             freed.extend(shard.extents(self.block));
             shards.insert(number, None);
         }
-        let base = staged.base.as_ref().filter(|_| !staged.replaced);
-        let (mut stored, mut allocated) = base.map_or((0, 0), |onode| (onode.stored, onode.allocated));
         for (number, content) in &staged.contents {
             let written = assembled.written.get(&(index, *number)).map_or(&[][..], Vec::as_slice);
             let (shard, gone) = layout::new_shard(content, written, record, self.block);
             freed.extend(gone);
-            stored = stored + shard.stored() - content.base.stored();
-            allocated = allocated + shard.allocated(self.block) - content.base.allocated(self.block);
-            shards.insert(*number, (!shard.is_empty()).then(|| Rc::new(shard)));
-        }
-        if let Some(onode) = staged.now.as_mut() {
-            let mut numbers: Vec<u32> = base.map(|onode| onode.shards.clone()).unwrap_or_default();
-            numbers.retain(|number| !shards.contains_key(number));
-            numbers.extend(shards.iter().filter(|(_, shard)| shard.is_some()).map(|(number, _)| *number));
-            numbers.sort_unstable();
-            (onode.shards, onode.stored, onode.allocated) = (numbers, stored, allocated);
+            shards.insert(*number, (!shard.is_empty()).then_some(shard));
         }
         shards
+    }
+
+    /// Counts in the onode what its shards are now.
+    fn count_shards(&self, object: &mut PlannedObject, shards: &NewShards) {
+        let staged = &mut object.staged;
+        let base = staged.base.as_ref().filter(|_| !staged.replaced);
+        let Some(onode) = staged.now.as_mut() else { return };
+        let mut numbers: Vec<u32> = base.map(|onode| onode.shards.clone()).unwrap_or_default();
+        numbers.retain(|number| !shards.contains_key(number));
+        numbers.extend(shards.iter().filter(|(_, shard)| shard.is_some()).map(|(number, _)| *number));
+        numbers.sort_unstable();
+        onode.shards = numbers;
+        let counts = |shard: &Shard| [shard.stored(), shard.allocated(self.block), shard.shared(self.block)];
+        let mut sums = base.map_or([0; 3], |onode| [onode.stored, onode.allocated, onode.shared]);
+        for (number, content) in &staged.contents {
+            let new = shards.get(number).and_then(Option::as_ref).map_or([0; 3], counts);
+            let old = content.own().map_or([0; 3], counts);
+            for (sum, (new, old)) in sums.iter_mut().zip(new.into_iter().zip(old)) {
+                *sum = *sum + new - old;
+            }
+        }
+        [onode.stored, onode.allocated, onode.shared] = sums;
     }
 
     fn object_items(&self, object: &PlannedObject, shards: &NewShards, items: &mut Vec<Item>) {
@@ -173,7 +201,7 @@ impl Inner {
         cache.put_onode(key, Rc::new(onode));
         for (number, shard) in shards {
             match shard {
-                Some(shard) => cache.put_shard(key, number, shard),
+                Some(shard) => cache.put_shard(key, number, Rc::new(shard)),
                 None => cache.remove_shard(key, number),
             }
         }

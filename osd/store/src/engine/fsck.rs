@@ -15,7 +15,8 @@ use crate::limits;
 use crate::object_store::{FsckFinding, FsckLevel, FsckReport, FsckSeverity, StoreResult};
 use crate::onode::Onode;
 use crate::overlay::Pin;
-use crate::shard::{Place, Shard};
+use crate::shard::{Blob, Place, Shard};
+use crate::share::Share;
 use crate::superblock::Superblock;
 use crate::types::{CollectionId, ObjectId, PoolStats};
 
@@ -37,6 +38,8 @@ struct Check {
     free: Vec<Extent>,
     rebuilt: BitmapAllocator,
     found_pools: BTreeMap<i64, PoolStats>,
+    /// Shares, and how often their blocks were found in use.
+    shares: BTreeMap<(u64, u64), (Share, Vec<u32>)>,
     /// Omap id → its object, keys and bytes according to the onode.
     omaps: BTreeMap<u64, (ObjectId, u64, u64)>,
     report: FsckReport,
@@ -49,6 +52,7 @@ struct Open {
     seen: BTreeSet<u32>,
     stored: u64,
     allocated: u64,
+    shared: u64,
 }
 
 impl Inner {
@@ -69,12 +73,15 @@ impl Inner {
             free: self.space.space.with(Allocator::free_extents),
             rebuilt: BitmapAllocator::new_free(self.superblock.window, self.block),
             found_pools: BTreeMap::new(),
+            shares: BTreeMap::new(),
             omaps: BTreeMap::new(),
             report: FsckReport::default(),
             inner: Rc::clone(&self),
         };
         check.regions();
+        check.shares().await?;
         check.objects(level, &progress).await?;
+        check.compare_shares();
         check.omap_entries().await?;
         check.compare_bitmaps();
         check.compare_pools();
@@ -105,6 +112,74 @@ impl Check {
         regions.extend(self.inner.space.lent());
         for region in regions {
             self.claim(region, || "a region of the store".to_owned());
+        }
+    }
+
+    /// Space of which no object is the owner alone.
+    async fn shares(&mut self) -> StoreResult<()> {
+        let block = self.inner.block;
+        let (mut start, end) = keys::all_shares();
+        loop {
+            let page = self.pin.scan(&*self.inner.kv, start, end.clone(), PAGE).await;
+            let page = page.map_err(|error| self.inner.kv_failed(&error))?;
+            let next = page.entries.last().filter(|_| page.more).map(|(key, _)| keys::after(key));
+            for (key, value) in page.entries {
+                let parsed = keys::parse_share(&key).and_then(|id| Ok((id, Share::decode(value)?)));
+                let (id, share) = match parsed {
+                    Ok(parsed) => parsed,
+                    Err(error) => {
+                        let detail = format!("key {}: {error}", key.escape_ascii());
+                        self.find(FsckSeverity::Fatal, "share", detail);
+                        continue;
+                    }
+                };
+                for (address, uses) in (id.1..).step_by(usize::try_from(block).unwrap_or(1)).zip(&share.uses)
+                {
+                    if *uses > 0 {
+                        self.claim(Extent::new(address, block), || "a share".to_owned());
+                    }
+                }
+                let stats = self.found_pools.entry(share.pool).or_default();
+                stats.allocated += i64::try_from(share.blocks() * block).unwrap_or(i64::MAX);
+                let found = vec![0; share.uses.len()];
+                self.shares.insert(id, (share, found));
+            }
+            match next {
+                Some(next) => start = next,
+                None => return Ok(()),
+            }
+        }
+    }
+
+    /// Counts the uses of a shared blob's blocks.
+    fn count_share(&mut self, name: &ObjectId, address: u64, blob: &Blob, share: u64) {
+        let first = usize::try_from((address - share) / self.inner.block).unwrap_or(usize::MAX);
+        let counts = self.shares.get_mut(&(blob.birth, share)).and_then(|(known, found)| {
+            (known.pool == name.pool).then_some(())?;
+            found.get_mut(first..first.checked_add(blob.checksums.len())?)
+        });
+        match counts {
+            Some(counts) => counts.iter_mut().for_each(|count| *count += 1),
+            None => {
+                let detail =
+                    format!("{name} shares the blob at {address:#x}, of which nobody counts the uses");
+                self.find(FsckSeverity::Fatal, "share-missing", detail);
+            }
+        }
+    }
+
+    fn compare_shares(&mut self) {
+        for ((birth, address), (share, found)) in std::mem::take(&mut self.shares) {
+            if *share.uses != *found {
+                let detail = format!(
+                    "share at {address:#x} of birth {birth} counts {:?} uses, expected {found:?}",
+                    share.uses
+                );
+                // Counted too low, a block is freed while it is in use.
+                let is_low = share.uses.iter().zip(&found).any(|(is, should)| is < should);
+                let severity = if is_low { FsckSeverity::Fatal } else { FsckSeverity::Error };
+                self.find(severity, "share-uses", detail);
+            }
         }
     }
 
@@ -188,7 +263,7 @@ impl Check {
                 self.find(FsckSeverity::Fatal, "omap-shared", detail);
             }
         }
-        Some(Open { key, onode, seen: BTreeSet::new(), stored: 0, allocated: 0 })
+        Some(Open { key, onode, seen: BTreeSet::new(), stored: 0, allocated: 0, shared: 0 })
     }
 
     async fn shard(&mut self, open: &mut Open, number: u32, value: Bytes, level: FsckLevel) {
@@ -206,9 +281,14 @@ impl Check {
         };
         open.seen.insert(number);
         open.stored += shard.stored();
-        open.allocated += shard.allocated(self.inner.block);
-        for extent in shard.extents(self.inner.block) {
-            self.claim(extent, || format!("{name}"));
+        let block = self.inner.block;
+        open.allocated += shard.allocated(block);
+        open.shared += shard.shared(block);
+        for (address, blob) in shard.blobs.iter() {
+            match blob.share {
+                Some(share) => self.count_share(&name, *address, blob, share),
+                None => self.claim(Extent::new(*address, blob.bytes(block)), || format!("{name}")),
+            }
         }
         let end = shard.pieces.last().map_or(0, |(at, piece)| at + u64::from(piece.len));
         if end > open.onode.size {
@@ -263,11 +343,11 @@ impl Check {
             let detail = format!("{name} misses shards {missing:?}");
             return self.find(FsckSeverity::Fatal, "shard-missing", detail);
         }
-        if (onode.stored, onode.allocated) != (open.stored, open.allocated) {
-            let detail = format!(
-                "{name} counts {} bytes stored and {} allocated, expected {} and {}",
-                onode.stored, onode.allocated, open.stored, open.allocated
-            );
+        let is = [onode.stored, onode.allocated, onode.shared];
+        let should = [open.stored, open.allocated, open.shared];
+        if is != should {
+            let detail =
+                format!("{name} counts {is:?} bytes stored, allocated and shared, expected {should:?}");
             self.find(FsckSeverity::Error, "object-statistics", detail);
         }
     }

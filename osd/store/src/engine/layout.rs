@@ -62,12 +62,14 @@ pub fn lay_out<'a>(shards: impl Iterator<Item = &'a Content>, policy: Policy) ->
     let mut look = |content: &Content, logical: u64| {
         let place = content.base.place(logical, block);
         let keeps = place.is_some() && content.keeps(logical, block);
-        match (keeps, place) {
-            (true, _) => partial += block,
-            (false, Some(_)) => whole += block,
-            (false, None) => {}
+        // Others may use a shared block, so it is not written where it is.
+        let in_place = place.is_some_and(|place| !place.is_shared) && !content.is_copied;
+        match keeps {
+            true if in_place => partial += block,
+            false if in_place => whole += block,
+            _ => {}
         }
-        Changed { logical, place, keeps, in_place: false }
+        Changed { logical, place, keeps, in_place }
     };
     let mut layouts: Vec<Layout> = shards
         .map(|content| {
@@ -77,7 +79,7 @@ pub fn lay_out<'a>(shards: impl Iterator<Item = &'a Content>, policy: Policy) ->
         .collect();
     for changed in layouts.iter_mut().flat_map(|layout| &mut layout.blocks) {
         let is_small = if changed.keeps { partial <= policy.partial_max } else { whole <= policy.whole_max };
-        changed.in_place = changed.place.is_some() && is_small;
+        changed.in_place &= is_small;
     }
     layouts
 }
@@ -170,7 +172,7 @@ fn add_blobs(blobs: &mut Sorted<Blob>, written: &[Written], birth: u64, block: u
     fresh.sort_by_key(|one| one.address);
     for run in fresh.chunk_by(|one, next| one.address + block == next.address) {
         let Some(first) = run.first() else { continue };
-        let blob = Blob { birth, checksums: run.iter().map(|one| one.checksum).collect() };
+        let blob = Blob { birth, share: None, checksums: run.iter().map(|one| one.checksum).collect() };
         let old = blobs.insert(first.address, blob);
         assert!(old.is_none(), "new space at {:#x} belongs to the object already", first.address);
     }
@@ -210,7 +212,10 @@ mod tests {
 
     fn base() -> Rc<Shard> {
         Rc::new(Shard {
-            blobs: Sorted::from([(100 * B, Blob { birth: 1, checksums: smallvec::smallvec![1, 2, 3] })]),
+            blobs: Sorted::from([(
+                100 * B,
+                Blob { birth: 1, checksums: smallvec::smallvec![1, 2, 3], share: None },
+            )]),
             pieces: Sorted::from([(0, Piece { len: 3 * 4096, blob: 100 * B, blob_offset: 0 })]),
         })
     }

@@ -10,7 +10,7 @@ use std::collections::{BTreeMap, VecDeque};
 use std::rc::Rc;
 
 use allocator::Extent;
-use bluefs::kv::KvStore;
+use bluefs::kv::{KvStore, ScanLimit};
 use bytes::Bytes;
 use nvme::{BlockDevice, DeviceError, DmaBuf};
 use rt::Core;
@@ -40,8 +40,12 @@ use crate::keys::{self, ObjectKey};
 use crate::limits;
 use crate::overlay::Overlay;
 use crate::shard::Shard;
-use crate::superblock::{INCOMPAT_RETURNS, Superblock};
+use crate::share::Share;
+use crate::superblock::{INCOMPAT_RETURNS, INCOMPAT_SHARES, Superblock};
 use crate::types::{CollectionId, PoolStats};
+
+/// Shares of one birth are few: the blobs that one record wrote.
+const SHARES_PAGE: ScanLimit = ScanLimit { keys: 256, bytes: 1 << 20 };
 
 /// Opens what is on the device.
 pub async fn mount(
@@ -97,7 +101,7 @@ pub async fn mount(
     if !read_only {
         superblock.generation += 1;
         superblock.epoch += 1;
-        superblock.features.incompat |= INCOMPAT_RETURNS;
+        superblock.features.incompat |= INCOMPAT_RETURNS | INCOMPAT_SHARES;
         superblock.epoch_start = end.group + 1;
         counters.superblock_bytes_written.add(open::write_superblock(&*device, &superblock).await?);
         counters.flushes.add(2);
@@ -306,6 +310,33 @@ pub enum ReplayError {
 }
 
 impl Inner {
+    /// Whether, in the final state, objects share a block that was born so. Its object may have gone since the payload
+    /// was deferred, and left it to a clone.
+    async fn is_shared_block(&self, address: u64, birth: u64) -> crate::StoreResult<bool> {
+        if self.options.fault.is(Planted::DeferredOfSharedDropped) {
+            return Ok(false);
+        }
+        let (start, end) = (keys::share(birth, 0), keys::after(&keys::share(birth, address)));
+        let pin = self.overlay.pin();
+        let mut from = start;
+        loop {
+            let page = pin.scan(&*self.kv, from, end.clone(), SHARES_PAGE).await;
+            let page = page.map_err(|error| self.kv_failed(&error))?;
+            for (key, value) in &page.entries {
+                let share =
+                    keys::parse_share(key).and_then(|(_, start)| Ok((start, Share::decode(value.clone())?)));
+                let (start, share) = share.map_err(|error| self.corrupt("share", key, &error))?;
+                if share.has((address - start) / self.block) {
+                    return Ok(true);
+                }
+            }
+            match page.entries.last().filter(|_| page.more) {
+                Some((last, _)) => from = keys::after(last),
+                None => return Ok(false),
+            }
+        }
+    }
+
     /// Applies the chain: first everything, then the deferred payloads that still have an owner.
     async fn replay(&self, groups: Vec<Group>) -> Result<(), ReplayError> {
         let mut deferred = Vec::new();
@@ -332,7 +363,8 @@ impl Inner {
             for (at, start) in (payload.address..).step_by(step).zip((0..payload.payload.len()).step_by(step))
             {
                 let end = (start + step).min(payload.payload.len());
-                let owned = shard.as_ref().is_some_and(|shard| shard.owns(at, payload.birth, self.block));
+                let is_own = shard.as_ref().is_some_and(|shard| shard.owns(at, payload.birth, self.block));
+                let owned = is_own || self.is_shared_block(at, payload.birth).await?;
                 if owned || self.options.fault.is(Planted::DeferredAppliedToForeignRange) {
                     self.deferred.add(record, at, &payload.payload.slice(start..end));
                     self.counters.replay_deferred_blocks.add(1);

@@ -11,9 +11,12 @@ use bytes::Bytes;
 use super::load::{Loaded, shard_range, total};
 use super::state::Inner;
 use crate::check::length;
+use crate::codec::DecodeError;
 use crate::keys::{self, ObjectKey};
 use crate::object_store::{StoreError, StoreResult};
 use crate::onode::Onode;
+use crate::shard::Blob;
+use crate::share::Share;
 use crate::transaction::{Op, Transaction};
 use crate::types::{CollectionId, ObjectId};
 
@@ -30,6 +33,16 @@ struct Need {
     from: Option<u64>,
     omap_keys: BTreeSet<Bytes>,
     omap_ranges: Vec<(Bytes, Bytes)>,
+    whole_omap: bool,
+}
+
+/// A whole omap.
+#[derive(Clone, Debug, Default)]
+pub struct WholeOmap {
+    /// All entries.
+    pub entries: BTreeMap<Bytes, Bytes>,
+    /// Empty if none was set.
+    pub header: Bytes,
 }
 
 /// An object that ops touch, in memory.
@@ -38,6 +51,8 @@ pub struct Basis {
     pub loaded: Loaded,
     /// Existing omap keys that the ops touch, with the bytes of key and value.
     pub omap: BTreeMap<Bytes, u64>,
+    /// All of it, if an op copies it.
+    pub whole_omap: WholeOmap,
 }
 
 /// Everything a transaction needs.
@@ -47,6 +62,8 @@ pub struct Bases {
     pub objects: BTreeMap<ObjectId, Basis>,
     /// The first objects of collections to be removed: one more than the transaction removes.
     pub first_objects: BTreeMap<CollectionId, Vec<ObjectId>>,
+    /// Who uses the shared blobs of the shards that are loaded, by birth and address.
+    pub shares: BTreeMap<(u64, u64), Share>,
 }
 
 impl Bases {
@@ -65,6 +82,7 @@ impl Need {
                 self.from = Some(self.from.map_or(*size, |from| from.min(*size)));
             }
             Op::Remove { .. } => self.all_shards = true,
+            Op::Clone { .. } => (self.all_shards, self.whole_omap) = (true, true),
             Op::OmapSet { entries, .. } => self.omap_keys.extend(entries.keys().cloned()),
             Op::OmapRemove { keys, .. } => self.omap_keys.extend(keys.iter().cloned()),
             Op::OmapRemoveRange { first, end, .. } => self.omap_ranges.push((first.clone(), end.clone())),
@@ -94,6 +112,9 @@ impl Inner {
             if let Some(object) = op.object() {
                 needs.entry(object).or_default().add(op);
             }
+            if let Some(target) = op.target() {
+                needs.entry(target).or_default().all_shards = true;
+            }
             removed += usize::from(matches!(op, Op::Remove { .. }));
         }
         for op in &transaction.ops {
@@ -107,10 +128,59 @@ impl Inner {
         for (object, need) in needs {
             let loaded = self.load(object, |onode, number| need.wants(onode, number)).await?;
             let id = loaded.onode.as_ref().map_or(0, |onode| onode.omap_id);
-            let omap = if id == 0 { BTreeMap::new() } else { self.count_omap(id, &need).await? };
-            bases.objects.insert(object.clone(), Basis { loaded, omap });
+            let (mut omap, mut whole_omap) = Default::default();
+            if id != 0 {
+                omap = self.count_omap(id, &need).await?;
+            }
+            if id != 0 && need.whole_omap {
+                whole_omap = self.whole_omap(id).await?;
+            }
+            bases.objects.insert(object.clone(), Basis { loaded, omap, whole_omap });
         }
+        self.load_shares(&mut bases).await?;
         Ok(bases)
+    }
+
+    async fn load_shares(&self, bases: &mut Bases) -> StoreResult<()> {
+        let shards = bases.objects.values().flat_map(|basis| basis.loaded.shards.values());
+        let of = |(_, blob): &(u64, Blob)| blob.share.map(|address| (blob.birth, address));
+        let wanted: BTreeSet<(u64, u64)> =
+            shards.flat_map(|shard| shard.blobs.iter()).filter_map(|entry| of(entry)).collect();
+        if wanted.is_empty() {
+            return Ok(());
+        }
+        let keys: Vec<Bytes> = wanted.iter().map(|(birth, address)| keys::share(*birth, *address)).collect();
+        let values = self.fetch(keys.clone()).await?;
+        for ((id, key), value) in wanted.into_iter().zip(keys).zip(values) {
+            let missing = DecodeError::Value { what: "share that is not there", at: 0, value: id.1 };
+            let share = value.ok_or(missing).and_then(Share::decode);
+            let share = share.map_err(|error| self.corrupt("share", &key, &error))?;
+            bases.shares.insert(id, share);
+        }
+        Ok(())
+    }
+
+    async fn whole_omap(&self, id: u64) -> StoreResult<WholeOmap> {
+        let header = self.fetch(vec![keys::omap_header(id)]).await?.pop().flatten().unwrap_or_default();
+        let mut whole = WholeOmap { header, ..WholeOmap::default() };
+        let (mut start, end) = keys::omap_entries(id);
+        let pin = self.overlay.pin();
+        while start < end {
+            let page = pin.scan(&*self.kv, start, end.clone(), COUNT_PAGE).await;
+            let page = page.map_err(|error| self.kv_failed(&error))?;
+            let next = page.entries.last().filter(|_| page.more).map(|(key, _)| keys::after(key));
+            for (key, value) in page.entries {
+                let user = keys::omap_user_key(&key).map_err(|error| self.corrupt("omap", &key, &error))?;
+                whole.entries.insert(user, value);
+            }
+            if whole.entries.len() > OMAP_RANGE_KEYS_MAX {
+                let problem = format!("omap keys of a clone: at most {OMAP_RANGE_KEYS_MAX}");
+                return Err(StoreError::TooLarge(problem));
+            }
+            let Some(next) = next else { break };
+            start = next;
+        }
+        Ok(whole)
     }
 
     async fn count_omap(&self, id: u64, need: &Need) -> StoreResult<BTreeMap<Bytes, u64>> {

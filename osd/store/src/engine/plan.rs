@@ -11,6 +11,7 @@ use super::apply::encode_collection;
 use super::layout::{self, Layout, Policy};
 use super::needs::Bases;
 use super::pg_log::ENTRY_OVERHEAD;
+use super::sharing::{self, Shares};
 use super::stage::Stage;
 use super::stage_object::StagedObject;
 use super::state::{Collection, Inner};
@@ -26,7 +27,7 @@ use crate::types::{CollectionId, ObjectId};
 const ITEM_BYTES: usize = 32;
 
 /// Bytes that a part of a block takes in a shard at worst: a blob with one checksum, and a piece.
-const PART_BYTES: usize = 25 + 4 + 30;
+const PART_BYTES: usize = 35 + 4 + 30;
 
 /// See the module.
 pub struct Plan {
@@ -50,6 +51,8 @@ pub struct Plan {
     pub reclaims: bool,
     /// A new omap id was drawn.
     pub draws_omap_id: bool,
+    /// Who uses the shared space that it touches; none if it touches and makes none.
+    pub shares: Option<Shares>,
 }
 
 impl Plan {
@@ -114,6 +117,7 @@ impl Inner {
             objects.iter().flat_map(|o| o.layouts.values()).map(|layout| layout.fresh().count()).sum();
         let fresh_bytes = u64::try_from(fresh_blocks).unwrap_or(u64::MAX) * self.block;
         let freed: u64 = objects.iter().map(|object| self.freed_bytes(object)).sum();
+        let shares = sharing::is_needed(&objects).then(|| bases.shares.clone());
         let collections: Vec<Item> = changed
             .into_iter()
             .map(|(id, change)| match change {
@@ -131,10 +135,13 @@ impl Inner {
             record_bytes: 0,
             kv_bytes: 0,
             blocks: (fresh_bytes + freed) / self.block,
-            reclaims: (removes && freed >= fresh_bytes) || transaction.ops.iter().all(is_upkeep),
+            // What others may use too need not come back.
+            reclaims: (removes && freed >= fresh_bytes && shares.is_none())
+                || transaction.ops.iter().all(is_upkeep),
             draws_omap_id: objects.iter().any(|object| object.staged.omap_is_fresh()),
             collections,
             objects,
+            shares,
         };
         let items = plan.collections.iter().chain(&plan.log).map(Item::encoded_bytes_max).sum::<usize>();
         let objects: usize = plan.objects.iter().map(|object| self.record_bytes(object)).sum();
@@ -143,6 +150,12 @@ impl Inner {
             items + objects + fresh_blocks * 2 * ITEM_BYTES + plan.objects.len() * 96 + ITEM_BYTES;
         let collections: u64 = plan.collections.iter().map(kv_bytes).sum();
         plan.kv_bytes = collections + plan.objects.iter().map(|object| self.kv_bytes(object)).sum::<u64>();
+        if let Some(shares) = &plan.shares {
+            for bytes in sharing::items_max(&plan.objects, shares) {
+                plan.record_bytes += bytes + ITEM_BYTES;
+                plan.kv_bytes += u64::try_from(bytes).unwrap_or(u64::MAX / 4) + ENTRY_BYTES;
+            }
+        }
         Ok(plan)
     }
 
@@ -193,7 +206,8 @@ impl Inner {
             let overwritten = blocks.iter().filter(|one| !one.keeps && one.in_place).count();
             let count = |blocks: usize| u64::try_from(blocks).unwrap_or(u64::MAX);
             let stay = content.stored_blocks(self.block) + count(overwritten) - count(moved);
-            freed += content.base.allocated(self.block).saturating_sub(stay * self.block);
+            let own = content.own().map_or(0, |base| base.allocated(self.block));
+            freed += own.saturating_sub(stay * self.block);
         }
         freed
     }

@@ -6,7 +6,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use bytes::Bytes;
 
-use super::needs::Bases;
+use super::needs::{Bases, WholeOmap};
 use super::options::Options;
 use super::read::no_collection;
 use super::stage_object::StagedObject;
@@ -102,18 +102,20 @@ impl<'a> Stage<'a> {
                 self.log.push(Item::LogEntry(id, *version, entry.clone()));
                 Ok(())
             }
+            Op::Clone { object, target, .. } => self.clone_object(id, object, target),
             _ => self.apply_to_object(id, op),
         }
     }
 
+    fn clone_object(&mut self, id: CollectionId, source: &ObjectId, target: &ObjectId) -> StoreResult<()> {
+        let stored = self.bases.objects.get(source).map(|basis| &basis.whole_omap);
+        let copied = self.object(id, source)?.copy(stored.unwrap_or(&WholeOmap::default()))?;
+        let next_omap_id = self.next_omap_id;
+        self.object(id, target)?.become_copy(copied, next_omap_id)
+    }
+
     fn apply_to_object(&mut self, id: CollectionId, op: &Op) -> StoreResult<()> {
         let Some(name) = op.object() else { return Ok(()) };
-        check::check_member(id, self.existing(id)?.0, name)?;
-        if !self.objects.contains_key(name) {
-            let Some(basis) = self.bases.objects.get(name) else { panic!("an op's object was not loaded") };
-            self.objects.insert(name.clone(), StagedObject::new(name, basis));
-        }
-        let Some(object) = self.objects.get_mut(name) else { return Ok(()) };
         self.removes |= matches!(
             op,
             Op::Remove { .. }
@@ -124,7 +126,21 @@ impl<'a> Stage<'a> {
                 | Op::OmapClear { .. }
                 | Op::RemoveAttr { .. }
         );
-        object.apply(op, self.options.shard_span, self.next_omap_id)
+        let (shard_span, next_omap_id) = (self.options.shard_span, self.next_omap_id);
+        self.object(id, name)?.apply(op, shard_span, next_omap_id)
+    }
+
+    /// The object as the transaction has it so far.
+    fn object(&mut self, id: CollectionId, name: &ObjectId) -> StoreResult<&mut StagedObject> {
+        check::check_member(id, self.existing(id)?.0, name)?;
+        if !self.objects.contains_key(name) {
+            let Some(basis) = self.bases.objects.get(name) else { panic!("an op's object was not loaded") };
+            self.objects.insert(name.clone(), StagedObject::new(name, basis));
+        }
+        match self.objects.get_mut(name) {
+            Some(object) => Ok(object),
+            None => panic!("it was put there"),
+        }
     }
 
     fn collection(&self, id: CollectionId) -> Option<(u8, Bytes)> {

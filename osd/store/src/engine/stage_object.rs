@@ -8,7 +8,7 @@ use bytes::Bytes;
 
 use super::content::Content;
 use super::load::{not_found, shard_range, total};
-use super::needs::{Basis, in_range};
+use super::needs::{Basis, WholeOmap, in_range};
 use crate::check::{self, length};
 use crate::journal::format::Item;
 use crate::keys;
@@ -34,6 +34,15 @@ pub struct StagedObject {
     /// Shards touched, by number.
     pub contents: BTreeMap<u32, Content>,
     omap: StagedOmap,
+}
+
+/// What a clone of an object begins as.
+pub struct Copied {
+    size: u64,
+    attrs: BTreeMap<Bytes, Bytes>,
+    shard_span: u32,
+    contents: BTreeMap<u32, Content>,
+    omap: WholeOmap,
 }
 
 #[derive(Default)]
@@ -118,10 +127,54 @@ impl StagedObject {
                 self.existing()?;
                 self.omap_clear();
             }
-            Op::CreateCollection { .. }
+            Op::Clone { .. }
+            | Op::CreateCollection { .. }
             | Op::RemoveCollection { .. }
             | Op::SetCollectionMeta { .. }
             | Op::LogAppend { .. } => {}
+        }
+        Ok(())
+    }
+
+    /// The object as it would be, for another one to become. `stored` is its omap as the store has it.
+    pub fn copy(&mut self, stored: &WholeOmap) -> StoreResult<Copied> {
+        let onode = self.existing()?;
+        let (size, attrs, shard_span, omap_id) =
+            (onode.size, onode.attrs.clone(), onode.shard_span, onode.omap_id);
+        let held: Vec<u32> = self.held().collect();
+        let contents = held.into_iter().map(|number| (number, self.content(number.into()).copy())).collect();
+        let mut omap = WholeOmap::default();
+        if self.base.as_ref().is_some_and(|base| base.omap_id == omap_id) {
+            omap = stored.clone();
+            let gone = |key: &Bytes| self.omap.ranges.iter().any(|(first, end)| first <= key && key < end);
+            omap.entries.retain(|key, _| !gone(key));
+        }
+        for (key, value) in &self.omap.entries {
+            match value {
+                Some(value) => omap.entries.insert(key.clone(), value.clone()),
+                None => omap.entries.remove(key),
+            };
+        }
+        if let Some(header) = &self.omap.header {
+            omap.header = header.clone();
+        }
+        Ok(Copied { size, attrs, shard_span, contents, omap })
+    }
+
+    /// Becomes what was copied.
+    pub fn become_copy(&mut self, copied: Copied, next_omap_id: &Cell<u64>) -> StoreResult<()> {
+        if self.exists() {
+            self.remove()?;
+        }
+        let Copied { size, attrs, shard_span, contents, omap } = copied;
+        self.now = Some(Onode { size, attrs, ..Onode::new(self.object.clone(), shard_span) });
+        self.contents = contents;
+        for (key, value) in &omap.entries {
+            self.omap_change(key, Some(value), next_omap_id);
+        }
+        if !omap.header.is_empty() {
+            self.omap_id(next_omap_id);
+            self.omap.header = Some(omap.header);
         }
         Ok(())
     }

@@ -1,5 +1,6 @@
 //! Tests of the whole engine, in simulated worlds.
 
+mod clones;
 mod conformance;
 mod crash;
 mod damaged_keys;

@@ -126,6 +126,8 @@ pub struct Writer {
     durable: GroupEnd,
     /// Records up to this one may be undone by nothing, not even by the verification of replay.
     overwritable: u64,
+    /// Last record of the newest checkpoint of this mount.
+    checkpointed: u64,
     flushing: bool,
     /// A group is wanted even if there is no record, as long as it leaves so many blocks.
     bare_wanted: Option<u64>,
@@ -157,6 +159,7 @@ impl Writer {
             ends: VecDeque::from([durable]),
             durable,
             overwritable: durable.record,
+            checkpointed: 0,
             flushing: false,
             bare_wanted: None,
             cut: 0,
@@ -272,9 +275,15 @@ impl Writer {
         assert!(end.position >= self.tail && end.position <= self.durable.position, "trim to {end:?}");
         self.tail = end.position;
         self.overwritable = self.overwritable.max(end.record);
+        self.checkpointed = self.checkpointed.max(end.record);
         while self.ends.len() > 1 && self.ends.front().is_some_and(|first| first.group < end.group) {
             self.ends.pop_front();
         }
+    }
+
+    /// No replay looks at this record and those before it any more; 0 until this mount made a checkpoint.
+    pub fn checkpointed(&self) -> u64 {
+        self.checkpointed
     }
 
     /// Chooses what to do next; the caller does it.

@@ -59,7 +59,24 @@ impl<'a> Stage<'a> {
                 Ok(())
             }
             Op::LogAppend { version, entry, .. } => self.append_log(id, *version, entry),
+            Op::Clone { object, target, .. } => {
+                let bits = self.existing(id)?.bits;
+                check::check_member(id, bits, object)?;
+                check::check_member(id, bits, target)?;
+                let copy =
+                    self.found(id, object).ok_or_else(|| StoreError::NotFound(super::describe(object)))?;
+                self.change.objects.insert((id, target.clone()), Some(copy));
+                Ok(())
+            }
             _ => self.apply_to_object(id, op),
+        }
+    }
+
+    /// The object as the transaction has it so far.
+    fn found(&self, id: CollectionId, name: &ObjectId) -> Option<MemObject> {
+        match self.change.objects.get(&(id, name.clone())) {
+            Some(staged) => staged.clone(),
+            None => self.base(id, name).cloned(),
         }
     }
 
@@ -132,11 +149,7 @@ impl<'a> Stage<'a> {
     fn apply_to_object(&mut self, id: CollectionId, op: &Op) -> StoreResult<()> {
         let Some(name) = op.object() else { return Ok(()) };
         check::check_member(id, self.existing(id)?.bits, name)?;
-        let slot = (id, name.clone());
-        let found = match self.change.objects.get(&slot) {
-            Some(staged) => staged.clone(),
-            None => self.base(id, name).cloned(),
-        };
+        let found = self.found(id, name);
         let missing = || StoreError::NotFound(super::describe(name));
         let after = match op {
             Op::Remove { .. } => {
@@ -157,7 +170,7 @@ impl<'a> Stage<'a> {
                 Some(object)
             }
         };
-        self.change.objects.insert(slot, after);
+        self.change.objects.insert((id, name.clone()), after);
         Ok(())
     }
 }

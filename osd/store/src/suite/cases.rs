@@ -69,6 +69,72 @@ pub(super) async fn collections(host: &mut dyn Host) {
     assert!(matches!(wide, Err(StoreError::Invalid(_))), "{wide:?}");
 }
 
+pub(super) async fn clones(host: &mut dyn Host) {
+    let mut store = with_collection(host).await;
+    let id = collection();
+    let head = object("head", 1);
+    let snap = |snap| ObjectId { snap, ..head.clone() };
+    let clone =
+        |target: &ObjectId| Op::Clone { collection: id, object: head.clone(), target: target.clone() };
+    not_found(commit(&store, vec![clone(&snap(1))]).await);
+    for wrong in [head.clone(), object("head", 2)] {
+        let refused = commit(&store, vec![clone(&wrong)]).await;
+        assert!(matches!(refused, Err(StoreError::Invalid(_))), "{refused:?}");
+    }
+    let filled = vec![
+        write(&head, 0, pattern(1, 200_000)),
+        Op::SetAttrs { collection: id, object: head.clone(), attrs: map(&[("a", "1")]) },
+        Op::OmapSet { collection: id, object: head.clone(), entries: map(&[("k", "v"), ("l", "w")]) },
+        Op::OmapSetHeader { collection: id, object: head.clone(), header: text("header") },
+    ];
+    commit(&store, filled).await.expect("fill");
+    commit(&store, vec![clone(&snap(1))]).await.expect("clone");
+    // As a write to an object with a new snapshot is: a clone, then the change; what is cloned was changed before.
+    let changed = vec![
+        write(&head, 4000, pattern(2, 9000)),
+        Op::OmapRemove { collection: id, object: head.clone(), keys: vec![text("k")] },
+        Op::OmapSet { collection: id, object: head.clone(), entries: map(&[("m", "x")]) },
+        clone(&snap(2)),
+        write(&head, 100_000, pattern(3, 10)),
+        Op::OmapClear { collection: id, object: head.clone() },
+        Op::Truncate { collection: id, object: head.clone(), size: 150_000 },
+    ];
+    commit(&store, changed).await.expect("clone and change");
+    let one = pattern(1, 200_000).to_vec();
+    let two = [&one[..4000], &pattern(2, 9000), &one[13_000..]].concat();
+    let three = [&two[..100_000], &pattern(3, 10), &two[100_010..150_000]].concat();
+    let check = async |store: &Rc<dyn ObjectStore>,
+                       objects: &[(ObjectId, &[u8], &[(&'static str, &'static str)])]| {
+        for (name, data, entries) in objects {
+            assert!(read_all(store, name).await == *data, "data of {name}");
+            let omap = store.omap_scan(id, name, None, Bytes::new(), 10, 1000).await.expect("omap");
+            let expect: Vec<_> = entries.iter().map(|(key, value)| (text(key), text(value))).collect();
+            assert_eq!(omap.entries, expect, "omap of {name}");
+            let header = if entries.is_empty() { "" } else { "header" };
+            assert_eq!(store.omap_header(id, name).await, Ok(text(header)));
+            assert_eq!(store.attrs(id, name).await, Ok(vec![(text("a"), text("1"))]));
+            assert_eq!(store.stat(id, name).await.map(|stat| stat.size), Ok(data.len() as u64));
+        }
+    };
+    let first: (ObjectId, &[u8], &[_]) = (snap(1), &one, &[("k", "v"), ("l", "w")]);
+    let second: (ObjectId, &[u8], &[_]) = (snap(2), &two, &[("l", "w"), ("m", "x")]);
+    for _ in 0..2 {
+        check(&store, &[first.clone(), second.clone(), (head.clone(), &three, &[])]).await;
+        store = host.reopen(store).await;
+    }
+    // A clone takes the place of what was there, here of what it was cloned from.
+    let back = Op::Clone { collection: id, object: snap(1), target: head.clone() };
+    let remove = |name: &ObjectId| Op::Remove { collection: id, object: name.clone() };
+    commit(&store, vec![back, remove(&snap(1))]).await.expect("roll back");
+    not_found(store.stat(id, &snap(1)).await);
+    check(&store, &[(head.clone(), &one, &[("k", "v"), ("l", "w")]), second.clone()]).await;
+    commit(&store, vec![remove(&head)]).await.expect("remove");
+    store = host.reopen(store).await;
+    check(&store, &[second]).await;
+    commit(&store, vec![remove(&snap(2))]).await.expect("remove");
+    assert_eq!(store.pool_stats(), vec![]);
+}
+
 pub(super) async fn write_and_read(host: &mut dyn Host) {
     let store = with_collection(host).await;
     let name = object("data", 1);

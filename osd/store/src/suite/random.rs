@@ -18,13 +18,22 @@ pub struct Shape {
     pub object_bytes: u64,
     /// Largest single write, bytes.
     pub write_bytes: u64,
+    /// One op in so many clones an object or works on a clone's name, 0 for none.
+    pub clone_one_in: u32,
     /// One step in so many closes and opens the store, 0 for never.
     pub reopen_one_in: u32,
 }
 
 impl Default for Shape {
     fn default() -> Self {
-        Self { steps: 100, objects: 12, object_bytes: 300_000, write_bytes: 40_000, reopen_one_in: 20 }
+        Self {
+            steps: 100,
+            objects: 12,
+            object_bytes: 300_000,
+            write_bytes: 40_000,
+            clone_one_in: 8,
+            reopen_one_in: 20,
+        }
     }
 }
 
@@ -85,7 +94,14 @@ impl Generator {
         let number = u32::try_from(self.below(u64::from(self.shape.objects))).unwrap_or(0);
         let mut name = object(&format!("object-{number}"), number * 3);
         name.hash = (name.hash & !0xff) | collection.seed;
+        if self.clones() {
+            name.snap = self.below(3);
+        }
         name
+    }
+
+    fn clones(&mut self) -> bool {
+        self.shape.clone_one_in > 0 && self.below(self.shape.clone_one_in.into()) == 0
     }
 
     fn size(&mut self, max: u64) -> usize {
@@ -114,6 +130,11 @@ impl Generator {
 
     fn op(&mut self, collection: CollectionId) -> Op {
         let object = self.name(collection);
+        if self.clones() {
+            let snap = if object.snap == ObjectId::HEAD { self.below(3) } else { ObjectId::HEAD };
+            let target = ObjectId { snap, ..object.clone() };
+            return Op::Clone { collection, object, target };
+        }
         match self.below(20) {
             0..=8 => {
                 let mut len = self.size(self.shape.write_bytes);

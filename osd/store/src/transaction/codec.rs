@@ -57,6 +57,7 @@ impl Op {
             Self::OmapSetHeader { .. } => 14,
             Self::OmapClear { .. } => 15,
             Self::LogAppend { .. } => 16,
+            Self::Clone { .. } => 17,
         }
     }
 
@@ -81,6 +82,7 @@ impl Op {
             }
             Self::Truncate { size, .. } => e.u64(*size),
             Self::SetAttrs { attrs, .. } => encode_map(e, attrs),
+            Self::Clone { target, .. } => target.encode(e),
             Self::RemoveAttr { name, .. } => e.bytes(name),
             Self::OmapSet { entries, .. } => encode_map(e, entries),
             Self::OmapRemove { keys, .. } => {
@@ -116,7 +118,7 @@ impl Op {
                 let version = LogVersion { epoch: d.u32("epoch")?, version: d.u64("version")? };
                 return Ok(Self::LogAppend { collection, version, entry: d.bytes("log entry")? });
             }
-            4..=15 => {}
+            4..=15 | 17 => {}
             other => return d.invalid("kind of op", at, other.into()),
         }
         let object = ObjectId::decode(d)?;
@@ -137,6 +139,7 @@ impl Op {
                 let first = d.bytes("first key")?;
                 Self::OmapRemoveRange { collection, object, first, end: d.bytes("end key")? }
             }
+            17 => Self::Clone { collection, object, target: ObjectId::decode(d)? },
             14 => Self::OmapSetHeader { collection, object, header: d.bytes("header")? },
             _ => Self::OmapClear { collection, object },
         })

@@ -1,5 +1,5 @@
 //! Planted mistakes are found by the random crash test: what it checks would otherwise be a belief. One that needs
-//! more than it has, slow reads or aimed crashes, is the cluster simulator's.
+//! more than it has, slow reads or aimed crashes, is the cluster simulator's, or has a test that aims at it.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::time::Duration;
@@ -8,7 +8,7 @@ use super::crash::{Setup, run};
 use crate::fault::{Fault, Planted};
 
 /// Seeds within which each must be found.
-const SEEDS: u64 = 200;
+const SEEDS: u64 = 600;
 
 fn found_within(planted: Planted) -> Option<(u64, String)> {
     (0..SEEDS).find_map(|seed| {
@@ -56,4 +56,5 @@ planted! {
     deferred_before_allowed: DeferredBeforeAllowed,
     stale_load_taken: StaleLoadTaken,
     journal_trimmed_early: JournalTrimmedEarly,
+    shared_freed_by_one: SharedFreedByOne,
 }

@@ -1,0 +1,163 @@
+//! Clones share space: how much of it, for how long, and what a crash leaves.
+
+use std::rc::Rc;
+
+use bytes::Bytes;
+use rt::Core;
+use rt::sim::{Config, Sim};
+
+use super::world::World;
+use crate::engine::Engine;
+use crate::fault::{Fault, Planted};
+use crate::object_store::{FsckLevel, ObjectStore, StoreError, StoreResult};
+use crate::suite::{Generator, collection, join, object, pattern};
+use crate::{ObjectId, Op, Transaction};
+
+const BYTES: u64 = 512 << 10;
+
+fn with_store(test: impl AsyncFn(Core, Rc<World>, Engine) + 'static) {
+    with_fault(Fault::default(), test);
+}
+
+fn with_fault(fault: Fault, test: impl AsyncFn(Core, Rc<World>, Engine) + 'static) {
+    let sim = Sim::new(1, Config::default());
+    let mut world = World::new(1, 8 << 20, 4096, 256 << 10);
+    world.options.fault = fault;
+    // Nothing deferred goes in place unless a checkpoint wants it.
+    world.options.deferred_batch_bytes = 1 << 30;
+    let world = Rc::new(world);
+    sim.run(0, |core| async move {
+        world.format(&core).await;
+        let store = world.mount(&core).await.expect("mount");
+        store.submit(Generator::prologue()).durable.await.expect("create");
+        test(core, Rc::clone(&world), store).await;
+    });
+}
+
+async fn commit(store: &Engine, ops: Vec<Op>) -> StoreResult<()> {
+    store.submit(Transaction { ops }).durable.await
+}
+
+async fn fsck(store: &Engine) {
+    let report = store.fsck(FsckLevel::Deep, Box::new(|_, _| {})).await.expect("fsck");
+    assert_eq!(report.findings, vec![]);
+}
+
+fn head() -> ObjectId {
+    object("head", 1)
+}
+
+fn snap(snap: u64) -> ObjectId {
+    ObjectId { snap, ..head() }
+}
+
+fn write(name: &ObjectId, offset: u64, data: Bytes) -> Op {
+    Op::Write { collection: collection(), object: name.clone(), offset, data: vec![data] }
+}
+
+fn clone(object: &ObjectId, target: &ObjectId) -> Op {
+    Op::Clone { collection: collection(), object: object.clone(), target: target.clone() }
+}
+
+fn remove(object: &ObjectId) -> Op {
+    Op::Remove { collection: collection(), object: object.clone() }
+}
+
+async fn read(store: &Engine, name: &ObjectId) -> Vec<u8> {
+    join(store.read(collection(), name, 0, u64::MAX).await.expect("read"))
+}
+
+fn counter(store: &Engine, name: &str) -> u64 {
+    store.stats().counters.iter().find(|(other, _)| *other == name).map(|(_, value)| *value).expect("counter")
+}
+
+#[test]
+fn a_clone_costs_no_data_and_space_comes_back_with_the_last_of_them() {
+    with_store(async |_, _, store| {
+        commit(&store, vec![write(&head(), 0, pattern(1, BYTES as usize))]).await.expect("write");
+        let written = counter(&store, "data_bytes_written");
+        for number in 1..=3 {
+            commit(&store, vec![clone(&head(), &snap(number))]).await.expect("clone");
+        }
+        assert_eq!(counter(&store, "data_bytes_written"), written, "nothing was copied");
+        assert_eq!(store.stats().allocated, BYTES, "all share the same space");
+        let stat = store.stat(collection(), &snap(2)).await.expect("stat");
+        assert_eq!((stat.size, stat.allocated), (BYTES, BYTES));
+        fsck(&store).await;
+
+        commit(&store, vec![write(&head(), 8192, pattern(2, 4096))]).await.expect("overwrite");
+        commit(&store, vec![write(&head(), 100_000, pattern(3, 7))]).await.expect("overwrite a part");
+        assert_eq!(store.stats().allocated, BYTES + 2 * 4096, "what changed is the object's own");
+        assert_eq!(counter(&store, "deferred_blocks"), 0);
+        for number in [2, 1] {
+            commit(&store, vec![remove(&snap(number))]).await.expect("remove");
+            assert_eq!(store.stats().allocated, BYTES + 2 * 4096, "another clone has it");
+        }
+        fsck(&store).await;
+        commit(&store, vec![remove(&snap(3))]).await.expect("remove");
+        assert_eq!(store.stats().allocated, BYTES, "two blocks were only the clone's");
+        fsck(&store).await;
+        commit(&store, vec![remove(&head())]).await.expect("remove");
+        assert_eq!((store.stats().allocated, store.pool_stats()), (0, vec![]));
+        assert_eq!(counter(&store, "shares_begun"), counter(&store, "shares_ended"));
+        fsck(&store).await;
+    });
+}
+
+#[test]
+fn a_blob_that_one_object_has_alone_again_is_written_in_place_after_a_checkpoint() {
+    with_store(async |core, world, store| {
+        commit(&store, vec![write(&head(), 0, pattern(1, 128 << 10))]).await.expect("write");
+        commit(&store, vec![clone(&head(), &snap(1))]).await.expect("clone");
+        commit(&store, vec![remove(&snap(1))]).await.expect("remove");
+        commit(&store, vec![write(&head(), 5000, pattern(2, 7))]).await.expect("write a part");
+        assert_eq!(counter(&store, "shares_ended"), 0, "payloads in the journal may need it");
+        store.close().await.expect("close");
+
+        let store = world.mount(&core).await.expect("mount");
+        // The first change finds the blob shared, and, after a checkpoint of this mount, makes it the object's own.
+        store.checkpoint().await.expect("checkpoint");
+        commit(&store, vec![write(&head(), 9000, pattern(3, 7))]).await.expect("write a part");
+        assert_eq!(counter(&store, "shares_ended"), 1);
+        let written = counter(&store, "data_bytes_written");
+        commit(&store, vec![write(&head(), 20_000, pattern(4, 7))]).await.expect("write a part");
+        assert_eq!(counter(&store, "data_bytes_written"), written, "deferred");
+        fsck(&store).await;
+        store.close().await.expect("close");
+    });
+}
+
+#[test]
+fn a_deferred_payload_reaches_the_clone_of_an_object_that_is_gone() {
+    let mistake = Fault::planted(Planted::DeferredOfSharedDropped);
+    for (renamed, fault) in
+        [(false, Fault::default()), (true, Fault::default()), (false, mistake), (true, mistake)]
+    {
+        with_fault(fault, async move |core, world, store| {
+            commit(&store, vec![write(&head(), 0, pattern(1, 128 << 10))]).await.expect("write");
+            store.checkpoint().await.expect("checkpoint");
+            commit(&store, vec![write(&head(), 5000, pattern(2, 7))]).await.expect("write a part");
+            if renamed {
+                commit(&store, vec![clone(&head(), &snap(1)), remove(&head())]).await.expect("rename");
+            } else {
+                commit(&store, vec![clone(&head(), &snap(1))]).await.expect("clone");
+                commit(&store, vec![remove(&head())]).await.expect("remove");
+                commit(&store, vec![write(&snap(1), 70_000, pattern(3, 7))]).await.expect("write a part");
+            }
+            let expect = read(&store, &snap(1)).await;
+            assert_eq!(counter(&store, "deferred_blocks"), 0, "it is still in the journal only");
+            drop(store);
+
+            let store = world.mount(&core).await.expect("mount");
+            let found = store.read(collection(), &snap(1), 0, u64::MAX).await;
+            if fault == mistake {
+                assert!(matches!(found, Err(StoreError::Io(_))), "the mistake is noticed");
+            } else {
+                assert_eq!(counter(&store, "replay_deferred_blocks"), 1);
+                assert!(found.is_ok_and(|found| join(found) == expect));
+                fsck(&store).await;
+            }
+            store.close().await.expect("close");
+        });
+    }
+}
