@@ -24,6 +24,7 @@ use crate::keys::{self, ObjectKey};
 use crate::label;
 use crate::onode::Onode;
 use crate::shard::Shard;
+use crate::share::Share;
 use crate::superblock::Superblock;
 use crate::transaction::Transaction;
 use crate::types::{CollectionId, LogVersion};
@@ -44,6 +45,7 @@ static TARGETS: &[Target] = &[
     ("store_superblock", superblock),
     ("store_onode", onode),
     ("store_shard", shard),
+    ("store_share", share),
     ("store_keys", object_keys),
     ("store_checkpoint", checkpoint_record),
     ("store_collection", collection),
@@ -149,6 +151,14 @@ fn shard(input: &[u8]) {
     }
 }
 
+fn share(input: &[u8]) {
+    if let Some(share) = fixed_point(Bytes::copy_from_slice(input), Share::decode, Share::encode) {
+        assert!(share.encode().len() <= share.encoded_bytes_max());
+        let used = (0..=share.uses.len() as u64).filter(|number| share.has(*number)).count();
+        assert_eq!(share.blocks(), used as u64);
+    }
+}
+
 /// A key of any kind: what it names has this key.
 fn object_keys(input: &[u8]) {
     let key = Bytes::copy_from_slice(input);
@@ -174,6 +184,9 @@ fn object_keys(input: &[u8]) {
         assert!(user.len() < key.len());
         let again = keys::omap_entry(id, &user);
         assert_eq!(keys::omap_user_key(&again), Ok(user));
+    }
+    if let Ok((birth, address)) = keys::parse_share(&key) {
+        assert_eq!(keys::share(birth, address), key);
     }
     if let Ok(page) = keys::parse_bitmap_page(&key) {
         assert_eq!(keys::parse_bitmap_page(&keys::bitmap_page(1, page)), Ok(page));
@@ -456,6 +469,11 @@ fn sample_transaction(object: crate::ObjectId) -> Transaction {
         Op::OmapRemoveRange { collection, object: object.clone(), first: text(b"a"), end: text(b"b") },
         Op::OmapSetHeader { collection, object: object.clone(), header: text(b"h") },
         Op::OmapClear { collection, object: object.clone() },
+        Op::Clone {
+            collection,
+            target: crate::ObjectId { snap: 4, ..object.clone() },
+            object: object.clone(),
+        },
         Op::Remove { collection, object },
         Op::LogAppend { collection, version: LogVersion { epoch: 1, version: 2 }, entry: text(b"e") },
         Op::RemoveCollection { collection },
@@ -487,10 +505,10 @@ pub fn seeds(name: &str) -> Vec<Vec<u8>> {
     let mut onode = Onode::new(object.clone(), 128 << 10);
     onode.shards = vec![0, 2, 900];
     onode.attrs.insert(Bytes::from_static(b"a"), Bytes::from_static(b"1"));
-    let blob = crate::shard::Blob { birth: 5, checksums: smallvec::smallvec![1, 2, 3, 4], share: None };
+    let blob = |share| crate::shard::Blob { birth: 5, checksums: smallvec::smallvec![1, 2, 3, 4], share };
     let piece = |len, blob_offset| crate::shard::Piece { len, blob: 40 * 4096, blob_offset };
-    let shard = Shard {
-        blobs: [(40 * 4096, blob)].into(),
+    let shard = |share| Shard {
+        blobs: [(40 * 4096, blob(share))].into(),
         pieces: [(0, piece(5000, 0)), (5010, piece(9000, 5010)), (15_000, piece(30, 15_000))].into(),
     };
     let mut body = Vec::new();
@@ -507,8 +525,18 @@ pub fn seeds(name: &str) -> Vec<Vec<u8>> {
             export::fuzzing::seeds(header, sample_transaction(object))
         }
         "store_pg_log" => vec![sample_pg_log()],
-        "store_onode" => vec![onode.encode().to_vec()],
-        "store_shard" => vec![[&[0][..], &shard.encode()].concat()],
+        "store_onode" => {
+            let shares = Onode { allocated: 8192, shared: 4096, ..onode.clone() };
+            vec![onode.encode().to_vec(), shares.encode().to_vec()]
+        }
+        "store_shard" => {
+            let shares = [None, Some(38 * 4096)];
+            shares.iter().map(|share| [&[0][..], &shard(*share).encode()].concat()).collect()
+        }
+        "store_share" => {
+            let share = Share { pool: 3, since: 900, uses: smallvec::smallvec![2, 0, 1, 300] };
+            vec![share.encode().to_vec()]
+        }
         "store_keys" => {
             let onode = keys::onode(&object);
             let all = [
@@ -517,6 +545,7 @@ pub fn seeds(name: &str) -> Vec<Vec<u8>> {
                 keys::collection(CollectionId { pool: 1, seed: 3 }),
                 keys::statistics(1),
                 keys::reap(5),
+                keys::share(900, 40 * 4096),
                 keys::omap_entry(7, b"key"),
                 keys::omap_header(7),
                 keys::bitmap_page(0, 9),

@@ -123,6 +123,7 @@ pub fn workload(rounds: u32) -> Plan {
         }
         fleeting(&mut script);
         reuse(&mut script, round);
+        clones(&mut script, round);
         compound(&mut script);
         if round + 1 < rounds {
             script.step(Step::Reopen);
@@ -269,6 +270,47 @@ fn reuse(script: &mut Script, round: u32) {
     }
 }
 
+fn snap(id: CollectionId, place: u32, snap: u64) -> ObjectId {
+    ObjectId { snap, ..name(id, place) }
+}
+
+fn clone(object: ObjectId, target: ObjectId) -> Op {
+    Op::Clone { collection: MAIN, object, target }
+}
+
+/// Space that objects share: changed, rolled back, left to the last of them, with payload on its way.
+fn clones(script: &mut Script, round: u32) {
+    let (id, head) = (MAIN, name(MAIN, 7));
+    let ops = vec![script.write(id, 7, 0, 20_000), script.attr(id, 7, 0, 30), script.omap(id, 7, 0..4, 40)];
+    script.logged(ops);
+    let ops = vec![script.write(id, 7, 9000, 300)];
+    script.logged(ops);
+    script.logged(vec![clone(head.clone(), snap(id, 7, 1))]);
+    let ops = vec![script.write(id, 7, 4000, 5000)];
+    script.logged(ops);
+    // As a client's first write after a snapshot.
+    let ops = vec![clone(head.clone(), snap(id, 7, 2)), script.write(id, 7, 13_000, 200)];
+    script.logged(ops);
+    script.logged(vec![Op::Remove { collection: id, object: snap(id, 7, 1) }]);
+    if round % 2 == 1 {
+        script.step(Step::Checkpoint);
+    }
+    let ops = vec![script.write(id, 7, 17_000, 100)];
+    script.logged(ops);
+    script.logged(vec![clone(head.clone(), snap(id, 7, 3))]);
+    script.logged(vec![Op::Remove { collection: id, object: head.clone() }]);
+    script.step(Step::Idle);
+    // Rolled back to what was there before.
+    script.logged(vec![clone(snap(id, 7, 2), head.clone())]);
+    script.logged(vec![Op::Remove { collection: id, object: snap(id, 7, 2) }]);
+    let ops =
+        vec![script.write(id, 7, 6000, 90), Op::Truncate { collection: id, object: head, size: 15_000 }];
+    script.logged(ops);
+    if round % 2 == 0 {
+        script.logged(vec![Op::Remove { collection: id, object: snap(id, 7, 3) }]);
+    }
+}
+
 /// All or nothing.
 fn compound(script: &mut Script) {
     let id = MAIN;
@@ -319,6 +361,9 @@ pub fn aftermath(tracks: &[Track], low: &[usize], high: &[usize], salt: u64) -> 
     let ops = vec![script.append(BESIDE, 1, 500), script.attr(BESIDE, 1, 0, 10)];
     script.logged(ops);
     script.step(Step::Idle);
+    script.logged(vec![clone(name(id, 7), snap(id, 7, 4))]);
+    let ops = vec![script.write(id, 7, 3000, 700)];
+    script.logged(ops);
     script.logged(vec![Op::Remove { collection: id, object: name(id, 1) }]);
     let ops = vec![script.write(id, 41, 10, 5000)];
     script.logged(ops);

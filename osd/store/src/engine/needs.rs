@@ -9,6 +9,7 @@ use bluefs::kv::ScanLimit;
 use bytes::Bytes;
 
 use super::load::{Loaded, shard_range, total};
+use super::sharing;
 use super::state::Inner;
 use crate::check::length;
 use crate::codec::DecodeError;
@@ -157,7 +158,12 @@ impl Inner {
             let share = share.map_err(|error| self.corrupt("share", &key, &error))?;
             bases.shares.insert(id, share);
         }
-        Ok(())
+        let shards = bases.objects.values().flat_map(|basis| basis.loaded.shards.values());
+        sharing::check(shards.map(|shard| &**shard), &bases.shares, self.block).map_err(|address| {
+            StoreError::Io(format!(
+                "shares are corrupt: the blob at {address:#x} is used more often than counted; fsck tells more"
+            ))
+        })
     }
 
     async fn whole_omap(&self, id: u64) -> StoreResult<WholeOmap> {

@@ -118,6 +118,9 @@ impl Inner {
         let fresh_bytes = u64::try_from(fresh_blocks).unwrap_or(u64::MAX) * self.block;
         let freed: u64 = objects.iter().map(|object| self.freed_bytes(object)).sum();
         let shares = sharing::is_needed(&objects).then(|| bases.shares.clone());
+        // What others may use too need not come back.
+        let freed_surely = if shares.is_some() { 0 } else { freed };
+        let shrinks = removes && freed_surely >= fresh_bytes && !sharing::begins(&objects);
         let collections: Vec<Item> = changed
             .into_iter()
             .map(|(id, change)| match change {
@@ -135,9 +138,7 @@ impl Inner {
             record_bytes: 0,
             kv_bytes: 0,
             blocks: (fresh_bytes + freed) / self.block,
-            // What others may use too need not come back.
-            reclaims: (removes && freed >= fresh_bytes && shares.is_none())
-                || transaction.ops.iter().all(is_upkeep),
+            reclaims: shrinks || transaction.ops.iter().all(is_upkeep),
             draws_omap_id: objects.iter().any(|object| object.staged.omap_is_fresh()),
             collections,
             objects,

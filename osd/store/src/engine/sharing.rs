@@ -11,6 +11,7 @@ use std::collections::BTreeMap;
 use allocator::Extent;
 use smallvec::{SmallVec, smallvec};
 
+use super::content::Content;
 use super::effect::NewShards;
 use super::plan::PlannedObject;
 use crate::fault::{Fault, Planted};
@@ -68,6 +69,11 @@ pub fn is_needed(objects: &[PlannedObject]) -> bool {
         staged.contents.values().any(|content| content.is_copied || content.base.shares())
             || staged.dropped().any(|(_, shard)| shard.shares())
     })
+}
+
+/// Whether a transaction makes a clone.
+pub fn begins(objects: &[PlannedObject]) -> bool {
+    objects.iter().any(|object| object.staged.contents.values().any(|content| content.is_copied))
 }
 
 /// See the module. `shards` are the objects' new shards, whose blobs are marked.
@@ -156,20 +162,32 @@ impl Settled {
 }
 
 /// At least the bytes of key and value of each share that a transaction may write.
-pub fn items_max(objects: &[PlannedObject], shares: &Shares) -> impl Iterator<Item = usize> {
+pub fn items_max(objects: &[PlannedObject], shares: &Shares) -> Vec<usize> {
     const KEY_BYTES: usize = 17;
-    let known = shares.values().map(|share| KEY_BYTES + share.encoded_bytes_max());
-    // One that begins to be shared.
-    let copied = |object: &PlannedObject| {
-        let bases = object.staged.contents.values().filter(|content| content.is_copied);
-        bases
-            .flat_map(|content| content.own())
-            .flat_map(|shard| shard.blobs.values())
-            .filter(|blob| blob.share.is_none())
-            .map(|blob| KEY_BYTES + Share::bytes_max(blob.checksums.len()))
-            .sum::<usize>()
-    };
-    known.chain(objects.iter().map(copied)).collect::<Vec<_>>().into_iter()
+    let contents = objects.iter().flat_map(|object| object.staged.contents.values());
+    let copied = contents.filter(|content| content.is_copied).filter_map(Content::own);
+    let new = copied.flat_map(|shard| shard.blobs.values()).filter(|blob| blob.share.is_none());
+    let known = shares.values().map(Share::encoded_bytes_max);
+    known
+        .chain(new.map(|blob| Share::bytes_max(blob.checksums.len())))
+        .map(|value| KEY_BYTES + value)
+        .collect()
+}
+
+/// An error if shards that are loaded and shares do not fit: then a share counts fewer uses than there are.
+pub fn check<'a>(shards: impl Iterator<Item = &'a Shard>, shares: &Shares, block: u64) -> Result<(), u64> {
+    let mut left: BTreeMap<(u64, u64), SmallVec<[u32; 32]>> =
+        shares.iter().map(|(id, share)| (*id, share.uses.clone())).collect();
+    for (address, blob) in shards.flat_map(|shard| shard.blobs.iter()) {
+        let Some(start) = blob.share else { continue };
+        let first = usize::try_from((address - start) / block).unwrap_or(usize::MAX);
+        let end = first.saturating_add(blob.checksums.len());
+        let uses = left.get_mut(&(blob.birth, start)).and_then(|uses| uses.get_mut(first..end));
+        for count in uses.ok_or(*address)? {
+            *count = count.checked_sub(1).ok_or(*address)?;
+        }
+    }
+    Ok(())
 }
 
 /// Blobs that the transaction did not write, and whether they are a clone's.

@@ -94,6 +94,61 @@ fn a_full_device_refuses_writes_and_allows_removals() {
 }
 
 #[test]
+fn clones_can_be_removed_from_a_full_device() {
+    let mut world = World::new(6, 5 << 20, 4096, 64 << 10).stacked(1 << 20);
+    world.options.reserve_bytes = 512 << 10;
+    in_a_world(6, world, async |core, world| {
+        let store = mount(&core, &world).await;
+        let head = |number: u32| object(&format!("head-{number}"), 1000 + number);
+        let snap = |number| ObjectId { snap: 1, ..head(number) };
+        for number in 0..4 {
+            let data = vec![pattern(number.into(), 60_000)];
+            let write = Op::Write { collection: collection(), object: head(number), offset: 0, data };
+            let clone = Op::Clone { collection: collection(), object: head(number), target: snap(number) };
+            commit(&store, vec![write]).await.expect("write");
+            commit(&store, vec![clone]).await.expect("clone");
+        }
+        fill(&store).await;
+        // And of keys.
+        let entries =
+            |number: u32| BTreeMap::from([(Bytes::from(format!("{number}")), pattern(number.into(), 900))]);
+        let set =
+            |number| Op::OmapSet { collection: collection(), object: head(0), entries: entries(number) };
+        let mut refused = 0;
+        for number in 0..100_000 {
+            let result = commit(&store, vec![set(number)]).await;
+            assert!(matches!(result, Ok(()) | Err(StoreError::NoSpace(_))), "{result:?}");
+            refused += u32::from(result.is_err());
+            if refused == 3 {
+                break;
+            }
+        }
+        assert_eq!(refused, 3, "the keys never fill it");
+        let before = store.stats().allocated;
+        // The first of two gives no data space back, and is possible all the same.
+        for number in 0..4 {
+            let first = if number % 2 == 0 { head(number) } else { snap(number) };
+            commit(&store, vec![Op::Remove { collection: collection(), object: first }])
+                .await
+                .expect("remove");
+        }
+        assert_eq!(store.stats().allocated, before);
+        fsck(&store).await;
+        for number in 0..4 {
+            let last = if number % 2 == 0 { snap(number) } else { head(number) };
+            let data = store.read(collection(), &last, 0, u64::MAX).await.expect("read");
+            assert!(join(data) == pattern(number.into(), 60_000));
+            commit(&store, vec![Op::Remove { collection: collection(), object: last }])
+                .await
+                .expect("remove");
+        }
+        assert_eq!(store.stats().allocated, before - 4 * 61_440);
+        fsck(&store).await;
+        store.close().await.expect("close");
+    });
+}
+
+#[test]
 fn a_full_device_with_everything_on_it() {
     let mut world = World::new(1, 5 << 20, 4096, 64 << 10).stacked(1 << 20);
     world.options.reserve_bytes = 512 << 10;
