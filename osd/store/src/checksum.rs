@@ -1,10 +1,14 @@
-//! Checksums. Blocks carry a crc32c each; what the journal must tell from stale bytes carries a hash that is not linear.
+//! Checksums. Blocks carry one of a kind that their pool chooses, mostly a crc32c; what the journal must tell from stale
+//! bytes carries a hash that is not linear.
 //!
 //! A crc is linear, so data that ends with a crc of its own (a page of a database, an encoded map) has the same crc32c
 //! whatever else it holds. For a damaged block that is no loss. But after a crash replay asks whether a block has the
 //! record's data or what was there before, and two versions of such a page at one address are the usual case: a crc
 //! would take the old one for the new. So data in flight and groups are told by XXH3, folded to 32 bits.
 
+mod kinds;
+
+pub use kinds::{Checksum, ChecksumKind, Checksums};
 use xxhash_rust::xxh3::{xxh3_64, xxh3_64_with_seed};
 
 /// What the journal keeps of an extent in flight.

@@ -51,7 +51,7 @@ use rt::{Core, LocalBoxFuture};
 use crate::object_store::{FsckLevel, FsckReport, ObjectStore, OmapPage, StoreResult, StoreStats, Submitted};
 use crate::superblock::Superblock;
 use crate::transaction::Transaction;
-use crate::types::{CollectionId, LogVersion, ObjectId, ObjectStat, PoolStats};
+use crate::types::{CollectionId, LogVersion, ObjectId, ObjectStat, PoolOptions, PoolStats};
 
 pub use open::{OpenError, OpenResult};
 pub use options::{FormatOptions, Options};
@@ -280,6 +280,15 @@ impl ObjectStore for Engine {
 
     fn stats(&self) -> StoreStats {
         self.inner.stats()
+    }
+
+    fn set_pool_options(&self, pool: i64, options: PoolOptions) {
+        let mut known = self.inner.pool_options.borrow_mut();
+        if options == PoolOptions::default() {
+            known.remove(&pool);
+        } else {
+            known.insert(pool, options);
+        }
     }
 
     fn pool_stats(&self) -> Vec<(i64, PoolStats)> {

@@ -12,6 +12,7 @@ use allocator::Extent;
 use bytes::Bytes;
 use uuid::Uuid;
 
+use crate::checksum::{ChecksumKind, Checksums};
 use crate::codec::DecodeResult;
 use crate::engine::pg_log::{self, LogChange, PgLog, Window};
 use crate::engine::{apply, checkpoint};
@@ -23,7 +24,7 @@ use crate::journal::scan::{Start, scan};
 use crate::keys::{self, ObjectKey};
 use crate::label;
 use crate::onode::Onode;
-use crate::shard::Shard;
+use crate::shard::{Blob, Shard};
 use crate::share::Share;
 use crate::superblock::Superblock;
 use crate::transaction::Transaction;
@@ -505,10 +506,11 @@ pub fn seeds(name: &str) -> Vec<Vec<u8>> {
     let mut onode = Onode::new(object.clone(), 128 << 10);
     onode.shards = vec![0, 2, 900];
     onode.attrs.insert(Bytes::from_static(b"a"), Bytes::from_static(b"1"));
-    let blob = |share| crate::shard::Blob { birth: 5, checksums: smallvec::smallvec![1, 2, 3, 4], share };
+    let blocks = [&[1][..], &[2], &[3], &[4]];
+    let blob = |kind, share| Blob { birth: 5, checksums: Checksums::of_blocks(kind, blocks), share };
     let piece = |len, blob_offset| crate::shard::Piece { len, blob: 40 * 4096, blob_offset };
-    let shard = |share| Shard {
-        blobs: [(40 * 4096, blob(share))].into(),
+    let shard = |kind, share| Shard {
+        blobs: [(40 * 4096, blob(kind, share))].into(),
         pieces: [(0, piece(5000, 0)), (5010, piece(9000, 5010)), (15_000, piece(30, 15_000))].into(),
     };
     let mut body = Vec::new();
@@ -530,8 +532,9 @@ pub fn seeds(name: &str) -> Vec<Vec<u8>> {
             vec![onode.encode().to_vec(), shares.encode().to_vec()]
         }
         "store_shard" => {
-            let shares = [None, Some(38 * 4096)];
-            shares.iter().map(|share| [&[0][..], &shard(*share).encode()].concat()).collect()
+            let kinds = ChecksumKind::ALL.into_iter();
+            let both = kinds.flat_map(|kind| [shard(kind, None), shard(kind, Some(38 * 4096))]);
+            both.map(|shard| [&[0][..], &shard.encode()].concat()).collect()
         }
         "store_share" => {
             let share = Share { pool: 3, since: 900, uses: smallvec::smallvec![2, 0, 1, 300] };

@@ -25,6 +25,7 @@ mod superblock;
 mod transaction;
 mod types;
 
+pub use checksum::ChecksumKind;
 pub use engine::{BlockPlace, Engine, FormatOptions, FreeSpace, OpenError, OpenResult, Options};
 pub use export::{ExportError, ExportHeader, ExportReader, ExportWriter};
 pub use fault::{Fault, Planted};
@@ -35,4 +36,4 @@ pub use object_store::{
 };
 pub use superblock::{Features, Superblock};
 pub use transaction::{Op, Transaction};
-pub use types::{CollectionId, LogVersion, ObjectId, ObjectStat, PoolStats};
+pub use types::{CollectionId, LogVersion, ObjectId, ObjectStat, PoolOptions, PoolStats};

@@ -4,7 +4,7 @@ use bytes::Bytes;
 use rt::LocalBoxFuture;
 
 use crate::transaction::Transaction;
-use crate::types::{CollectionId, LogVersion, ObjectId, ObjectStat, PoolStats};
+use crate::types::{CollectionId, LogVersion, ObjectId, ObjectStat, PoolOptions, PoolStats};
 
 /// Why a call failed. A transaction that fails has no effect at all.
 #[derive(Clone, Debug, thiserror::Error, PartialEq, Eq)]
@@ -201,6 +201,8 @@ pub trait ObjectStore {
     fn stats(&self) -> StoreStats;
     /// Use by pool, ascending by pool.
     fn pool_stats(&self) -> Vec<(i64, PoolStats)>;
+    /// What a pool wants from now on, until the store is closed. A store may have no choice.
+    fn set_pool_options(&self, _pool: i64, _options: PoolOptions) {}
     /// Checks everything while nothing else runs on the store.
     fn fsck(
         &self,

@@ -10,17 +10,19 @@ use allocator::Extent;
 use bytes::Bytes;
 use smallvec::{SmallVec, smallvec};
 
+use crate::checksum::{Checksum, ChecksumKind, Checksums};
 use crate::codec::{DecodeResult, Decoder, Encoder};
 use crate::sorted::Sorted;
 
 const VERSION: u8 = 1;
-/// Kind of a blob: one extent, uncompressed, a crc32c per block.
+/// Kind of a blob: one extent, uncompressed, a checksum per block. The upper four bits are the number of the checksums'
+/// kind, 0 for crc32c.
 const PLAIN: u8 = 1;
 /// The same, shared.
 const SHARED: u8 = 2;
+/// Where the kind of the checksums is.
+const CHECKSUM_SHIFT: u32 = 4;
 
-/// A crc32c per block; few, since random overwrites make blobs of one block.
-pub type Checksums = SmallVec<[u32; 4]>;
 /// A mark per block of a shard of usual size.
 type Marks = SmallVec<[bool; 64]>;
 
@@ -30,7 +32,7 @@ pub struct Blob {
     /// Number of the record that allocated the space. With the address it identifies the owner of a block for ever:
     /// space that was freed and allocated again has another birth.
     pub birth: u64,
-    /// crc32c of each block.
+    /// Of each block.
     pub checksums: Checksums,
     /// Other objects may use the blocks: their uses are counted from this address on.
     pub share: Option<u64>,
@@ -57,7 +59,7 @@ pub struct Place {
     /// Address of the block.
     pub address: u64,
     /// Its checksum.
-    pub checksum: u32,
+    pub checksum: Checksum,
     /// Birth of the blob.
     pub birth: u64,
     /// The blob is shared.
@@ -122,7 +124,7 @@ impl Shard {
         let blob = piece.blob;
         let found = self.blobs.get(blob)?;
         let index = usize::try_from(number).ok()?;
-        let checksum = *found.checksums.get(index)?;
+        let checksum = found.checksums.get(index)?;
         let logical = (at + number * block).saturating_sub(piece.blob_offset.into());
         let (birth, is_shared) = (found.birth, found.share.is_some());
         Some(Place { blob, index, address: blob + number * block, checksum, birth, is_shared, logical })
@@ -152,7 +154,7 @@ impl Shard {
             for run in runs(row) {
                 let start = address + wide(run.start) * block;
                 if run.used {
-                    let checksums = Checksums::from_slice(&blob.checksums[run.start..run.end]);
+                    let checksums = blob.checksums.slice(run.start..run.end);
                     blobs.insert(start, Blob { birth: blob.birth, checksums, share: blob.share });
                     was_cut = true;
                 } else {
@@ -215,16 +217,14 @@ impl Shard {
         e.u8(VERSION);
         e.count(self.blobs.len());
         for (address, blob) in self.blobs.iter() {
-            e.u8(if blob.share.is_some() { SHARED } else { PLAIN });
+            e.u8(blob.kind());
             e.varint(*address);
             e.varint(blob.birth);
             if let Some(share) = blob.share {
                 e.varint(share);
             }
             e.count(blob.checksums.len());
-            for checksum in &blob.checksums {
-                e.u32(*checksum);
-            }
+            e.raw(blob.checksums.stored());
         }
         e.count(self.pieces.len());
         for (at, piece) in self.pieces.iter() {
@@ -241,7 +241,7 @@ impl Shard {
 
     /// At least the length of [`Self::encode`].
     pub fn encoded_bytes_max(&self) -> usize {
-        let blobs: usize = self.blobs.values().map(|blob| 35 + blob.checksums.len() * 4).sum();
+        let blobs: usize = self.blobs.values().map(|blob| 35 + blob.checksums.stored().len()).sum();
         9 + blobs + self.pieces.len() * 30
     }
 
@@ -256,17 +256,20 @@ impl Shard {
         let mut order = Vec::new();
         for _ in 0..d.count(7, "blobs")? {
             let kind = d.u8("kind of a blob")?;
-            if kind != PLAIN && kind != SHARED {
+            let Some((is_shared, checksum)) = parse_kind(kind) else {
                 return d.invalid("kind of a blob", d.at(), kind.into());
-            }
+            };
             let address = d.varint("address of a blob")?;
             let birth = d.varint("birth of a blob")?;
-            let share = (kind == SHARED).then(|| d.varint("share of a blob")).transpose()?;
-            let count = d.count(4, "checksums")?;
-            let mut checksums = Checksums::with_capacity(count);
-            for _ in 0..count {
-                checksums.push(d.u32("checksum")?);
+            let share = is_shared.then(|| d.varint("share of a blob")).transpose()?;
+            let count = d.u32("checksums")?;
+            if u64::from(count) * block > span.into() {
+                return d.invalid("checksums", d.at(), count.into());
             }
+            let stored = d.raw(index(count.into()) * checksum.bytes(), "checksums")?;
+            let Some(checksums) = Checksums::from_stored(checksum, count, &stored) else {
+                return d.invalid("checksums", d.at(), count.into());
+            };
             order.push(address);
             shard.blobs.insert(address, Blob { birth, checksums, share });
         }
@@ -339,7 +342,29 @@ impl Shard {
     }
 }
 
+/// Whether a blob of this kind is shared, and what its checksums are.
+fn parse_kind(kind: u8) -> Option<(bool, ChecksumKind)> {
+    let checksum = match kind >> CHECKSUM_SHIFT {
+        0 => ChecksumKind::Crc32c,
+        number => ChecksumKind::from_number(number).filter(|kind| *kind != ChecksumKind::Crc32c)?,
+    };
+    let is_shared = match kind & ((1 << CHECKSUM_SHIFT) - 1) {
+        PLAIN => false,
+        SHARED => true,
+        _ => return None,
+    };
+    Some((is_shared, checksum))
+}
+
 impl Blob {
+    fn kind(&self) -> u8 {
+        let checksum = match self.checksums.kind() {
+            ChecksumKind::Crc32c => 0,
+            other => other.number(),
+        };
+        checksum << CHECKSUM_SHIFT | if self.share.is_some() { SHARED } else { PLAIN }
+    }
+
     /// Length on the device.
     pub fn bytes(&self, block: u64) -> u64 {
         wide(self.checksums.len()) * block
@@ -391,11 +416,19 @@ mod tests {
 
     const B: u64 = 4096;
 
+    fn one(fill: u8) -> Checksum {
+        Checksum::of(ChecksumKind::Crc32c, &[fill])
+    }
+
+    fn row<const N: usize>(blocks: [&[u8]; N]) -> Checksums {
+        Checksums::of_blocks(ChecksumKind::Crc32c, blocks)
+    }
+
     fn sample() -> Shard {
         Shard {
             blobs: Sorted::from([
-                (40 * B, Blob { birth: 5, checksums: smallvec![1, 2, 3, 4], share: None }),
-                (80 * B, Blob { birth: 6, checksums: smallvec![9], share: None }),
+                (40 * B, Blob { birth: 5, checksums: row([&[1], &[2], &[3], &[4]]), share: None }),
+                (80 * B, Blob { birth: 6, checksums: row([&[9]]), share: None }),
             ]),
             pieces: Sorted::from([
                 (0, Piece { len: 4 * 4096, blob: 40 * B, blob_offset: 0 }),
@@ -429,9 +462,9 @@ mod tests {
     fn finds_the_place_of_a_block() {
         let shard = sample();
         let place = shard.place(2 * B, B).expect("mapped");
-        assert_eq!((place.address, place.checksum, place.birth), (42 * B, 3, 5));
+        assert_eq!((place.address, place.checksum, place.birth), (42 * B, one(3), 5));
         let place = shard.place(5 * B, B).expect("a block that begins with a hole");
-        assert_eq!((place.address, place.checksum), (80 * B, 9));
+        assert_eq!((place.address, place.checksum), (80 * B, one(9)));
         assert_eq!(shard.place(4 * B, B), None);
         assert_eq!(shard.place(6 * B, B), None);
         assert!(shard.owns(43 * B, 5, B) && !shard.owns(43 * B, 6, B) && !shard.owns(44 * B, 5, B));
@@ -446,7 +479,7 @@ mod tests {
         let freed = shard.trim(B);
         assert_eq!(freed, vec![Extent { start: 41 * B, len: 2 * B }]);
         assert_eq!(shard.validate(0, 128 << 10, B), Ok(()));
-        assert_eq!(shard.place(3 * B, B).map(|p| (p.address, p.checksum)), Some((43 * B, 4)));
+        assert_eq!(shard.place(3 * B, B).map(|p| (p.address, p.checksum)), Some((43 * B, one(4))));
         assert_eq!(shard.allocated(B), 3 * B);
         shard.pieces = Sorted::default();
         assert_eq!(shard.trim(B).iter().map(|e| e.len).sum::<u64>(), 3 * B);

@@ -19,12 +19,14 @@ const COUNTER_MAX: u64 = 1 << 62;
 /// list, since any version may ignore them.
 pub const RO_COMPAT_KNOWN: u64 = 0;
 /// Incompatible features that this version knows: unknown ones forbid everything.
-pub const INCOMPAT_KNOWN: u64 = INCOMPAT_RETURNS | INCOMPAT_SHARES;
+pub const INCOMPAT_KNOWN: u64 = INCOMPAT_RETURNS | INCOMPAT_SHARES | INCOMPAT_CHECKSUMS;
 
 /// Incompatible: the journal may hold items that say that lent space came back.
 pub const INCOMPAT_RETURNS: u64 = 1;
 /// Incompatible: objects may share blobs.
 pub const INCOMPAT_SHARES: u64 = 2;
+/// Incompatible: blobs may have other checksums than crc32c.
+pub const INCOMPAT_CHECKSUMS: u64 = 4;
 
 /// Feature bits of a superblock or label.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]

@@ -6,6 +6,7 @@ use std::fmt;
 use bytes::Bytes;
 
 use crate::check::mask;
+use crate::checksum::ChecksumKind;
 
 /// A collection: the objects of one placement group, or the store's meta objects.
 ///
@@ -113,6 +114,13 @@ pub struct LogVersion {
     pub epoch: u32,
     /// Counter within the placement group.
     pub version: u64,
+}
+
+/// What a pool wants of the store, where it differs from the store's own choice. It holds for what is written from now on.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct PoolOptions {
+    /// What protects blocks.
+    pub checksum: Option<ChecksumKind>,
 }
 
 /// What a pool uses in this store.

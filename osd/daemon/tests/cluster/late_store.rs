@@ -9,7 +9,7 @@ use rt::LocalBoxFuture;
 use rt::sync::Event;
 use store::{
     CollectionId, FsckLevel, FsckReport, LogVersion, MemStore, ObjectId, ObjectStat, ObjectStore, OmapPage,
-    PoolStats, StoreError, StoreResult, StoreStats, Submitted, Transaction,
+    PoolOptions, PoolStats, StoreError, StoreResult, StoreStats, Submitted, Transaction,
 };
 
 /// The store.
@@ -163,6 +163,10 @@ impl ObjectStore for LateStore {
     fn stats(&self) -> StoreStats {
         let stats = self.inner.stats();
         StoreStats { available: self.available.get().unwrap_or(stats.available), ..stats }
+    }
+
+    fn set_pool_options(&self, pool: i64, options: PoolOptions) {
+        self.inner.set_pool_options(pool, options);
     }
 
     fn pool_stats(&self) -> Vec<(i64, PoolStats)> {

@@ -15,7 +15,7 @@ use super::layout::{self, Written};
 use super::plan::{KeptBlocks, Plan};
 use super::state::Inner;
 use crate::check::length;
-use crate::checksum;
+use crate::checksum::{self, Checksum};
 use crate::object_store::{StoreError, StoreResult};
 
 /// Longest device write put together from adjacent blocks.
@@ -112,6 +112,7 @@ impl Inner {
             assembled.taken = Some(taken);
         }
         for (index, object) in plan.objects.iter().enumerate() {
+            let kind = self.checksum_kind(object.object.pool);
             for (number, shard_layout) in &object.layouts {
                 let Some(content) = object.staged.contents.get(number) else { continue };
                 let written = assembled.written.entry((index, *number)).or_default();
@@ -123,12 +124,12 @@ impl Inner {
                         None => {
                             let (address, memory) = buffers.next(block);
                             layout::fill_block(content, logical, stored, memory);
-                            Written { logical, address, checksum: crc32c::crc32c(memory), fresh: true }
+                            Written { logical, address, checksum: Checksum::of(kind, memory), fresh: true }
                         }
                         Some(place) => {
                             let mut payload = vec![0; block];
                             layout::fill_block(content, logical, stored, &mut payload);
-                            let checksum = crc32c::crc32c(&payload);
+                            let checksum = Checksum::of(place.checksum.kind(), &payload);
                             assembled.in_place.push(InPlace {
                                 object: index,
                                 shard: *number,

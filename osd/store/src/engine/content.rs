@@ -163,6 +163,7 @@ fn index(value: u64) -> usize {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::checksum::{ChecksumKind, Checksums};
     use crate::shard::Blob;
 
     #[test]
@@ -170,7 +171,11 @@ mod tests {
         let base = Shard {
             blobs: Sorted::from([(
                 8192,
-                Blob { birth: 1, checksums: smallvec::smallvec![1, 2, 3], share: None },
+                Blob {
+                    birth: 1,
+                    checksums: Checksums::of_blocks(ChecksumKind::Crc32c, [&[1][..], &[2], &[3]]),
+                    share: None,
+                },
             )]),
             pieces: Sorted::from([(0, Piece { len: 12_288, blob: 8192, blob_offset: 0 })]),
         };

@@ -8,6 +8,7 @@ use allocator::Extent;
 use bytes::Bytes;
 
 use super::content::{Content, Source};
+use crate::checksum::{Checksum, Checksums};
 use crate::shard::{Blob, Piece, Place, Shard};
 use crate::sorted::Sorted;
 
@@ -50,7 +51,7 @@ pub struct Written {
     /// Its address.
     pub address: u64,
     /// Its checksum.
-    pub checksum: u32,
+    pub checksum: Checksum,
     /// It is in new space.
     pub fresh: bool,
 }
@@ -172,13 +173,15 @@ fn add_blobs(blobs: &mut Sorted<Blob>, written: &[Written], birth: u64, block: u
     fresh.sort_by_key(|one| one.address);
     for run in fresh.chunk_by(|one, next| one.address + block == next.address) {
         let Some(first) = run.first() else { continue };
-        let blob = Blob { birth, share: None, checksums: run.iter().map(|one| one.checksum).collect() };
+        let mut checksums = Checksums::new(first.checksum.kind());
+        run.iter().for_each(|one| checksums.push(one.checksum));
+        let blob = Blob { birth, share: None, checksums };
         let old = blobs.insert(first.address, blob);
         assert!(old.is_none(), "new space at {:#x} belongs to the object already", first.address);
     }
     for one in written.iter().filter(|one| !one.fresh) {
         let (start, blob) = owner(blobs, one.address, block);
-        blob.checksums[index((one.address - start) / block)] = one.checksum;
+        blob.checksums.set(index((one.address - start) / block), one.checksum);
     }
 }
 
@@ -203,8 +206,13 @@ mod tests {
     use std::rc::Rc;
 
     use super::*;
+    use crate::checksum::ChecksumKind;
 
     const B: u64 = 4096;
+
+    fn one(fill: u8) -> Checksum {
+        Checksum::of(ChecksumKind::Crc32c, &[fill])
+    }
 
     fn policy(partial_max: u64, whole_max: u64) -> Policy {
         Policy { block: B, partial_max, whole_max }
@@ -214,7 +222,11 @@ mod tests {
         Rc::new(Shard {
             blobs: Sorted::from([(
                 100 * B,
-                Blob { birth: 1, checksums: smallvec::smallvec![1, 2, 3], share: None },
+                Blob {
+                    birth: 1,
+                    checksums: Checksums::of_blocks(ChecksumKind::Crc32c, [&[1][..], &[2], &[3]]),
+                    share: None,
+                },
             )]),
             pieces: Sorted::from([(0, Piece { len: 3 * 4096, blob: 100 * B, blob_offset: 0 })]),
         })
@@ -236,16 +248,16 @@ mod tests {
         assert_eq!(layout.in_place().count(), 1);
 
         let written = [
-            Written { logical: B, address: 7 * B, checksum: 70, fresh: true },
-            Written { logical: 2 * B, address: 102 * B, checksum: 30, fresh: false },
+            Written { logical: B, address: 7 * B, checksum: one(70), fresh: true },
+            Written { logical: 2 * B, address: 102 * B, checksum: one(30), fresh: false },
         ];
         let (shard, freed) = new_shard(&content, &written, 5, B);
         assert_eq!(shard.validate(0, 128 << 10, B), Ok(()));
         assert_eq!(freed, [Extent::new(101 * B, B)]);
         let place = |logical| shard.place(logical, B).map(|p| (p.address, p.checksum, p.birth));
-        assert_eq!(place(0), Some((100 * B, 1, 1)));
-        assert_eq!(place(B), Some((7 * B, 70, 5)));
-        assert_eq!(place(2 * B), Some((102 * B, 30, 1)));
+        assert_eq!(place(0), Some((100 * B, one(1), 1)));
+        assert_eq!(place(B), Some((7 * B, one(70), 5)));
+        assert_eq!(place(2 * B), Some((102 * B, one(30), 1)));
     }
 
     #[test]
@@ -265,7 +277,7 @@ mod tests {
         let written = [(0, 50), (1, 51), (2, 60), (3, 61)].map(|(n, address)| Written {
             logical: n * B,
             address: address * B,
-            checksum: 0,
+            checksum: one(0),
             fresh: true,
         });
         let (shard, freed) = new_shard(&content, &written, 3, B);

@@ -10,6 +10,7 @@ use nvme::DmaBuf;
 
 use super::state::Inner;
 use crate::check::length;
+use crate::checksum::Checksum;
 use crate::codec::DecodeError;
 use crate::fault::Planted;
 use crate::keys;
@@ -171,8 +172,8 @@ impl Inner {
         for place in places {
             match self.deferred.newest(place.address) {
                 Some(payload) => {
-                    if crc32c::crc32c(&payload) != place.checksum {
-                        return Err(self.mismatch(object, &place, crc32c::crc32c(&payload)));
+                    if !place.checksum.matches(&payload) {
+                        return Err(self.mismatch(object, &place, &payload));
                     }
                     blocks.insert(place.address, payload);
                 }
@@ -195,8 +196,7 @@ impl Inner {
             for address in (run.start..run.end()).step_by(usize::try_from(self.block).unwrap_or(1)) {
                 let at = usize::try_from(address - run.start).unwrap_or(usize::MAX);
                 let block = buffer.slice(at..at + usize::try_from(self.block).unwrap_or(usize::MAX));
-                let right =
-                    wanted.get(&address).is_some_and(|place| crc32c::crc32c(&block) == place.checksum);
+                let right = wanted.get(&address).is_some_and(|place| place.checksum.matches(&block));
                 if !right {
                     again.insert(address);
                 }
@@ -209,9 +209,8 @@ impl Inner {
             let Some(place) = wanted.get(&address) else { continue };
             let buffer = self.read_device(Extent::new(address, self.block)).await;
             let block = buffer.map_err(|error| self.device_failed(&error))?.freeze();
-            let found = crc32c::crc32c(&block);
-            if found != place.checksum && !self.options.fault.is(Planted::ChecksumNotVerified) {
-                return Err(self.mismatch(object, place, found));
+            if !place.checksum.matches(&block) && !self.options.fault.is(Planted::ChecksumNotVerified) {
+                return Err(self.mismatch(object, place, &block));
             }
             blocks.insert(address, block);
         }
@@ -219,9 +218,10 @@ impl Inner {
         Ok(blocks)
     }
 
-    fn mismatch(&self, object: &ObjectId, place: &Place, found: u32) -> StoreError {
+    fn mismatch(&self, object: &ObjectId, place: &Place, block: &[u8]) -> StoreError {
+        let found = Checksum::of(place.checksum.kind(), block);
         StoreError::Io(format!(
-            "wrong checksum in object {object}, byte {}, at {:#x} of {}: expected {:#010x}, got {found:#010x}",
+            "wrong checksum in object {object}, byte {}, at {:#x} of {}: expected {}, got {found}",
             place.logical,
             place.address,
             self.device.name(),

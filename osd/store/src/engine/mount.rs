@@ -41,7 +41,7 @@ use crate::limits;
 use crate::overlay::Overlay;
 use crate::shard::Shard;
 use crate::share::Share;
-use crate::superblock::{INCOMPAT_RETURNS, INCOMPAT_SHARES, Superblock};
+use crate::superblock::{INCOMPAT_CHECKSUMS, INCOMPAT_RETURNS, INCOMPAT_SHARES, Superblock};
 use crate::types::{CollectionId, PoolStats};
 
 /// Shares of one birth are few: the blobs that one record wrote.
@@ -101,7 +101,7 @@ pub async fn mount(
     if !read_only {
         superblock.generation += 1;
         superblock.epoch += 1;
-        superblock.features.incompat |= INCOMPAT_RETURNS | INCOMPAT_SHARES;
+        superblock.features.incompat |= INCOMPAT_RETURNS | INCOMPAT_SHARES | INCOMPAT_CHECKSUMS;
         superblock.epoch_start = end.group + 1;
         counters.superblock_bytes_written.add(open::write_superblock(&*device, &superblock).await?);
         counters.flushes.add(2);
@@ -226,6 +226,7 @@ fn build(
         deferred_unflushed: Cell::new(false),
         sequencer: Sequencer::default(),
         collections: RefCell::default(),
+        pool_options: RefCell::default(),
         pools: RefCell::default(),
         pg_log: RefCell::new(PgLog::new(superblock.pg_log, block, checkpoint.log)),
         pending: RefCell::new(Pending::default()),

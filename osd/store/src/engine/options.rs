@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use uuid::Uuid;
 
+use crate::checksum::ChecksumKind;
 use crate::fault::Fault;
 use crate::limits;
 
@@ -71,6 +72,8 @@ pub struct Options {
     pub reserve_bytes: u64,
     /// Freed space is discarded before it is used again.
     pub discard: bool,
+    /// What protects the blocks of pools that do not say it themselves.
+    pub checksum: ChecksumKind,
     /// Entries of a collection's log that are kept at least, up to `limits::PG_LOG_ENTRIES_MAX`.
     pub pg_log_entries: usize,
     /// A mistake for tests to find.
@@ -93,6 +96,7 @@ impl Default for Options {
             seal_after: Duration::from_millis(5),
             reserve_bytes: 1 << 20,
             discard: false,
+            checksum: ChecksumKind::default(),
             pg_log_entries: limits::PG_LOG_ENTRIES_WANTED,
             fault: Fault::default(),
         }

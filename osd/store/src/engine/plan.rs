@@ -16,6 +16,7 @@ use super::stage::Stage;
 use super::stage_object::StagedObject;
 use super::state::{Collection, Inner};
 use crate::check::length;
+use crate::checksum::ChecksumKind;
 use crate::journal::format::Item;
 use crate::keys;
 use crate::object_store::StoreResult;
@@ -27,7 +28,7 @@ use crate::types::{CollectionId, ObjectId};
 const ITEM_BYTES: usize = 32;
 
 /// Bytes that a part of a block takes in a shard at worst: a blob with one checksum, and a piece.
-const PART_BYTES: usize = 35 + 4 + 30;
+const PART_BYTES: usize = 35 + ChecksumKind::BYTES_MAX + 30;
 
 /// See the module.
 pub struct Plan {

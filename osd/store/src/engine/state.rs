@@ -22,11 +22,12 @@ use super::sequencer::Sequencer;
 use super::space::SpaceBook;
 use super::traffic::Traffic;
 use super::writer::Writer;
+use crate::checksum::ChecksumKind;
 use crate::codec::DecodeError;
 use crate::object_store::{StoreError, StoreResult};
 use crate::overlay::Overlay;
 use crate::superblock::Superblock;
-use crate::types::{CollectionId, LogVersion, PoolStats};
+use crate::types::{CollectionId, LogVersion, PoolOptions, PoolStats};
 
 /// See the module.
 pub struct Inner {
@@ -51,6 +52,8 @@ pub struct Inner {
     pub sequencer: Sequencer,
     pub collections: RefCell<BTreeMap<CollectionId, Collection>>,
     pub pools: RefCell<BTreeMap<i64, PoolStats>>,
+    /// Of pools that have some.
+    pub pool_options: RefCell<BTreeMap<i64, PoolOptions>>,
     pub pg_log: RefCell<PgLog>,
     /// What the next checkpoint adds beside the overlay.
     pub pending: RefCell<Pending>,
@@ -101,6 +104,12 @@ pub struct Pending {
 }
 
 impl Inner {
+    /// What protects new blocks of this pool.
+    pub fn checksum_kind(&self, pool: i64) -> ChecksumKind {
+        let own = self.pool_options.borrow().get(&pool).and_then(|options| options.checksum);
+        own.unwrap_or(self.options.checksum)
+    }
+
     /// The store goes down: nothing more becomes durable, everybody who waits learns why.
     pub fn fail(&self, reason: String) {
         if self.down.borrow().is_some() {

@@ -1,5 +1,6 @@
 //! Tests of the whole engine, in simulated worlds.
 
+mod checksums;
 mod clones;
 mod conformance;
 mod crash;
