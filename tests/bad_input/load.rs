@@ -181,8 +181,8 @@ fn a_damaged_block_costs_itself_only() {
         "wrong checksum in object \"damaged\" of pool",
         "byte 24576,",
         &format!("at {slice:#x} of osd.0"),
-        "expected 0x",
-        "got 0x",
+        "expected crc32c 0x",
+        "got crc32c 0x",
         "EIO is answered",
     ];
     for word in words {

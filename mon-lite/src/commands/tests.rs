@@ -419,6 +419,16 @@ fn a_pool_lives_and_dies() {
     cluster.done(rename("data2"));
     let set =
         |var: &str, val: &str| json!({"prefix": "osd pool set", "pool": "data2", "var": var, "val": val});
+    let (_, problem) = cluster.refused(set("csum_type", "crc64"));
+    assert!(problem.contains("crc32c_16, crc32c_8"), "{problem}");
+    cluster.done(set("csum_type", "xxhash64"));
+    let get = json!({"prefix": "osd pool get", "pool": "data2", "var": "csum_type"});
+    assert_eq!(cluster.value(get.clone())["csum_type"], "xxhash64");
+    assert!(cluster.text(get.clone()).contains("csum_type: xxhash64"));
+    let dump = cluster.value(json!({"prefix": "osd dump"}));
+    assert_eq!(dump["pools"][0]["options"]["csum_type"], 3);
+    cluster.done(set("csum_type", "unset"));
+    assert_eq!(cluster.refused(get).0, Errno::ENOENT);
     cluster.done(set("compression_mode", "force"));
     cluster.done(set("nodelete", "1"));
     let detail = cluster.text(json!({"prefix": "osd pool ls", "detail": "detail"}));

@@ -8,12 +8,12 @@ use std::rc::Rc;
 
 use bytes::Bytes;
 use rt::Group as TaskGroup;
-use store::{CollectionId, Op, StoreError, Transaction};
+use store::{ChecksumKind, CollectionId, Op, PoolOptions, StoreError, Transaction};
 use wire::codec::{DecodeError, decode_exact};
 use wire::msg::OsdMapMessage;
-use wire::osdmap::{ApplyError, Incremental, OsdMap};
+use wire::osdmap::{ApplyError, Incremental, OsdMap, Pool};
 use wire::placement;
-use wire::types::{Epoch, PgId};
+use wire::types::{Epoch, PgId, PoolId};
 
 use crate::limits::{CREATIONS_PER_TRANSACTION, MAPPINGS_PER_TURN, REMOVALS_PER_TRANSACTION};
 use crate::osd::{Osd, StartError};
@@ -112,6 +112,9 @@ async fn adopt(osd: &Rc<Osd>, map: OsdMap, full: Bytes, increment: Option<Bytes>
     let came_up = up && !osd.up.is_set();
     let up_from = map.osd(osd.config.whoami).map_or(map.epoch, |me| me.info.up_from);
     let since = if came_up { up_from } else { map.epoch };
+    for (&id, pool) in &map.pools {
+        osd.store.set_pool_options(id, store_options(osd, id, pool));
+    }
     for group in osd.all_groups() {
         if served.contains(&group.id()) {
             group.start_serving(since);
@@ -129,6 +132,18 @@ async fn adopt(osd: &Rc<Osd>, map: OsdMap, full: Bytes, increment: Option<Bytes>
     }
     remove_deleted(osd, &map);
     Ok(())
+}
+
+/// What a pool wants of the store.
+fn store_options(osd: &Osd, id: PoolId, pool: &Pool) -> PoolOptions {
+    let checksum = pool.csum_type().and_then(|number| {
+        let kind = u8::try_from(number).ok().and_then(ChecksumKind::from_number);
+        if kind.is_none() {
+            log::warn!("osd.{}: pool {id} has csum_type {number}, which is none", osd.config.whoami);
+        }
+        kind
+    });
+    PoolOptions { checksum }
 }
 
 /// The groups that this OSD leads by the map.

@@ -206,6 +206,17 @@ impl Pool {
     /// Pool type of erasure-coded pools.
     pub const ERASURE: u8 = 3;
 
+    /// Number of the option that says what protects blocks.
+    pub const OPTION_CSUM_TYPE: i32 = 11;
+
+    /// The number of the kind of checksum that it chooses, if it does.
+    pub fn csum_type(&self) -> Option<i64> {
+        match self.options.get(&Self::OPTION_CSUM_TYPE) {
+            Some(PoolOption::Integer(number)) => Some(*number),
+            _ => None,
+        }
+    }
+
     /// A replicated pool with Ceph's defaults for the rest.
     pub fn replicated(pg_num: u32, size: u8, min_size: u8, crush_rule: u8, create_time: UTime) -> Self {
         Self {

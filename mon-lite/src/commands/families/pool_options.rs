@@ -11,9 +11,14 @@ pub enum OptionType {
     Integer,
     /// A number.
     Float,
+    /// The name of a kind of checksum; stored as its number.
+    Checksum,
 }
 
-use OptionType::{Float, Integer, Text};
+use OptionType::{Checksum, Float, Integer, Text};
+
+/// Kinds of checksums by number, from 1 on.
+const CHECKSUMS: [&str; 6] = ["none", "xxhash32", "xxhash64", "crc32c", "crc32c_16", "crc32c_8"];
 
 //= ceph 16.2 osdmap: pool options by key number
 const OPTIONS: [(&str, OptionType); 23] = [
@@ -28,7 +33,7 @@ const OPTIONS: [(&str, OptionType); 23] = [
     ("compression_required_ratio", Float),
     ("compression_max_blob_size", Integer),
     ("compression_min_blob_size", Integer),
-    ("csum_type", Integer),
+    ("csum_type", Checksum),
     ("csum_max_block", Integer),
     ("csum_min_block", Integer),
     ("fingerprint_algorithm", Text),
@@ -67,6 +72,31 @@ pub fn parse(kind: OptionType, value: &str) -> Option<PoolOption> {
             .ok()
             .filter(|value: &f64| value.is_finite())
             .map(|v| PoolOption::Float(FloatBits::new(v))),
+        Checksum if value == "unset" => Some(PoolOption::Integer(0)),
+        Checksum => {
+            (1..).zip(CHECKSUMS).find(|(_, name)| *name == value).map(|(n, _)| PoolOption::Integer(n))
+        }
+    }
+}
+
+/// What a value of this type may be, for messages.
+pub fn describe(kind: OptionType) -> String {
+    match kind {
+        Text => "a text".to_owned(),
+        Integer => "a whole number".to_owned(),
+        Float => "a number".to_owned(),
+        Checksum => format!("one of {}, or unset", CHECKSUMS.join(", ")),
+    }
+}
+
+/// The name that an option's number stands for.
+pub fn value_name(key: i32, option: &PoolOption) -> Option<&'static str> {
+    let (_, kind) = usize::try_from(key).ok().and_then(|index| OPTIONS.get(index))?;
+    match (kind, option) {
+        (Checksum, PoolOption::Integer(number)) => {
+            (1..).zip(CHECKSUMS).find(|(n, _)| n == number).map(|(_, name)| name)
+        }
+        _ => None,
     }
 }
 

@@ -242,8 +242,13 @@ fn get(view: &View<'_>, request: &Request) -> Result<Outcome, Refusal> {
     let (id, pool) = named_pool(map, request, "pool")?;
     let var = request.need_text("var")?;
     let mut all = settings(map, pool);
-    let options = pool.options.iter().map(|(key, option)| (pool_options::static_name(*key), option));
-    all.extend(options.filter_map(|(name, option)| Some((name?, option_text(option), option_value(option)))));
+    all.extend(pool.options.iter().filter_map(|(key, option)| {
+        let name = pool_options::static_name(*key)?;
+        Some(match pool_options::value_name(*key, option) {
+            Some(value) => (name, value.to_owned(), value.into()),
+            None => (name, option_text(option), option_value(option)),
+        })
+    }));
     if var == "erasure_code_profile" {
         let text = "erasure_code_profile is a setting of erasure-coded pools only";
         return Err(Refusal::new(Errno::EACCES, text));

@@ -92,7 +92,12 @@ fn set(view: &View<'_>, request: &Request) -> Result<Outcome, Refusal> {
     }
     let unknown = || Refusal::new(Errno::EINVAL, format!("unrecognized variable '{var}'"));
     let (key, kind) = pool_options::key_of(&var).ok_or_else(unknown)?;
-    let bad = || Refusal::new(Errno::EINVAL, format!("'{val}' is not a value of {var}"));
+    let bad = || {
+        Refusal::new(
+            Errno::EINVAL,
+            format!("'{val}' is not a value of {var}: expected {}", pool_options::describe(kind)),
+        )
+    };
     let option = pool_options::parse(kind, &val).ok_or_else(bad)?;
     let changes = edit_pool(view, id, |pool| {
         if pool_options::unsets(&option) {
