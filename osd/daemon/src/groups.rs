@@ -139,7 +139,7 @@ fn store_options(osd: &Osd, id: PoolId, pool: &Pool) -> PoolOptions {
     let checksum = pool.csum_type().and_then(|number| {
         let kind = u8::try_from(number).ok().and_then(ChecksumKind::from_number);
         if kind.is_none() {
-            log::warn!("osd.{}: pool {id} has csum_type {number}, which is none", osd.config.whoami);
+            log::debug!("osd.{}: pool {id} has csum_type {number}, which is none", osd.config.whoami);
         }
         kind
     });

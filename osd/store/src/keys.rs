@@ -213,6 +213,9 @@ pub fn parse_statistics(key: &Bytes) -> DecodeResult<i64> {
     Ok(pool)
 }
 
+/// Length of a key of [`share`].
+pub const SHARE_BYTES: usize = 17;
+
 /// Key of a [`crate::share::Share`]: what was one blob, from its birth and address.
 pub fn share(birth: u64, address: u64) -> Bytes {
     let mut key = vec![SHARE];

@@ -20,7 +20,7 @@ use crate::object_store::{
     FsckLevel, FsckReport, ObjectStore, OmapPage, StoreError, StoreResult, StoreStats, Submitted,
 };
 use crate::transaction::Transaction;
-use crate::types::{CollectionId, LogVersion, ObjectId, ObjectStat, PoolStats};
+use crate::types::{CollectionId, LogVersion, ObjectId, ObjectStat, PoolOptions, PoolStats};
 
 use object::MemObject;
 use stage::Stage;
@@ -274,6 +274,8 @@ impl ObjectStore for MemStore {
             counters: vec![("transactions", self.transactions.get())],
         }
     }
+
+    fn set_pool_options(&self, _pool: i64, _options: PoolOptions) {}
 
     fn pool_stats(&self) -> Vec<(i64, PoolStats)> {
         self.state.borrow().pools.iter().map(|(pool, stats)| (*pool, *stats)).collect()

@@ -202,7 +202,7 @@ pub trait ObjectStore {
     /// Use by pool, ascending by pool.
     fn pool_stats(&self) -> Vec<(i64, PoolStats)>;
     /// What a pool wants from now on, until the store is closed. A store may have no choice.
-    fn set_pool_options(&self, _pool: i64, _options: PoolOptions) {}
+    fn set_pool_options(&self, pool: i64, options: PoolOptions);
     /// Checks everything while nothing else runs on the store.
     fn fsck(
         &self,

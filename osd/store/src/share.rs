@@ -10,6 +10,8 @@ use smallvec::SmallVec;
 use crate::codec::{DecodeResult, Decoder, Encoder};
 
 const VERSION: u8 = 1;
+/// More than objects can be, and a few more do not overflow.
+const USES_MAX: u32 = 1 << 31;
 
 /// Uses of each block, from the blob's birth and address on, which are the key.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -66,10 +68,10 @@ impl Share {
         let mut uses = SmallVec::new();
         for _ in 0..d.count(1, "blocks of a share")? {
             let count = d.varint("uses of a block")?;
-            let Ok(count) = u32::try_from(count) else {
-                return d.invalid("uses of a block", d.at(), count);
-            };
-            uses.push(count);
+            match u32::try_from(count) {
+                Ok(count) if count <= USES_MAX => uses.push(count),
+                _ => return d.invalid("uses of a block", d.at(), count),
+            }
         }
         d.end("share")?;
         Ok(Self { pool, since, uses })
@@ -82,7 +84,7 @@ mod tests {
 
     #[test]
     fn round_trips() {
-        let share = Share { pool: -1, since: 9, uses: SmallVec::from_slice(&[2, 0, 1, 700_000, u32::MAX]) };
+        let share = Share { pool: -1, since: 9, uses: SmallVec::from_slice(&[2, 0, 1, 700_000, USES_MAX]) };
         let value = share.encode();
         assert!(value.len() <= share.encoded_bytes_max());
         assert_eq!(Share::decode(value.clone()), Ok(share.clone()));

@@ -133,6 +133,14 @@ impl Check {
                         continue;
                     }
                 };
+                let len = u64::try_from(share.uses.len()).ok().and_then(|blocks| blocks.checked_mul(block));
+                let end = len.and_then(|len| id.1.checked_add(len));
+                let is_placed = end.is_some_and(|end| end <= self.inner.superblock.window);
+                if !is_placed || !id.1.is_multiple_of(block) || share.blocks() == 0 {
+                    let detail = format!("{} blocks at {:#x} of birth {}", share.uses.len(), id.1, id.0);
+                    self.find(FsckSeverity::Fatal, "share", detail);
+                    continue;
+                }
                 for (address, uses) in (id.1..).step_by(usize::try_from(block).unwrap_or(1)).zip(&share.uses)
                 {
                     if *uses > 0 {

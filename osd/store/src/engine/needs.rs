@@ -138,7 +138,11 @@ impl Inner {
             }
             bases.objects.insert(object.clone(), Basis { loaded, omap, whole_omap });
         }
-        self.load_shares(&mut bases).await?;
+        let mut shards = bases.objects.values().flat_map(|basis| basis.loaded.shards.values());
+        let makes_clones = transaction.ops.iter().any(|op| op.target().is_some());
+        if makes_clones || shards.any(|shard| shard.shares()) {
+            self.load_shares(&mut bases).await?;
+        }
         Ok(bases)
     }
 
@@ -147,11 +151,8 @@ impl Inner {
         let of = |(_, blob): &(u64, Blob)| blob.share.map(|address| (blob.birth, address));
         let wanted: BTreeSet<(u64, u64)> =
             shards.flat_map(|shard| shard.blobs.iter()).filter_map(|entry| of(entry)).collect();
-        if wanted.is_empty() {
-            return Ok(());
-        }
         let keys: Vec<Bytes> = wanted.iter().map(|(birth, address)| keys::share(*birth, *address)).collect();
-        let values = self.fetch(keys.clone()).await?;
+        let values = if keys.is_empty() { Vec::new() } else { self.fetch(keys.clone()).await? };
         for ((id, key), value) in wanted.into_iter().zip(keys).zip(values) {
             let missing = DecodeError::Value { what: "share that is not there", at: 0, value: id.1 };
             let share = value.ok_or(missing).and_then(Share::decode);
@@ -169,6 +170,9 @@ impl Inner {
     async fn whole_omap(&self, id: u64) -> StoreResult<WholeOmap> {
         let header = self.fetch(vec![keys::omap_header(id)]).await?.pop().flatten().unwrap_or_default();
         let mut whole = WholeOmap { header, ..WholeOmap::default() };
+        // All of it goes into one record.
+        let bytes_max = self.journal.borrow().capacity();
+        let mut bytes = 0;
         let (mut start, end) = keys::omap_entries(id);
         let pin = self.overlay.pin();
         while start < end {
@@ -177,10 +181,12 @@ impl Inner {
             let next = page.entries.last().filter(|_| page.more).map(|(key, _)| keys::after(key));
             for (key, value) in page.entries {
                 let user = keys::omap_user_key(&key).map_err(|error| self.corrupt("omap", &key, &error))?;
+                bytes += length(&user) + length(&value);
                 whole.entries.insert(user, value);
             }
-            if whole.entries.len() > OMAP_RANGE_KEYS_MAX {
-                let problem = format!("omap keys of a clone: at most {OMAP_RANGE_KEYS_MAX}");
+            if whole.entries.len() > OMAP_RANGE_KEYS_MAX || bytes > bytes_max {
+                let problem =
+                    format!("the omap of a clone: at most {OMAP_RANGE_KEYS_MAX} keys and {bytes_max} bytes");
                 return Err(StoreError::TooLarge(problem));
             }
             let Some(next) = next else { break };

@@ -118,10 +118,10 @@ impl Inner {
             objects.iter().flat_map(|o| o.layouts.values()).map(|layout| layout.fresh().count()).sum();
         let fresh_bytes = u64::try_from(fresh_blocks).unwrap_or(u64::MAX) * self.block;
         let freed: u64 = objects.iter().map(|object| self.freed_bytes(object)).sum();
-        let shares = sharing::is_needed(&objects).then(|| bases.shares.clone());
+        let shares = sharing::touches_shares(&objects).then(|| bases.shares.clone());
         // What others may use too need not come back.
         let freed_surely = if shares.is_some() { 0 } else { freed };
-        let shrinks = removes && freed_surely >= fresh_bytes && !sharing::begins(&objects);
+        let shrinks = removes && freed_surely >= fresh_bytes && !sharing::makes_clones(&objects);
         let collections: Vec<Item> = changed
             .into_iter()
             .map(|(id, change)| match change {
@@ -184,7 +184,9 @@ impl Inner {
             staged.now.as_ref().map_or(0, |onode| onode.encoded_bytes_max() + staged.contents.len() * 5);
         let mut bytes = key + onode + staged.omap_items().iter().map(Item::encoded_bytes_max).sum::<usize>();
         for (_, shard) in staged.dropped() {
-            bytes += key + shard.blobs.len() * ITEM_BYTES;
+            // Of a shared blob, each block may be the last use, or none.
+            let frees = shard.blobs.values().map(|blob| blob.share.map_or(1, |_| blob.checksums.len()));
+            bytes += key + frees.sum::<usize>() * ITEM_BYTES;
         }
         for (number, content) in &staged.contents {
             let parts = usize::try_from(content.pieces_max(self.block)).unwrap_or(usize::MAX);

@@ -6,7 +6,7 @@
 //! to change. But not before a checkpoint: deferred payloads from before it was shared name the object that wrote them,
 //! and only the share tells a replay that the block is still in use.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use allocator::Extent;
 use smallvec::{SmallVec, smallvec};
@@ -63,7 +63,7 @@ pub struct Moment {
 }
 
 /// Whether a transaction touches shared space or begins to share some.
-pub fn is_needed(objects: &[PlannedObject]) -> bool {
+pub fn touches_shares(objects: &[PlannedObject]) -> bool {
     objects.iter().any(|object| {
         let staged = &object.staged;
         staged.contents.values().any(|content| content.is_copied || content.base.shares())
@@ -72,7 +72,7 @@ pub fn is_needed(objects: &[PlannedObject]) -> bool {
 }
 
 /// Whether a transaction makes a clone.
-pub fn begins(objects: &[PlannedObject]) -> bool {
+pub fn makes_clones(objects: &[PlannedObject]) -> bool {
     objects.iter().any(|object| object.staged.contents.values().any(|content| content.is_copied))
 }
 
@@ -163,23 +163,37 @@ impl Settled {
 
 /// At least the bytes of key and value of each share that a transaction may write.
 pub fn items_max(objects: &[PlannedObject], shares: &Shares) -> Vec<usize> {
-    const KEY_BYTES: usize = 17;
-    let contents = objects.iter().flat_map(|object| object.staged.contents.values());
-    let copied = contents.filter(|content| content.is_copied).filter_map(Content::own);
-    let new = copied.flat_map(|shard| shard.blobs.values()).filter(|blob| blob.share.is_none());
-    let known = shares.values().map(Share::encoded_bytes_max);
-    known
-        .chain(new.map(|blob| Share::bytes_max(blob.checksums.len())))
-        .map(|value| KEY_BYTES + value)
-        .collect()
+    let mut values: Vec<usize> = shares.values().map(Share::encoded_bytes_max).collect();
+    if makes_clones(objects) {
+        // What is cloned may have been removed or replaced since, in the same transaction.
+        let shards = objects.iter().flat_map(|object| {
+            let own = object.staged.contents.values().filter_map(Content::own);
+            own.chain(object.staged.dropped().map(|(_, shard)| shard.as_ref()))
+        });
+        let new = shards.flat_map(|shard: &Shard| shard.blobs.values()).filter(|blob| blob.share.is_none());
+        values.extend(new.map(|blob| Share::bytes_max(blob.checksums.len())));
+    }
+    values.into_iter().map(|value| keys::SHARE_BYTES + value).collect()
 }
 
-/// An error if shards that are loaded and shares do not fit: then a share counts fewer uses than there are.
+/// An error, with the address of a blob, if shards that are loaded and shares do not fit: a share counts fewer uses than
+/// there are, or two blobs claim the same space.
 pub fn check<'a>(shards: impl Iterator<Item = &'a Shard>, shares: &Shares, block: u64) -> Result<(), u64> {
     let mut left: BTreeMap<(u64, u64), SmallVec<[u32; 32]>> =
         shares.iter().map(|(id, share)| (*id, share.uses.clone())).collect();
+    let mut alone: BTreeSet<(u64, u64)> = BTreeSet::new();
     for (address, blob) in shards.flat_map(|shard| shard.blobs.iter()) {
-        let Some(start) = blob.share else { continue };
+        let Some(start) = blob.share else {
+            let below = shares.range(..=(blob.birth, *address)).next_back();
+            let is_shared = below.is_some_and(|((birth, start), share)| {
+                *birth == blob.birth
+                    && usize::try_from((address - start) / block).is_ok_and(|n| n < share.uses.len())
+            });
+            if is_shared || !alone.insert((blob.birth, *address)) {
+                return Err(*address);
+            }
+            continue;
+        };
         let first = usize::try_from((address - start) / block).unwrap_or(usize::MAX);
         let end = first.saturating_add(blob.checksums.len());
         let uses = left.get_mut(&(blob.birth, start)).and_then(|uses| uses.get_mut(first..end));

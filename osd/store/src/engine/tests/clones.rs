@@ -105,6 +105,40 @@ fn a_clone_costs_no_data_and_space_comes_back_with_the_last_of_them() {
 }
 
 #[test]
+fn removing_a_clone_of_which_every_second_block_is_shared_fits_its_record() {
+    const BLOCKS: u64 = 2048;
+    let sim = Sim::new(1, Config::default());
+    for block_size in [512, 4096] {
+        let world = World::new(1, 64 << 20, block_size, 4 << 20);
+        sim.run(0, |core| async move {
+            world.format(&core).await;
+            let store = world.mount(&core).await.expect("mount");
+            store.submit(Generator::prologue()).durable.await.expect("create");
+            let write_every = async |step: u64, salt: u64| {
+                for number in (0..BLOCKS).step_by(usize::try_from(step).expect("small")) {
+                    let op = write(&head(), number * 4096, pattern(salt + number, 4096));
+                    store.submit(Transaction { ops: vec![op] }).readable.await.expect("write");
+                }
+            };
+            let whole = pattern(9, usize::try_from(BLOCKS).expect("small") * 4096);
+            commit(&store, vec![write(&head(), 0, whole)]).await.expect("write");
+            commit(&store, vec![clone(&head(), &snap(1))]).await.expect("clone");
+            write_every(2, 100).await;
+            commit(&store, vec![remove(&snap(1))]).await.expect("remove");
+            fsck(&store).await;
+            // One that is gone when its clone is there: all its blobs begin to be shared.
+            write_every(3, 200).await;
+            commit(&store, vec![clone(&head(), &snap(2)), remove(&head())]).await.expect("rename");
+            commit(&store, vec![clone(&snap(2), &head()), remove(&snap(2))]).await.expect("and back");
+            fsck(&store).await;
+            commit(&store, vec![remove(&head())]).await.expect("remove");
+            assert_eq!(store.stats().allocated, 0);
+            store.close().await.expect("close");
+        });
+    }
+}
+
+#[test]
 fn a_blob_that_one_object_has_alone_again_is_written_in_place_after_a_checkpoint() {
     with_store(async |core, world, store| {
         commit(&store, vec![write(&head(), 0, pattern(1, 128 << 10))]).await.expect("write");
