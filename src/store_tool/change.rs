@@ -13,9 +13,6 @@ use super::Look;
 use super::args::ValueOptions;
 use super::objects::{describe, text};
 
-/// Objects removed with a group in one transaction.
-const REMOVE_PAGE: usize = 64;
-
 impl Look {
     /// Does all of this, or nothing.
     pub(super) async fn submit(&self, ops: Vec<Op>) -> anyhow::Result<()> {
@@ -136,16 +133,7 @@ impl Look {
     /// left if this is stopped half way.
     pub(super) async fn empty(&self, group: CollectionId) -> anyhow::Result<u64> {
         self.submit(vec![Op::SetCollectionMeta { collection: group, value: Bytes::new() }]).await?;
-        let mut removed = 0;
-        loop {
-            let (objects, _) = self.store().list(group, None, REMOVE_PAGE).await?;
-            if objects.is_empty() {
-                break;
-            }
-            removed += objects.len() as u64;
-            let remove = |object| Op::Remove { collection: group, object };
-            self.submit(objects.into_iter().map(remove).collect()).await?;
-        }
+        let removed = store::remove_objects(self.store(), group, || true).await?;
         self.submit(vec![Op::RemoveCollection { collection: group }]).await?;
         Ok(removed)
     }

@@ -15,7 +15,7 @@ use wire::osdmap::{ApplyError, Incremental, OsdMap, Pool};
 use wire::placement;
 use wire::types::{Epoch, PgId, PoolId};
 
-use crate::limits::{CREATIONS_PER_TRANSACTION, MAPPINGS_PER_TURN, REMOVALS_PER_TRANSACTION};
+use crate::limits::{CREATIONS_PER_TRANSACTION, MAPPINGS_PER_TURN};
 use crate::osd::{Osd, StartError};
 use crate::placement_group::PlacementGroup;
 use crate::superblock;
@@ -213,23 +213,19 @@ fn remove_deleted(osd: &Rc<Osd>, map: &OsdMap) {
 /// next start.
 async fn remove(osd: &Osd, group: &PlacementGroup) -> Result<(), MapError> {
     let collection = group.collection();
-    while !osd.is_stopping() && !osd.has_failed() {
-        let (objects, _) = match osd.store.list(collection, None, REMOVALS_PER_TRANSACTION).await {
-            Ok(page) => page,
-            Err(error) => return Err(MapError::Down(error.to_string())),
-        };
-        if objects.is_empty() {
-            return submit(osd, Transaction { ops: vec![Op::RemoveCollection { collection }] }).await;
-        }
-        let ops = objects.into_iter().map(|object| Op::Remove { collection, object }).collect();
-        submit(osd, Transaction { ops }).await?;
-        osd.core.yield_now().await;
+    let goes_on = || !osd.is_stopping() && !osd.has_failed();
+    store::remove_objects(&*osd.store, collection, goes_on).await.map_err(down)?;
+    match goes_on() {
+        true => submit(osd, Transaction { ops: vec![Op::RemoveCollection { collection }] }).await,
+        false => Ok(()),
     }
-    Ok(())
 }
 
 /// Submits and waits until it can be read. A store that refuses these has failed: they do not grow what clients fill.
 async fn submit(osd: &Osd, transaction: Transaction) -> Result<(), MapError> {
-    let down = |error: StoreError| MapError::Down(error.to_string());
     osd.store.submit(transaction).readable.await.map_err(down)
+}
+
+fn down(error: StoreError) -> MapError {
+    MapError::Down(error.to_string())
 }

@@ -62,8 +62,6 @@ pub const SPACE_REFUSALS_PERIOD: Duration = Duration::from_secs(30);
 /// The monitor is told for so long that the store refused one.
 pub const SPACE_REFUSAL_REMEMBERED: Duration = Duration::from_secs(60);
 
-/// Objects removed in one transaction when a pool is deleted.
-pub const REMOVALS_PER_TRANSACTION: usize = 64;
 /// Placement groups created in one transaction.
 pub const CREATIONS_PER_TRANSACTION: usize = 128;
 /// Placement groups mapped before other tasks get a turn.

@@ -98,6 +98,21 @@ pub fn check_member(collection: CollectionId, bits: u8, object: &ObjectId) -> St
     )))
 }
 
+/// Refuses a collection that could hold an object of one of the others.
+pub fn check_disjoint(
+    collection: CollectionId,
+    bits: u8,
+    others: impl IntoIterator<Item = (CollectionId, u8)>,
+) -> StoreResult<()> {
+    match others.into_iter().find(|(other, other_bits)| collection.overlaps(bits, *other, *other_bits)) {
+        None => Ok(()),
+        Some((other, other_bits)) => Err(StoreError::Invalid(format!(
+            "collection {}.{:x} of {bits} bits would have objects of {}.{:x} of {other_bits} bits",
+            collection.pool, collection.seed, other.pool, other.seed
+        ))),
+    }
+}
+
 /// The lowest `bits` bits.
 pub fn mask(bits: u8) -> u32 {
     u32::MAX.checked_shr(32 - u32::from(bits.min(32))).unwrap_or(0)

@@ -17,6 +17,7 @@ mod memstore;
 mod object_store;
 mod onode;
 mod overlay;
+mod removal;
 mod shard;
 mod share;
 mod sorted;
@@ -34,6 +35,7 @@ pub use object_store::{
     FsckFinding, FsckLevel, FsckReport, FsckSeverity, ObjectStore, OmapPage, StoreError, StoreResult,
     StoreStats, Submitted,
 };
+pub use removal::remove_objects;
 pub use superblock::{Features, Superblock};
 pub use transaction::{Op, Transaction};
 pub use types::{CollectionId, LogVersion, ObjectId, ObjectStat, PoolOptions, PoolStats};

@@ -59,6 +59,11 @@ impl Onode {
         }
     }
 
+    /// Bytes stored, allocated and shared, all shards together.
+    pub fn counts(&self) -> [u64; 3] {
+        [self.stored, self.allocated, self.shared]
+    }
+
     /// What the object adds to its pool's statistics.
     pub fn statistics(&self) -> PoolStats {
         let signed = |value: u64| i64::try_from(value).unwrap_or(i64::MAX);

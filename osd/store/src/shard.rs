@@ -98,6 +98,11 @@ impl Shard {
         self.blobs.values().filter(|blob| blob.share.is_some()).map(|blob| blob.bytes(block)).sum()
     }
 
+    /// Bytes stored, allocated and shared.
+    pub fn counts(&self, block: u64) -> [u64; 3] {
+        [self.stored(), self.allocated(block), self.shared(block)]
+    }
+
     /// Whether a blob is shared.
     pub fn shares(&self) -> bool {
         self.blobs.values().any(|blob| blob.share.is_some())

@@ -153,13 +153,10 @@ impl Inner {
         numbers.extend(shards.iter().filter(|(_, shard)| shard.is_some()).map(|(number, _)| *number));
         numbers.sort_unstable();
         onode.shards = numbers;
-        let counts = |shard: &Shard| [shard.stored(), shard.allocated(self.block), shard.shared(self.block)];
-        let mut sums = base.map_or([0; 3], |onode| [onode.stored, onode.allocated, onode.shared]);
-        for (number, content) in &staged.contents {
-            let new = shards.get(number).and_then(Option::as_ref).map_or([0; 3], counts);
-            let old = content.own().map_or([0; 3], counts);
-            for (sum, (new, old)) in sums.iter_mut().zip(new.into_iter().zip(old)) {
-                *sum = *sum + new - old;
+        let mut sums = object.elsewhere;
+        for shard in shards.values().flatten() {
+            for (sum, bytes) in sums.iter_mut().zip(shard.counts(self.block)) {
+                *sum += bytes;
             }
         }
         [onode.stored, onode.allocated, onode.shared] = sums;

@@ -10,6 +10,7 @@ use bytes::Bytes;
 
 use super::state::{Collection, Inner};
 use crate::check;
+use crate::checksum::ChecksumKind;
 use crate::keys::{self, ObjectKey};
 use crate::limits;
 use crate::object_store::{FsckFinding, FsckLevel, FsckReport, FsckSeverity, StoreResult};
@@ -50,9 +51,8 @@ struct Open {
     key: Bytes,
     onode: Onode,
     seen: BTreeSet<u32>,
-    stored: u64,
-    allocated: u64,
-    shared: u64,
+    /// Bytes stored, allocated and shared.
+    counts: [u64; 3],
 }
 
 impl Inner {
@@ -162,12 +162,19 @@ impl Check {
     /// Counts the uses of a shared blob's blocks.
     fn count_share(&mut self, name: &ObjectId, address: u64, blob: &Blob, share: u64) {
         let first = usize::try_from((address - share) / self.inner.block).unwrap_or(usize::MAX);
-        let counts = self.shares.get_mut(&(blob.birth, share)).and_then(|(known, found)| {
-            (known.pool == name.pool).then_some(())?;
-            found.get_mut(first..first.checked_add(blob.checksums.len())?)
+        let known = self.shares.get_mut(&(blob.birth, share));
+        let counts = known.and_then(|(known, found)| {
+            Some((known.pool, found.get_mut(first..first.checked_add(blob.checksums.len())?)?))
         });
         match counts {
-            Some(counts) => counts.iter_mut().for_each(|count| *count += 1),
+            Some((pool, counts)) => {
+                counts.iter_mut().for_each(|count| *count += 1);
+                if pool != name.pool {
+                    let detail =
+                        format!("{name} shares the blob at {address:#x} with objects of pool {pool}");
+                    self.find(FsckSeverity::Error, "share-pool", detail);
+                }
+            }
             None => {
                 let detail =
                     format!("{name} shares the blob at {address:#x}, of which nobody counts the uses");
@@ -178,13 +185,15 @@ impl Check {
 
     fn compare_shares(&mut self) {
         for ((birth, address), (share, found)) in std::mem::take(&mut self.shares) {
-            if *share.uses != *found {
+            let pairs = || share.uses.iter().zip(&found).enumerate();
+            if let Some((first, (is, should))) = pairs().find(|(_, (is, should))| is != should) {
+                let wrong = pairs().filter(|(_, (is, should))| is != should).count();
                 let detail = format!(
-                    "share at {address:#x} of birth {birth} counts {:?} uses, expected {found:?}",
-                    share.uses
+                    "share at {address:#x} of birth {birth}: block {first} is counted {is} times and used {should} \
+                     times; {wrong} blocks are wrong"
                 );
                 // Counted too low, a block is freed while it is in use.
-                let is_low = share.uses.iter().zip(&found).any(|(is, should)| is < should);
+                let is_low = pairs().any(|(_, (is, should))| is < should);
                 let severity = if is_low { FsckSeverity::Fatal } else { FsckSeverity::Error };
                 self.find(severity, "share-uses", detail);
             }
@@ -271,7 +280,7 @@ impl Check {
                 self.find(FsckSeverity::Fatal, "omap-shared", detail);
             }
         }
-        Some(Open { key, onode, seen: BTreeSet::new(), stored: 0, allocated: 0, shared: 0 })
+        Some(Open { key, onode, seen: BTreeSet::new(), counts: [0; 3] })
     }
 
     async fn shard(&mut self, open: &mut Open, number: u32, value: Bytes, level: FsckLevel) {
@@ -288,10 +297,8 @@ impl Check {
             }
         };
         open.seen.insert(number);
-        open.stored += shard.stored();
         let block = self.inner.block;
-        open.allocated += shard.allocated(block);
-        open.shared += shard.shared(block);
+        open.counts.iter_mut().zip(shard.counts(block)).for_each(|(sum, bytes)| *sum += bytes);
         for (address, blob) in shard.blobs.iter() {
             match blob.share {
                 Some(share) => self.count_share(&name, *address, blob, share),
@@ -324,14 +331,14 @@ impl Check {
                 writing.wait().await;
             }
             let verified = self.inner.read_blocks(name, some.to_vec()).await;
-            if let Ok(blocks) = verified {
-                self.report.bytes_verified += u64::try_from(blocks.len()).unwrap_or(0) * block;
+            if verified.is_ok() {
+                some.iter().for_each(|place| self.count_verified(place));
                 continue;
             }
             // One by one, so that each bad block is named and the others count.
             for place in some {
                 match self.inner.read_blocks(name, vec![*place]).await {
-                    Ok(_) => self.report.bytes_verified += block,
+                    Ok(_) => self.count_verified(place),
                     Err(error) => {
                         // The device's own errors name neither the object nor the place in the store.
                         let (byte, address) = (place.logical, place.address);
@@ -343,6 +350,12 @@ impl Check {
         }
     }
 
+    fn count_verified(&mut self, place: &Place) {
+        if place.checksum.kind() != ChecksumKind::None {
+            self.report.bytes_verified += self.inner.block;
+        }
+    }
+
     fn finish(&mut self, open: Option<Open>) {
         let Some(open) = open else { return };
         let (onode, name) = (&open.onode, &open.onode.object);
@@ -351,8 +364,8 @@ impl Check {
             let detail = format!("{name} misses shards {missing:?}");
             return self.find(FsckSeverity::Fatal, "shard-missing", detail);
         }
-        let is = [onode.stored, onode.allocated, onode.shared];
-        let should = [open.stored, open.allocated, open.shared];
+        let is = onode.counts();
+        let should = open.counts;
         if is != should {
             let detail =
                 format!("{name} counts {is:?} bytes stored, allocated and shared, expected {should:?}");

@@ -6,6 +6,7 @@
 //! block. So nothing that a later replay would verify is overwritten before the superblock says that it need not be.
 
 use std::cell::{Cell, RefCell};
+use std::collections::btree_map::Entry;
 use std::collections::{BTreeMap, VecDeque};
 use std::rc::Rc;
 
@@ -313,13 +314,30 @@ pub enum ReplayError {
 impl Inner {
     /// Whether, in the final state, objects share a block that was born so. Its object may have gone since the payload
     /// was deferred, and left it to a clone.
-    async fn is_shared_block(&self, address: u64, birth: u64) -> crate::StoreResult<bool> {
+    ///
+    /// `known` has the shares of those births that were asked for before, by address.
+    async fn is_shared_block(
+        &self,
+        address: u64,
+        birth: u64,
+        known: &mut BTreeMap<u64, BTreeMap<u64, Share>>,
+    ) -> crate::StoreResult<bool> {
         if self.options.fault.is(Planted::DeferredOfSharedDropped) {
             return Ok(false);
         }
-        let (start, end) = (keys::share(birth, 0), keys::after(&keys::share(birth, address)));
+        let shares = match known.entry(birth) {
+            Entry::Occupied(entry) => entry.into_mut(),
+            Entry::Vacant(entry) => entry.insert(self.shares_of(birth).await?),
+        };
+        let nearest = shares.range(..=address).next_back();
+        Ok(nearest.is_some_and(|(start, share)| share.has((address - start) / self.block)))
+    }
+
+    /// What is shared of the blobs that were born so.
+    async fn shares_of(&self, birth: u64) -> crate::StoreResult<BTreeMap<u64, Share>> {
+        let (mut from, end) = (keys::share(birth, 0), keys::after(&keys::share(birth, u64::MAX)));
+        let mut shares = BTreeMap::new();
         let pin = self.overlay.pin();
-        let mut from = start;
         loop {
             let page = pin.scan(&*self.kv, from, end.clone(), SHARES_PAGE).await;
             let page = page.map_err(|error| self.kv_failed(&error))?;
@@ -327,13 +345,11 @@ impl Inner {
                 let share =
                     keys::parse_share(key).and_then(|(_, start)| Ok((start, Share::decode(value.clone())?)));
                 let (start, share) = share.map_err(|error| self.corrupt("share", key, &error))?;
-                if share.has((address - start) / self.block) {
-                    return Ok(true);
-                }
+                shares.insert(start, share);
             }
             match page.entries.last().filter(|_| page.more) {
                 Some((last, _)) => from = keys::after(last),
-                None => return Ok(false),
+                None => return Ok(shares),
             }
         }
     }
@@ -359,13 +375,14 @@ impl Inner {
             }
         }
         let step = usize::try_from(self.block).unwrap_or(usize::MAX);
+        let mut shares = BTreeMap::new();
         for (record, payload) in deferred {
             let shard = self.final_shard(&payload.onode, payload.shard).await?;
             for (at, start) in (payload.address..).step_by(step).zip((0..payload.payload.len()).step_by(step))
             {
                 let end = (start + step).min(payload.payload.len());
                 let is_own = shard.as_ref().is_some_and(|shard| shard.owns(at, payload.birth, self.block));
-                let owned = is_own || self.is_shared_block(at, payload.birth).await?;
+                let owned = is_own || self.is_shared_block(at, payload.birth, &mut shares).await?;
                 if owned || self.options.fault.is(Planted::DeferredAppliedToForeignRange) {
                     self.deferred.add(record, at, &payload.payload.slice(start..end));
                     self.counters.replay_deferred_blocks.add(1);

@@ -46,6 +46,14 @@ pub struct WholeOmap {
     pub header: Bytes,
 }
 
+impl WholeOmap {
+    /// Of header, keys and values.
+    pub fn bytes(&self) -> u64 {
+        let entries = self.entries.iter().map(|(key, value)| length(key) + length(value));
+        length(&self.header) + entries.sum::<u64>()
+    }
+}
+
 /// An object that ops touch, in memory.
 pub struct Basis {
     /// Its onode and the shards that the ops touch.
@@ -126,6 +134,8 @@ impl Inner {
                 bases.first_objects.insert(*collection, first);
             }
         }
+        // What clones copy of omaps goes into one record.
+        let mut copied_max = self.journal.borrow().capacity();
         for (object, need) in needs {
             let loaded = self.load(object, |onode, number| need.wants(onode, number)).await?;
             let id = loaded.onode.as_ref().map_or(0, |onode| onode.omap_id);
@@ -134,7 +144,8 @@ impl Inner {
                 omap = self.count_omap(id, &need).await?;
             }
             if id != 0 && need.whole_omap {
-                whole_omap = self.whole_omap(id).await?;
+                whole_omap = self.whole_omap(id, copied_max).await?;
+                copied_max -= whole_omap.bytes();
             }
             bases.objects.insert(object.clone(), Basis { loaded, omap, whole_omap });
         }
@@ -167,12 +178,11 @@ impl Inner {
         })
     }
 
-    async fn whole_omap(&self, id: u64) -> StoreResult<WholeOmap> {
+    /// All of an omap, which has at most `bytes_max` bytes.
+    async fn whole_omap(&self, id: u64, bytes_max: u64) -> StoreResult<WholeOmap> {
         let header = self.fetch(vec![keys::omap_header(id)]).await?.pop().flatten().unwrap_or_default();
         let mut whole = WholeOmap { header, ..WholeOmap::default() };
-        // All of it goes into one record.
-        let bytes_max = self.journal.borrow().capacity();
-        let mut bytes = 0;
+        let mut bytes = length(&whole.header);
         let (mut start, end) = keys::omap_entries(id);
         let pin = self.overlay.pin();
         while start < end {
@@ -185,8 +195,9 @@ impl Inner {
                 whole.entries.insert(user, value);
             }
             if whole.entries.len() > OMAP_RANGE_KEYS_MAX || bytes > bytes_max {
-                let problem =
-                    format!("the omap of a clone: at most {OMAP_RANGE_KEYS_MAX} keys and {bytes_max} bytes");
+                let problem = format!(
+                    "the omap of a clone: at most {OMAP_RANGE_KEYS_MAX} keys and {bytes_max} bytes are left"
+                );
                 return Err(StoreError::TooLarge(problem));
             }
             let Some(next) = next else { break };

@@ -13,22 +13,18 @@ use super::needs::Bases;
 use super::pg_log::ENTRY_OVERHEAD;
 use super::sharing::{self, Shares};
 use super::stage::Stage;
-use super::stage_object::StagedObject;
+use super::stage_object::{PART_BYTES, StagedObject};
 use super::state::{Collection, Inner};
 use crate::check::length;
-use crate::checksum::ChecksumKind;
 use crate::journal::format::Item;
 use crate::keys;
-use crate::object_store::StoreResult;
+use crate::object_store::{StoreError, StoreResult};
 use crate::shard::Place;
 use crate::transaction::{Op, Transaction};
 use crate::types::{CollectionId, ObjectId};
 
 /// Bytes an item takes beside keys and values.
 const ITEM_BYTES: usize = 32;
-
-/// Bytes that a part of a block takes in a shard at worst: a blob with one checksum, and a piece.
-const PART_BYTES: usize = 35 + ChecksumKind::BYTES_MAX + 30;
 
 /// See the module.
 pub struct Plan {
@@ -82,6 +78,8 @@ pub struct PlannedObject {
     pub staged: StagedObject,
     /// Its changed shards.
     pub layouts: BTreeMap<u32, Layout>,
+    /// Bytes stored, allocated and shared outside of these.
+    pub elsewhere: [u64; 3],
 }
 
 impl PlannedObject {
@@ -95,7 +93,9 @@ impl Inner {
     /// Stages and lays out a transaction.
     pub fn plan(&self, bases: &Bases, transaction: &Transaction) -> StoreResult<Plan> {
         let collections = self.collections.borrow();
-        let mut stage = Stage::new(bases, &collections, &self.options, &self.next_omap_id);
+        let journal = self.journal.borrow().capacity();
+        let mut stage =
+            Stage::new(bases, &collections, &self.options, &self.next_omap_id, self.block, journal);
         stage.apply(transaction)?;
         let Stage { objects, changed, log, removes, .. } = stage;
         let objects = objects.into_iter().collect::<Vec<_>>();
@@ -111,9 +111,10 @@ impl Inner {
             .map(|(object, staged)| {
                 let numbers: Vec<u32> = staged.contents.keys().copied().collect();
                 let layouts = numbers.into_iter().zip(layouts.by_ref()).collect();
-                PlannedObject { object, staged, layouts }
+                let elsewhere = elsewhere(&object, &staged, self.block)?;
+                Ok(PlannedObject { object, staged, layouts, elsewhere })
             })
-            .collect();
+            .collect::<StoreResult<_>>()?;
         let fresh_blocks: usize =
             objects.iter().flat_map(|o| o.layouts.values()).map(|layout| layout.fresh().count()).sum();
         let fresh_bytes = u64::try_from(fresh_blocks).unwrap_or(u64::MAX) * self.block;
@@ -215,6 +216,27 @@ impl Inner {
         }
         freed
     }
+}
+
+/// Bytes stored, allocated and shared outside of the shards that an object's ops touch. An error if the onode and these
+/// shards do not fit.
+fn elsewhere(object: &ObjectId, staged: &StagedObject, block: u64) -> StoreResult<[u64; 3]> {
+    let base = staged.base.as_ref().filter(|_| !staged.replaced);
+    let mut sums = base.map_or([0; 3], |onode| onode.counts());
+    let mut fits = true;
+    for content in staged.contents.values() {
+        for (sum, bytes) in sums.iter_mut().zip(content.own().map_or([0; 3], |shard| shard.counts(block))) {
+            fits &= *sum >= bytes;
+            *sum = sum.saturating_sub(bytes);
+        }
+    }
+    let [_, allocated, shared] = sums;
+    if fits && shared <= allocated {
+        return Ok(sums);
+    }
+    Err(StoreError::Io(format!(
+        "{object} is corrupt: its shards have more than its onode counts; fsck tells more"
+    )))
 }
 
 /// What a full device must not prevent, and clients cannot repeat at will: remembering maps, making and removing

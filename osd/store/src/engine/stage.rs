@@ -23,6 +23,9 @@ pub struct Stage<'a> {
     collections: &'a BTreeMap<CollectionId, Collection>,
     options: &'a Options,
     next_omap_id: &'a Cell<u64>,
+    block: u64,
+    /// Bytes of a record that are left for what clones begin as.
+    copies_left: u64,
     /// By object.
     pub objects: BTreeMap<ObjectId, StagedObject>,
     /// Bits and metadata; none if removed.
@@ -41,12 +44,16 @@ impl<'a> Stage<'a> {
         collections: &'a BTreeMap<CollectionId, Collection>,
         options: &'a Options,
         next_omap_id: &'a Cell<u64>,
+        block: u64,
+        record_bytes_max: u64,
     ) -> Self {
         Self {
             bases,
             collections,
             options,
             next_omap_id,
+            block,
+            copies_left: record_bytes_max,
             objects: BTreeMap::new(),
             changed: BTreeMap::new(),
             log: Vec::new(),
@@ -70,6 +77,11 @@ impl<'a> Stage<'a> {
                 if self.collection(id).is_some() {
                     return Err(StoreError::Exists(format!("collection {}.{:x}", id.pool, id.seed)));
                 }
+                let stored = self.collections.iter().map(|(other, collection)| (*other, collection.bits));
+                let kept = stored.filter(|(other, _)| !self.changed.contains_key(other));
+                let staged = self.changed.iter();
+                let staged = staged.filter_map(|(other, change)| Some((*other, change.as_ref()?.0)));
+                check::check_disjoint(id, *bits, kept.chain(staged))?;
                 self.changed.insert(id, Some((*bits, Bytes::new())));
                 Ok(())
             }
@@ -110,6 +122,13 @@ impl<'a> Stage<'a> {
     fn clone_object(&mut self, id: CollectionId, source: &ObjectId, target: &ObjectId) -> StoreResult<()> {
         let stored = self.bases.objects.get(source).map(|basis| &basis.whole_omap);
         let copied = self.object(id, source)?.copy(stored.unwrap_or(&WholeOmap::default()))?;
+        // Thousands of clones that no record takes should not fill the memory first.
+        self.copies_left =
+            self.copies_left.checked_sub(copied.record_bytes(self.block)).ok_or_else(|| {
+                StoreError::TooLarge(
+                    "clones that need more than the journal holds, in one transaction".into(),
+                )
+            })?;
         let next_omap_id = self.next_omap_id;
         self.object(id, target)?.become_copy(copied, next_omap_id)
     }

@@ -10,6 +10,7 @@ use super::content::Content;
 use super::load::{not_found, shard_range, total};
 use super::needs::{Basis, WholeOmap, in_range};
 use crate::check::{self, length};
+use crate::checksum::ChecksumKind;
 use crate::journal::format::Item;
 use crate::keys;
 use crate::object_store::StoreResult;
@@ -36,6 +37,9 @@ pub struct StagedObject {
     omap: StagedOmap,
 }
 
+/// Bytes that a part of a block takes in a shard at worst: a blob with one checksum, and a piece.
+pub const PART_BYTES: usize = 35 + ChecksumKind::BYTES_MAX + 30;
+
 /// What a clone of an object begins as.
 pub struct Copied {
     size: u64,
@@ -43,6 +47,14 @@ pub struct Copied {
     shard_span: u32,
     contents: BTreeMap<u32, Content>,
     omap: WholeOmap,
+}
+
+impl Copied {
+    /// At most so many bytes of a record, as it is reckoned.
+    pub fn record_bytes(&self, block: u64) -> u64 {
+        let parts: u64 = self.contents.values().map(|content| content.pieces_max(block)).sum();
+        parts * PART_BYTES as u64 + self.omap.bytes()
+    }
 }
 
 #[derive(Default)]

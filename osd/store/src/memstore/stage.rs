@@ -40,6 +40,12 @@ impl<'a> Stage<'a> {
                 if self.collection(id).is_some() {
                     return Err(StoreError::Exists(format!("collection {id:?}")));
                 }
+                let stored =
+                    self.state.collections.iter().map(|(other, collection)| (*other, collection.bits));
+                let kept = stored.filter(|(other, _)| !self.change.collections.contains_key(other));
+                let staged = self.change.collections.iter();
+                let staged = staged.filter_map(|(other, change)| Some((*other, change.as_ref()?.bits)));
+                check::check_disjoint(id, *bits, kept.chain(staged))?;
                 let created = MemCollection { bits: *bits, ..MemCollection::default() };
                 self.change.collections.insert(id, Some(created));
                 Ok(())

@@ -67,6 +67,20 @@ pub(super) async fn collections(host: &mut dyn Host) {
     not_found(commit(&store, vec![Op::RemoveCollection { collection: id }]).await);
     let wide = commit(&store, vec![Op::CreateCollection { collection: id, bits: 3 }]).await;
     assert!(matches!(wide, Err(StoreError::Invalid(_))), "{wide:?}");
+
+    // No object may belong to two.
+    let create = |seed, bits| Op::CreateCollection { collection: CollectionId { seed, ..id }, bits };
+    commit(&store, vec![create(1, 2)]).await.expect("create");
+    for (seed, bits) in [(0, 0), (5, 3), (0x11, 8)] {
+        let overlapping = commit(&store, vec![create(seed, bits)]).await;
+        assert!(matches!(overlapping, Err(StoreError::Invalid(_))), "{seed} of {bits} bits: {overlapping:?}");
+    }
+    let twice = commit(&store, vec![create(3, 2), create(7, 3)]).await;
+    assert!(matches!(twice, Err(StoreError::Invalid(_))), "{twice:?}");
+    let parent = Op::RemoveCollection { collection: CollectionId { seed: 1, ..id } };
+    commit(&store, vec![parent, create(1, 3), create(5, 3), create(3, 2)])
+        .await
+        .expect("a split of an empty one");
 }
 
 pub(super) async fn clones(host: &mut dyn Host) {

@@ -139,6 +139,28 @@ fn removing_a_clone_of_which_every_second_block_is_shared_fits_its_record() {
 }
 
 #[test]
+fn what_no_record_takes_is_refused_or_goes_into_several() {
+    const CLONES: u64 = 63;
+    with_store(async |_, _, store| {
+        let whole = pattern(9, usize::try_from(BYTES).expect("small"));
+        commit(&store, vec![write(&head(), 0, whole)]).await.expect("write");
+        let all = (1..=16_000).map(|number| clone(&head(), &snap(number))).collect();
+        let refused = commit(&store, all).await;
+        assert!(matches!(refused, Err(StoreError::TooLarge(_))), "{refused:?}");
+        for number in 1..=CLONES {
+            commit(&store, vec![clone(&head(), &snap(number))]).await.expect("clone");
+        }
+        let all = (1..=CLONES).map(|number| remove(&snap(number))).collect();
+        let refused = commit(&store, all).await;
+        assert!(matches!(refused, Err(StoreError::TooLarge(_))), "{refused:?}");
+        let removed = crate::remove_objects(&store, collection(), || true).await;
+        assert_eq!(removed, Ok(CLONES + 1));
+        assert_eq!((store.stats().allocated, store.pool_stats()), (0, vec![]));
+        fsck(&store).await;
+    });
+}
+
+#[test]
 fn a_blob_that_one_object_has_alone_again_is_written_in_place_after_a_checkpoint() {
     with_store(async |core, world, store| {
         commit(&store, vec![write(&head(), 0, pattern(1, 128 << 10))]).await.expect("write");

@@ -369,7 +369,7 @@ fn one_flush_serves_many_at_depth_and_none_waits_at_depth_one() {
 /// Many collections whose logs do not all fit the region at the length that the options ask for.
 async fn short_log(core: Core, world: Rc<World>) {
     let mut store = mount(&core, &world).await;
-    let ids: Vec<CollectionId> = (0..16).map(|seed| CollectionId { pool: 7, seed }).collect();
+    let ids: Vec<CollectionId> = (0..16).map(|seed| CollectionId { pool: 8, seed }).collect();
     let create = ids.iter().map(|id| Op::CreateCollection { collection: *id, bits: 4 }).collect();
     commit(&store, create).await.expect("create");
     for version in 1..=200 {
@@ -397,7 +397,7 @@ fn a_log_region_that_is_short_shortens_logs_and_refuses_nothing() {
 /// One busy collection and room for what the options ask for.
 async fn long_log(core: Core, world: Rc<World>) {
     let mut store = mount(&core, &world).await;
-    let id = CollectionId { pool: 7, seed: 0 };
+    let id = CollectionId { pool: 8, seed: 0 };
     commit(&store, vec![Op::CreateCollection { collection: id, bits: 0 }]).await.expect("create");
     let append = |version| Op::LogAppend {
         collection: id,
