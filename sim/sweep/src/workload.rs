@@ -306,7 +306,7 @@ fn clones(script: &mut Script, round: u32) {
     let ops =
         vec![script.write(id, 7, 6000, 90), Op::Truncate { collection: id, object: head, size: 15_000 }];
     script.logged(ops);
-    if round % 2 == 0 {
+    if round.is_multiple_of(2) {
         script.logged(vec![Op::Remove { collection: id, object: snap(id, 7, 3) }]);
     }
 }

@@ -161,7 +161,7 @@ impl Inner {
         let shards = bases.objects.values().flat_map(|basis| basis.loaded.shards.values());
         let of = |(_, blob): &(u64, Blob)| blob.share.map(|address| (blob.birth, address));
         let wanted: BTreeSet<(u64, u64)> =
-            shards.flat_map(|shard| shard.blobs.iter()).filter_map(|entry| of(entry)).collect();
+            shards.flat_map(|shard| shard.blobs.iter()).filter_map(of).collect();
         let keys: Vec<Bytes> = wanted.iter().map(|(birth, address)| keys::share(*birth, *address)).collect();
         let values = if keys.is_empty() { Vec::new() } else { self.fetch(keys.clone()).await? };
         for ((id, key), value) in wanted.into_iter().zip(keys).zip(values) {

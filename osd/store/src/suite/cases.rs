@@ -117,8 +117,8 @@ pub(super) async fn clones(host: &mut dyn Host) {
     let one = pattern(1, 200_000).to_vec();
     let two = [&one[..4000], &pattern(2, 9000), &one[13_000..]].concat();
     let three = [&two[..100_000], &pattern(3, 10), &two[100_010..150_000]].concat();
-    let check = async |store: &Rc<dyn ObjectStore>,
-                       objects: &[(ObjectId, &[u8], &[(&'static str, &'static str)])]| {
+    type Expected<'a> = (ObjectId, &'a [u8], &'a [(&'static str, &'static str)]);
+    let check = async |store: &Rc<dyn ObjectStore>, objects: &[Expected]| {
         for (name, data, entries) in objects {
             assert!(read_all(store, name).await == *data, "data of {name}");
             let omap = store.omap_scan(id, name, None, Bytes::new(), 10, 1000).await.expect("omap");
@@ -130,8 +130,8 @@ pub(super) async fn clones(host: &mut dyn Host) {
             assert_eq!(store.stat(id, name).await.map(|stat| stat.size), Ok(data.len() as u64));
         }
     };
-    let first: (ObjectId, &[u8], &[_]) = (snap(1), &one, &[("k", "v"), ("l", "w")]);
-    let second: (ObjectId, &[u8], &[_]) = (snap(2), &two, &[("l", "w"), ("m", "x")]);
+    let first: Expected = (snap(1), &one, &[("k", "v"), ("l", "w")]);
+    let second: Expected = (snap(2), &two, &[("l", "w"), ("m", "x")]);
     for _ in 0..2 {
         check(&store, &[first.clone(), second.clone(), (head.clone(), &three, &[])]).await;
         store = host.reopen(store).await;
