@@ -106,6 +106,7 @@ impl Look {
         let mut all = describe(self.osd, collection, object);
         all["size"] = stat.size.into();
         all["allocated"] = stat.allocated.into();
+        all["compressed"] = stat.compressed.into();
         let attrs = store.attrs(collection, object).await?;
         let named =
             attrs.iter().filter_map(|(name, value)| Some((text(attr_name(name)?), json!(value.len()))));
@@ -127,21 +128,22 @@ impl Look {
             "header_bytes": store.omap_header(collection, object).await?.len(), "keys": keys, "bytes": bytes,
         });
         let block = u64::from(self.opened.superblock.block);
-        let mut runs: Vec<(u64, u64, u64)> = Vec::new();
+        let mut runs: Vec<(u64, u64, u64, bool)> = Vec::new();
         for place in store.block_places(collection, object).await? {
             match runs.last_mut() {
-                Some((offset, address, len))
-                    if (*offset + *len, *address + *len) == (place.offset, place.address) =>
+                Some((offset, address, len, is_packed))
+                    if (*offset + *len, *is_packed) == (place.offset, place.is_packed)
+                        && *address + if *is_packed { 0 } else { *len } == place.address =>
                 {
                     *len += block;
                 }
-                _ => runs.push((place.offset, place.address, block)),
+                _ => runs.push((place.offset, place.address, block, place.is_packed)),
             }
         }
         let runs: Vec<_> = runs
             .into_iter()
             .map(
-                |(offset, address, length)| json!({ "offset": offset, "address": address, "length": length }),
+                |(offset, address, length, compressed)| json!({ "offset": offset, "address": address, "length": length, "compressed": compressed }),
             )
             .collect();
         all["extents"] = runs.into();

@@ -11,7 +11,7 @@ use indicatif::ProgressBar;
 use pg::hash_bits;
 use serde_json::json;
 use store::{
-    CollectionId, ExportHeader, ExportReader, ExportWriter, ObjectId, ObjectStore, Op, StoreError,
+    CollectionId, ExportHeader, ExportReader, ExportWriter, Hints, ObjectId, ObjectStore, Op, StoreError,
     Transaction,
 };
 
@@ -173,8 +173,13 @@ impl Look {
         object: &ObjectId,
     ) -> anyhow::Result<()> {
         let (store, id) = (self.store(), || object.clone());
-        let size = store.stat(collection, object).await?.size;
-        write(writer, vec![Op::Touch { collection, object: id() }])?;
+        let stat = store.stat(collection, object).await?;
+        let size = stat.size;
+        let mut first = vec![Op::Touch { collection, object: id() }];
+        if stat.hints != Hints::None {
+            first.push(Op::SetHints { collection, object: id(), hints: stat.hints });
+        }
+        write(writer, first)?;
         for (start, length) in store.extents(collection, object, 0, size).await? {
             let end = start + length;
             for offset in (start..end).step_by(TRANSACTION_BYTES as usize) {

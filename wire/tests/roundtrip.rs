@@ -140,7 +140,7 @@ fn reply() -> impl Strategy<Value = OsdOpReply> {
 }
 
 fn stats() -> impl Strategy<Value = OsdStats> {
-    let pool = any::<[i64; 10]>().prop_map(|n| PoolReport {
+    let pool = any::<[i64; 12]>().prop_map(|n| PoolReport {
         objects: n[0],
         bytes: n[1],
         allocated: n[2],
@@ -151,6 +151,8 @@ fn stats() -> impl Strategy<Value = OsdStats> {
         reads_kb: n[7],
         writes: n[8],
         writes_kb: n[9],
+        compressed: n[10],
+        compressed_original: n[11],
     });
     let report = (text(), any::<(i64, i64, u64, u32)>()).prop_map(|(state, n)| PgReport {
         state,

@@ -83,6 +83,8 @@ impl Cluster {
             bytes: objects * 1000,
             allocated: objects * 4096,
             stored: objects * 1000,
+            compressed: objects * 4096,
+            compressed_original: objects * 900,
             omap_keys: 0,
             omap_bytes: 0,
             reads: 10,

@@ -108,6 +108,8 @@ fn pool_report() -> PoolReport {
         bytes: 4096,
         allocated: 4096,
         stored: 4096,
+        compressed: 0,
+        compressed_original: 0,
         omap_keys: 0,
         omap_bytes: 0,
         reads: 5,

@@ -99,6 +99,10 @@ pub struct PoolUse {
     pub omap_bytes: u64,
     /// Bytes of the device in use for data.
     pub allocated: u64,
+    /// Of these, what compressed data takes.
+    pub compressed: u64,
+    /// What that was before.
+    pub compressed_original: u64,
     /// Operations on it.
     pub io: IoCounters,
 }
@@ -110,6 +114,8 @@ impl AddAssign for PoolUse {
         self.omap_keys = self.omap_keys.saturating_add(other.omap_keys);
         self.omap_bytes = self.omap_bytes.saturating_add(other.omap_bytes);
         self.allocated = self.allocated.saturating_add(other.allocated);
+        self.compressed = self.compressed.saturating_add(other.compressed);
+        self.compressed_original = self.compressed_original.saturating_add(other.compressed_original);
         self.io += other.io;
     }
 }
@@ -154,6 +160,8 @@ impl PoolUse {
             omap_keys: natural(report.omap_keys),
             omap_bytes: natural(report.omap_bytes),
             allocated: natural(report.allocated),
+            compressed: natural(report.compressed),
+            compressed_original: natural(report.compressed_original),
             io: IoCounters {
                 reads: natural(report.reads),
                 read_bytes: natural(report.reads_kb).saturating_mul(1024),

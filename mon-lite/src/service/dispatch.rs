@@ -156,7 +156,8 @@ fn pool_stats(session: &mut Session, tid: u64, request: &GetPoolStats) -> Result
 
 fn pool_stat(view: &View<'_>, id: PoolId) -> PoolStat {
     let signed = |value: u64| i64::try_from(value).unwrap_or(i64::MAX);
-    let PoolUse { objects, bytes, omap_keys, omap_bytes, allocated, io } = view.live.reports.pool(id);
+    let held = view.live.reports.pool(id);
+    let PoolUse { objects, bytes, omap_keys, omap_bytes, allocated, io, .. } = held;
     let size = view.osd_map().pools.get(&id).map_or(1, |pool| i64::from(pool.size));
     let pg_num =
         view.osd_map().pools.get(&id).map_or(0, |pool| i32::try_from(pool.pg_num).unwrap_or(i32::MAX));
@@ -179,6 +180,9 @@ fn pool_stat(view: &View<'_>, id: PoolId) -> PoolStat {
         store: StoreStatfs {
             allocated: signed(allocated),
             data_stored: signed(bytes),
+            data_compressed: signed(held.compressed),
+            compressed_allocated: signed(held.compressed),
+            compressed_original: signed(held.compressed_original),
             omap_allocated: signed(omap_bytes),
             ..StoreStatfs::default()
         },

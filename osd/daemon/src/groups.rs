@@ -8,16 +8,17 @@ use std::rc::Rc;
 
 use bytes::Bytes;
 use rt::Group as TaskGroup;
-use store::{ChecksumKind, CollectionId, Op, PoolOptions, StoreError, Transaction};
+use store::{CollectionId, Op, StoreError, Transaction};
 use wire::codec::{DecodeError, decode_exact};
 use wire::msg::OsdMapMessage;
-use wire::osdmap::{ApplyError, Incremental, OsdMap, Pool};
+use wire::osdmap::{ApplyError, Incremental, OsdMap};
 use wire::placement;
-use wire::types::{Epoch, PgId, PoolId};
+use wire::types::{Epoch, PgId};
 
 use crate::limits::{CREATIONS_PER_TRANSACTION, MAPPINGS_PER_TURN};
 use crate::osd::{Osd, StartError};
 use crate::placement_group::PlacementGroup;
+use crate::pool_options;
 use crate::superblock;
 
 /// Why a map was not taken.
@@ -113,7 +114,7 @@ async fn adopt(osd: &Rc<Osd>, map: OsdMap, full: Bytes, increment: Option<Bytes>
     let up_from = map.osd(osd.config.whoami).map_or(map.epoch, |me| me.info.up_from);
     let since = if came_up { up_from } else { map.epoch };
     for (&id, pool) in &map.pools {
-        osd.store.set_pool_options(id, store_options(osd, id, pool));
+        osd.store.set_pool_options(id, pool_options::wanted(osd.config.whoami, id, pool));
     }
     for group in osd.all_groups() {
         if served.contains(&group.id()) {
@@ -132,18 +133,6 @@ async fn adopt(osd: &Rc<Osd>, map: OsdMap, full: Bytes, increment: Option<Bytes>
     }
     remove_deleted(osd, &map);
     Ok(())
-}
-
-/// What a pool wants of the store.
-fn store_options(osd: &Osd, id: PoolId, pool: &Pool) -> PoolOptions {
-    let checksum = pool.csum_type().and_then(|number| {
-        let kind = u8::try_from(number).ok().and_then(ChecksumKind::from_number);
-        if kind.is_none() {
-            log::debug!("osd.{}: pool {id} has csum_type {number}, which is none", osd.config.whoami);
-        }
-        kind
-    });
-    PoolOptions { checksum }
 }
 
 /// The groups that this OSD leads by the map.

@@ -20,6 +20,7 @@ mod monitor;
 mod object_context;
 mod osd;
 mod placement_group;
+mod pool_options;
 mod report;
 mod requests;
 mod session;

@@ -4,6 +4,7 @@
 
 use std::collections::BTreeMap;
 
+use store::PoolStats;
 use wire::msg::{OsdAlert, OsdBeacon, OsdBoot, OsdStatfs, OsdStats, PgReport, PoolReport, StoreStatfs};
 use wire::types::PoolId;
 
@@ -43,15 +44,17 @@ pub fn alerts(osd: &Osd) -> OsdAlert {
 /// Space, pools, groups. `seq` ascends.
 pub fn stats(osd: &Osd, seq: u64) -> OsdStats {
     let stats = osd.store.stats();
+    let pools_used = osd.store.pool_stats();
+    let compressed = pools_used.iter().fold(PoolStats::default(), |sum, (_, one)| sum.plus(one));
     let store = StoreStatfs {
         total: signed(stats.total),
         available: signed(stats.available),
         internally_reserved: 0,
         allocated: signed(stats.allocated),
         data_stored: signed(stats.stored),
-        data_compressed: 0,
-        compressed_allocated: 0,
-        compressed_original: 0,
+        data_compressed: compressed.compressed,
+        compressed_allocated: compressed.compressed,
+        compressed_original: compressed.compressed_original,
         omap_allocated: signed(stats.omap),
         internal_metadata: signed(stats.metadata),
     };
@@ -83,6 +86,8 @@ fn pools(osd: &Osd) -> BTreeMap<PoolId, PoolReport> {
                 bytes: used.bytes,
                 allocated: used.allocated,
                 stored: used.stored,
+                compressed: used.compressed,
+                compressed_original: used.compressed_original,
                 omap_keys: used.omap_keys,
                 omap_bytes: used.omap_bytes,
                 reads: signed(io.reads),

@@ -1,6 +1,7 @@
 //! Ops that change an object's data or existence.
 
 use bytes::Bytes;
+use store::Hints;
 
 use crate::errno::OpResult;
 use crate::execute::Output;
@@ -156,6 +157,12 @@ pub fn create(view: &mut ObjectView, exclusive: bool) -> OpResult<Output> {
     Ok(Output::default())
 }
 
+/// The data compresses.
+//= ceph 16.2 rados: alloc hint flags
+const HINT_COMPRESSIBLE: u32 = 256;
+/// It does not.
+const HINT_INCOMPRESSIBLE: u32 = 512;
+
 /// SETALLOCHINT: kept with the object.
 pub fn set_alloc_hint(
     view: &mut ObjectView,
@@ -164,7 +171,9 @@ pub fn set_alloc_hint(
     flags: u32,
 ) -> OpResult<Output> {
     view.touch();
+    let mut before = Hints::None;
     if let Some(info) = view.info_mut() {
+        before = hints(info.alloc_hint_flags);
         *info = ObjectInfo {
             expected_object_size: object_size,
             expected_write_size: write_size,
@@ -172,7 +181,21 @@ pub fn set_alloc_hint(
             ..*info
         };
     }
+    // Block devices say nothing with every write. Something is said again: the store may be older than its hints.
+    if hints(flags) != Hints::None || before != Hints::None {
+        view.hint(hints(flags));
+    }
     Ok(Output::default())
+}
+
+/// What a client's flags mean to the store.
+fn hints(flags: u32) -> Hints {
+    match flags & (HINT_COMPRESSIBLE | HINT_INCOMPRESSIBLE) {
+        0 => Hints::None,
+        HINT_COMPRESSIBLE => Hints::Compressible,
+        HINT_INCOMPRESSIBLE => Hints::Incompressible,
+        _ => Hints::Both,
+    }
 }
 
 fn set_truncation(view: &mut ObjectView, extent: Extent) {

@@ -4,6 +4,7 @@
 
 mod world;
 
+use store::{Hints, ObjectStore};
 use wire::msg::{Op, OpArgs, OpCode as O, OpFlags, RequestFlags};
 use wire::types::SnapId;
 use world::{
@@ -662,4 +663,34 @@ fn tells_what_grows() {
     assert!(!grows("x", &[extent(O::TRUNCATE, 0, 0)]));
     assert!(!grows("x", &[op(O::OMAP_CLEAR)]));
     assert!(!grows("x", &[attr(O::SETXATTR, "n", b"v", (0, 0)), op(O::DELETE)]));
+}
+
+#[test]
+fn hints_of_clients_reach_the_store() {
+    let mut world = furnished();
+    let hint = |flags| {
+        let flags = OpArgs::AllocHint { object_size: 4 * MIB, write_size: 4 * MIB, flags };
+        args(O::SET_ALLOC_HINT, flags)
+    };
+    let hints = |world: &World| {
+        let stat = world::now(world.store.stat(world.group.collection(), &object("x")));
+        stat.expect("it is there").hints
+    };
+    // Read, write and access hints say nothing of compression.
+    for (flags, expected) in [
+        (1 | 4, Hints::None),
+        (256, Hints::Compressible),
+        (256, Hints::Compressible),
+        (512 | 4, Hints::Incompressible),
+        (256 | 512, Hints::Both),
+        (0, Hints::None),
+    ] {
+        assert_eq!(world.run("x", &[hint(flags), write(O::WRITE, 0, b"abc")]).result, 0);
+        assert_eq!(hints(&world), expected, "flags {flags}");
+    }
+    assert_eq!(world.run("x", &[hint(256)]).result, 0);
+    assert_eq!(world.run("x", &[op(O::DELETE), hint(256)]).result, 0);
+    assert_eq!(hints(&world), Hints::Compressible, "of the new object");
+    assert_eq!(world.run("x", &[op(O::DELETE), op(O::CREATE)]).result, 0);
+    assert_eq!(hints(&world), Hints::None);
 }

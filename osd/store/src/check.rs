@@ -70,6 +70,7 @@ fn check_op(op: &Op, object_bytes_max: u64) -> StoreResult<()> {
         Op::LogAppend { entry, .. } => within("log entry", entry.len(), limits::LOG_ENTRY_BYTES_MAX),
         Op::RemoveCollection { .. }
         | Op::Touch { .. }
+        | Op::SetHints { .. }
         | Op::Remove { .. }
         | Op::RemoveAttr { .. }
         | Op::OmapClear { .. } => Ok(()),

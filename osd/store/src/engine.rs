@@ -7,6 +7,7 @@
 mod admit;
 pub(crate) mod apply;
 mod assemble;
+mod blocks;
 mod cache;
 pub(crate) mod checkpoint;
 mod close;
@@ -24,6 +25,7 @@ mod mount;
 mod needs;
 mod open;
 mod options;
+mod packing;
 pub(crate) mod pg_log;
 mod plan;
 mod read;

@@ -14,6 +14,7 @@ use uuid::Uuid;
 
 use crate::checksum::{ChecksumKind, Checksums};
 use crate::codec::DecodeResult;
+use crate::compression::{Algorithm, Hints};
 use crate::engine::pg_log::{self, LogChange, PgLog, Window};
 use crate::engine::{apply, checkpoint};
 use crate::export::{self, ExportHeader};
@@ -24,7 +25,7 @@ use crate::journal::scan::{Start, scan};
 use crate::keys::{self, ObjectKey};
 use crate::label;
 use crate::onode::Onode;
-use crate::shard::{Blob, Shard};
+use crate::shard::{Blob, Packed, Shard};
 use crate::share::Share;
 use crate::superblock::Superblock;
 use crate::transaction::Transaction;
@@ -460,6 +461,7 @@ fn sample_transaction(object: crate::ObjectId) -> Transaction {
         Op::CreateCollection { collection, bits: 2 },
         Op::SetCollectionMeta { collection, value: text(b"m") },
         Op::Touch { collection, object: object.clone() },
+        Op::SetHints { collection, object: object.clone(), hints: Hints::Compressible },
         Op::Write { collection, object: object.clone(), offset: 5, data: vec![text(b"ab"), text(b"c")] },
         Op::Zero { collection, object: object.clone(), offset: 1, len: 2 },
         Op::Truncate { collection, object: object.clone(), size: 9 },
@@ -507,7 +509,8 @@ pub fn seeds(name: &str) -> Vec<Vec<u8>> {
     onode.shards = vec![0, 2, 900];
     onode.attrs.insert(Bytes::from_static(b"a"), Bytes::from_static(b"1"));
     let blocks = [&[1][..], &[2], &[3], &[4]];
-    let blob = |kind, share| Blob { birth: 5, checksums: Checksums::of_blocks(kind, blocks), share };
+    let blob =
+        |kind, share| Blob { birth: 5, checksums: Checksums::of_blocks(kind, blocks), share, packed: None };
     let piece = |len, blob_offset| crate::shard::Piece { len, blob: 40 * 4096, blob_offset };
     let shard = |kind, share| Shard {
         blobs: [(40 * 4096, blob(kind, share))].into(),
@@ -529,12 +532,22 @@ pub fn seeds(name: &str) -> Vec<Vec<u8>> {
         "store_pg_log" => vec![sample_pg_log()],
         "store_onode" => {
             let shares = Onode { allocated: 8192, shared: 4096, ..onode.clone() };
-            vec![onode.encode().to_vec(), shares.encode().to_vec()]
+            let packed = Onode { stored: 900, compressed: 4096, compressed_original: 800, ..shares.clone() };
+            let hinted = Onode { hints: Hints::Incompressible, ..onode.clone() };
+            [onode, shares, packed, hinted].map(|onode| onode.encode().to_vec()).to_vec()
         }
         "store_shard" => {
             let kinds = ChecksumKind::ALL.into_iter();
             let both = kinds.flat_map(|kind| [shard(kind, None), shard(kind, Some(38 * 4096))]);
-            both.map(|shard| [&[0][..], &shard.encode()].concat()).collect()
+            let plain: Vec<Shard> = both.collect();
+            let packed = plain.iter().zip(Algorithm::ALL.into_iter().cycle()).map(|(shard, algorithm)| {
+                let mut shard = shard.clone();
+                let packed = Packed { algorithm, raw_blocks: 9, bytes: 4 * 4096 - 7 };
+                shard.blobs.values_mut().for_each(|blob| blob.packed = Some(packed));
+                shard
+            });
+            let all = plain.iter().cloned().chain(packed);
+            all.map(|shard| [&[0][..], &shard.encode()].concat()).collect()
         }
         "store_share" => {
             let share = Share { pool: 3, since: 900, uses: smallvec::smallvec![2, 0, 1, 300] };

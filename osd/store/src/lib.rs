@@ -5,6 +5,7 @@
 mod check;
 mod checksum;
 pub mod codec;
+mod compression;
 mod engine;
 mod export;
 mod fault;
@@ -27,6 +28,7 @@ mod transaction;
 mod types;
 
 pub use checksum::ChecksumKind;
+pub use compression::{Algorithm, Compression, CompressionMode, Hints};
 pub use engine::{BlockPlace, Engine, FormatOptions, FreeSpace, OpenError, OpenResult, Options};
 pub use export::{ExportError, ExportHeader, ExportReader, ExportWriter};
 pub use fault::{Fault, Planted};

@@ -173,7 +173,12 @@ impl ObjectStore for MemStore {
         collection: CollectionId,
         object: &ObjectId,
     ) -> LocalBoxFuture<'static, StoreResult<ObjectStat>> {
-        self.with_object(collection, object, |o| ObjectStat { size: o.size, allocated: o.allocated() })
+        self.with_object(collection, object, |o| ObjectStat {
+            size: o.size,
+            allocated: o.allocated(),
+            compressed: 0,
+            hints: o.hints,
+        })
     }
 
     fn attrs(

@@ -6,13 +6,17 @@ use bytes::Bytes;
 
 use crate::check::length;
 use crate::codec::{DecodeResult, Decoder, Encoder};
+use crate::compression::Hints;
 use crate::limits;
+use crate::shard::Counts;
 use crate::types::{ObjectId, PoolStats};
 
 /// No blob is shared.
 const VERSION: u8 = 1;
 /// With the bytes that are shared.
 const VERSION_SHARED: u8 = 2;
+/// Also with what is compressed, and hints.
+const VERSION_COMPRESSED: u8 = 3;
 
 /// An object's metadata.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -39,6 +43,12 @@ pub struct Onode {
     pub allocated: u64,
     /// Of those, what may be other objects' too.
     pub shared: u64,
+    /// Of those that are allocated, what compressed blobs use.
+    pub compressed: u64,
+    /// Of the bytes stored, what is compressed.
+    pub compressed_original: u64,
+    /// What a client said of the data.
+    pub hints: Hints,
 }
 
 impl Onode {
@@ -56,12 +66,28 @@ impl Onode {
             stored: 0,
             allocated: 0,
             shared: 0,
+            compressed: 0,
+            compressed_original: 0,
+            hints: Hints::None,
         }
     }
 
-    /// Bytes stored, allocated and shared, all shards together.
-    pub fn counts(&self) -> [u64; 3] {
-        [self.stored, self.allocated, self.shared]
+    /// See [`crate::shard::Shard::counts`]: of all shards together.
+    pub fn counts(&self) -> Counts {
+        [self.stored, self.allocated, self.shared, self.compressed, self.compressed_original]
+    }
+
+    /// Takes such counts over.
+    pub fn set_counts(&mut self, counts: Counts) {
+        [self.stored, self.allocated, self.shared, self.compressed, self.compressed_original] = counts;
+    }
+
+    fn version(&self) -> u8 {
+        match (self.shared, self.compressed, self.hints) {
+            (0, 0, Hints::None) => VERSION,
+            (_, 0, Hints::None) => VERSION_SHARED,
+            _ => VERSION_COMPRESSED,
+        }
     }
 
     /// What the object adds to its pool's statistics.
@@ -75,19 +101,27 @@ impl Onode {
             stored: signed(self.stored),
             omap_keys: signed(self.omap_keys),
             omap_bytes: signed(self.omap_bytes),
+            compressed: signed(self.compressed),
+            compressed_original: signed(self.compressed_original),
         }
     }
 
     /// The value stored under its key.
     pub fn encode(&self) -> Bytes {
         let mut e = Encoder::with_capacity(self.encoded_bytes_max());
-        e.u8(if self.shared > 0 { VERSION_SHARED } else { VERSION });
+        let version = self.version();
+        e.u8(version);
         self.object.encode(&mut e);
         e.varint(self.size);
         e.varint(self.stored);
         e.varint(self.allocated);
-        if self.shared > 0 {
+        if version >= VERSION_SHARED {
             e.varint(self.shared);
+        }
+        if version >= VERSION_COMPRESSED {
+            e.varint(self.compressed);
+            e.varint(self.compressed_original);
+            e.u8(self.hints.number());
         }
         e.varint(self.omap_id);
         e.varint(self.omap_keys);
@@ -111,14 +145,14 @@ impl Onode {
     pub fn encoded_bytes_max(&self) -> usize {
         let o = &self.object;
         let attrs: usize = self.attrs.iter().map(|(name, value)| name.len() + value.len() + 8).sum();
-        128 + o.namespace.len() + o.key.len() + o.name.len() + self.shards.len() * 5 + attrs
+        144 + o.namespace.len() + o.key.len() + o.name.len() + self.shards.len() * 5 + attrs
     }
 
     /// Reads a value.
     pub fn decode(value: Bytes) -> DecodeResult<Self> {
         let mut d = Decoder::new(value);
         let version = d.u8("version of an onode")?;
-        if version != VERSION && version != VERSION_SHARED {
+        if !(VERSION..=VERSION_COMPRESSED).contains(&version) {
             return d.invalid("version of an onode", 0, version.into());
         }
         let object = ObjectId::decode(&mut d)?;
@@ -127,9 +161,24 @@ impl Onode {
             return d.invalid("size", d.at(), size);
         }
         let (stored, allocated) = (d.varint("stored")?, d.varint("allocated")?);
-        let shared = if version == VERSION_SHARED { d.varint("shared")? } else { 0 };
-        if shared > allocated || (shared == 0) != (version == VERSION) {
+        let shared = if version >= VERSION_SHARED { d.varint("shared")? } else { 0 };
+        let (mut compressed, mut compressed_original, mut hints) = Default::default();
+        if version >= VERSION_COMPRESSED {
+            (compressed, compressed_original) = (d.varint("compressed")?, d.varint("compressed bytes")?);
+            let number = d.u8("hints")?;
+            match Hints::from_number(number) {
+                Some(found) => hints = found,
+                None => return d.invalid("hints", d.at(), number.into()),
+            }
+        }
+        if shared > allocated {
             return d.invalid("shared", d.at(), shared);
+        }
+        if compressed > allocated
+            || compressed_original > stored
+            || (compressed == 0) != (compressed_original == 0)
+        {
+            return d.invalid("compressed", d.at(), compressed);
         }
         let (omap_id, omap_keys, omap_bytes) =
             (d.varint("omap id")?, d.varint("omap keys")?, d.varint("omap bytes")?);
@@ -155,7 +204,7 @@ impl Onode {
             attrs.insert(name, d.bytes("attribute value")?);
         }
         d.end("onode")?;
-        Ok(Self {
+        let onode = Self {
             object,
             size,
             attrs,
@@ -167,7 +216,14 @@ impl Onode {
             stored,
             allocated,
             shared,
-        })
+            compressed,
+            compressed_original,
+            hints,
+        };
+        if onode.version() != version {
+            return d.invalid("version of an onode", 0, version.into());
+        }
+        Ok(onode)
     }
 
     /// Bytes of memory, for the cache.
@@ -204,7 +260,9 @@ mod tests {
 
     #[test]
     fn round_trips() {
-        for onode in [sample(), Onode { shared: 4096, ..sample() }] {
+        let compressed = Onode { compressed: 8192, compressed_original: 70, ..sample() };
+        let hinted = Onode { hints: Hints::Incompressible, ..sample() };
+        for onode in [sample(), Onode { shared: 4096, ..sample() }, compressed, hinted] {
             let value = onode.encode();
             assert!(value.len() <= onode.encoded_bytes_max());
             assert_eq!(Onode::decode(value.clone()), Ok(onode));

@@ -5,6 +5,7 @@
 //! within the block, so a logical block lives in at most one block of one blob; every block of a blob is used by a
 //! piece; blobs of one object do not overlap on the device. Writes are cut at shard borders, so no blob spans shards.
 //! A shared blob's blocks may be other objects' too; [`crate::share`] counts who uses them, and nobody writes them.
+//! A compressed blob is read as a whole and never written again: its blocks are used until no piece refers to any of them.
 
 use allocator::Extent;
 use bytes::Bytes;
@@ -12,6 +13,7 @@ use smallvec::{SmallVec, smallvec};
 
 use crate::checksum::{Checksum, ChecksumKind, Checksums};
 use crate::codec::{DecodeResult, Decoder, Encoder};
+use crate::compression::Algorithm;
 use crate::sorted::Sorted;
 
 const VERSION: u8 = 1;
@@ -20,8 +22,20 @@ const VERSION: u8 = 1;
 const PLAIN: u8 = 1;
 /// The same, shared.
 const SHARED: u8 = 2;
+/// As [`PLAIN`], but compressed.
+const PACKED: u8 = 3;
+/// As [`SHARED`], but compressed.
+const PACKED_SHARED: u8 = 4;
 /// Where the kind of the checksums is.
 const CHECKSUM_SHIFT: u32 = 4;
+
+/// Bytes that a blob takes beside its checksums.
+pub const BLOB_BYTES_MAX: usize = 46;
+/// Bytes that a piece takes.
+pub const PIECE_BYTES_MAX: usize = 30;
+
+/// See [`Shard::counts`].
+pub type Counts = [u64; 5];
 
 /// A mark per block of a shard of usual size.
 type Marks = SmallVec<[bool; 64]>;
@@ -36,6 +50,19 @@ pub struct Blob {
     pub checksums: Checksums,
     /// Other objects may use the blocks: their uses are counted from this address on.
     pub share: Option<u64>,
+    /// How what the blocks hold is compressed.
+    pub packed: Option<Packed>,
+}
+
+/// What a compressed blob holds.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Packed {
+    /// How it was compressed.
+    pub algorithm: Algorithm,
+    /// Blocks before it was compressed: pieces refer to these. More than are stored.
+    pub raw_blocks: u32,
+    /// Bytes of it in the blob's blocks; zeroes follow.
+    pub bytes: u32,
 }
 
 /// Bytes of the object within a blob.
@@ -45,7 +72,7 @@ pub struct Piece {
     pub len: u32,
     /// Address of the blob.
     pub blob: u64,
-    /// Where in the blob.
+    /// Where in the blob, before it was compressed.
     pub blob_offset: u32,
 }
 
@@ -54,16 +81,18 @@ pub struct Piece {
 pub struct Place {
     /// Address of the blob.
     pub blob: u64,
-    /// Which of its blocks.
+    /// Which of its blocks, before it was compressed.
     pub index: usize,
-    /// Address of the block.
+    /// Address of the block; of a compressed blob's first one.
     pub address: u64,
-    /// Its checksum.
+    /// The checksum of what is there.
     pub checksum: Checksum,
     /// Birth of the blob.
     pub birth: u64,
     /// The blob is shared.
     pub is_shared: bool,
+    /// The blob is compressed.
+    pub is_packed: bool,
     /// Where in the object its first byte is, for messages.
     pub logical: u64,
 }
@@ -98,9 +127,23 @@ impl Shard {
         self.blobs.values().filter(|blob| blob.share.is_some()).map(|blob| blob.bytes(block)).sum()
     }
 
-    /// Bytes stored, allocated and shared.
-    pub fn counts(&self, block: u64) -> [u64; 3] {
-        [self.stored(), self.allocated(block), self.shared(block)]
+    /// Bytes stored, allocated, shared, and of compressed blobs on the device and before.
+    pub fn counts(&self, block: u64) -> Counts {
+        let packed = |blob: &&Blob| blob.packed.is_some();
+        if !self.blobs.values().any(|blob| packed(&blob)) {
+            return [self.stored(), self.allocated(block), self.shared(block), 0, 0];
+        }
+        let compressed = self.blobs.values().filter(packed).map(|blob| blob.bytes(block)).sum();
+        let pieces =
+            self.pieces.values().filter(|piece| self.blobs.get(piece.blob).as_ref().is_some_and(packed));
+        let original = pieces.map(|piece| u64::from(piece.len)).sum();
+        [self.stored(), self.allocated(block), self.shared(block), compressed, original]
+    }
+
+    /// Bytes of the checksums of compressed blobs, which stay whole however little of them is used.
+    pub fn packed_checksum_bytes(&self) -> usize {
+        let packed = self.blobs.values().filter(|blob| blob.packed.is_some());
+        packed.map(|blob| blob.checksums.stored().len()).sum()
     }
 
     /// Whether a blob is shared.
@@ -128,11 +171,12 @@ impl Shard {
     pub fn block_of(&self, at: u64, piece: &Piece, number: u64, block: u64) -> Option<Place> {
         let blob = piece.blob;
         let found = self.blobs.get(blob)?;
-        let index = usize::try_from(number).ok()?;
-        let checksum = found.checksums.get(index)?;
+        let index = usize::try_from(number).ok().filter(|index| *index < found.raw_blocks())?;
         let logical = (at + number * block).saturating_sub(piece.blob_offset.into());
-        let (birth, is_shared) = (found.birth, found.share.is_some());
-        Some(Place { blob, index, address: blob + number * block, checksum, birth, is_shared, logical })
+        let (birth, is_shared, is_packed) = (found.birth, found.share.is_some(), found.packed.is_some());
+        let (address, stored) = if is_packed { (blob, 0) } else { (blob + number * block, index) };
+        let checksum = found.checksums.get(stored)?;
+        Some(Place { blob, index, address, checksum, birth, is_shared, is_packed, logical })
     }
 
     /// Whether a blob born by `birth` owns the block at `address`.
@@ -151,16 +195,21 @@ impl Shard {
         let mut was_cut = false;
         let mut blobs = Sorted::with_capacity(self.blobs.len() + 1);
         for ((address, blob), first) in std::mem::take(&mut self.blobs).into_iter().zip(firsts) {
-            let row = &used[first..first + blob.checksums.len()];
-            if row.iter().all(|used| *used) {
+            let row = &used[first..first + blob.raw_blocks()];
+            let is_whole = row.iter().all(|used| *used);
+            if is_whole || blob.packed.is_some() && row.contains(&true) {
                 blobs.insert(address, blob);
+                continue;
+            }
+            if blob.packed.is_some() {
+                freed.push(Extent { start: address, len: blob.bytes(block) });
                 continue;
             }
             for run in runs(row) {
                 let start = address + wide(run.start) * block;
                 if run.used {
                     let checksums = blob.checksums.slice(run.start..run.end);
-                    blobs.insert(start, Blob { birth: blob.birth, checksums, share: blob.share });
+                    blobs.insert(start, Blob { checksums, ..blob.clone() });
                     was_cut = true;
                 } else {
                     freed.push(Extent { start, len: wide(run.end - run.start) * block });
@@ -170,6 +219,10 @@ impl Shard {
         self.blobs = blobs;
         if was_cut {
             for piece in self.pieces.values_mut() {
+                // Offsets in compressed blobs are not on the device, and these were not cut.
+                if self.blobs.get(piece.blob).is_some_and(|blob| blob.packed.is_some()) {
+                    continue;
+                }
                 let absolute = piece.blob + u64::from(piece.blob_offset);
                 let Some((start, _)) = self.blobs.at_or_below(absolute) else { continue };
                 piece.blob = start;
@@ -179,12 +232,13 @@ impl Shard {
         freed
     }
 
-    /// Which blocks of which blob a piece uses: all blobs' blocks in one row, and where in it each blob's begin.
+    /// Which blocks of which blob a piece uses: all blobs' blocks, before they were compressed, in one row, and where in it
+    /// each blob's begin.
     fn used_blocks(&self, block: u64) -> (Marks, SmallVec<[usize; 64]>) {
         let mut total = 0;
         let count = |blob: &Blob| {
-            total += blob.checksums.len();
-            total - blob.checksums.len()
+            total += blob.raw_blocks();
+            total - blob.raw_blocks()
         };
         let firsts: SmallVec<[usize; 64]> = self.blobs.values().map(count).collect();
         let mut used: Marks = smallvec![false; total];
@@ -228,6 +282,11 @@ impl Shard {
             if let Some(share) = blob.share {
                 e.varint(share);
             }
+            if let Some(packed) = &blob.packed {
+                e.u8(packed.algorithm.number());
+                e.varint(packed.raw_blocks.into());
+                e.varint(packed.bytes.into());
+            }
             e.count(blob.checksums.len());
             e.raw(blob.checksums.stored());
         }
@@ -246,8 +305,9 @@ impl Shard {
 
     /// At least the length of [`Self::encode`].
     pub fn encoded_bytes_max(&self) -> usize {
-        let blobs: usize = self.blobs.values().map(|blob| 35 + blob.checksums.stored().len()).sum();
-        9 + blobs + self.pieces.len() * 30
+        let blobs: usize =
+            self.blobs.values().map(|blob| BLOB_BYTES_MAX + blob.checksums.stored().len()).sum();
+        9 + blobs + self.pieces.len() * PIECE_BYTES_MAX
     }
 
     /// Reads a value and checks it against the invariants for shard `number` of `span` bytes.
@@ -261,12 +321,13 @@ impl Shard {
         let mut order = Vec::new();
         for _ in 0..d.count(7, "blobs")? {
             let kind = d.u8("kind of a blob")?;
-            let Some((is_shared, checksum)) = parse_kind(kind) else {
+            let Some((is_shared, is_packed, checksum)) = parse_kind(kind) else {
                 return d.invalid("kind of a blob", d.at(), kind.into());
             };
             let address = d.varint("address of a blob")?;
             let birth = d.varint("birth of a blob")?;
             let share = is_shared.then(|| d.varint("share of a blob")).transpose()?;
+            let packed = is_packed.then(|| Packed::decode(&mut d)).transpose()?;
             let count = d.u32("checksums")?;
             if u64::from(count) * block > span.into() {
                 return d.invalid("checksums", d.at(), count.into());
@@ -276,7 +337,7 @@ impl Shard {
                 return d.invalid("checksums", d.at(), count.into());
             };
             order.push(address);
-            shard.blobs.insert(address, Blob { birth, checksums, share });
+            shard.blobs.insert(address, Blob { birth, checksums, share, packed });
         }
         for _ in 0..d.count(4, "pieces")? {
             let at = d.varint("logical offset")?;
@@ -309,6 +370,9 @@ impl Shard {
             if blob.checksums.is_empty() || !address.is_multiple_of(block) || *address < device_end {
                 return Err("blobs are empty, not aligned or overlap");
             }
+            if let Some(problem) = blob.packed.and_then(|packed| packed.problem(blob, span, block)) {
+                return Err(problem);
+            }
             if blob.share.is_some_and(|share| share > *address || !share.is_multiple_of(block)) {
                 return Err("a blob's share does not begin before it");
             }
@@ -326,7 +390,7 @@ impl Shard {
                 return Err("a piece has another offset in its block than in the object's");
             }
             let (first, last) = piece.blocks(block);
-            if last >= blob.checksums.len() {
+            if last >= blob.raw_blocks() {
                 return Err("a piece leaves its blob");
             }
             let first_block = (at / block, (piece.blob, first));
@@ -335,8 +399,13 @@ impl Shard {
             }
             last_block = Some(((logical_end - 1) / block, (piece.blob, last)));
         }
-        if self.used_blocks(block).0.iter().any(|used| !used) {
-            return Err("a block of a blob is not used");
+        let (used, firsts) = self.used_blocks(block);
+        for (blob, first) in self.blobs.values().zip(firsts) {
+            let mut row = used[first..first + blob.raw_blocks()].iter();
+            let is_used = if blob.packed.is_some() { row.any(|used| *used) } else { row.all(|used| *used) };
+            if !is_used {
+                return Err("a block of a blob is not used");
+            }
         }
         Ok(())
     }
@@ -347,18 +416,44 @@ impl Shard {
     }
 }
 
-/// Whether a blob of this kind is shared, and what its checksums are.
-fn parse_kind(kind: u8) -> Option<(bool, ChecksumKind)> {
+/// Whether a blob of this kind is shared, whether it is compressed, and what its checksums are.
+fn parse_kind(kind: u8) -> Option<(bool, bool, ChecksumKind)> {
     let checksum = match kind >> CHECKSUM_SHIFT {
         0 => ChecksumKind::Crc32c,
         number => ChecksumKind::from_number(number).filter(|kind| *kind != ChecksumKind::Crc32c)?,
     };
-    let is_shared = match kind & ((1 << CHECKSUM_SHIFT) - 1) {
-        PLAIN => false,
-        SHARED => true,
+    let (is_shared, is_packed) = match kind & ((1 << CHECKSUM_SHIFT) - 1) {
+        PLAIN => (false, false),
+        SHARED => (true, false),
+        PACKED => (false, true),
+        PACKED_SHARED => (true, true),
         _ => return None,
     };
-    Some((is_shared, checksum))
+    Some((is_shared, is_packed, checksum))
+}
+
+impl Packed {
+    fn decode(d: &mut Decoder) -> DecodeResult<Self> {
+        let number = d.u8("algorithm of a blob")?;
+        let Some(algorithm) = Algorithm::from_number(number) else {
+            return d.invalid("algorithm of a blob", d.at(), number.into());
+        };
+        let (raw_blocks, bytes) = (d.varint("blocks of a blob")?, d.varint("bytes of a blob")?);
+        match (u32::try_from(raw_blocks), u32::try_from(bytes)) {
+            (Ok(raw_blocks), Ok(bytes)) => Ok(Self { algorithm, raw_blocks, bytes }),
+            _ => d.invalid("blocks or bytes of a blob", d.at(), raw_blocks.max(bytes)),
+        }
+    }
+
+    /// What is impossible about it.
+    fn problem(&self, blob: &Blob, span: u32, block: u64) -> Option<&'static str> {
+        let (raw, bytes) = (u64::from(self.raw_blocks) * block, u64::from(self.bytes));
+        if raw > span.into() || raw <= blob.bytes(block) {
+            return Some("a compressed blob leaves its shard or saves nothing");
+        }
+        (bytes.div_ceil(block) != wide(blob.checksums.len()))
+            .then_some("a compressed blob has another length")
+    }
 }
 
 impl Blob {
@@ -367,7 +462,18 @@ impl Blob {
             ChecksumKind::Crc32c => 0,
             other => other.number(),
         };
-        checksum << CHECKSUM_SHIFT | if self.share.is_some() { SHARED } else { PLAIN }
+        let kind = match (self.share.is_some(), self.packed.is_some()) {
+            (false, false) => PLAIN,
+            (true, false) => SHARED,
+            (false, true) => PACKED,
+            (true, true) => PACKED_SHARED,
+        };
+        checksum << CHECKSUM_SHIFT | kind
+    }
+
+    /// Blocks that pieces may refer to.
+    pub fn raw_blocks(&self) -> usize {
+        self.packed.map_or(self.checksums.len(), |packed| index(packed.raw_blocks.into()))
     }
 
     /// Length on the device.
@@ -432,8 +538,11 @@ mod tests {
     fn sample() -> Shard {
         Shard {
             blobs: Sorted::from([
-                (40 * B, Blob { birth: 5, checksums: row([&[1], &[2], &[3], &[4]]), share: None }),
-                (80 * B, Blob { birth: 6, checksums: row([&[9]]), share: None }),
+                (
+                    40 * B,
+                    Blob { birth: 5, checksums: row([&[1], &[2], &[3], &[4]]), share: None, packed: None },
+                ),
+                (80 * B, Blob { birth: 6, checksums: row([&[9]]), share: None, packed: None }),
             ]),
             pieces: Sorted::from([
                 (0, Piece { len: 4 * 4096, blob: 40 * B, blob_offset: 0 }),
@@ -473,6 +582,62 @@ mod tests {
         assert_eq!(shard.place(4 * B, B), None);
         assert_eq!(shard.place(6 * B, B), None);
         assert!(shard.owns(43 * B, 5, B) && !shard.owns(43 * B, 6, B) && !shard.owns(44 * B, 5, B));
+    }
+
+    fn compressed() -> Shard {
+        let packed = Some(Packed { algorithm: Algorithm::Lz4, raw_blocks: 8, bytes: 5000 });
+        Shard {
+            blobs: Sorted::from([
+                (40 * B, Blob { birth: 5, checksums: row([&[1], &[2]]), share: None, packed }),
+                (80 * B, Blob { birth: 6, checksums: row([&[9]]), share: None, packed: None }),
+            ]),
+            pieces: Sorted::from([
+                (0, Piece { len: 2 * 4096, blob: 40 * B, blob_offset: 0 }),
+                (2 * B, Piece { len: 4096, blob: 80 * B, blob_offset: 0 }),
+                (3 * B, Piece { len: 5 * 4096 - 7, blob: 40 * B, blob_offset: 3 * 4096 }),
+            ]),
+        }
+    }
+
+    #[test]
+    fn a_compressed_blob_is_there_as_long_as_something_refers_to_it() {
+        let mut shard = compressed();
+        let value = shard.encode();
+        assert!(value.len() <= shard.encoded_bytes_max());
+        assert_eq!(Shard::decode(value, 0, 128 << 10, B).as_ref(), Ok(&shard));
+        assert_eq!(shard.counts(B), [8 * B - 7, 3 * B, 0, 2 * B, 7 * B - 7]);
+        let place = shard.place(7 * B, B).expect("mapped");
+        assert_eq!((place.address, place.index, place.is_packed), (40 * B, 7, true));
+        assert_eq!(shard.place(8 * B, B), None);
+        assert!(shard.owns(41 * B, 5, B) && !shard.owns(42 * B, 5, B));
+        shard.pieces.remove(0);
+        assert_eq!(shard.trim(B), []);
+        assert_eq!(shard.validate(0, 128 << 10, B), Ok(()));
+        // A blob that is cut right behind it, where the compressed one's offsets would lead.
+        shard
+            .blobs
+            .insert(42 * B, Blob { birth: 7, checksums: row([&[4], &[5]]), share: None, packed: None });
+        shard.pieces.insert(9 * B, Piece { len: 4096, blob: 42 * B, blob_offset: 0 });
+        let before = shard.pieces.get(3 * B).copied();
+        assert_eq!(shard.trim(B), [Extent { start: 43 * B, len: B }]);
+        assert_eq!(shard.pieces.get(3 * B).copied(), before);
+        shard.pieces.remove(3 * B);
+        assert_eq!(shard.trim(B), [Extent { start: 40 * B, len: 2 * B }]);
+        assert_eq!(shard.validate(0, 128 << 10, B), Ok(()));
+    }
+
+    #[test]
+    fn impossible_compressed_blobs_are_refused() {
+        let with = |raw_blocks, bytes| {
+            let mut shard = compressed();
+            let Some((_, blob)) = shard.blobs.at_mut(0) else { panic!("there is one") };
+            blob.packed = Some(Packed { algorithm: Algorithm::Lz4, raw_blocks, bytes });
+            shard.validate(0, 128 << 10, B)
+        };
+        assert_eq!(with(8, 4097), Ok(()));
+        for (raw_blocks, bytes) in [(8, 4096), (8, 8193), (8, 0), (2, 5000), (7, 5000), (33, 5000)] {
+            assert!(with(raw_blocks, bytes).is_err(), "{raw_blocks} blocks, {bytes} bytes");
+        }
     }
 
     #[test]

@@ -87,6 +87,13 @@ pub fn pattern(salt: u64, len: usize) -> Bytes {
     Bytes::from(out)
 }
 
+/// Bytes of which every second KiB does not compress, and the others do.
+pub fn half_noise(salt: u64, len: usize) -> Bytes {
+    let mut bytes = pattern(salt, len).to_vec();
+    bytes.chunks_mut(2048).for_each(|chunk| chunk.iter_mut().take(1024).for_each(|byte| *byte = 7));
+    bytes.into()
+}
+
 /// The chunks of a read as one.
 pub fn join(chunks: Vec<Bytes>) -> Vec<u8> {
     chunks.concat()

@@ -19,7 +19,8 @@ const COUNTER_MAX: u64 = 1 << 62;
 /// list, since any version may ignore them.
 pub const RO_COMPAT_KNOWN: u64 = 0;
 /// Incompatible features that this version knows: unknown ones forbid everything.
-pub const INCOMPAT_KNOWN: u64 = INCOMPAT_RETURNS | INCOMPAT_SHARES | INCOMPAT_CHECKSUMS;
+pub const INCOMPAT_KNOWN: u64 =
+    INCOMPAT_RETURNS | INCOMPAT_SHARES | INCOMPAT_CHECKSUMS | INCOMPAT_COMPRESSION;
 
 /// Incompatible: the journal may hold items that say that lent space came back.
 pub const INCOMPAT_RETURNS: u64 = 1;
@@ -27,6 +28,8 @@ pub const INCOMPAT_RETURNS: u64 = 1;
 pub const INCOMPAT_SHARES: u64 = 2;
 /// Incompatible: blobs may have other checksums than crc32c.
 pub const INCOMPAT_CHECKSUMS: u64 = 4;
+/// Incompatible: blobs may be compressed, and onodes and statistics may tell of it.
+pub const INCOMPAT_COMPRESSION: u64 = 8;
 
 /// Feature bits of a superblock or label.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]

@@ -7,6 +7,7 @@ use std::collections::BTreeMap;
 use bytes::Bytes;
 
 use crate::check::length;
+use crate::compression::Hints;
 use crate::types::{CollectionId, LogVersion, ObjectId};
 
 /// Changes that become readable together and durable together, or not at all.
@@ -39,6 +40,8 @@ pub enum Op {
     /// Makes `target` a copy of the object: data, attributes, omap and its header. What it was before is gone. The two
     /// share their device space until either changes. Their hashes are the same; `NotFound` if the object does not exist.
     Clone { collection: CollectionId, object: ObjectId, target: ObjectId },
+    /// Says of the object's data whether it compresses. It holds for what is written from now on.
+    SetHints { collection: CollectionId, object: ObjectId, hints: Hints },
     /// Sets extended attributes.
     SetAttrs { collection: CollectionId, object: ObjectId, attrs: BTreeMap<Bytes, Bytes> },
     /// Removes an extended attribute; absent is fine. `NotFound` if the object does not exist.
@@ -78,6 +81,7 @@ impl Op {
             | Self::Truncate { collection, .. }
             | Self::Remove { collection, .. }
             | Self::Clone { collection, .. }
+            | Self::SetHints { collection, .. }
             | Self::SetAttrs { collection, .. }
             | Self::RemoveAttr { collection, .. }
             | Self::OmapSet { collection, .. }
@@ -98,6 +102,7 @@ impl Op {
             | Self::Truncate { object, .. }
             | Self::Remove { object, .. }
             | Self::Clone { object, .. }
+            | Self::SetHints { object, .. }
             | Self::SetAttrs { object, .. }
             | Self::RemoveAttr { object, .. }
             | Self::OmapSet { object, .. }
@@ -144,6 +149,7 @@ impl Op {
             | Self::Truncate { .. }
             | Self::Remove { .. }
             | Self::Clone { .. }
+            | Self::SetHints { .. }
             | Self::OmapClear { .. } => 0,
         };
         name.saturating_add(carried)

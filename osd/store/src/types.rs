@@ -7,6 +7,7 @@ use bytes::Bytes;
 
 use crate::check::mask;
 use crate::checksum::ChecksumKind;
+use crate::compression::{Compression, Hints};
 
 /// A collection: the objects of one placement group, or the store's meta objects.
 ///
@@ -105,6 +106,10 @@ pub struct ObjectStat {
     pub size: u64,
     /// Bytes of device space allocated to its data.
     pub allocated: u64,
+    /// Of these, bytes of compressed data.
+    pub compressed: u64,
+    /// What a client said of its data.
+    pub hints: Hints,
 }
 
 /// Position in a placement group's log.
@@ -121,6 +126,8 @@ pub struct LogVersion {
 pub struct PoolOptions {
     /// What protects blocks.
     pub checksum: Option<ChecksumKind>,
+    /// What is compressed, and how.
+    pub compression: Option<Compression>,
 }
 
 /// What a pool uses in this store.
@@ -138,17 +145,38 @@ pub struct PoolStats {
     pub omap_keys: i64,
     /// Bytes of omap keys and values.
     pub omap_bytes: i64,
+    /// Bytes of device space of compressed data; what clones share counts for each of them.
+    pub compressed: i64,
+    /// Of [`Self::stored`], what is stored compressed.
+    pub compressed_original: i64,
 }
 
 impl PoolStats {
+    /// How many fields there are.
+    pub const FIELDS: usize = 8;
+    /// How many there were before there was compression.
+    pub const FIELDS_PLAIN: usize = 6;
+
     /// The fields in the order in which they are stored.
-    pub fn to_array(&self) -> [i64; 6] {
-        [self.objects, self.bytes, self.allocated, self.stored, self.omap_keys, self.omap_bytes]
+    pub fn to_array(&self) -> [i64; Self::FIELDS] {
+        let Self {
+            objects,
+            bytes,
+            allocated,
+            stored,
+            omap_keys,
+            omap_bytes,
+            compressed,
+            compressed_original,
+        } = *self;
+        [objects, bytes, allocated, stored, omap_keys, omap_bytes, compressed, compressed_original]
     }
 
     /// See [`Self::to_array`].
-    pub fn from_array([objects, bytes, allocated, stored, omap_keys, omap_bytes]: [i64; 6]) -> Self {
-        Self { objects, bytes, allocated, stored, omap_keys, omap_bytes }
+    pub fn from_array(fields: [i64; Self::FIELDS]) -> Self {
+        let [objects, bytes, allocated, stored, omap_keys, omap_bytes, compressed, compressed_original] =
+            fields;
+        Self { objects, bytes, allocated, stored, omap_keys, omap_bytes, compressed, compressed_original }
     }
 
     /// Field by field, wrapping as the key-value store's merge does.

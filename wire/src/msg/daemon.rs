@@ -150,6 +150,10 @@ envelope! {
         writes: i64,
         /// KiB written since the OSD started.
         writes_kb: i64,
+        /// Bytes of device space of compressed data.
+        compressed: i64,
+        /// Bytes that clients wrote of it.
+        compressed_original: i64,
     }
 }
 

@@ -206,13 +206,39 @@ impl Pool {
     /// Pool type of erasure-coded pools.
     pub const ERASURE: u8 = 3;
 
+    /// Option: when data is compressed.
+    pub const OPTION_COMPRESSION_MODE: i32 = 6;
+    /// Option: how.
+    pub const OPTION_COMPRESSION_ALGORITHM: i32 = 7;
+    /// Option: to what part of its size at most.
+    pub const OPTION_COMPRESSION_REQUIRED_RATIO: i32 = 8;
+    /// Option: most bytes that are compressed together.
+    pub const OPTION_COMPRESSION_MAX_BLOB_SIZE: i32 = 9;
+    /// Option: fewest bytes that are compressed.
+    pub const OPTION_COMPRESSION_MIN_BLOB_SIZE: i32 = 10;
     /// Number of the option that says what protects blocks.
     pub const OPTION_CSUM_TYPE: i32 = 11;
 
-    /// The number of the kind of checksum that it chooses, if it does.
-    pub fn csum_type(&self) -> Option<i64> {
-        match self.options.get(&Self::OPTION_CSUM_TYPE) {
+    /// The value of an option that is a whole number, if it is set.
+    pub fn integer_option(&self, key: i32) -> Option<i64> {
+        match self.options.get(&key) {
             Some(PoolOption::Integer(number)) => Some(*number),
+            _ => None,
+        }
+    }
+
+    /// The value of an option that is a text, if it is set.
+    pub fn text_option(&self, key: i32) -> Option<&str> {
+        match self.options.get(&key) {
+            Some(PoolOption::Text(text)) => Some(text),
+            _ => None,
+        }
+    }
+
+    /// The value of an option that is a number, if it is set.
+    pub fn float_option(&self, key: i32) -> Option<f64> {
+        match self.options.get(&key) {
+            Some(PoolOption::Float(bits)) => Some(bits.get()),
             _ => None,
         }
     }

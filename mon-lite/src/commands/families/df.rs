@@ -28,6 +28,8 @@ struct PoolRow {
     share: f64,
     quota_objects: u64,
     quota_bytes: u64,
+    compressed: u64,
+    compressed_original: u64,
     io: crate::live::IoCounters,
 }
 
@@ -56,6 +58,8 @@ fn pool_rows(view: &View<'_>) -> Vec<PoolRow> {
             share: ratio(used, used.saturating_add(max_available)),
             quota_objects: pool.quota_max_objects,
             quota_bytes: pool.quota_max_bytes,
+            compressed: held.compressed,
+            compressed_original: held.compressed_original,
             io: held.io,
         }
     };
@@ -169,8 +173,8 @@ fn pools_detail(view: &View<'_>) -> Table {
             quota(row.quota_objects, count(row.quota_objects)),
             quota(row.quota_bytes, bytes(row.quota_bytes)),
             "N/A".to_owned(),
-            bytes(0),
-            bytes(0),
+            bytes(row.compressed),
+            bytes(row.compressed_original),
         ]);
     }
     table
@@ -222,8 +226,8 @@ fn pool_value(row: &PoolRow, detail: bool) -> Value {
         put("rd_bytes", row.io.read_bytes.into());
         put("wr", row.io.writes.into());
         put("wr_bytes", row.io.write_bytes.into());
-        put("compress_bytes_used", 0.into());
-        put("compress_under_bytes", 0.into());
+        put("compress_bytes_used", row.compressed.into());
+        put("compress_under_bytes", row.compressed_original.into());
         put("stored_raw", (row.logical()).into());
         put("avail_raw", row.max_available.into());
     }

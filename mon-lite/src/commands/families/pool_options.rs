@@ -11,11 +11,13 @@ pub enum OptionType {
     Integer,
     /// A number.
     Float,
+    /// One of these texts.
+    Choice(&'static [&'static str]),
     /// The name of a kind of checksum; stored as its number.
     Checksum,
 }
 
-use OptionType::{Checksum, Float, Integer, Text};
+use OptionType::{Checksum, Choice, Float, Integer, Text};
 
 /// Kinds of checksums by number, from 1 on.
 const CHECKSUMS: [&str; 6] = ["none", "xxhash32", "xxhash64", "crc32c", "crc32c_16", "crc32c_8"];
@@ -28,8 +30,8 @@ const OPTIONS: [(&str, OptionType); 23] = [
     ("recovery_priority", Integer),
     ("recovery_op_priority", Integer),
     ("scrub_priority", Integer),
-    ("compression_mode", Text),
-    ("compression_algorithm", Text),
+    ("compression_mode", Choice(&["none", "passive", "aggressive", "force"])),
+    ("compression_algorithm", Choice(&["lz4", "snappy", "zlib", "zstd"])),
     ("compression_required_ratio", Float),
     ("compression_max_blob_size", Integer),
     ("compression_min_blob_size", Integer),
@@ -66,6 +68,9 @@ pub fn key_of(name: &str) -> Option<(i32, OptionType)> {
 pub fn parse(kind: OptionType, value: &str) -> Option<PoolOption> {
     match kind {
         Text => Some(PoolOption::Text(value.to_owned())),
+        Choice(choices) => {
+            (value == "unset" || choices.contains(&value)).then(|| PoolOption::Text(value.to_owned()))
+        }
         Integer => value.parse().ok().map(PoolOption::Integer),
         Float => value
             .parse()
@@ -83,6 +88,7 @@ pub fn parse(kind: OptionType, value: &str) -> Option<PoolOption> {
 pub fn describe(kind: OptionType) -> String {
     match kind {
         Text => "a text".to_owned(),
+        Choice(choices) => format!("one of {}, or unset", choices.join(", ")),
         Integer => "a whole number".to_owned(),
         Float => "a number".to_owned(),
         Checksum => format!("one of {}, or unset", CHECKSUMS.join(", ")),

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use bytes::Bytes;
-use store::{CollectionId, ObjectId, Op};
+use store::{CollectionId, Hints, ObjectId, Op};
 
 use super::ObjectView;
 use crate::chunks;
@@ -18,6 +18,12 @@ impl ObjectView {
             self.state = Some(ObjectState::default());
             self.push(|collection, object| Op::Touch { collection, object });
         }
+    }
+
+    /// Tells the store what a client said of the data.
+    pub fn hint(&mut self, hints: Hints) {
+        self.modified = true;
+        self.push(|collection, object| Op::SetHints { collection, object, hints });
     }
 
     /// Writes; creates and grows the object as needed.

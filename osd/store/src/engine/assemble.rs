@@ -10,9 +10,11 @@ use bytes::Bytes;
 use nvme::DmaBuf;
 use rt::Group;
 
+use super::blocks::Blocks;
 use super::commit::all_written;
-use super::layout::{self, Written};
-use super::plan::{KeptBlocks, Plan};
+use super::layout::{self, Target, Written, WrittenShard};
+use super::packing::Squeezed;
+use super::plan::Plan;
 use super::state::Inner;
 use crate::check::length;
 use crate::checksum::{self, Checksum};
@@ -24,14 +26,14 @@ const WRITE_BYTES_MAX: u64 = 1 << 20;
 /// What a plan's changed blocks became.
 #[derive(Default)]
 pub struct Assembled {
-    /// Changed blocks, ascending, for each (object, shard) of the plan.
-    pub written: BTreeMap<(usize, u32), Vec<Written>>,
+    /// For each (object, shard) of the plan.
+    pub written: BTreeMap<(usize, u32), WrittenShard>,
     /// Deferred blocks.
     pub in_place: Vec<InPlace>,
     /// Data in flight: extents with their checksums.
     pub in_flight: Vec<(Extent, u32)>,
     /// New space; given back if this is dropped.
-    pub taken: Option<Taken<HybridAllocator>>,
+    pub taken: Vec<Taken<HybridAllocator>>,
 }
 
 /// A deferred block.
@@ -93,42 +95,53 @@ impl Inner {
     pub fn assemble_blocks(
         &self,
         plan: &Plan,
-        kept: &KeptBlocks,
+        kept: &Blocks,
+        squeezed: Vec<Squeezed>,
         mut reservation: Reservation<HybridAllocator>,
     ) -> StoreResult<(Assembled, Vec<(Extent, DmaBuf)>)> {
         let block = usize::try_from(self.block).unwrap_or(usize::MAX);
         let mut assembled = Assembled::default();
         let mut buffers = Buffers::new(&[]);
-        if plan.fresh_bytes > 0 {
-            let blocks = usize::try_from(plan.fresh_bytes / self.block).unwrap_or(usize::MAX);
+        let mut packing = self.pack(plan, squeezed, &mut reservation);
+        assembled.taken.append(&mut packing.taken);
+        let blocks = plan.fresh_bytes / self.block - packing.blocks;
+        if blocks > 0 {
+            let extents_max = usize::try_from(blocks).unwrap_or(usize::MAX);
             let request = Request {
-                len: plan.fresh_bytes,
+                len: blocks * self.block,
                 unit: self.block,
-                extents_max: blocks.min(allocator::limits::REQUEST_EXTENTS_MAX),
+                extents_max: extents_max.min(allocator::limits::REQUEST_EXTENTS_MAX),
                 hint: None,
             };
             let taken = reservation.take(&request).map_err(|error| StoreError::NoSpace(error.to_string()))?;
             buffers = Buffers::new(taken.extents());
-            assembled.taken = Some(taken);
+            assembled.taken.push(taken);
         }
         for (index, object) in plan.objects.iter().enumerate() {
             let kind = self.checksum_kind(object.object.pool);
             for (number, shard_layout) in &object.layouts {
                 let Some(content) = object.staged.contents.get(number) else { continue };
                 let written = assembled.written.entry((index, *number)).or_default();
-                for changed in &shard_layout.blocks {
+                let mut packs = packing.packs.remove(&(index, *number)).unwrap_or_default();
+                for (at, changed) in shard_layout.blocks.iter().enumerate() {
                     let logical = changed.logical;
+                    let pack = packs.iter().find(|(run, _)| run.contains(&at));
+                    if let Some((run, pack)) = pack {
+                        let to = Target::Packed(pack.address, at - run.start);
+                        written.blocks.push(Written { logical, to });
+                        continue;
+                    }
                     let stored =
-                        changed.place.filter(|_| changed.keeps).and_then(|place| kept.get(&place.address));
-                    let one = match changed.place.filter(|_| changed.in_place) {
+                        changed.place.filter(|_| changed.keeps).map(|place| kept.get(&place, self.block));
+                    let to = match changed.place.filter(|_| changed.in_place) {
                         None => {
                             let (address, memory) = buffers.next(block);
-                            layout::fill_block(content, logical, stored, memory);
-                            Written { logical, address, checksum: Checksum::of(kind, memory), fresh: true }
+                            layout::fill_block(content, logical, stored.as_ref(), memory);
+                            Target::Fresh(address, Checksum::of(kind, memory))
                         }
                         Some(place) => {
                             let mut payload = vec![0; block];
-                            layout::fill_block(content, logical, stored, &mut payload);
+                            layout::fill_block(content, logical, stored.as_ref(), &mut payload);
                             let checksum = Checksum::of(place.checksum.kind(), &payload);
                             assembled.in_place.push(InPlace {
                                 object: index,
@@ -137,16 +150,19 @@ impl Inner {
                                 birth: place.birth,
                                 payload: Bytes::from(payload),
                             });
-                            Written { logical, address: place.address, checksum, fresh: false }
+                            Target::InPlace(place.address, checksum)
                         }
                     };
-                    written.push(one);
+                    written.blocks.push(Written { logical, to });
                 }
+                written.packs = packs.drain(..).map(|(_, pack)| pack).collect();
             }
         }
-        let in_flight = buffers.runs.iter().map(|(extent, data)| (*extent, checksum::of_extent(data)));
+        let mut buffers = buffers.runs;
+        buffers.append(&mut packing.buffers);
+        let in_flight = buffers.iter().map(|(extent, data)| (*extent, checksum::of_extent(data)));
         assembled.in_flight = in_flight.collect();
-        Ok((assembled, buffers.runs))
+        Ok((assembled, buffers))
     }
 
     /// Sends data to new space. The flag is set, and `progress` told, when all of it completed.

@@ -121,15 +121,18 @@ impl Content {
         self.parts.range_and_before(logical, logical + block).iter().any(is_kept)
     }
 
-    /// Logical blocks in which stored bytes stay.
-    pub fn stored_blocks(&self, block: u64) -> u64 {
-        let (mut count, mut next) = (0, 0);
-        for (at, part) in self.parts.iter().filter(|(_, part)| matches!(part.source, Source::Stored { .. })) {
-            let end = (at + part.len - 1) / block + 1;
-            count += end.saturating_sub(next.max(at / block));
-            next = end;
-        }
-        count
+    /// Logical blocks in which stored bytes stay, ascending, and the blob that has them.
+    pub fn stored_blocks(&self, block: u64) -> impl Iterator<Item = (u64, u64)> {
+        let mut next = 0;
+        let stored = self.parts.iter().filter_map(|(at, part)| match part.source {
+            Source::Stored { blob, .. } => Some((*at, part.len, blob)),
+            Source::New(_) => None,
+        });
+        stored.flat_map(move |(at, len, blob)| {
+            let (first, end) = (next.max(at / block), (at + len - 1) / block + 1);
+            next = next.max(end);
+            (first..end).map(move |number| (number * block, blob))
+        })
     }
 
     /// Into how many pieces block borders cut the parts.
@@ -175,6 +178,7 @@ mod tests {
                     birth: 1,
                     checksums: Checksums::of_blocks(ChecksumKind::Crc32c, [&[1][..], &[2], &[3]]),
                     share: None,
+                    packed: None,
                 },
             )]),
             pieces: Sorted::from([(0, Piece { len: 12_288, blob: 8192, blob_offset: 0 })]),
@@ -189,12 +193,13 @@ mod tests {
         assert_eq!(content.parts.get(6000).map(|part| &part.source), Some(&stored));
         assert_eq!(content.changed_blocks(4096), [0, 4096]);
         assert_eq!([0, 4096, 8192].map(|logical| content.keeps(logical, 4096)), [true, true, true]);
-        assert_eq!((content.stored_blocks(4096), content.pieces_max(4096)), (3, 5));
+        assert_eq!(content.stored_blocks(4096).collect::<Vec<_>>(), [(0, 8192), (4096, 8192), (8192, 8192)]);
+        assert_eq!(content.pieces_max(4096), 5);
         content.write(0, Bytes::from(vec![2; 4096]));
         assert_eq!(content.changed_blocks(4096), [0, 4096]);
         assert_eq!([0, 4096, 8192].map(|logical| content.keeps(logical, 4096)), [false, true, true]);
         content.punch(4000, 13_000);
         let parts: Vec<_> = content.parts.iter().map(|(at, part)| (*at, part.len)).collect();
-        assert_eq!((parts, content.stored_blocks(4096)), (vec![(0, 4000)], 0));
+        assert_eq!((parts, content.stored_blocks(4096).count()), (vec![(0, 4000)], 0));
     }
 }

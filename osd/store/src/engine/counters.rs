@@ -48,6 +48,8 @@ counters! {
     stage_load_ns,
     /// … read blocks of which a part stays.
     stage_read_ns,
+    /// … were compressed.
+    stage_compress_ns,
     /// … waited for room in the journal and the key-value store, and for space.
     stage_admit_ns,
     /// … were turned into blocks and records; large ones until their data was written.
@@ -80,6 +82,11 @@ counters! {
     checkpoints,
     /// Device flushes.
     flushes,
+    /// Blobs that were compressed.
+    compress_accepted,
+    /// Runs of blocks that were written as they came, because compressing them saved too little or left no space for it in
+    /// one piece.
+    compress_rejected,
     /// Blocks written by deferral.
     deferred_blocks,
     /// Deferred blocks that a later payload made needless.

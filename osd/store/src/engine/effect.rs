@@ -11,7 +11,7 @@ use smallvec::SmallVec;
 
 use super::apply::Mode;
 use super::assemble::Assembled;
-use super::layout;
+use super::layout::{self, WrittenShard};
 use super::plan::{Plan, PlannedObject};
 use super::sharing::{self, Moment};
 use super::state::Inner;
@@ -69,7 +69,7 @@ impl Inner {
         }
         let changed = statistics.into_iter().filter(|(_, delta)| *delta != PoolStats::default());
         items.extend(changed.map(|(pool, delta)| Item::Statistics(pool, delta)));
-        if let Some(taken) = assembled.taken.take() {
+        for taken in assembled.taken.drain(..) {
             items.extend(taken.commit().into_iter().map(Item::Allocate));
         }
         items.extend(merge(freed).into_iter().map(Item::Free));
@@ -135,7 +135,8 @@ impl Inner {
             shards.insert(number, None);
         }
         for (number, content) in &staged.contents {
-            let written = assembled.written.get(&(index, *number)).map_or(&[][..], Vec::as_slice);
+            let nothing = WrittenShard::default();
+            let written = assembled.written.get(&(index, *number)).unwrap_or(&nothing);
             let (shard, gone) = layout::new_shard(content, written, record, self.block);
             freed.extend(gone);
             shards.insert(*number, (!shard.is_empty()).then_some(shard));
@@ -159,7 +160,7 @@ impl Inner {
                 *sum += bytes;
             }
         }
-        [onode.stored, onode.allocated, onode.shared] = sums;
+        onode.set_counts(sums);
     }
 
     fn object_items(&self, object: &PlannedObject, shards: &NewShards, items: &mut Vec<Item>) {

@@ -8,6 +8,7 @@ use allocator::{Allocator, BitmapAllocator, Extent};
 use bluefs::kv::ScanLimit;
 use bytes::Bytes;
 
+use super::blocks::Wanted;
 use super::state::{Collection, Inner};
 use crate::check;
 use crate::checksum::ChecksumKind;
@@ -16,7 +17,7 @@ use crate::limits;
 use crate::object_store::{FsckFinding, FsckLevel, FsckReport, FsckSeverity, StoreResult};
 use crate::onode::Onode;
 use crate::overlay::Pin;
-use crate::shard::{Blob, Place, Shard};
+use crate::shard::{Blob, Counts, Place, Shard};
 use crate::share::Share;
 use crate::superblock::Superblock;
 use crate::types::{CollectionId, ObjectId, PoolStats};
@@ -51,8 +52,8 @@ struct Open {
     key: Bytes,
     onode: Onode,
     seen: BTreeSet<u32>,
-    /// Bytes stored, allocated and shared.
-    counts: [u64; 3],
+    /// Of the shards so far.
+    counts: Counts,
 }
 
 impl Inner {
@@ -280,7 +281,7 @@ impl Check {
                 self.find(FsckSeverity::Fatal, "omap-shared", detail);
             }
         }
-        Some(Open { key, onode, seen: BTreeSet::new(), counts: [0; 3] })
+        Some(Open { key, onode, seen: BTreeSet::new(), counts: Counts::default() })
     }
 
     async fn shard(&mut self, open: &mut Open, number: u32, value: Bytes, level: FsckLevel) {
@@ -326,19 +327,25 @@ impl Check {
             places.extend(found.map(|place| (place.address, place)));
         }
         let places: Vec<Place> = places.into_values().collect();
+        let wanted = |some: &[Place]| {
+            let mut wanted = Wanted::default();
+            some.iter().for_each(|place| wanted.add(shard, *place, block));
+            wanted
+        };
         for some in places.chunks(BLOCKS_AT_ONCE) {
-            while let Some(writing) = self.inner.blocked_by_write(some) {
+            let together = wanted(some);
+            while let Some(writing) = self.inner.blocked_by_write(&together.places) {
                 writing.wait().await;
             }
-            let verified = self.inner.read_blocks(name, some.to_vec()).await;
-            if verified.is_ok() {
-                some.iter().for_each(|place| self.count_verified(place));
+            if self.inner.read_blocks(name, &together).await.is_ok() {
+                self.count_verified(&together);
                 continue;
             }
             // One by one, so that each bad block is named and the others count.
             for place in some {
-                match self.inner.read_blocks(name, vec![*place]).await {
-                    Ok(_) => self.count_verified(place),
+                let one = wanted(&[*place]);
+                match self.inner.read_blocks(name, &one).await {
+                    Ok(_) => self.count_verified(&one),
                     Err(error) => {
                         // The device's own errors name neither the object nor the place in the store.
                         let (byte, address) = (place.logical, place.address);
@@ -350,10 +357,9 @@ impl Check {
         }
     }
 
-    fn count_verified(&mut self, place: &Place) {
-        if place.checksum.kind() != ChecksumKind::None {
-            self.report.bytes_verified += self.inner.block;
-        }
+    fn count_verified(&mut self, wanted: &Wanted) {
+        let verified = wanted.places.iter().filter(|place| place.checksum.kind() != ChecksumKind::None);
+        self.report.bytes_verified += u64::try_from(verified.count()).unwrap_or(0) * self.inner.block;
     }
 
     fn finish(&mut self, open: Option<Open>) {
@@ -367,8 +373,9 @@ impl Check {
         let is = onode.counts();
         let should = open.counts;
         if is != should {
-            let detail =
-                format!("{name} counts {is:?} bytes stored, allocated and shared, expected {should:?}");
+            let detail = format!(
+                "{name} counts {is:?} bytes stored, allocated, shared, and compressed and before that, expected {should:?}"
+            );
             self.find(FsckSeverity::Error, "object-statistics", detail);
         }
     }

@@ -16,13 +16,14 @@ use rt::sync::{Either, select};
 use super::admit::Demand;
 use super::state::Inner;
 use crate::object_store::{StoreError, StoreResult};
+use crate::types::PoolStats;
 
 /// Bytes of a page of the bitmap in both its copies.
 pub const PAGE_COST: u64 = 2 * (PAGE_BYTES as u64 + 32 + ENTRY_BYTES);
 /// Bytes that any checkpoint adds.
 const CHECKPOINT_COST: u64 = 1024;
 /// Bytes that it adds for each pool: the statistics.
-const POOL_COST: u64 = 64 + ENTRY_BYTES;
+const POOL_COST: u64 = 8 * PoolStats::FIELDS as u64 + 16 + ENTRY_BYTES;
 /// Bytes that it adds for each lent extent.
 const LENT_COST: u64 = 16;
 /// Checkpoints that there may be before the key-value store tells anew: the one under way, and the next.

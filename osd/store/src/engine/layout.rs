@@ -4,12 +4,15 @@
 //! Whole blocks never pay twice: they go to new space. A block of which a part stays is read and written anew, in
 //! place through the journal if it is a small change, else to new space.
 
+use std::collections::{BTreeMap, BTreeSet};
+use std::ops::Range;
+
 use allocator::Extent;
 use bytes::Bytes;
 
 use super::content::{Content, Source};
 use crate::checksum::{Checksum, Checksums};
-use crate::shard::{Blob, Piece, Place, Shard};
+use crate::shard::{Blob, Packed, Piece, Place, Shard};
 use crate::sorted::Sorted;
 
 /// What decides between new space and deferral, see `Options`.
@@ -21,6 +24,8 @@ pub struct Policy {
     pub partial_max: u64,
     /// Bytes of wholly overwritten blocks up to which they are deferred.
     pub whole_max: u64,
+    /// What is left of compressed blobs moves out of them once it takes less space by itself.
+    pub moves_leftovers: bool,
 }
 
 /// A block of which bytes change.
@@ -41,6 +46,8 @@ pub struct Changed {
 pub struct Layout {
     /// See [`Changed`].
     pub blocks: Vec<Changed>,
+    /// Some of these only move.
+    pub moves: bool,
 }
 
 /// A changed block ready to be written.
@@ -48,12 +55,39 @@ pub struct Layout {
 pub struct Written {
     /// Where in the object it begins.
     pub logical: u64,
-    /// Its address.
+    /// Where it goes.
+    pub to: Target,
+}
+
+/// Where a changed block goes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Target {
+    /// To new space, at the address, with the checksum.
+    Fresh(u64, Checksum),
+    /// To where it is.
+    InPlace(u64, Checksum),
+    /// Into the compressed blob at the address, as this block of it.
+    Packed(u64, usize),
+}
+
+/// A new compressed blob.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Pack {
+    /// Where it goes.
     pub address: u64,
-    /// Its checksum.
-    pub checksum: Checksum,
-    /// It is in new space.
-    pub fresh: bool,
+    /// What it holds.
+    pub packed: Packed,
+    /// Of its blocks.
+    pub checksums: Checksums,
+}
+
+/// The changed blocks of a shard, ascending, and the compressed blobs among them.
+#[derive(Clone, Debug, Default)]
+pub struct WrittenShard {
+    /// See [`Written`].
+    pub blocks: Vec<Written>,
+    /// See [`Pack`].
+    pub packs: Vec<Pack>,
 }
 
 /// Decides for all changed shards of a transaction together.
@@ -63,8 +97,9 @@ pub fn lay_out<'a>(shards: impl Iterator<Item = &'a Content>, policy: Policy) ->
     let mut look = |content: &Content, logical: u64| {
         let place = content.base.place(logical, block);
         let keeps = place.is_some() && content.keeps(logical, block);
-        // Others may use a shared block, so it is not written where it is.
-        let in_place = place.is_some_and(|place| !place.is_shared) && !content.is_copied;
+        // Others may use a shared block, and a part of a compressed blob cannot be written, so they stay as they are.
+        let is_own = place.is_some_and(|place| !place.is_shared && !place.is_packed);
+        let in_place = is_own && !content.is_copied;
         match keeps {
             true if in_place => partial += block,
             false if in_place => whole += block,
@@ -74,8 +109,16 @@ pub fn lay_out<'a>(shards: impl Iterator<Item = &'a Content>, policy: Policy) ->
     };
     let mut layouts: Vec<Layout> = shards
         .map(|content| {
-            let blocks = content.changed_blocks(block).into_iter().map(|logical| look(content, logical));
-            Layout { blocks: blocks.collect() }
+            let mut changed = content.changed_blocks(block);
+            // Who only takes away needs neither space nor what he leaves.
+            let moved = match policy.moves_leftovers && !changed.is_empty() {
+                true => leftovers(content, &changed, block),
+                false => Vec::new(),
+            };
+            let moves = !moved.is_empty();
+            changed.extend(moved);
+            changed.sort_unstable();
+            Layout { blocks: changed.into_iter().map(|logical| look(content, logical)).collect(), moves }
         })
         .collect();
     for changed in layouts.iter_mut().flat_map(|layout| &mut layout.blocks) {
@@ -85,7 +128,70 @@ pub fn lay_out<'a>(shards: impl Iterator<Item = &'a Content>, policy: Policy) ->
     layouts
 }
 
+/// The blocks of compressed blobs of which so little stays that it takes less space by itself.
+fn leftovers(content: &Content, changed: &[u64], block: u64) -> Vec<u64> {
+    let is_own = |blob: &Blob| blob.packed.is_some() && blob.share.is_none();
+    if content.is_copied || content.is_borrowed || !content.base.blobs.values().any(is_own) {
+        return Vec::new();
+    }
+    let mut left: BTreeMap<u64, Vec<u64>> = BTreeMap::new();
+    for (logical, blob) in content.stored_blocks(block) {
+        if content.base.blobs.get(blob).is_some_and(is_own) && changed.binary_search(&logical).is_err() {
+            left.entry(blob).or_default().push(logical);
+        }
+    }
+    let is_little = |blob: &u64, blocks: &Vec<u64>| {
+        content.base.blobs.get(*blob).is_some_and(|blob| blocks.len() < blob.checksums.len())
+    };
+    left.retain(|blob, blocks| is_little(blob, blocks));
+    left.into_values().flatten().collect()
+}
+
 impl Layout {
+    /// Runs of blocks for new space that lie one behind the other in the object, by their place in `blocks`: cut at
+    /// multiples of `most` bytes, and none of fewer than `least`.
+    pub fn runs(&self, least: u64, most: u64, block: u64) -> Vec<Range<usize>> {
+        let mut runs: Vec<Range<usize>> = Vec::new();
+        for (index, changed) in self.blocks.iter().enumerate().filter(|(_, changed)| !changed.in_place) {
+            let follows = index > 0 && self.blocks[index - 1].logical + block == changed.logical;
+            match runs.last_mut() {
+                Some(run) if run.end == index && follows && !changed.logical.is_multiple_of(most) => {
+                    run.end += 1
+                }
+                _ => runs.push(index..index + 1),
+            }
+        }
+        runs.retain(|run| run.len() >= index(least.div_ceil(block)));
+        runs
+    }
+
+    /// Own blocks on the device that the object uses afterwards as before.
+    pub fn stay(&self, content: &Content, block: u64) -> u64 {
+        let in_place = self.blocks.iter().filter(|changed| changed.in_place && !changed.keeps).count();
+        let wide = |blocks: usize| u64::try_from(blocks).unwrap_or(u64::MAX);
+        if !content.base.blobs.values().any(|blob| blob.packed.is_some()) {
+            // A block of the object is one of a blob.
+            let moved = self.blocks.iter().filter(|changed| changed.keeps && !changed.in_place).count();
+            return wide(content.stored_blocks(block).count() + in_place - moved);
+        }
+        let mut packed = BTreeSet::new();
+        let mut count = in_place;
+        for (logical, blob) in content.stored_blocks(block) {
+            let changed = self.blocks.binary_search_by_key(&logical, |changed| changed.logical);
+            let moves = changed.is_ok_and(|at| !self.blocks[at].in_place);
+            match content.base.blobs.get(blob) {
+                _ if moves => {}
+                Some(blob_there) if blob_there.packed.is_some() => {
+                    if packed.insert(blob) {
+                        count += blob_there.checksums.len();
+                    }
+                }
+                _ => count += 1,
+            }
+        }
+        wide(count)
+    }
+
     /// Blocks that need new space.
     pub fn fresh(&self) -> impl Iterator<Item = &Changed> {
         self.blocks.iter().filter(|changed| !changed.in_place)
@@ -132,12 +238,18 @@ pub fn fill_block(content: &Content, logical: u64, stored: Option<&Bytes>, out: 
 }
 
 /// The shard after the change, and the space that it gives back. `written` has every changed block, ascending.
-pub fn new_shard(content: &Content, written: &[Written], birth: u64, block: u64) -> (Shard, Vec<Extent>) {
+pub fn new_shard(content: &Content, written: &WrittenShard, birth: u64, block: u64) -> (Shard, Vec<Extent>) {
     let mut shard = Shard {
         blobs: content.base.blobs.clone(),
-        pieces: Sorted::with_capacity(content.parts.len() + written.len()),
+        pieces: Sorted::with_capacity(content.parts.len() + written.blocks.len()),
     };
-    add_blobs(&mut shard.blobs, written, birth, block);
+    add_blobs(&mut shard.blobs, &written.blocks, birth, block);
+    for pack in &written.packs {
+        let Pack { address, packed, checksums } = pack.clone();
+        let old = shard.blobs.insert(address, Blob { birth, share: None, packed: Some(packed), checksums });
+        assert!(old.is_none(), "new space at {address:#x} belongs to the object already");
+    }
+    let written = &written.blocks[..];
     // Changed blocks that begin at or after the bytes looked at.
     let mut ahead = written;
     for (at, part) in content.parts.iter() {
@@ -150,8 +262,16 @@ pub fn new_shard(content: &Content, written: &[Written], birth: u64, block: u64)
             }
             let (to, blob, blob_offset) = match (ahead.first(), &part.source) {
                 (Some(one), _) if one.logical <= from => {
-                    let (start, _) = owner(&mut shard.blobs, one.address, block);
-                    (end.min(one.logical + block), start, one.address - start + (from - one.logical))
+                    let (start, in_blob) = match one.to {
+                        Target::Packed(start, number) => {
+                            (start, u64::try_from(number).unwrap_or(u64::MAX) * block)
+                        }
+                        Target::Fresh(address, _) | Target::InPlace(address, _) => {
+                            let (start, _) = owner(&mut shard.blobs, address, block);
+                            (start, address - start)
+                        }
+                    };
+                    (end.min(one.logical + block), start, in_blob + (from - one.logical))
                 }
                 (next, Source::Stored { blob, blob_offset }) => {
                     let to = next.map_or(end, |one| end.min(one.logical));
@@ -169,19 +289,24 @@ pub fn new_shard(content: &Content, written: &[Written], birth: u64, block: u64)
 
 /// Adds blobs for new space, adjacent blocks as one, and the checksums of blocks written where they are.
 fn add_blobs(blobs: &mut Sorted<Blob>, written: &[Written], birth: u64, block: u64) {
-    let mut fresh: Vec<&Written> = written.iter().filter(|one| one.fresh).collect();
-    fresh.sort_by_key(|one| one.address);
-    for run in fresh.chunk_by(|one, next| one.address + block == next.address) {
-        let Some(first) = run.first() else { continue };
-        let mut checksums = Checksums::new(first.checksum.kind());
-        run.iter().for_each(|one| checksums.push(one.checksum));
-        let blob = Blob { birth, share: None, checksums };
-        let old = blobs.insert(first.address, blob);
-        assert!(old.is_none(), "new space at {:#x} belongs to the object already", first.address);
+    let mut fresh: Vec<(u64, Checksum)> = Vec::with_capacity(written.len());
+    for one in written {
+        match one.to {
+            Target::Fresh(address, checksum) => fresh.push((address, checksum)),
+            Target::InPlace(address, checksum) => {
+                let (start, blob) = owner(blobs, address, block);
+                blob.checksums.set(index((address - start) / block), checksum);
+            }
+            Target::Packed(..) => {}
+        }
     }
-    for one in written.iter().filter(|one| !one.fresh) {
-        let (start, blob) = owner(blobs, one.address, block);
-        blob.checksums.set(index((one.address - start) / block), one.checksum);
+    fresh.sort_by_key(|(address, _)| *address);
+    for run in fresh.chunk_by(|one, next| one.0 + block == next.0) {
+        let Some((address, first)) = run.first() else { continue };
+        let mut checksums = Checksums::new(first.kind());
+        run.iter().for_each(|(_, checksum)| checksums.push(*checksum));
+        let old = blobs.insert(*address, Blob { birth, share: None, packed: None, checksums });
+        assert!(old.is_none(), "new space at {address:#x} belongs to the object already");
     }
 }
 
@@ -207,6 +332,7 @@ mod tests {
 
     use super::*;
     use crate::checksum::ChecksumKind;
+    use crate::compression::Algorithm;
 
     const B: u64 = 4096;
 
@@ -214,8 +340,12 @@ mod tests {
         Checksum::of(ChecksumKind::Crc32c, &[fill])
     }
 
+    fn all(blocks: &[Written]) -> WrittenShard {
+        WrittenShard { blocks: blocks.to_vec(), packs: Vec::new() }
+    }
+
     fn policy(partial_max: u64, whole_max: u64) -> Policy {
-        Policy { block: B, partial_max, whole_max }
+        Policy { block: B, partial_max, whole_max, moves_leftovers: true }
     }
 
     fn base() -> Rc<Shard> {
@@ -226,6 +356,7 @@ mod tests {
                     birth: 1,
                     checksums: Checksums::of_blocks(ChecksumKind::Crc32c, [&[1][..], &[2], &[3]]),
                     share: None,
+                    packed: None,
                 },
             )]),
             pieces: Sorted::from([(0, Piece { len: 3 * 4096, blob: 100 * B, blob_offset: 0 })]),
@@ -248,10 +379,11 @@ mod tests {
         assert_eq!(layout.in_place().count(), 1);
 
         let written = [
-            Written { logical: B, address: 7 * B, checksum: one(70), fresh: true },
-            Written { logical: 2 * B, address: 102 * B, checksum: one(30), fresh: false },
+            Written { logical: B, to: Target::Fresh(7 * B, one(70)) },
+            Written { logical: 2 * B, to: Target::InPlace(102 * B, one(30)) },
         ];
-        let (shard, freed) = new_shard(&content, &written, 5, B);
+        assert_eq!(layout.stay(&content, B), 2);
+        let (shard, freed) = new_shard(&content, &all(&written), 5, B);
         assert_eq!(shard.validate(0, 128 << 10, B), Ok(()));
         assert_eq!(freed, [Extent::new(101 * B, B)]);
         let place = |logical| shard.place(logical, B).map(|p| (p.address, p.checksum, p.birth));
@@ -274,15 +406,62 @@ mod tests {
     fn adjacent_new_blocks_are_one_blob() {
         let mut content = Content::of(Rc::default());
         content.write(0, Bytes::from(vec![1; 4 * 4096]));
-        let written = [(0, 50), (1, 51), (2, 60), (3, 61)].map(|(n, address)| Written {
-            logical: n * B,
-            address: address * B,
-            checksum: one(0),
-            fresh: true,
-        });
-        let (shard, freed) = new_shard(&content, &written, 3, B);
+        let written = [(0, 50), (1, 51), (2, 60), (3, 61)]
+            .map(|(n, address)| Written { logical: n * B, to: Target::Fresh(address * B, one(0)) });
+        let (shard, freed) = new_shard(&content, &all(&written), 3, B);
         assert!(freed.is_empty());
         assert_eq!(shard.blobs.iter().map(|(address, _)| *address).collect::<Vec<_>>(), [50 * B, 60 * B]);
         assert_eq!(shard.pieces.len(), 2);
+    }
+
+    #[test]
+    fn what_is_little_of_a_compressed_blob_moves_out() {
+        let packed = Some(Packed { algorithm: Algorithm::Lz4, raw_blocks: 8, bytes: 10_000 });
+        let checksums = Checksums::of_blocks(ChecksumKind::Crc32c, [&[1][..], &[2], &[3]]);
+        let base = Rc::new(Shard {
+            blobs: Sorted::from([(100 * B, Blob { birth: 1, checksums, share: None, packed })]),
+            pieces: Sorted::from([(0, Piece { len: 8 * 4096, blob: 100 * B, blob_offset: 0 })]),
+        });
+        let mut content = Content::of(Rc::clone(&base));
+        content.write(0, Bytes::from(vec![9; 5 * 4096]));
+        let layout = lay_out([&content].into_iter(), policy(1 << 20, 1 << 20)).remove(0);
+        assert_eq!(layout.blocks.len(), 5, "three blocks are no more than three blocks");
+        assert!(layout.blocks.iter().all(|changed| !changed.in_place));
+        assert_eq!(layout.stay(&content, B), 3);
+
+        content.write(7 * B + 100, Bytes::from(vec![9; 10]));
+        let layout = lay_out([&content].into_iter(), policy(1 << 20, 1 << 20)).remove(0);
+        let keeps: Vec<_> =
+            layout.blocks.iter().map(|changed| (changed.logical / B, changed.keeps)).collect();
+        let expected = (0..5).map(|n| (n, false)).chain((5..8).map(|n| (n, true))).collect::<Vec<_>>();
+        assert_eq!(keeps, expected, "the two that stay whole move with the one of which a part stays");
+        assert_eq!(layout.stay(&content, B), 0);
+        assert_eq!(layout.runs(2 * B, 4 * B, B), [0..4, 4..8]);
+        assert_eq!(layout.runs(5 * B, 4 * B, B), []);
+
+        let blocks =
+            (0..8).map(|n| Written { logical: n * B, to: Target::Packed(7 * B, index(n)) }).collect();
+        let checksums = Checksums::of_blocks(ChecksumKind::Crc32c, [&[5][..], &[6]]);
+        let packed = Packed { algorithm: Algorithm::Zstd, raw_blocks: 8, bytes: 5000 };
+        let packs = vec![Pack { address: 7 * B, packed, checksums }];
+        let (shard, freed) = new_shard(&content, &WrittenShard { blocks, packs }, 2, B);
+        assert_eq!(shard.validate(0, 128 << 10, B), Ok(()));
+        assert_eq!(freed, [Extent::new(100 * B, 3 * B)]);
+        assert_eq!((shard.blobs.len(), shard.pieces.len()), (1, 1), "{shard:?}");
+        let mut content = Content::of(Rc::clone(&base));
+        content.punch(B, 128 << 10);
+        let layout = lay_out([&content].into_iter(), policy(0, 0)).remove(0);
+        assert!(layout.blocks.is_empty() && !layout.moves, "nothing is written to take something away");
+        content.write(9 * B, Bytes::from(vec![9; 4096]));
+        let layout = lay_out([&content].into_iter(), policy(0, 0)).remove(0);
+        assert!(layout.blocks.len() == 2 && layout.moves, "the rest moves with the next write");
+        let stays = Policy { moves_leftovers: false, ..policy(0, 0) };
+        assert_eq!(lay_out([&content].into_iter(), stays).remove(0).blocks.len(), 1);
+
+        let mut content = Content::of(base);
+        content.is_copied = true;
+        content.write(0, Bytes::from(vec![9; 7 * 4096]));
+        let layout = lay_out([&content].into_iter(), policy(0, 0)).remove(0);
+        assert_eq!(layout.blocks.len(), 7, "others use the blob");
     }
 }

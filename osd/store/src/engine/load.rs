@@ -8,6 +8,7 @@ use bytes::Bytes;
 use futures_util::future::join_all;
 use nvme::DmaBuf;
 
+use super::blocks::{Blocks, Wanted};
 use super::state::Inner;
 use crate::check::length;
 use crate::checksum::Checksum;
@@ -162,10 +163,23 @@ impl Inner {
 
     /// Reads blocks, each verified against its checksum. The places must be those of the newest state at the moment
     /// of the call: everything that decides where bytes come from happens before the first await.
-    pub async fn read_blocks(
+    pub async fn read_blocks(self: &Rc<Self>, object: &ObjectId, all: &Wanted) -> StoreResult<Blocks> {
+        let stored = self.read_stored(object, &all.places).await?;
+        all.unpack(stored, self.block).map_err(|(place, problem)| {
+            StoreError::Io(format!(
+                "object {object}, byte {}: the compressed blob at {:#x} of {} cannot be decompressed: {problem}",
+                place.logical,
+                place.blob,
+                self.device.name()
+            ))
+        })
+    }
+
+    /// The same for blocks as they are stored, by address.
+    async fn read_stored(
         self: &Rc<Self>,
         object: &ObjectId,
-        places: Vec<Place>,
+        places: &[Place],
     ) -> StoreResult<BTreeMap<u64, Bytes>> {
         let mut blocks = BTreeMap::new();
         let mut wanted: BTreeMap<u64, Place> = BTreeMap::new();
@@ -173,12 +187,12 @@ impl Inner {
             match self.deferred.newest(place.address) {
                 Some(payload) => {
                     if !place.checksum.matches(&payload) {
-                        return Err(self.mismatch(object, &place, &payload));
+                        return Err(self.mismatch(object, place, &payload));
                     }
                     blocks.insert(place.address, payload);
                 }
                 None => {
-                    wanted.insert(place.address, place);
+                    wanted.insert(place.address, *place);
                 }
             }
         }

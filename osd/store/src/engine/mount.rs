@@ -42,7 +42,7 @@ use crate::limits;
 use crate::overlay::Overlay;
 use crate::shard::Shard;
 use crate::share::Share;
-use crate::superblock::{INCOMPAT_CHECKSUMS, INCOMPAT_RETURNS, INCOMPAT_SHARES, Superblock};
+use crate::superblock::{INCOMPAT_KNOWN, Superblock};
 use crate::types::{CollectionId, PoolStats};
 
 /// Shares of one birth are few: the blobs that one record wrote.
@@ -102,7 +102,7 @@ pub async fn mount(
     if !read_only {
         superblock.generation += 1;
         superblock.epoch += 1;
-        superblock.features.incompat |= INCOMPAT_RETURNS | INCOMPAT_SHARES | INCOMPAT_CHECKSUMS;
+        superblock.features.incompat |= INCOMPAT_KNOWN;
         superblock.epoch_start = end.group + 1;
         counters.superblock_bytes_written.add(open::write_superblock(&*device, &superblock).await?);
         counters.flushes.add(2);
@@ -285,8 +285,11 @@ fn load(inner: &Inner, from_kv: FromKv, log: Vec<LogChange>) -> Result<(), crate
     let mut pools = inner.pools.borrow_mut();
     for (key, value) in from_kv.statistics {
         let mut d = crate::codec::Decoder::new(value);
-        let mut array = [0; 6];
-        for field in &mut array {
+        let mut array = [0; PoolStats::FIELDS];
+        // A pool that nothing was written to since there is compression has fewer.
+        let fields =
+            if d.left() == 8 * PoolStats::FIELDS_PLAIN { PoolStats::FIELDS_PLAIN } else { PoolStats::FIELDS };
+        for field in &mut array[..fields] {
             *field = d.i64("statistics")?;
         }
         let stats = PoolStats::from_array(array);

@@ -5,6 +5,7 @@ use std::time::Duration;
 use uuid::Uuid;
 
 use crate::checksum::ChecksumKind;
+use crate::compression::Compression;
 use crate::fault::Fault;
 use crate::limits;
 
@@ -74,6 +75,8 @@ pub struct Options {
     pub discard: bool,
     /// What protects the blocks of pools that do not say it themselves.
     pub checksum: ChecksumKind,
+    /// What is compressed of the data of pools that do not say it themselves.
+    pub compression: Compression,
     /// Entries of a collection's log that are kept at least, up to `limits::PG_LOG_ENTRIES_MAX`.
     pub pg_log_entries: usize,
     /// A mistake for tests to find.
@@ -97,6 +100,7 @@ impl Default for Options {
             reserve_bytes: 1 << 20,
             discard: false,
             checksum: ChecksumKind::default(),
+            compression: Compression::default(),
             pg_log_entries: limits::PG_LOG_ENTRIES_WANTED,
             fault: Fault::default(),
         }

@@ -4,10 +4,10 @@ use std::collections::BTreeMap;
 
 use allocator::Class;
 use bluefs::kv::ENTRY_BYTES;
-use bytes::Bytes;
 
 use super::admit::Demand;
 use super::apply::encode_collection;
+use super::blocks::Wanted;
 use super::layout::{self, Layout, Policy};
 use super::needs::Bases;
 use super::pg_log::ENTRY_OVERHEAD;
@@ -19,7 +19,7 @@ use crate::check::length;
 use crate::journal::format::Item;
 use crate::keys;
 use crate::object_store::{StoreError, StoreResult};
-use crate::shard::Place;
+use crate::shard::Counts;
 use crate::transaction::{Op, Transaction};
 use crate::types::{CollectionId, ObjectId};
 
@@ -46,6 +46,8 @@ pub struct Plan {
     pub log_bytes: u64,
     /// It gives back at least as much space as it takes, or the service depends on it, so it may use the reserve.
     pub reclaims: bool,
+    /// It writes blocks only to move them out of compressed blobs.
+    pub moves: bool,
     /// A new omap id was drawn.
     pub draws_omap_id: bool,
     /// Who uses the shared space that it touches; none if it touches and makes none.
@@ -78,20 +80,25 @@ pub struct PlannedObject {
     pub staged: StagedObject,
     /// Its changed shards.
     pub layouts: BTreeMap<u32, Layout>,
-    /// Bytes stored, allocated and shared outside of these.
-    pub elsewhere: [u64; 3],
+    /// What the onode counts outside of these.
+    pub elsewhere: Counts,
 }
 
 impl PlannedObject {
     /// Blocks of which a part stays, to be read.
-    pub fn reads(&self) -> Vec<Place> {
-        self.layouts.values().flat_map(Layout::reads).collect()
+    pub fn reads(&self, block: u64) -> Wanted {
+        let mut wanted = Wanted::default();
+        for (number, layout) in &self.layouts {
+            let Some(content) = self.staged.contents.get(number) else { continue };
+            layout.reads().for_each(|place| wanted.add(&content.base, place, block));
+        }
+        wanted
     }
 }
 
 impl Inner {
-    /// Stages and lays out a transaction.
-    pub fn plan(&self, bases: &Bases, transaction: &Transaction) -> StoreResult<Plan> {
+    /// Stages and lays out a transaction. What little is left of compressed blobs moves out of them, if that is wanted.
+    pub fn plan(&self, bases: &Bases, transaction: &Transaction, moves_leftovers: bool) -> StoreResult<Plan> {
         let collections = self.collections.borrow();
         let journal = self.journal.borrow().capacity();
         let mut stage =
@@ -104,6 +111,7 @@ impl Inner {
             block: self.block,
             partial_max: self.options.deferred_partial_max,
             whole_max: self.options.deferred_whole_max,
+            moves_leftovers,
         };
         let mut layouts = layout::lay_out(contents, policy).into_iter();
         let objects: Vec<PlannedObject> = objects
@@ -140,6 +148,7 @@ impl Inner {
             record_bytes: 0,
             kv_bytes: 0,
             blocks: (fresh_bytes + freed) / self.block,
+            moves: objects.iter().flat_map(|object| object.layouts.values()).any(|layout| layout.moves),
             reclaims: shrinks || transaction.ops.iter().all(is_upkeep),
             draws_omap_id: objects.iter().any(|object| object.staged.omap_is_fresh()),
             collections,
@@ -172,7 +181,8 @@ impl Inner {
         bytes += staged.omap_items().iter().map(kv_bytes).sum::<u64>();
         bytes += u64::try_from(staged.dropped().count()).unwrap_or(u64::MAX / 4) * key;
         for content in staged.contents.values() {
-            bytes += key + 16 + content.pieces_max(self.block) * PART_BYTES as u64;
+            let whole = u64::try_from(content.base.packed_checksum_bytes()).unwrap_or(u64::MAX / 4);
+            bytes += key + 16 + content.pieces_max(self.block) * PART_BYTES as u64 + whole;
         }
         bytes
     }
@@ -194,6 +204,7 @@ impl Inner {
             let base_blocks: usize = content.base.blobs.values().map(|blob| blob.checksums.len()).sum();
             // Worst case: every block a blob and every part of one a piece; every block of the base freed by itself.
             bytes += key + 16 + parts * PART_BYTES + base_blocks * ITEM_BYTES;
+            bytes += content.base.packed_checksum_bytes();
             let in_place = object.layouts.get(number).map_or(0, |layout| layout.in_place().count());
             bytes += in_place * (key + 2 * ITEM_BYTES + usize::try_from(self.block).unwrap_or(usize::MAX));
         }
@@ -205,12 +216,7 @@ impl Inner {
         let dropped: u64 = object.staged.dropped().map(|(_, shard)| shard.allocated(self.block)).sum();
         let mut freed = dropped;
         for (number, content) in &object.staged.contents {
-            // A block of the object is one of a blob, so counting those that stay where they are will do.
-            let blocks = object.layouts.get(number).map_or(&[][..], |layout| layout.blocks.as_slice());
-            let moved = blocks.iter().filter(|one| one.keeps && !one.in_place).count();
-            let overwritten = blocks.iter().filter(|one| !one.keeps && one.in_place).count();
-            let count = |blocks: usize| u64::try_from(blocks).unwrap_or(u64::MAX);
-            let stay = content.stored_blocks(self.block) + count(overwritten) - count(moved);
+            let stay = object.layouts.get(number).map_or(0, |layout| layout.stay(content, self.block));
             let own = content.own().map_or(0, |base| base.allocated(self.block));
             freed += own.saturating_sub(stay * self.block);
         }
@@ -218,20 +224,22 @@ impl Inner {
     }
 }
 
-/// Bytes stored, allocated and shared outside of the shards that an object's ops touch. An error if the onode and these
+/// What an onode counts outside of the shards that the object's ops touch. An error if the onode and these
 /// shards do not fit.
-fn elsewhere(object: &ObjectId, staged: &StagedObject, block: u64) -> StoreResult<[u64; 3]> {
+fn elsewhere(object: &ObjectId, staged: &StagedObject, block: u64) -> StoreResult<Counts> {
     let base = staged.base.as_ref().filter(|_| !staged.replaced);
-    let mut sums = base.map_or([0; 3], |onode| onode.counts());
+    let mut sums = base.map_or(Counts::default(), |onode| onode.counts());
     let mut fits = true;
     for content in staged.contents.values() {
-        for (sum, bytes) in sums.iter_mut().zip(content.own().map_or([0; 3], |shard| shard.counts(block))) {
+        for (sum, bytes) in
+            sums.iter_mut().zip(content.own().map_or(Counts::default(), |shard| shard.counts(block)))
+        {
             fits &= *sum >= bytes;
             *sum = sum.saturating_sub(bytes);
         }
     }
-    let [_, allocated, shared] = sums;
-    if fits && shared <= allocated {
+    let [stored, allocated, shared, compressed, original] = sums;
+    if fits && shared.max(compressed) <= allocated && original <= stored {
         return Ok(sums);
     }
     Err(StoreError::Io(format!(
@@ -266,6 +274,3 @@ fn log_bytes(item: &Item) -> u64 {
         _ => 0,
     }
 }
-
-/// Blocks as they were read, by address.
-pub type KeptBlocks = BTreeMap<u64, Bytes>;

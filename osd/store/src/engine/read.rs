@@ -7,12 +7,14 @@ use std::rc::Rc;
 use bluefs::kv::ScanLimit;
 use bytes::Bytes;
 
+use super::blocks::{Blocks, Wanted};
 use super::load::{Loaded, not_found, shard_range};
 use super::state::Inner;
+use crate::check::length;
 use crate::keys::{self, ObjectKey};
 use crate::limits;
 use crate::object_store::{OmapPage, StoreError, StoreResult};
-use crate::shard::{Piece, Place, Shard};
+use crate::shard::{Piece, Shard};
 use crate::types::{CollectionId, LogVersion, ObjectId, ObjectStat};
 
 /// Zeroes for holes, in slices.
@@ -27,6 +29,8 @@ pub struct BlockPlace {
     pub address: u64,
     /// Record that allocated it: with the address it tells this block from any that was there before.
     pub birth: u64,
+    /// It is compressed, together with others that have the same address.
+    pub is_packed: bool,
 }
 
 impl Inner {
@@ -47,8 +51,8 @@ impl Inner {
             if offset >= end {
                 return Ok(Vec::new());
             }
-            let places = self.places(&loaded, offset, end);
-            if let Some(writing) = self.blocked_by_write(&places) {
+            let wanted = self.wanted(&loaded, offset, end);
+            if let Some(writing) = self.blocked_by_write(&wanted.places) {
                 // The data is on its way to the device, which owns the buffer: it is there in a moment.
                 drop(loaded);
                 writing.wait().await;
@@ -57,7 +61,7 @@ impl Inner {
             // From the load's last look to here nothing was awaited: the places are the newest.
             assert!(loaded.is_newest(), "the plan of a read is made at one instant");
             let blocks =
-                self.read_blocks(&object, places).await.inspect_err(|error| self.unreadable(error))?;
+                self.read_blocks(&object, &wanted).await.inspect_err(|error| self.unreadable(error))?;
             return Ok(self.assemble(&loaded, &blocks, offset, end));
         }
     }
@@ -90,7 +94,12 @@ impl Inner {
     pub async fn stat(self: Rc<Self>, collection: CollectionId, object: ObjectId) -> StoreResult<ObjectStat> {
         let loaded = self.load_onode(collection, &object).await?;
         let onode = loaded.existing(&object)?;
-        Ok(ObjectStat { size: onode.size, allocated: onode.allocated })
+        Ok(ObjectStat {
+            size: onode.size,
+            allocated: onode.allocated,
+            compressed: onode.compressed,
+            hints: onode.hints,
+        })
     }
 
     /// See the seam.
@@ -277,10 +286,10 @@ impl Inner {
                     (at / self.block * self.block..end).step_by(usize::try_from(self.block).unwrap_or(1))
                 {
                     if let Some(place) = shard.place(offset, self.block) {
-                        found.insert(
-                            offset,
-                            BlockPlace { offset, address: place.address, birth: place.birth },
-                        );
+                        found.insert(offset, {
+                            let (address, birth, is_packed) = (place.address, place.birth, place.is_packed);
+                            BlockPlace { offset, address, birth, is_packed }
+                        });
                     }
                 }
             }
@@ -289,38 +298,36 @@ impl Inner {
     }
 
     /// The blocks that hold bytes of the range.
-    fn places(&self, loaded: &Loaded, offset: u64, end: u64) -> Vec<Place> {
-        let mut places = Vec::new();
+    fn wanted(&self, loaded: &Loaded, offset: u64, end: u64) -> Wanted {
+        let mut wanted = Wanted::default();
         for shard in loaded.shards.values() {
             for (from, to, piece, at) in pieces_in(shard, offset, end) {
                 let first = u64::from(piece.blob_offset) + (from - at);
                 let last = first + (to - from) - 1;
                 for number in first / self.block..=last / self.block {
-                    places.extend(shard.block_of(at, piece, number, self.block));
+                    if let Some(place) = shard.block_of(at, piece, number, self.block) {
+                        wanted.add(shard, place, self.block);
+                    }
                 }
             }
         }
-        places
+        wanted
     }
 
     /// The bytes of the range, holes as zeroes, without copying.
-    fn assemble(&self, loaded: &Loaded, blocks: &BTreeMap<u64, Bytes>, offset: u64, end: u64) -> Vec<Bytes> {
+    fn assemble(&self, loaded: &Loaded, blocks: &Blocks, offset: u64, end: u64) -> Vec<Bytes> {
         let mut out = Vec::new();
         let mut at = offset;
         for shard in loaded.shards.values() {
             for (from, to, piece, start) in pieces_in(shard, offset, end) {
                 push_zeroes(&mut out, from - at);
-                let mut address = piece.blob + u64::from(piece.blob_offset) + (from - start);
+                let mut in_blob = u64::from(piece.blob_offset) + (from - start);
                 let mut left = to - from;
                 while left > 0 {
-                    let in_block = address % self.block;
-                    let len = left.min(self.block - in_block);
-                    let Some(block) = blocks.get(&(address - in_block)) else {
-                        panic!("block {address:#x} was not read")
-                    };
-                    out.push(block.slice(index(in_block)..index(in_block + len)));
-                    address += len;
-                    left -= len;
+                    let bytes = blocks.bytes_at(piece.blob, in_blob, left, self.block);
+                    in_blob += length(&bytes);
+                    left -= length(&bytes);
+                    out.push(bytes);
                 }
                 at = to;
             }

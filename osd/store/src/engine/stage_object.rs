@@ -11,11 +11,12 @@ use super::load::{not_found, shard_range, total};
 use super::needs::{Basis, WholeOmap, in_range};
 use crate::check::{self, length};
 use crate::checksum::ChecksumKind;
+use crate::compression::Hints;
 use crate::journal::format::Item;
 use crate::keys;
 use crate::object_store::StoreResult;
 use crate::onode::Onode;
-use crate::shard::Shard;
+use crate::shard::{BLOB_BYTES_MAX, PIECE_BYTES_MAX, Shard};
 use crate::transaction::Op;
 use crate::types::ObjectId;
 
@@ -38,12 +39,13 @@ pub struct StagedObject {
 }
 
 /// Bytes that a part of a block takes in a shard at worst: a blob with one checksum, and a piece.
-pub const PART_BYTES: usize = 35 + ChecksumKind::BYTES_MAX + 30;
+pub const PART_BYTES: usize = BLOB_BYTES_MAX + ChecksumKind::BYTES_MAX + PIECE_BYTES_MAX;
 
 /// What a clone of an object begins as.
 pub struct Copied {
     size: u64,
     attrs: BTreeMap<Bytes, Bytes>,
+    hints: Hints,
     shard_span: u32,
     contents: BTreeMap<u32, Content>,
     omap: WholeOmap,
@@ -52,8 +54,11 @@ pub struct Copied {
 impl Copied {
     /// At most so many bytes of a record, as it is reckoned.
     pub fn record_bytes(&self, block: u64) -> u64 {
-        let parts: u64 = self.contents.values().map(|content| content.pieces_max(block)).sum();
-        parts * PART_BYTES as u64 + self.omap.bytes()
+        let content = |content: &Content| {
+            let whole = u64::try_from(content.base.packed_checksum_bytes()).unwrap_or(u64::MAX / 4);
+            content.pieces_max(block) * PART_BYTES as u64 + whole
+        };
+        self.contents.values().map(content).sum::<u64>() + self.omap.bytes()
     }
 }
 
@@ -106,6 +111,7 @@ impl StagedObject {
             Op::Zero { offset, len, .. } => self.zero(*offset, *len, shard_span),
             Op::Truncate { size, .. } => self.truncate(*size, shard_span),
             Op::Remove { .. } => self.remove()?,
+            Op::SetHints { hints, .. } => self.create(shard_span).hints = *hints,
             Op::SetAttrs { attrs, .. } => {
                 let onode = self.create(shard_span);
                 onode.attrs.extend(attrs.iter().map(|(name, value)| (name.clone(), value.clone())));
@@ -151,8 +157,8 @@ impl StagedObject {
     /// The object as it would be, for another one to become. `stored` is its omap as the store has it.
     pub fn copy(&mut self, stored: &WholeOmap) -> StoreResult<Copied> {
         let onode = self.existing()?;
-        let (size, attrs, shard_span, omap_id) =
-            (onode.size, onode.attrs.clone(), onode.shard_span, onode.omap_id);
+        let (size, attrs, hints) = (onode.size, onode.attrs.clone(), onode.hints);
+        let (shard_span, omap_id) = (onode.shard_span, onode.omap_id);
         let held: Vec<u32> = self.held().collect();
         let contents = held.into_iter().map(|number| (number, self.content(number.into()).copy())).collect();
         let mut omap = WholeOmap::default();
@@ -170,7 +176,7 @@ impl StagedObject {
         if let Some(header) = &self.omap.header {
             omap.header = header.clone();
         }
-        Ok(Copied { size, attrs, shard_span, contents, omap })
+        Ok(Copied { size, attrs, hints, shard_span, contents, omap })
     }
 
     /// Becomes what was copied.
@@ -178,8 +184,8 @@ impl StagedObject {
         if self.exists() {
             self.remove()?;
         }
-        let Copied { size, attrs, shard_span, contents, omap } = copied;
-        self.now = Some(Onode { size, attrs, ..Onode::new(self.object.clone(), shard_span) });
+        let Copied { size, attrs, hints, shard_span, contents, omap } = copied;
+        self.now = Some(Onode { size, attrs, hints, ..Onode::new(self.object.clone(), shard_span) });
         self.contents = contents;
         for (key, value) in &omap.entries {
             self.omap_change(key, Some(value), next_omap_id);

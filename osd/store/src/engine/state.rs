@@ -24,6 +24,7 @@ use super::traffic::Traffic;
 use super::writer::Writer;
 use crate::checksum::ChecksumKind;
 use crate::codec::DecodeError;
+use crate::compression::Compression;
 use crate::object_store::{StoreError, StoreResult};
 use crate::overlay::Overlay;
 use crate::superblock::Superblock;
@@ -104,7 +105,13 @@ pub struct Pending {
 }
 
 impl Inner {
-    /// What protects new blocks of this pool.
+    /// What is compressed of new data of a pool.
+    pub fn compression(&self, pool: i64) -> Compression {
+        let own = self.pool_options.borrow().get(&pool).and_then(|options| options.compression);
+        own.unwrap_or(self.options.compression)
+    }
+
+    /// What protects new blocks of a pool.
     pub fn checksum_kind(&self, pool: i64) -> ChecksumKind {
         let own = self.pool_options.borrow().get(&pool).and_then(|options| options.checksum);
         own.unwrap_or(self.options.checksum)

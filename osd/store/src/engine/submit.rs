@@ -9,8 +9,9 @@ use std::rc::Rc;
 use rt::sync::{OneReceiver, OneSender, oneshot};
 use rt::{Group, Nanos};
 
+use super::blocks::Blocks;
 use super::counters::Count;
-use super::plan::{KeptBlocks, Plan};
+use super::plan::Plan;
 use super::sequencer::Turn;
 use super::state::Inner;
 use crate::check;
@@ -91,20 +92,36 @@ impl Inner {
         durable: OneSender<StoreResult<()>>,
         at: &mut Nanos,
     ) -> StoreResult<()> {
+        let mut moves_leftovers = true;
         loop {
             self.check_up()?;
             let bases = self.bases(transaction).await?;
-            let plan = self.plan(&bases, transaction)?;
+            let plan = self.plan(&bases, transaction, moves_leftovers)?;
             self.count_stage(&self.counters.stage_load_ns, at);
-            let kept = self.read_kept(&plan).await?;
+            let kept = match self.read_kept(&plan).await {
+                // What would only move stays where it is then.
+                Err(StoreError::Io(_)) if plan.moves => {
+                    moves_leftovers = false;
+                    continue;
+                }
+                kept => kept?,
+            };
             self.count_stage(&self.counters.stage_read_ns, at);
+            let squeezed = self.squeeze(&plan, &kept).await;
+            self.count_stage(&self.counters.stage_compress_ns, at);
             let admitted = self.admit(plan.demand()).await?;
-            let reservation = self.reserve_space(&plan).await?;
+            let reservation = match self.reserve_space(&plan).await {
+                Err(StoreError::NoSpace(_)) if plan.moves => {
+                    moves_leftovers = false;
+                    continue;
+                }
+                reservation => reservation?,
+            };
             self.count_stage(&self.counters.stage_admit_ns, at);
             if !bases.are_newest() {
                 continue;
             }
-            let (assembled, buffers) = self.assemble_blocks(&plan, &kept, reservation)?;
+            let (assembled, buffers) = self.assemble_blocks(&plan, &kept, squeezed, reservation)?;
             let data_done = self.write_data(buffers);
             if plan.fresh_bytes > self.options.large_write_bytes {
                 // The record of a large write follows its data, so that nobody else's group waits for it.
@@ -133,19 +150,19 @@ impl Inner {
     }
 
     /// Reads the blocks of which a part stays.
-    async fn read_kept(self: &Rc<Self>, plan: &Plan) -> StoreResult<KeptBlocks> {
-        let mut kept = KeptBlocks::new();
+    async fn read_kept(self: &Rc<Self>, plan: &Plan) -> StoreResult<Blocks> {
+        let mut kept = Blocks::default();
         for object in &plan.objects {
-            let places = object.reads();
-            if places.is_empty() {
+            let wanted = object.reads(self.block);
+            if wanted.is_empty() {
                 continue;
             }
-            self.counters.blocks_read_to_modify.add(u64::try_from(places.len()).unwrap_or(0));
-            while let Some(writing) = self.blocked_by_write(&places) {
+            self.counters.blocks_read_to_modify.add(u64::try_from(wanted.places.len()).unwrap_or(0));
+            while let Some(writing) = self.blocked_by_write(&wanted.places) {
                 writing.wait().await;
             }
-            let blocks = self.read_blocks(&object.object, places).await;
-            kept.extend(blocks.inspect_err(|error| self.unreadable(error))?);
+            let blocks = self.read_blocks(&object.object, &wanted).await;
+            kept.join(blocks.inspect_err(|error| self.unreadable(error))?);
         }
         Ok(kept)
     }

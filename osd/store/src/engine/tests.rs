@@ -2,6 +2,7 @@
 
 mod checksums;
 mod clones;
+mod compression;
 mod conformance;
 mod crash;
 mod damaged_keys;

@@ -216,7 +216,7 @@ impl Item {
             Self::Put(key, value) => key.len() + value.len(),
             Self::Delete(key) => key.len(),
             Self::DeleteRange(start, end) => start.len() + end.len(),
-            Self::Statistics(..) => 56,
+            Self::Statistics(..) => 72,
             Self::Deferred(deferred) => deferred.onode.len() + deferred.payload.len(),
             Self::LogEntry(_, _, entry) => entry.len() + 24,
             Self::Allocate(_)
@@ -246,9 +246,12 @@ impl Item {
                 e.bytes(end);
             }
             Self::Statistics(pool, delta) => {
-                e.u8(4);
+                let all = delta.to_array();
+                let is_plain = all[PoolStats::FIELDS_PLAIN..].iter().all(|value| *value == 0);
+                e.u8(if is_plain { 4 } else { 14 });
                 e.i64(*pool);
-                delta.to_array().into_iter().for_each(|value| e.i64(value));
+                let fields = if is_plain { &all[..PoolStats::FIELDS_PLAIN] } else { &all[..] };
+                fields.iter().for_each(|value| e.i64(*value));
             }
             Self::Allocate(extent) => encode_extent(e, 5, *extent),
             Self::Free(extent) => encode_extent(e, 6, *extent),
@@ -290,14 +293,8 @@ impl Item {
             1 => Self::Put(d.bytes("key")?, d.bytes("value")?),
             2 => Self::Delete(d.bytes("key")?),
             3 => Self::DeleteRange(d.bytes("start")?, d.bytes("end")?),
-            4 => {
-                let pool = d.i64("pool")?;
-                let mut delta = [0; 6];
-                for value in &mut delta {
-                    *value = d.i64("statistics")?;
-                }
-                Self::Statistics(pool, PoolStats::from_array(delta))
-            }
+            4 => Self::decode_statistics(d, PoolStats::FIELDS_PLAIN)?,
+            14 => Self::decode_statistics(d, PoolStats::FIELDS)?,
             5 => Self::Allocate(decode_extent(d)?),
             6 => Self::Free(decode_extent(d)?),
             7 => Self::Lend(decode_extent(d)?),
@@ -319,6 +316,22 @@ impl Item {
             13 => Self::Return(decode_extent(d)?),
             other => return d.invalid("kind of item", at, other.into()),
         })
+    }
+}
+
+impl Item {
+    fn decode_statistics(d: &mut Decoder, fields: usize) -> DecodeResult<Self> {
+        let pool = d.i64("pool")?;
+        let mut delta = [0; PoolStats::FIELDS];
+        for value in &mut delta[..fields] {
+            *value = d.i64("statistics")?;
+        }
+        if fields > PoolStats::FIELDS_PLAIN
+            && delta[PoolStats::FIELDS_PLAIN..].iter().all(|value| *value == 0)
+        {
+            return d.invalid("statistics that say nothing of compression", d.at(), 0);
+        }
+        Ok(Self::Statistics(pool, PoolStats::from_array(delta)))
     }
 }
 
@@ -356,6 +369,7 @@ mod tests {
             Item::Delete(text(b"")),
             Item::DeleteRange(text(b"a"), text(b"b")),
             Item::Statistics(-7, PoolStats { objects: -1, bytes: 9, ..PoolStats::default() }),
+            Item::Statistics(7, PoolStats { objects: 1, compressed: -4096, ..PoolStats::default() }),
             Item::Allocate(Extent::new(4096, 4096)),
             Item::Free(Extent::new(8192, 4096)),
             Item::Lend(Extent::new(1 << 40, 1 << 20)),

@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use bytes::{Bytes, BytesMut};
 
 use crate::check::length;
+use crate::compression::Hints;
 use crate::limits;
 use crate::object_store::OmapPage;
 
@@ -12,6 +13,7 @@ use crate::object_store::OmapPage;
 #[derive(Clone, Debug, Default)]
 pub(super) struct MemObject {
     pub size: u64,
+    pub hints: Hints,
     pub pieces: BTreeMap<u64, Bytes>,
     pub attrs: BTreeMap<Bytes, Bytes>,
     pub omap: BTreeMap<Bytes, Bytes>,

@@ -195,6 +195,7 @@ fn change_object(object: &mut MemObject, op: &Op) -> StoreResult<()> {
             object.size = object.size.max(offset + len);
         }
         Op::Truncate { size, .. } => object.truncate(*size),
+        Op::SetHints { hints, .. } => object.hints = *hints,
         Op::SetAttrs { attrs, .. } => {
             object.attrs.extend(attrs.iter().map(|(name, value)| (name.clone(), value.clone())));
             check::check_attrs(object.attrs.iter())?;
@@ -271,5 +272,6 @@ fn add(stats: &mut PoolStats, object: &MemObject) {
         stored: signed(object.stored()),
         omap_keys: i64::try_from(object.omap.len()).unwrap_or(i64::MAX),
         omap_bytes: signed(object.omap_bytes()),
+        ..PoolStats::default()
     });
 }

@@ -483,8 +483,15 @@ pub(super) async fn pool_statistics(host: &mut dyn Host) {
         Op::Truncate { collection: id, object: name.clone(), size: 10_000 },
     ];
     commit(&store, change).await.expect("change");
-    let expect =
-        PoolStats { objects: 2, bytes: 10_000, allocated: 8192, stored: 5000, omap_keys: 1, omap_bytes: 2 };
+    let expect = PoolStats {
+        objects: 2,
+        bytes: 10_000,
+        allocated: 8192,
+        stored: 5000,
+        omap_keys: 1,
+        omap_bytes: 2,
+        ..PoolStats::default()
+    };
     assert_eq!(store.pool_stats(), vec![(7, expect)]);
     let store = host.reopen(store).await;
     assert_eq!(store.pool_stats(), vec![(7, expect)]);

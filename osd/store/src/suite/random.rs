@@ -4,8 +4,8 @@ use std::collections::BTreeMap;
 
 use bytes::Bytes;
 
-use super::{Host, compare, compare_object, object, pattern};
-use crate::{CollectionId, LogVersion, MemStore, ObjectId, Op, Transaction};
+use super::{Host, compare, compare_object, half_noise, object, pattern};
+use crate::{CollectionId, Hints, LogVersion, MemStore, ObjectId, Op, Transaction};
 
 /// What a random run looks like.
 #[derive(Clone, Copy, Debug)]
@@ -113,9 +113,13 @@ impl Generator {
         usize::try_from(self.below(max) + 1).unwrap_or(1)
     }
 
+    /// Every second compresses to a half or so.
     fn data(&mut self, len: usize) -> Bytes {
         self.salt += 1;
-        pattern(self.salt, len)
+        if self.salt.is_multiple_of(2) {
+            return pattern(self.salt, len);
+        }
+        half_noise(self.salt, len)
     }
 
     fn offset(&mut self, len: u64) -> u64 {
@@ -159,6 +163,11 @@ impl Generator {
                 attrs.insert(Bytes::from(format!("attr{}", self.below(5))), self.data(len));
                 Op::SetAttrs { collection, object, attrs }
             }
+            14 if self.below(3) == 0 => Op::SetHints {
+                collection,
+                object,
+                hints: Hints::ALL[usize::try_from(self.below(4)).unwrap_or(0)],
+            },
             14 => Op::RemoveAttr { collection, object, name: Bytes::from(format!("attr{}", self.below(5))) },
             15 | 16 => {
                 let mut entries = BTreeMap::new();

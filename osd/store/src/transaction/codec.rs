@@ -7,6 +7,7 @@ use bytes::Bytes;
 
 use super::{Op, Transaction};
 use crate::codec::{DecodeResult, Decoder, Encoder};
+use crate::compression::Hints;
 use crate::types::{CollectionId, LogVersion, ObjectId};
 
 const VERSION: u8 = 1;
@@ -58,6 +59,7 @@ impl Op {
             Self::OmapClear { .. } => 15,
             Self::LogAppend { .. } => 16,
             Self::Clone { .. } => 17,
+            Self::SetHints { .. } => 18,
         }
     }
 
@@ -83,6 +85,7 @@ impl Op {
             Self::Truncate { size, .. } => e.u64(*size),
             Self::SetAttrs { attrs, .. } => encode_map(e, attrs),
             Self::Clone { target, .. } => target.encode(e),
+            Self::SetHints { hints, .. } => e.u8(hints.number()),
             Self::RemoveAttr { name, .. } => e.bytes(name),
             Self::OmapSet { entries, .. } => encode_map(e, entries),
             Self::OmapRemove { keys, .. } => {
@@ -118,7 +121,7 @@ impl Op {
                 let version = LogVersion { epoch: d.u32("epoch")?, version: d.u64("version")? };
                 return Ok(Self::LogAppend { collection, version, entry: d.bytes("log entry")? });
             }
-            4..=15 | 17 => {}
+            4..=15 | 17 | 18 => {}
             other => return d.invalid("kind of op", at, other.into()),
         }
         let object = ObjectId::decode(d)?;
@@ -140,6 +143,13 @@ impl Op {
                 Self::OmapRemoveRange { collection, object, first, end: d.bytes("end key")? }
             }
             17 => Self::Clone { collection, object, target: ObjectId::decode(d)? },
+            18 => {
+                let number = d.u8("hints")?;
+                let Some(hints) = Hints::from_number(number) else {
+                    return d.invalid("hints", d.at(), number.into());
+                };
+                Self::SetHints { collection, object, hints }
+            }
             14 => Self::OmapSetHeader { collection, object, header: d.bytes("header")? },
             _ => Self::OmapClear { collection, object },
         })

@@ -10,6 +10,7 @@ use uuid::Uuid;
 
 use super::kv::TestKv;
 use super::world::World;
+use crate::compression::{Algorithm, Compression, CompressionMode};
 use crate::engine::{Engine, FormatOptions, Options};
 use crate::object_store::ObjectStore;
 use crate::suite::{self, Host};
@@ -83,6 +84,16 @@ fn with_tiny_caches_and_overlay() {
 #[test]
 fn with_discard_and_large_writes_first() {
     conforms(5, Options { discard: true, large_write_bytes: 0, ..Options::default() });
+}
+
+#[test]
+fn with_compression() {
+    for (seed, algorithm) in (7..).zip(Algorithm::ALL) {
+        let mode = if seed % 2 == 0 { CompressionMode::Force } else { CompressionMode::Aggressive };
+        // Of another size than shards have, so that blobs are cut there too.
+        let compression = Compression { mode, algorithm, blob_bytes_max: 48 << 10, ..Compression::default() };
+        conforms(seed, Options { compression, ..Options::default() });
+    }
 }
 
 struct MemoryHost {

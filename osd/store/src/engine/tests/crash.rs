@@ -15,7 +15,9 @@ use super::world::{Below, World};
 use crate::engine::Engine;
 use crate::object_store::{FsckLevel, ObjectStore, StoreResult};
 use crate::suite::{Generator, Shape, collection, compare_object, join, object};
-use crate::{ChecksumKind, CollectionId, Op, PoolOptions, Transaction};
+use crate::{
+    Algorithm, ChecksumKind, CollectionId, Compression, CompressionMode, Op, PoolOptions, Transaction,
+};
 
 /// Where one object is always written as a whole, so that a read that mixes two states is noticed.
 const UNIFORM: CollectionId = CollectionId { pool: 9, seed: 0 };
@@ -202,10 +204,17 @@ async fn open_and_check(core: &Core, world: &World, shared: &Shared) -> Result<R
     let store = world.mount(core).await.map_err(|error| format!("mount: {error}"))?;
     let store = Rc::new(store);
     check(&store, shared).await?;
-    // Each life protects what it writes in another way, of those that let no damage pass.
+    // Each life protects what it writes in another way, of those that let no damage pass, and compresses otherwise.
     let kinds = [ChecksumKind::Crc32c, ChecksumKind::Xxhash32, ChecksumKind::Xxhash64];
-    let kind = kinds[usize::try_from(shared.uniform.borrow().acknowledged % 3).unwrap_or(0)];
-    store.set_pool_options(collection().pool, PoolOptions { checksum: Some(kind) });
+    let number = usize::try_from(shared.uniform.borrow().acknowledged).unwrap_or(0);
+    let kind = kinds[number % 3];
+    let mode = CompressionMode::ALL[number % 4];
+    let compression =
+        Compression { mode, algorithm: Algorithm::ALL[number / 4 % 4], ..Compression::default() };
+    store.set_pool_options(
+        collection().pool,
+        PoolOptions { checksum: Some(kind), compression: Some(compression) },
+    );
     Ok(store)
 }
 

@@ -80,7 +80,7 @@ fn an_onode_that_counts_too_little_is_found_and_its_object_not_written() {
     let damage = |known: BTreeMap<Bytes, Bytes>| {
         let key = keys::onode(&object("name", 1));
         let onode = Onode::decode(known[&key].clone()).expect("an onode");
-        assert_eq!(onode.counts(), [8192, 8192, 0]);
+        assert_eq!(onode.counts(), [8192, 8192, 0, 0, 0]);
         KvOp::Put(key, Onode { stored: 4096, ..onode }.encode())
     };
     assert_eq!(findings(damage), ["object-statistics", "pool-statistics"]);

@@ -1,12 +1,14 @@
 //! What a client knows: which transactions were submitted, which acknowledged, and what the store may show after a
 //! crash: for each collection the state after some prefix of the submitted that holds all acknowledged.
 
+use std::collections::{BTreeMap, BTreeSet};
+
 use bytes::Bytes;
 
 use crate::limits;
 use crate::object_store::ObjectStore;
 use crate::suite::join;
-use crate::{CollectionId, LogVersion, MemStore, ObjectId, Op, Transaction};
+use crate::{CollectionId, LogVersion, MemStore, ObjectId, ObjectStat, Op, Transaction};
 
 /// Everything that can be read of one collection.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -19,7 +21,7 @@ pub struct Dump {
 #[derive(Clone, PartialEq, Eq)]
 pub struct ObjectDump {
     pub name: ObjectId,
-    pub allocated: u64,
+    pub stat: ObjectStat,
     pub data: Vec<u8>,
     pub extents: Vec<(u64, u64)>,
     pub attrs: Vec<(Bytes, Bytes)>,
@@ -40,6 +42,32 @@ impl std::fmt::Debug for ObjectDump {
     }
 }
 
+impl Dump {
+    /// How much compressed data takes, only the store knows.
+    fn take_space_of(&mut self, found: &Self) {
+        let compressed = found.objects.iter().filter(|object| object.stat.compressed > 0);
+        let known: BTreeMap<_, _> = compressed.map(|object| (&object.name, object.stat)).collect();
+        for object in &mut self.objects {
+            if let Some(stat) = known.get(&object.name) {
+                (object.stat.allocated, object.stat.compressed) = (stat.allocated, stat.compressed);
+            }
+        }
+    }
+
+    /// The first object in which two differ.
+    fn difference(&self, other: &Self) -> String {
+        let mine: BTreeMap<_, _> = self.objects.iter().map(|object| (&object.name, object)).collect();
+        let others: BTreeMap<_, _> = other.objects.iter().map(|object| (&object.name, object)).collect();
+        let names: BTreeSet<_> = mine.keys().chain(others.keys()).collect();
+        let differing = names.into_iter().find(|name| mine.get(*name) != others.get(*name));
+        differing.map_or_else(String::new, |name| {
+            let tell =
+                |object: Option<&&ObjectDump>| object.map(|object| format!("{object:?} {:?}", object.stat));
+            format!("{:?}, expected {:?}", tell(mine.get(name)), tell(others.get(name)))
+        })
+    }
+}
+
 /// Reads it all.
 pub async fn dump(store: &dyn ObjectStore, id: CollectionId) -> Dump {
     let (names, more) = store.list(id, None, limits::LIST_MAX).await.expect("list");
@@ -48,7 +76,7 @@ pub async fn dump(store: &dyn ObjectStore, id: CollectionId) -> Dump {
     for name in names {
         let omap = store.omap_scan(id, &name, None, Bytes::new(), limits::LIST_MAX, usize::MAX).await;
         objects.push(ObjectDump {
-            allocated: store.stat(id, &name).await.expect("stat").allocated,
+            stat: store.stat(id, &name).await.expect("stat"),
             data: join(store.read(id, &name, 0, u64::MAX).await.expect("read")),
             extents: store.extents(id, &name, 0, u64::MAX).await.expect("extents"),
             attrs: store.attrs(id, &name).await.expect("attrs"),
@@ -99,8 +127,10 @@ impl Track {
         let found = dump(store, self.id).await;
         let state = self.base.fork();
         let mut nearest = None;
+        let mut difference = String::new();
         for (number, next) in self.submitted.clone().iter().map(Some).chain([None]).enumerate() {
-            let expect = dump(&state, self.id).await;
+            let mut expect = dump(&state, self.id).await;
+            expect.take_space_of(&found);
             if number >= self.acknowledged && expect == found {
                 self.base = state.fork();
                 self.current = state;
@@ -112,12 +142,16 @@ impl Track {
             if expect == found {
                 nearest = Some(number);
             }
+            if number == self.acknowledged {
+                difference = found.difference(&expect);
+            }
             if let Some(next) = next {
                 state.apply(next).expect("accepted before");
             }
         }
         Err(format!(
-            "collection {:?} is in no state it may be in: {} submitted, {} acknowledged, it shows prefix {nearest:?}",
+            "collection {:?} is in no state it may be in: {} submitted, {} acknowledged, it shows prefix {nearest:?}; it \
+             differs from what was acknowledged in {difference}",
             self.id,
             self.submitted.len(),
             self.acknowledged
