@@ -25,13 +25,15 @@ const TRIES: usize = 50;
 /// Where a block of an object lies.
 pub type Place = (CollectionId, ObjectId, BlockPlace);
 
-/// The blocks of every object of clients in a store.
+/// The blocks of every object of clients in a store that hold nothing else.
 pub async fn places(engine: &store::Engine, content: &StoreContent) -> Result<Vec<Place>, String> {
     let mut places = Vec::new();
     for (id, group) in content.groups.iter().filter(|(id, _)| **id != CollectionId::META) {
         for object in group.objects.keys() {
             let found = engine.block_places(*id, object).await.map_err(|error| error.to_string())?;
-            places.extend(found.into_iter().map(|place| (*id, object.clone(), place)));
+            // A block of a compressed blob takes others with it.
+            let plain = found.into_iter().filter(|place| !place.is_packed);
+            places.extend(plain.map(|place| (*id, object.clone(), place)));
         }
     }
     Ok(places)

@@ -221,6 +221,7 @@ fn options(scenario: &Scenario, device: &dyn BlockDevice) -> Options {
         large_write_bytes: scenario.large_write_bytes,
         groups_in_flight: scenario.groups_in_flight,
         shard_span: scenario.shard_span,
+        compression: scenario.compression,
         #[cfg(feature = "planted")]
         fault: scenario.fault,
         ..Options::for_device(device.geometry())

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use bluefs::kv::SimKvOptions;
 use rt::sim::{Config, Link, RandomStream};
+use store::{Algorithm, Compression, CompressionMode};
 
 /// Least and most that a slow I/O takes longer: several times what a group takes to become durable.
 pub const DISK_SLOW: (Duration, Duration) = (Duration::from_millis(1), Duration::from_millis(30));
@@ -47,6 +48,8 @@ pub struct Scenario {
     pub groups_in_flight: usize,
     /// Logical bytes of one shard of an extent map.
     pub shard_span: u32,
+    /// What is compressed.
+    pub compression: Compression,
     /// A mistake that the engine is to make.
     #[cfg(feature = "planted")]
     pub fault: store::Fault,
@@ -173,6 +176,8 @@ impl Scenario {
             volatile_cache: !dice.one_in(8),
             fault_every: (Duration::from_millis(5), Duration::from_millis(dice.between(100, 1_500))),
             network,
+            // Last, so that the seeds of before differ in nothing else.
+            compression: compression(&mut dice),
         }
     }
 
@@ -181,6 +186,13 @@ impl Scenario {
     pub fn with_planted(self, planted: store::Planted) -> Self {
         Self { fault: store::Fault::planted(planted), ..self }
     }
+}
+
+/// Everything is compressed, in one run of three.
+fn compression(dice: &mut RandomStream) -> Compression {
+    let mode = pick(dice, &[CompressionMode::None, CompressionMode::None, CompressionMode::Force]);
+    let blob_bytes_max = pick(dice, &[16, 24, 64]) << 10;
+    Compression { mode, algorithm: pick(dice, &Algorithm::ALL), blob_bytes_max, ..Compression::default() }
 }
 
 fn pick<T: Copy>(dice: &mut RandomStream, choices: &[T]) -> T {

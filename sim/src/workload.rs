@@ -136,6 +136,13 @@ impl Workload {
             for (byte, value) in bytes.iter_mut().zip(pattern.iter().cycle()) {
                 *byte = *value;
             }
+            if pattern[0].is_multiple_of(2) {
+                // To a half or so.
+                bytes.chunks_mut(2048).for_each(|some| {
+                    let half = some.len().min(1024);
+                    self.dice.fill(&mut some[..half]);
+                });
+            }
         } else {
             self.dice.fill(&mut bytes);
         }

@@ -5,7 +5,7 @@ use std::time::Duration;
 use bluefs::fs::limits::LOG_BYTES_MIN_DEFAULT;
 use bluefs_rocks::RocksOptions;
 use nvme::{Geometry, MemoryDevice};
-use store::Options;
+use store::{Algorithm, Compression, CompressionMode, Options};
 
 use crate::stack::{Below, Setup};
 
@@ -45,9 +45,20 @@ pub fn simulated() -> Setup {
             // The key-value store keeps room for several times this.
             overlay_bytes_max: 16 << 10,
             large_write_bytes: 24 << 10,
+            compression: compression(Algorithm::Lz4),
             ..Options::default()
         },
         late_max: Duration::from_micros(120),
+    }
+}
+
+/// Of what the workload says that it compresses, in several blobs.
+fn compression(algorithm: Algorithm) -> Compression {
+    Compression {
+        mode: CompressionMode::Passive,
+        algorithm,
+        blob_bytes_max: 16 << 10,
+        ..Compression::default()
     }
 }
 
@@ -90,6 +101,7 @@ pub fn rocks() -> Setup {
             reserve_bytes: 1 << 20,
             deferred_batch_bytes: 16 << 10,
             overlay_bytes_max: 256 << 10,
+            compression: compression(Algorithm::Zstd),
             ..Options::default()
         },
         late_max: Duration::from_micros(200),

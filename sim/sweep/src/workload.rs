@@ -5,8 +5,8 @@ use std::collections::BTreeMap;
 
 use bytes::Bytes;
 use futures_util::FutureExt;
-use store::suite::pattern;
-use store::{CollectionId, LogVersion, ObjectId, ObjectStore, Op};
+use store::suite::{half_noise, pattern};
+use store::{CollectionId, Hints, LogVersion, ObjectId, ObjectStore, Op};
 
 use crate::plan::{Builder, Plan, Step, Track};
 
@@ -56,6 +56,13 @@ impl Script {
         let data = self.data(len);
         // In two chunks, as a message may bring it.
         let data = vec![data.slice(..len / 3), data.slice(len / 3..)];
+        Op::Write { collection: id, object: name(id, place), offset, data }
+    }
+
+    /// As [`Self::write`], of what compresses.
+    fn write_text(&mut self, id: CollectionId, place: u32, offset: u64, len: usize) -> Op {
+        self.salt += 1;
+        let data = vec![half_noise(self.salt, len)];
         Op::Write { collection: id, object: name(id, place), offset, data }
     }
 
@@ -124,6 +131,7 @@ pub fn workload(rounds: u32) -> Plan {
         fleeting(&mut script);
         reuse(&mut script, round);
         clones(&mut script, round);
+        compressed(&mut script, round);
         compound(&mut script);
         if round + 1 < rounds {
             script.step(Step::Reopen);
@@ -308,6 +316,35 @@ fn clones(script: &mut Script, round: u32) {
     script.logged(ops);
     if round.is_multiple_of(2) {
         script.logged(vec![Op::Remove { collection: id, object: snap(id, 7, 3) }]);
+    }
+}
+
+/// Blobs that are read and freed as a whole: parts of them go, and what is left moves out, or is a clone's too.
+fn compressed(script: &mut Script, round: u32) {
+    let id = MAIN;
+    let object = name(id, 8);
+    let hint = |hints| Op::SetHints { collection: id, object: name(id, 8), hints };
+    let ops = vec![hint(Hints::Compressible), script.write_text(id, 8, 0, 40_000)];
+    script.logged(ops);
+    let ops = vec![script.write(id, 8, 5000, 300)];
+    script.logged(ops);
+    let ops = vec![script.write_text(id, 8, 16 << 10, 16 << 10)];
+    script.logged(ops);
+    if round % 2 == 1 {
+        script.step(Step::Checkpoint);
+    }
+    script.logged(vec![Op::Clone { collection: id, object: object.clone(), target: snap(id, 8, 1) }]);
+    let ops = vec![script.write(id, 8, 17_000, 14_000)];
+    script.logged(ops);
+    script.logged(vec![Op::Remove { collection: id, object: snap(id, 8, 1) }]);
+    script.logged(vec![Op::Truncate { collection: id, object: object.clone(), size: 6000 }]);
+    script.logged(vec![hint(Hints::Incompressible)]);
+    let ops = vec![script.write_text(id, 8, 0, 12_000)];
+    script.logged(ops);
+    if round.is_multiple_of(2) {
+        script.logged(vec![Op::Remove { collection: id, object }]);
+    } else {
+        script.logged(vec![hint(Hints::Compressible)]);
     }
 }
 
