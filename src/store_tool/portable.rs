@@ -388,7 +388,11 @@ fn write(writer: &mut Writer, ops: Vec<Op>) -> anyhow::Result<()> {
 /// An export makes what its header says, and touches nothing else.
 fn check_op(op: &Op, header: &ExportHeader) -> anyhow::Result<()> {
     let is_meant = match op {
-        Op::Remove { .. } | Op::RemoveCollection { .. } | Op::Clone { .. } => false,
+        Op::Remove { .. }
+        | Op::RemoveCollection { .. }
+        | Op::SplitCollection { .. }
+        | Op::MergeCollection { .. }
+        | Op::Clone { .. } => false,
         Op::CreateCollection { bits, .. } => header.object.is_none() && *bits == header.bits,
         op => match (op.object(), &header.object) {
             (Some(object), Some(only)) => object == only,

@@ -34,6 +34,10 @@ fn check_op(op: &Op, object_bytes_max: u64) -> StoreResult<()> {
             )))
         }
         Op::CreateCollection { collection, bits } => check_collection(*collection, *bits),
+        Op::SplitCollection { collection, bits, target } => check_halves(*collection, *bits, *target),
+        Op::MergeCollection { collection, bits, target } => {
+            check_halves(*target, bits.saturating_add(1), *collection)
+        }
         Op::SetCollectionMeta { value, .. } => {
             within("metadata of a collection", value.len(), limits::COLLECTION_META_BYTES_MAX)
         }
@@ -125,6 +129,30 @@ fn check_collection(collection: CollectionId, bits: u8) -> StoreResult<()> {
     }
     Err(StoreError::Invalid(format!(
         "collection {}.{:x} cannot have {bits} bits",
+        collection.pool, collection.seed
+    )))
+}
+
+/// Refuses what are not the halves, of `bits` bits each, of one collection.
+fn check_halves(lower: CollectionId, bits: u8, upper: CollectionId) -> StoreResult<()> {
+    let top = bits.checked_sub(1).and_then(|top| 1u32.checked_shl(top.into()));
+    let are_halves = top.is_some_and(|top| lower.seed < top && upper.seed == lower.seed | top);
+    if are_halves && lower.pool == upper.pool {
+        return Ok(());
+    }
+    Err(StoreError::Invalid(format!(
+        "collections {}.{:x} and {}.{:x} are not the halves, of {bits} bits, of another",
+        lower.pool, lower.seed, upper.pool, upper.seed
+    )))
+}
+
+/// Refuses a split or merge of a collection that does not have so many bits.
+pub fn check_bits(collection: CollectionId, bits: u8, wanted: u8) -> StoreResult<()> {
+    if bits == wanted {
+        return Ok(());
+    }
+    Err(StoreError::Invalid(format!(
+        "collection {}.{:x} has {bits} bits, not {wanted}",
         collection.pool, collection.seed
     )))
 }

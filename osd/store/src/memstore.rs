@@ -37,7 +37,7 @@ pub struct MemStore {
 #[derive(Debug, Default)]
 struct State {
     collections: BTreeMap<CollectionId, MemCollection>,
-    objects: BTreeMap<CollectionId, BTreeMap<ObjectId, MemObject>>,
+    objects: BTreeMap<ObjectId, MemObject>,
     pools: BTreeMap<i64, PoolStats>,
 }
 
@@ -115,8 +115,7 @@ impl MemStore {
     ) -> LocalBoxFuture<'static, StoreResult<T>> {
         let result = self.check_open().and_then(|()| {
             let state = self.state.borrow();
-            let objects = state.objects.get(&collection);
-            let found = objects.and_then(|objects| objects.get(object));
+            let found = state.objects.get(object).filter(|_| state.is_member(collection, object));
             found.map(f).ok_or_else(|| StoreError::NotFound(describe(object)))
         });
         Box::pin(ready(result))
@@ -128,6 +127,11 @@ fn describe(object: &ObjectId) -> String {
 }
 
 impl State {
+    fn is_member(&self, collection: CollectionId, object: &ObjectId) -> bool {
+        let found = self.collections.get(&collection);
+        found.is_some_and(|found| check::check_member(collection, found.bits, object).is_ok())
+    }
+
     fn allocated(&self) -> u64 {
         let sum: i64 = self.pools.values().map(|pool| pool.allocated).sum();
         u64::try_from(sum).unwrap_or(0)
@@ -235,9 +239,8 @@ impl ObjectStore for MemStore {
             if !state.collections.contains_key(&collection) {
                 return Err(StoreError::NotFound(format!("collection {collection:?}")));
             }
-            let empty = BTreeMap::new();
-            let objects = state.objects.get(&collection).unwrap_or(&empty);
-            let mut names = objects.keys().filter(|name| from.as_ref().is_none_or(|from| *name >= from));
+            let objects = state.objects.keys().filter(|name| state.is_member(collection, name));
+            let mut names = objects.filter(|name| from.as_ref().is_none_or(|from| *name >= from));
             let page = names.by_ref().take(max.clamp(1, limits::LIST_MAX)).cloned().collect();
             Ok((page, names.next().cloned()))
         });
@@ -291,8 +294,7 @@ impl ObjectStore for MemStore {
         _level: FsckLevel,
         progress: Box<dyn Fn(u64, u64)>,
     ) -> LocalBoxFuture<'static, StoreResult<FsckReport>> {
-        let objects = self.state.borrow().objects.values().map(|o| o.len()).sum::<usize>();
-        let objects = u64::try_from(objects).unwrap_or(u64::MAX);
+        let objects = u64::try_from(self.state.borrow().objects.len()).unwrap_or(u64::MAX);
         progress(objects, objects);
         Box::pin(ready(self.check_open().map(|()| FsckReport { objects, ..FsckReport::default() })))
     }

@@ -41,11 +41,14 @@ pub async fn run(host: &mut dyn Host) {
     cases::clones(host).await;
     cases::limits(host).await;
     cases::log(host).await;
+    cases::collections_split_and_merge(host).await;
+    cases::collections_at_the_same_time(host).await;
     cases::pool_statistics(host).await;
     cases::many_in_flight(host).await;
     cases::close_refuses(host).await;
     for seed in 0..4 {
-        random(host, seed, Shape { steps: 60, ..Shape::default() }).await;
+        let split_one_in = u32::from(seed % 2 == 1) * 8;
+        random(host, seed, Shape { steps: 60, split_one_in, ..Shape::default() }).await;
     }
 }
 

@@ -25,6 +25,12 @@ pub enum Op {
     CreateCollection { collection: CollectionId, bits: u8 },
     /// Removes a collection that has no objects, with its log. `NotEmpty` if it has.
     RemoveCollection { collection: CollectionId },
+    /// Halves a collection: it and the new `target` have `bits` bits, one more than it had, and each the objects whose
+    /// hash says so. No object is touched. Metadata and log stay; `target` has none.
+    SplitCollection { collection: CollectionId, bits: u8, target: CollectionId },
+    /// The reverse: `target`, the half with the lower seed, has `bits` bits and the objects of both. The collection ends
+    /// with its metadata and its log.
+    MergeCollection { collection: CollectionId, bits: u8, target: CollectionId },
     /// Sets the collection's metadata (the placement group's info), replacing what was there.
     SetCollectionMeta { collection: CollectionId, value: Bytes },
     /// Creates the object if it does not exist.
@@ -66,6 +72,11 @@ impl Transaction {
     pub fn payload_bytes(&self) -> u64 {
         self.ops.iter().fold(0, |sum, op| sum.saturating_add(op.payload_bytes()))
     }
+
+    /// The collections that the ops work on; one may come several times.
+    pub fn collections(&self) -> impl Iterator<Item = CollectionId> {
+        self.ops.iter().flat_map(|op| [Some(op.collection()), op.other_collection()]).flatten()
+    }
 }
 
 impl Op {
@@ -74,6 +85,8 @@ impl Op {
         match self {
             Self::CreateCollection { collection, .. }
             | Self::RemoveCollection { collection }
+            | Self::SplitCollection { collection, .. }
+            | Self::MergeCollection { collection, .. }
             | Self::SetCollectionMeta { collection, .. }
             | Self::Touch { collection, .. }
             | Self::Write { collection, .. }
@@ -112,8 +125,18 @@ impl Op {
             | Self::OmapClear { object, .. } => Some(object),
             Self::CreateCollection { .. }
             | Self::RemoveCollection { .. }
+            | Self::SplitCollection { .. }
+            | Self::MergeCollection { .. }
             | Self::SetCollectionMeta { .. }
             | Self::LogAppend { .. } => None,
+        }
+    }
+
+    /// The other collection that the op works on.
+    pub fn other_collection(&self) -> Option<CollectionId> {
+        match self {
+            Self::SplitCollection { target, .. } | Self::MergeCollection { target, .. } => Some(*target),
+            _ => None,
         }
     }
 
@@ -144,6 +167,8 @@ impl Op {
             Self::LogAppend { entry, .. } => length(entry),
             Self::CreateCollection { .. }
             | Self::RemoveCollection { .. }
+            | Self::SplitCollection { .. }
+            | Self::MergeCollection { .. }
             | Self::Touch { .. }
             | Self::Zero { .. }
             | Self::Truncate { .. }

@@ -78,24 +78,31 @@ pub async fn check(
 async fn look(store: &Engine, plan: &Plan, expect: &Expectation) -> Result<Vec<usize>, String> {
     let mut states = Vec::new();
     for (index, track) in plan.tracks.iter().enumerate() {
-        let found = dump(store, track.id).await?;
+        let mut found = Vec::new();
+        for id in &track.ids {
+            found.push(dump(store, *id).await?);
+        }
         let least = expect.at_least[index];
         let shown = track.states.iter().rposition(|state| *state == found);
         match shown {
             Some(shown) if shown >= least => states.push(shown),
             Some(shown) => {
-                return Err(format!("{:?} shows state {shown}, acknowledged {least}", track.id));
+                return Err(format!("{:?} shows state {shown}, acknowledged {least}", track.ids));
             }
             None => {
-                let near = difference(found.as_ref(), track.states[least].as_ref());
+                let both = found.iter().zip(&track.states[least]);
+                let differing = both.into_iter().find(|(found, expected)| found != expected);
+                let near = differing.map_or_else(String::new, |(found, expected)| {
+                    difference(found.as_ref(), expected.as_ref())
+                });
                 return Err(format!(
                     "{:?} shows a state that never was, acknowledged {least}, from which it differs: {near}",
-                    track.id
+                    track.ids
                 ));
             }
         }
     }
-    let known = |id| plan.tracks.iter().any(|track| track.id == id);
+    let known = |id| plan.tracks.iter().any(|track| track.ids.contains(&id));
     let collections = store.collections().await.map_err(|error| error.to_string())?;
     if let Some((id, ..)) = collections.iter().find(|(id, ..)| !known(*id)) {
         return Err(format!("there is a collection {id:?} that nobody made"));

@@ -8,18 +8,21 @@ use store::{CollectionId, MemStore, Op, StoreResult, Transaction};
 
 use crate::dump::{Dump, dump};
 
-/// The transactions of one collection and the states they lead through.
+/// The transactions of one collection, or of the halves it has at times, and the states they lead through.
 #[derive(Clone, Debug)]
 pub struct Track {
-    /// The collection.
-    pub id: CollectionId,
+    /// The collections.
+    pub ids: Vec<CollectionId>,
     /// What made it what it is at first.
     pub before: Vec<Transaction>,
     /// In the order of their submission.
     pub transactions: Vec<Transaction>,
-    /// What it shows before the first, after the first, and so on.
-    pub states: Vec<Option<Dump>>,
+    /// What each collection shows before the first, after the first, and so on.
+    pub states: Vec<State>,
 }
+
+/// What the collections of a track show; none where one does not exist.
+pub type State = Vec<Option<Dump>>;
 
 /// One step of a life.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -72,11 +75,12 @@ fn oracle(transactions: &[Transaction]) -> MemStore {
     store
 }
 
-fn state(store: &MemStore, id: CollectionId) -> Option<Dump> {
-    match dump(store, id).now_or_never() {
+fn state(store: &MemStore, ids: &[CollectionId]) -> State {
+    let dumped = |id: &CollectionId| match dump(store, *id).now_or_never() {
         Some(Ok(dump)) => dump,
         other => panic!("memory answers at once: {other:?}"),
-    }
+    };
+    ids.iter().map(dumped).collect()
 }
 
 impl Builder {
@@ -99,7 +103,7 @@ impl Builder {
             let all: Vec<_> = before.iter().chain(&transactions).cloned().collect();
             builder.oracles.push(oracle(&all));
             builder.plan.durable_at_mount.push(transactions.len());
-            builder.plan.tracks.push(Track { id: track.id, before, transactions, states });
+            builder.plan.tracks.push(Track { ids: track.ids.clone(), before, transactions, states });
         }
         builder
     }
@@ -109,15 +113,24 @@ impl Builder {
         self.depth = depth;
     }
 
-    /// Submits a transaction of one collection, if the oracle accepts it.
+    /// Begins a track of several collections, among which transactions are submitted in an order that the store keeps.
+    pub fn together(&mut self, ids: Vec<CollectionId>) {
+        self.oracles.push(oracle(&[]));
+        let states = vec![vec![None; ids.len()]];
+        self.plan.tracks.push(Track { ids, before: vec![], transactions: vec![], states });
+        self.plan.durable_at_mount.push(0);
+    }
+
+    /// Submits a transaction of one track, if the oracle accepts it.
     pub fn submit(&mut self, ops: Vec<Op>) -> StoreResult<()> {
         let transaction = Transaction { ops };
         let Some(id) = transaction.ops.first().map(Op::collection) else { return Ok(()) };
-        assert!(transaction.ops.iter().all(|op| op.collection() == id), "one collection to a transaction");
         let track = self.track(id);
-        self.oracles[track].apply(&transaction)?;
-        let shown = state(&self.oracles[track], id);
         let tracks = &mut self.plan.tracks;
+        let ids = &tracks[track].ids;
+        assert!(transaction.collections().all(|id| ids.contains(&id)), "one track to a transaction");
+        self.oracles[track].apply(&transaction)?;
+        let shown = state(&self.oracles[track], ids);
         tracks[track].transactions.push(transaction);
         tracks[track].states.push(shown);
         let number = tracks[track].transactions.len() - 1;
@@ -143,12 +156,9 @@ impl Builder {
     }
 
     fn track(&mut self, id: CollectionId) -> usize {
-        let known = self.plan.tracks.iter().position(|track| track.id == id);
+        let known = self.plan.tracks.iter().position(|track| track.ids.contains(&id));
         known.unwrap_or_else(|| {
-            self.oracles.push(oracle(&[]));
-            let track = Track { id, before: vec![], transactions: vec![], states: vec![None] };
-            self.plan.tracks.push(track);
-            self.plan.durable_at_mount.push(0);
+            self.together(vec![id]);
             self.plan.tracks.len() - 1
         })
     }

@@ -16,6 +16,8 @@ const MAIN: CollectionId = CollectionId { pool: 7, seed: 0x2a };
 const BESIDE: CollectionId = CollectionId { pool: 7, seed: 0x2b };
 /// Comes and goes, in a pool of its own.
 const FLEETING: CollectionId = CollectionId { pool: 9, seed: 0 };
+/// Its other half, at times.
+const HALF: CollectionId = CollectionId { pool: 9, seed: 1 };
 const BITS: u8 = 8;
 /// An object that is written once and stays.
 const BALLAST: u32 = 50;
@@ -113,6 +115,7 @@ fn key(number: u32) -> Bytes {
 /// The workload in so many rounds.
 pub fn workload(rounds: u32) -> Plan {
     let mut script = Script::new(Builder::new(), 1, 0, false);
+    script.builder.together(vec![FLEETING, HALF]);
     for id in [MAIN, BESIDE] {
         let accepted = script.builder.submit(vec![Op::CreateCollection { collection: id, bits: BITS }]);
         assert_eq!(accepted, Ok(()), "it is not there yet");
@@ -214,15 +217,39 @@ fn metadata(script: &mut Script, round: u32) {
     script.logged(vec![Op::SetCollectionMeta { collection: id, value }]);
 }
 
-/// A collection that is made, used and removed.
+/// A collection that is made, used, split, merged and removed.
 fn fleeting(script: &mut Script) {
     let id = FLEETING;
     script.logged(vec![Op::CreateCollection { collection: id, bits: 0 }]);
     let ops = vec![script.write(id, 1, 0, 6000), script.omap(id, 1, 0..5, 30)];
     script.logged(ops);
+    let data = vec![script.data(9000)];
+    script.logged(vec![Op::Write { collection: id, object: name(HALF, 2), offset: 0, data }]);
     let value = script.data(20);
-    script.logged(vec![Op::SetCollectionMeta { collection: id, value }]);
-    script.logged(vec![Op::Remove { collection: id, object: name(id, 1) }]);
+    script.logged(vec![Op::SetCollectionMeta { collection: id, value: value.clone() }]);
+    let ops = vec![
+        Op::SplitCollection { collection: id, bits: 1, target: HALF },
+        Op::SetCollectionMeta { collection: HALF, value },
+        script.write(HALF, 2, 1000, 300),
+        script.log(HALF, 30),
+    ];
+    script.logged(ops);
+    let ops = vec![script.write(HALF, 3, 0, 5000)];
+    script.logged(ops);
+    // From here on it is the other half's turn.
+    script.step(Step::Wait(0));
+    let ops = vec![script.write(id, 1, 5500, 100)];
+    script.logged(ops);
+    let value = script.data(20);
+    script.logged(vec![
+        Op::SetCollectionMeta { collection: id, value },
+        Op::MergeCollection { collection: HALF, bits: 0, target: id },
+    ]);
+    let data = vec![script.data(200)];
+    script.logged(vec![Op::Write { collection: id, object: name(HALF, 3), offset: 4000, data }]);
+    for object in [name(id, 1), name(HALF, 2), name(HALF, 3)] {
+        script.logged(vec![Op::Remove { collection: id, object }]);
+    }
     let accepted = script.builder.submit(vec![Op::RemoveCollection { collection: id }]);
     assert_eq!(accepted, Ok(()), "it is empty");
 }

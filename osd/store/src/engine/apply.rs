@@ -119,10 +119,14 @@ impl Inner {
             match value {
                 Some(value) => {
                     let (bits, meta) = decode_collection(value.clone())?;
+                    if collections.get(&id).is_none_or(|known| known.bits != bits) {
+                        self.collections_version.set(self.collections_version.get() + 1);
+                    }
                     let collection = collections.entry(id).or_default();
                     (collection.bits, collection.meta) = (bits, meta);
                 }
                 None => {
+                    self.collections_version.set(self.collections_version.get() + 1);
                     if let Some(mut gone) = collections.remove(&id) {
                         self.pg_log.borrow_mut().clear(&mut gone);
                     }

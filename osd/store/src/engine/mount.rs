@@ -227,6 +227,7 @@ fn build(
         deferred_unflushed: Cell::new(false),
         sequencer: Sequencer::default(),
         collections: RefCell::default(),
+        collections_version: Cell::default(),
         pool_options: RefCell::default(),
         pools: RefCell::default(),
         pg_log: RefCell::new(PgLog::new(superblock.pg_log, block, checkpoint.log)),

@@ -69,8 +69,8 @@ pub struct Basis {
 pub struct Bases {
     /// By object.
     pub objects: BTreeMap<ObjectId, Basis>,
-    /// The first objects of collections to be removed: one more than the transaction removes.
-    pub first_objects: BTreeMap<CollectionId, Vec<ObjectId>>,
+    /// The first objects of collections to be removed, by their bits then: one more than the transaction removes.
+    pub first_objects: BTreeMap<(CollectionId, u8), Vec<ObjectId>>,
     /// Who uses the shared blobs of the shards that are loaded, by birth and address.
     pub shares: BTreeMap<(u64, u64), Share>,
 }
@@ -126,13 +126,9 @@ impl Inner {
             }
             removed += usize::from(matches!(op, Op::Remove { .. }));
         }
-        for op in &transaction.ops {
-            if let Op::RemoveCollection { collection } = op
-                && let Ok(bits) = self.bits(*collection)
-            {
-                let first = self.first_objects(*collection, bits, removed + 1).await?;
-                bases.first_objects.insert(*collection, first);
-            }
+        for (collection, bits) in self.removed_collections(transaction) {
+            let first = self.first_objects(collection, bits, removed + 1).await?;
+            bases.first_objects.insert((collection, bits), first);
         }
         // What clones copy of omaps goes into one record.
         let mut copied_max = self.journal.borrow().capacity();
@@ -155,6 +151,32 @@ impl Inner {
             self.load_shares(&mut bases).await?;
         }
         Ok(bases)
+    }
+
+    /// Collections that ops remove, with the bits they have then.
+    fn removed_collections(&self, transaction: &Transaction) -> Vec<(CollectionId, u8)> {
+        let mut changed: BTreeMap<CollectionId, Option<u8>> = BTreeMap::new();
+        let mut removed = Vec::new();
+        for op in &transaction.ops {
+            let id = op.collection();
+            match op {
+                Op::CreateCollection { bits, .. } => {
+                    changed.insert(id, Some(*bits));
+                }
+                Op::SplitCollection { bits, target, .. } => {
+                    changed.extend([(id, Some(*bits)), (*target, Some(*bits))]);
+                }
+                Op::MergeCollection { bits, target, .. } => {
+                    changed.extend([(id, None), (*target, Some(*bits))]);
+                }
+                Op::RemoveCollection { .. } => {
+                    let bits = changed.insert(id, None).unwrap_or_else(|| self.bits(id).ok());
+                    removed.extend(bits.map(|bits| (id, bits)));
+                }
+                _ => {}
+            }
+        }
+        removed
     }
 
     async fn load_shares(&self, bases: &mut Bases) -> StoreResult<()> {

@@ -32,6 +32,8 @@ pub struct Plan {
     pub objects: Vec<PlannedObject>,
     /// Collections, as items.
     pub collections: Vec<Item>,
+    /// The version of the set of collections, if one is created: it must not overlap any.
+    pub collections_seen: Option<u64>,
     /// Log entries and removals, as items.
     pub log: Vec<Item>,
     /// Bytes of new space.
@@ -105,6 +107,7 @@ impl Inner {
             Stage::new(bases, &collections, &self.options, &self.next_omap_id, self.block, journal);
         stage.apply(transaction)?;
         let Stage { objects, changed, log, removes, .. } = stage;
+        let creates = transaction.ops.iter().any(|op| matches!(op, Op::CreateCollection { .. }));
         let objects = objects.into_iter().collect::<Vec<_>>();
         let contents = objects.iter().flat_map(|(_, object)| object.contents.values());
         let policy = Policy {
@@ -152,6 +155,7 @@ impl Inner {
             reclaims: shrinks || transaction.ops.iter().all(is_upkeep),
             draws_omap_id: objects.iter().any(|object| object.staged.omap_is_fresh()),
             collections,
+            collections_seen: creates.then(|| self.collections_version.get()),
             objects,
             shares,
         };
@@ -254,6 +258,8 @@ fn is_upkeep(op: &Op) -> bool {
         op,
         Op::CreateCollection { .. }
             | Op::RemoveCollection { .. }
+            | Op::SplitCollection { .. }
+            | Op::MergeCollection { .. }
             | Op::SetCollectionMeta { .. }
             | Op::LogAppend { .. }
     );

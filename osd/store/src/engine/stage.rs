@@ -90,10 +90,25 @@ impl<'a> Stage<'a> {
                 if self.has_objects(id) {
                     return Err(StoreError::NotEmpty(format!("collection {}.{:x}", id.pool, id.seed)));
                 }
-                self.changed.insert(id, None);
-                self.log.push(Item::LogDrop(id));
-                self.last_versions.insert(id, None);
-                self.removes = true;
+                self.drop_collection(id);
+                Ok(())
+            }
+            Op::SplitCollection { bits, target, .. } => {
+                let (had, meta) = self.existing(id)?;
+                if self.collection(*target).is_some() {
+                    return Err(StoreError::Exists(format!("collection {}.{:x}", target.pool, target.seed)));
+                }
+                check::check_bits(id, had, bits.saturating_sub(1))?;
+                self.changed.insert(id, Some((*bits, meta)));
+                self.changed.insert(*target, Some((*bits, Bytes::new())));
+                Ok(())
+            }
+            Op::MergeCollection { bits, target, .. } => {
+                let ((had, _), (other, meta)) = (self.existing(id)?, self.existing(*target)?);
+                check::check_bits(id, had, bits.saturating_add(1))?;
+                check::check_bits(*target, other, bits.saturating_add(1))?;
+                self.changed.insert(*target, Some((*bits, meta)));
+                self.drop_collection(id);
                 Ok(())
             }
             Op::SetCollectionMeta { value, .. } => {
@@ -117,6 +132,13 @@ impl<'a> Stage<'a> {
             Op::Clone { object, target, .. } => self.clone_object(id, object, target),
             _ => self.apply_to_object(id, op),
         }
+    }
+
+    fn drop_collection(&mut self, id: CollectionId) {
+        self.changed.insert(id, None);
+        self.log.push(Item::LogDrop(id));
+        self.last_versions.insert(id, None);
+        self.removes = true;
     }
 
     fn clone_object(&mut self, id: CollectionId, source: &ObjectId, target: &ObjectId) -> StoreResult<()> {
@@ -176,8 +198,10 @@ impl<'a> Stage<'a> {
     fn has_objects(&self, id: CollectionId) -> bool {
         let Some((bits, _)) = self.collection(id) else { return false };
         let staged: BTreeSet<&ObjectId> = self.objects.keys().collect();
-        let first = self.bases.first_objects.get(&id);
-        first.into_iter().flatten().any(|name| !staged.contains(name))
+        let Some(first) = self.bases.first_objects.get(&(id, bits)) else {
+            panic!("what is in a collection to be removed was not loaded")
+        };
+        first.iter().any(|name| !staged.contains(name))
             || self
                 .objects
                 .iter()

@@ -148,6 +148,8 @@ impl StagedObject {
             Op::Clone { .. }
             | Op::CreateCollection { .. }
             | Op::RemoveCollection { .. }
+            | Op::SplitCollection { .. }
+            | Op::MergeCollection { .. }
             | Op::SetCollectionMeta { .. }
             | Op::LogAppend { .. } => {}
         }

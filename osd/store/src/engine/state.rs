@@ -59,6 +59,8 @@ pub struct Inner {
     /// What the next checkpoint adds beside the overlay.
     pub pending: RefCell<Pending>,
     pub next_omap_id: Cell<u64>,
+    /// Goes up when a collection is made, removed, or has other bits.
+    pub collections_version: Cell<u64>,
     /// Omap ids whose entries are still to be removed.
     pub reaps: RefCell<VecDeque<u64>>,
 

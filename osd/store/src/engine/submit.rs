@@ -11,6 +11,7 @@ use rt::{Group, Nanos};
 
 use super::blocks::Blocks;
 use super::counters::Count;
+use super::needs::Bases;
 use super::plan::Plan;
 use super::sequencer::Turn;
 use super::state::Inner;
@@ -26,7 +27,7 @@ impl Inner {
         match self.accept(&transaction) {
             Ok(pass) => {
                 // The place in line is taken here, not when the task first runs.
-                let turn = self.sequencer.enter(transaction.ops.iter().map(|op| op.collection()));
+                let turn = self.sequencer.enter(transaction.collections());
                 let this = Rc::clone(self);
                 self.spawn(Group::Client, "transaction", async move {
                     this.run(transaction, turn, readable_in, durable_in).await;
@@ -118,7 +119,7 @@ impl Inner {
                 reservation => reservation?,
             };
             self.count_stage(&self.counters.stage_admit_ns, at);
-            if !bases.are_newest() {
+            if !self.is_newest(&bases, &plan) {
                 continue;
             }
             let (assembled, buffers) = self.assemble_blocks(&plan, &kept, squeezed, reservation)?;
@@ -129,7 +130,7 @@ impl Inner {
                     self.check_up()?;
                     self.progress.notified().await;
                 }
-                if !bases.are_newest() {
+                if !self.is_newest(&bases, &plan) {
                     continue;
                 }
             }
@@ -140,6 +141,11 @@ impl Inner {
             self.pump();
             return Ok(());
         }
+    }
+
+    /// Whether nothing that the plan was made with changed since.
+    fn is_newest(&self, bases: &Bases, plan: &Plan) -> bool {
+        bases.are_newest() && plan.collections_seen.is_none_or(|seen| seen == self.collections_version.get())
     }
 
     /// Counts the time since `at`, which becomes now, as a stage's.

@@ -22,7 +22,7 @@ pub(super) struct Stage<'a> {
 #[derive(Default)]
 pub(super) struct Change {
     collections: BTreeMap<CollectionId, Option<MemCollection>>,
-    objects: BTreeMap<(CollectionId, ObjectId), Option<MemObject>>,
+    objects: BTreeMap<ObjectId, Option<MemObject>>,
     before: BTreeMap<i64, PoolStats>,
     after: BTreeMap<i64, PoolStats>,
 }
@@ -58,6 +58,27 @@ impl<'a> Stage<'a> {
                 self.change.collections.insert(id, None);
                 Ok(())
             }
+            Op::SplitCollection { bits, target, .. } => {
+                let mut collection = self.existing(id)?.clone();
+                if self.collection(*target).is_some() {
+                    return Err(StoreError::Exists(format!("collection {target:?}")));
+                }
+                check::check_bits(id, collection.bits, bits.saturating_sub(1))?;
+                collection.bits = *bits;
+                self.change.collections.insert(id, Some(collection));
+                let other = MemCollection { bits: *bits, ..MemCollection::default() };
+                self.change.collections.insert(*target, Some(other));
+                Ok(())
+            }
+            Op::MergeCollection { bits, target, .. } => {
+                let (gone, mut collection) = (self.existing(id)?, self.existing(*target)?.clone());
+                check::check_bits(id, gone.bits, bits.saturating_add(1))?;
+                check::check_bits(*target, collection.bits, bits.saturating_add(1))?;
+                collection.bits = *bits;
+                self.change.collections.insert(*target, Some(collection));
+                self.change.collections.insert(id, None);
+                Ok(())
+            }
             Op::SetCollectionMeta { value, .. } => {
                 let mut collection = self.existing(id)?.clone();
                 collection.meta = value.clone();
@@ -70,8 +91,8 @@ impl<'a> Stage<'a> {
                 check::check_member(id, bits, object)?;
                 check::check_member(id, bits, target)?;
                 let copy =
-                    self.found(id, object).ok_or_else(|| StoreError::NotFound(super::describe(object)))?;
-                self.change.objects.insert((id, target.clone()), Some(copy));
+                    self.found(object).ok_or_else(|| StoreError::NotFound(super::describe(object)))?;
+                self.change.objects.insert(target.clone(), Some(copy));
                 Ok(())
             }
             _ => self.apply_to_object(id, op),
@@ -79,16 +100,16 @@ impl<'a> Stage<'a> {
     }
 
     /// The object as the transaction has it so far.
-    fn found(&self, id: CollectionId, name: &ObjectId) -> Option<MemObject> {
-        match self.change.objects.get(&(id, name.clone())) {
+    fn found(&self, name: &ObjectId) -> Option<MemObject> {
+        match self.change.objects.get(name) {
             Some(staged) => staged.clone(),
-            None => self.base(id, name).cloned(),
+            None => self.base(name).cloned(),
         }
     }
 
     /// Bytes allocated by the touched objects before the transaction.
     pub fn allocated_before(&self) -> u64 {
-        self.touched().map(|(id, name)| self.base(id, name).map_or(0, MemObject::allocated)).sum()
+        self.change.objects.keys().map(|name| self.base(name).map_or(0, MemObject::allocated)).sum()
     }
 
     /// The same afterwards.
@@ -99,12 +120,12 @@ impl<'a> Stage<'a> {
     /// The change with its effect on the pools' statistics.
     pub fn finish(mut self) -> Change {
         let (mut before, mut after) = (BTreeMap::new(), BTreeMap::new());
-        for ((id, name), object) in &self.change.objects {
-            if let Some(old) = self.base(*id, name) {
-                add(before.entry(id.pool).or_default(), old);
+        for (name, object) in &self.change.objects {
+            if let Some(old) = self.base(name) {
+                add(before.entry(name.pool).or_default(), old);
             }
             if let Some(new) = object {
-                add(after.entry(id.pool).or_default(), new);
+                add(after.entry(name.pool).or_default(), new);
             }
         }
         self.change.before = before;
@@ -112,12 +133,8 @@ impl<'a> Stage<'a> {
         self.change
     }
 
-    fn touched(&self) -> impl Iterator<Item = (CollectionId, &ObjectId)> {
-        self.change.objects.keys().map(|(id, name)| (*id, name))
-    }
-
-    fn base(&self, id: CollectionId, name: &ObjectId) -> Option<&'a MemObject> {
-        self.state.objects.get(&id).and_then(|objects| objects.get(name))
+    fn base(&self, name: &ObjectId) -> Option<&'a MemObject> {
+        self.state.objects.get(name)
     }
 
     fn collection(&self, id: CollectionId) -> Option<&MemCollection> {
@@ -132,10 +149,10 @@ impl<'a> Stage<'a> {
     }
 
     fn has_objects(&self, id: CollectionId) -> bool {
-        let staged = |name: &ObjectId| self.change.objects.get(&(id, name.clone()));
-        let mut kept = self.state.objects.get(&id).into_iter().flat_map(BTreeMap::keys);
-        kept.any(|name| !matches!(staged(name), Some(None)))
-            || self.change.objects.iter().any(|((of, _), object)| *of == id && object.is_some())
+        let bits = self.collection(id).map_or(0, |collection| collection.bits);
+        let is_member = |name: &&ObjectId| check::check_member(id, bits, name).is_ok();
+        let mut known = self.state.objects.keys().chain(self.change.objects.keys()).filter(is_member);
+        known.any(|name| self.found(name).is_some())
     }
 
     fn append_log(&mut self, id: CollectionId, version: LogVersion, entry: &Bytes) -> StoreResult<()> {
@@ -155,7 +172,7 @@ impl<'a> Stage<'a> {
     fn apply_to_object(&mut self, id: CollectionId, op: &Op) -> StoreResult<()> {
         let Some(name) = op.object() else { return Ok(()) };
         check::check_member(id, self.existing(id)?.bits, name)?;
-        let found = self.found(id, name);
+        let found = self.found(name);
         let missing = || StoreError::NotFound(super::describe(name));
         let after = match op {
             Op::Remove { .. } => {
@@ -176,7 +193,7 @@ impl<'a> Stage<'a> {
                 Some(object)
             }
         };
-        self.change.objects.insert((id, name.clone()), after);
+        self.change.objects.insert(name.clone(), after);
         Ok(())
     }
 }
@@ -239,18 +256,16 @@ impl Change {
                 }
             }
         }
-        for ((id, name), object) in self.objects {
-            let objects = state.objects.entry(id).or_default();
+        for (name, object) in self.objects {
             match object {
                 Some(object) => {
-                    objects.insert(name, object);
+                    state.objects.insert(name, object);
                 }
                 None => {
-                    objects.remove(&name);
+                    state.objects.remove(&name);
                 }
             }
         }
-        state.objects.retain(|_, objects| !objects.is_empty());
         for (pool, gone) in self.before {
             let stats = state.pools.entry(pool).or_default();
             *stats = stats.minus(&gone);

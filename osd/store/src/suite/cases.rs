@@ -83,6 +83,159 @@ pub(super) async fn collections(host: &mut dyn Host) {
         .expect("a split of an empty one");
 }
 
+fn invalid<T: std::fmt::Debug>(result: Result<T, StoreError>) {
+    assert!(matches!(result, Err(StoreError::Invalid(_))), "{result:?}");
+}
+
+/// The halves of the suite's collection: objects of even places, and of odd ones.
+fn halves() -> (CollectionId, CollectionId) {
+    let lower = collection();
+    (lower, CollectionId { seed: lower.seed | 1 << 8, ..lower })
+}
+
+fn split() -> Op {
+    let (lower, upper) = halves();
+    Op::SplitCollection { collection: lower, bits: 9, target: upper }
+}
+
+fn merge() -> Op {
+    let (lower, upper) = halves();
+    Op::MergeCollection { collection: upper, bits: 8, target: lower }
+}
+
+pub(super) async fn collections_split_and_merge(host: &mut dyn Host) {
+    let mut store = with_collection(host).await;
+    let (lower, upper) = halves();
+    let (even, odd) = (object("even", 4), object("odd", 5));
+    let version = |version| LogVersion { epoch: 1, version };
+    let entry = |collection, n| Op::LogAppend { collection, version: version(n), entry: text("entry") };
+    let filled = vec![
+        write(&even, 0, pattern(1, 9000)),
+        write(&odd, 0, pattern(2, 9000)),
+        Op::Clone { collection: lower, object: odd.clone(), target: ObjectId { snap: 3, ..odd.clone() } },
+        Op::SetAttrs { collection: lower, object: odd.clone(), attrs: map(&[("a", "1")]) },
+        Op::OmapSet { collection: lower, object: odd.clone(), entries: map(&[("k", "v")]) },
+        Op::SetCollectionMeta { collection: lower, value: text("info") },
+        entry(lower, 1),
+    ];
+    commit(&store, filled).await.expect("fill");
+    let statistics = store.pool_stats();
+
+    // What is no half, or none of this collection.
+    let wrong = |bits, target| Op::SplitCollection { collection: lower, bits, target };
+    for (bits, target) in [
+        (9, lower),
+        (9, CollectionId { seed: upper.seed | 1 << 10, ..upper }),
+        (9, CollectionId { pool: 8, ..upper }),
+        (10, CollectionId { seed: lower.seed | 1 << 9, ..lower }),
+        (8, CollectionId { seed: lower.seed | 1 << 7, ..lower }),
+        (0, upper),
+        (33, upper),
+    ] {
+        invalid(commit(&store, vec![wrong(bits, target)]).await);
+    }
+    not_found(commit(&store, vec![merge()]).await);
+    // A part that is refused leaves all as it was, and the new half is known to have objects.
+    let emptied = commit(&store, vec![split(), Op::RemoveCollection { collection: upper }]).await;
+    assert!(matches!(emptied, Err(StoreError::NotEmpty(_))), "{emptied:?}");
+    assert_eq!(store.collections().await, Ok(vec![(lower, 8, text("info"))]));
+
+    let more = vec![
+        split(),
+        Op::SetCollectionMeta { collection: upper, value: text("half") },
+        Op::Write { collection: upper, object: odd.clone(), offset: 100, data: vec![pattern(3, 50)] },
+        entry(upper, 1),
+    ];
+    commit(&store, more).await.expect("split");
+    let mut expect = pattern(2, 9000).to_vec();
+    expect[100..150].copy_from_slice(&pattern(3, 50));
+    for _ in 0..2 {
+        let all = vec![(lower, 9, text("info")), (upper, 9, text("half"))];
+        assert_eq!(store.collections().await, Ok(all));
+        assert_eq!(store.list(lower, None, 10).await, Ok((vec![even.clone()], None)));
+        let both = vec![ObjectId { snap: 3, ..odd.clone() }, odd.clone()];
+        assert_eq!(store.list(upper, None, 10).await, Ok((both, None)));
+        assert_eq!(join(store.read(upper, &odd, 0, u64::MAX).await.expect("read")), expect);
+        assert_eq!(store.attrs(upper, &odd).await, Ok(vec![(text("a"), text("1"))]));
+        assert_eq!(store.omap_values(upper, &odd, vec![text("k")]).await, Ok(vec![(text("k"), text("v"))]));
+        assert_eq!(store.log(lower).await, Ok(vec![(version(1), text("entry"))]));
+        assert_eq!(store.log(upper).await, Ok(vec![(version(1), text("entry"))]));
+        not_found(store.stat(lower, &odd).await);
+        not_found(store.stat(upper, &even).await);
+        store = host.reopen(store).await;
+    }
+    invalid(commit(&store, vec![Op::Touch { collection: lower, object: odd.clone() }]).await);
+    let again = commit(&store, vec![split()]).await;
+    assert!(matches!(again, Err(StoreError::Exists(_))), "{again:?}");
+    let create = Op::CreateCollection { collection: CollectionId { seed: 0x2a, ..lower }, bits: 8 };
+    assert!(commit(&store, vec![create]).await.is_err());
+
+    commit(&store, vec![merge(), write(&odd, 0, pattern(2, 9000)), entry(lower, 2)]).await.expect("merge");
+    for _ in 0..2 {
+        assert_eq!(store.collections().await, Ok(vec![(lower, 8, text("info"))]));
+        let (names, _) = store.list(lower, None, 10).await.expect("list");
+        assert_eq!(names, [even.clone(), ObjectId { snap: 3, ..odd.clone() }, odd.clone()]);
+        assert_eq!(read_all(&store, &odd).await, pattern(2, 9000));
+        assert_eq!(store.log(lower).await.map(|log| log.len()), Ok(2));
+        not_found(store.log(upper).await);
+        store = host.reopen(store).await;
+    }
+    let (before, after) = (statistics.first().expect("pool").1, store.pool_stats()[0].1);
+    // What the two shared is each one's own now.
+    let rest = |stats: PoolStats| PoolStats { allocated: 0, ..stats };
+    assert_eq!(rest(after), rest(before));
+    assert!(after.allocated >= before.allocated, "{after:?}, before {before:?}");
+
+    // Split, emptied and gone in one transaction; and so what is left of both.
+    let remove = |collection, object: &ObjectId| Op::Remove { collection, object: object.clone() };
+    let half = vec![
+        split(),
+        remove(upper, &odd),
+        remove(upper, &ObjectId { snap: 3, ..odd.clone() }),
+        Op::RemoveCollection { collection: upper },
+    ];
+    commit(&store, half).await.expect("half of it goes");
+    assert_eq!(store.collections().await, Ok(vec![(lower, 9, text("info"))]));
+    invalid(commit(&store, vec![Op::Touch { collection: lower, object: odd }]).await);
+    let all = vec![
+        Op::CreateCollection { collection: upper, bits: 9 },
+        merge(),
+        remove(lower, &even),
+        Op::RemoveCollection { collection: lower },
+    ];
+    commit(&store, all).await.expect("all of it goes");
+    assert_eq!(host.reopen(store).await.collections().await, Ok(vec![]));
+}
+
+pub(super) async fn collections_at_the_same_time(host: &mut dyn Host) {
+    let store = with_collection(host).await;
+    let (lower, upper) = halves();
+    let odd = object("odd", 5);
+    // Each sees what was submitted before it, though they are of two collections.
+    let touch = |collection| Op::Touch { collection, object: odd.clone() };
+    let all = [vec![touch(lower)], vec![split()], vec![touch(upper)], vec![merge()], vec![touch(lower)]];
+    let submitted = all.map(|ops| store.submit(Transaction { ops }).durable);
+    for (number, durable) in submitted.into_iter().enumerate() {
+        assert_eq!(durable.await, Ok(()), "transaction {number}");
+    }
+    // Of those that overlap, one.
+    let create = |pool, seed, bits| {
+        let collection = CollectionId { pool, seed };
+        store.submit(Transaction { ops: vec![Op::CreateCollection { collection, bits }] }).durable
+    };
+    for pool in 20..40 {
+        let submitted = [create(pool, 0, 0), create(pool, 1, 1), create(pool, 3, 2), create(pool, 7, 3)];
+        let mut made = 0;
+        for durable in submitted {
+            match durable.await {
+                Ok(()) => made += 1,
+                refused => invalid(refused),
+            }
+        }
+        assert_eq!(made, 1, "pool {pool}");
+    }
+}
+
 pub(super) async fn clones(host: &mut dyn Host) {
     let mut store = with_collection(host).await;
     let id = collection();

@@ -1,11 +1,19 @@
 //! Transactions drawn from a seed, and a run that compares a store with the oracle on the way.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use bytes::Bytes;
 
 use super::{Host, compare, compare_object, half_noise, object, pattern};
 use crate::{CollectionId, Hints, LogVersion, MemStore, ObjectId, Op, Transaction};
+
+/// Bits of the collections.
+const BITS: u8 = 8;
+
+/// The half of a collection that has a name of its own.
+fn upper_half(collection: CollectionId) -> CollectionId {
+    CollectionId { seed: collection.seed | 1 << BITS, ..collection }
+}
 
 /// What a random run looks like.
 #[derive(Clone, Copy, Debug)]
@@ -20,6 +28,8 @@ pub struct Shape {
     pub write_bytes: u64,
     /// One op in so many clones an object or works on a clone's name, 0 for none.
     pub clone_one_in: u32,
+    /// One transaction in so many splits a collection, or merges its halves; 0 for none.
+    pub split_one_in: u32,
     /// One step in so many closes and opens the store, 0 for never.
     pub reopen_one_in: u32,
 }
@@ -32,6 +42,7 @@ impl Default for Shape {
             object_bytes: 300_000,
             write_bytes: 40_000,
             clone_one_in: 8,
+            split_one_in: 0,
             reopen_one_in: 20,
         }
     }
@@ -43,6 +54,8 @@ pub struct Generator {
     shape: Shape,
     salt: u64,
     version: u64,
+    /// Collections that are in halves.
+    halved: BTreeSet<CollectionId>,
 }
 
 impl Generator {
@@ -53,6 +66,7 @@ impl Generator {
             shape,
             salt: seed << 32,
             version: 0,
+            halved: BTreeSet::new(),
         }
     }
 
@@ -72,13 +86,16 @@ impl Generator {
 
     /// The transactions that create the collections.
     pub fn prologue() -> Transaction {
-        let create = |seed| Op::CreateCollection { collection: CollectionId { pool: 7, seed }, bits: 8 };
+        let create = |seed| Op::CreateCollection { collection: CollectionId { pool: 7, seed }, bits: BITS };
         Transaction { ops: vec![create(0x2a), create(0x2b)] }
     }
 
-    /// The next transaction: one to four ops on one collection, now and then with a log entry.
+    /// The next transaction: one to four ops on one collection or its halves, now and then with a log entry.
     pub fn transaction(&mut self) -> Transaction {
         let collection = self.collection();
+        if self.shape.split_one_in > 0 && self.below(self.shape.split_one_in.into()) == 0 {
+            return Transaction { ops: vec![self.split_or_merge(collection)] };
+        }
         let count = 1 + self.below(4) * self.below(2);
         let mut ops: Vec<Op> = (0..count).map(|_| self.op(collection)).collect();
         if self.below(2) == 0 {
@@ -90,10 +107,29 @@ impl Generator {
         Transaction { ops }
     }
 
+    fn split_or_merge(&mut self, collection: CollectionId) -> Op {
+        let upper = upper_half(collection);
+        if self.halved.remove(&collection) {
+            return Op::MergeCollection { collection: upper, bits: BITS, target: collection };
+        }
+        self.halved.insert(collection);
+        Op::SplitCollection { collection, bits: BITS + 1, target: upper }
+    }
+
+    /// Where an object of a collection is, which may be in halves.
+    fn home(&self, collection: CollectionId, object: &ObjectId) -> CollectionId {
+        let upper = upper_half(collection);
+        let is_there = self.halved.contains(&collection) && upper.has_hash(BITS + 1, object.hash);
+        if is_there { upper } else { collection }
+    }
+
     fn name(&mut self, collection: CollectionId) -> ObjectId {
         let number = u32::try_from(self.below(u64::from(self.shape.objects))).unwrap_or(0);
         let mut name = object(&format!("object-{number}"), number * 3);
         name.hash = (name.hash & !0xff) | collection.seed;
+        if self.shape.split_one_in > 0 && number.is_multiple_of(2) {
+            name.hash |= upper_half(collection).seed;
+        }
         if self.clones() {
             name.snap = self.below(3);
         }
@@ -134,6 +170,7 @@ impl Generator {
 
     fn op(&mut self, collection: CollectionId) -> Op {
         let object = self.name(collection);
+        let collection = self.home(collection, &object);
         if self.clones() {
             let snap = if object.snap == ObjectId::HEAD { self.below(3) } else { ObjectId::HEAD };
             let target = ObjectId { snap, ..object.clone() };

@@ -60,6 +60,8 @@ impl Op {
             Self::LogAppend { .. } => 16,
             Self::Clone { .. } => 17,
             Self::SetHints { .. } => 18,
+            Self::SplitCollection { .. } => 19,
+            Self::MergeCollection { .. } => 20,
         }
     }
 
@@ -72,6 +74,11 @@ impl Op {
         }
         match self {
             Self::CreateCollection { bits, .. } => e.u8(*bits),
+            Self::SplitCollection { bits, target, .. } | Self::MergeCollection { bits, target, .. } => {
+                e.u8(*bits);
+                e.i64(target.pool);
+                e.u32(target.seed);
+            }
             Self::SetCollectionMeta { value, .. } => e.bytes(value),
             Self::Write { offset, data, .. } => {
                 e.u64(*offset);
@@ -112,7 +119,7 @@ impl Op {
     fn decode(d: &mut Decoder) -> DecodeResult<Self> {
         let at = d.at();
         let kind = d.u8("kind of op")?;
-        let collection = CollectionId { pool: d.i64("pool")?, seed: d.u32("seed")? };
+        let collection = decode_collection(d)?;
         match kind {
             1 => return Ok(Self::CreateCollection { collection, bits: d.u8("bits")? }),
             2 => return Ok(Self::RemoveCollection { collection }),
@@ -120,6 +127,13 @@ impl Op {
             16 => {
                 let version = LogVersion { epoch: d.u32("epoch")?, version: d.u64("version")? };
                 return Ok(Self::LogAppend { collection, version, entry: d.bytes("log entry")? });
+            }
+            19 | 20 => {
+                let (bits, target) = (d.u8("bits")?, decode_collection(d)?);
+                return Ok(match kind {
+                    19 => Self::SplitCollection { collection, bits, target },
+                    _ => Self::MergeCollection { collection, bits, target },
+                });
             }
             4..=15 | 17 | 18 => {}
             other => return d.invalid("kind of op", at, other.into()),
@@ -178,6 +192,10 @@ impl ObjectId {
     }
 }
 
+fn decode_collection(d: &mut Decoder) -> DecodeResult<CollectionId> {
+    Ok(CollectionId { pool: d.i64("pool")?, seed: d.u32("seed")? })
+}
+
 fn encode_map(e: &mut Encoder, map: &BTreeMap<Bytes, Bytes>) {
     e.count(map.len());
     for (key, value) in map {
@@ -207,7 +225,7 @@ mod tests {
 
     #[test]
     fn transactions_round_trip() {
-        let mut generator = Generator::new(1, Shape { write_bytes: 300, ..Shape::default() });
+        let mut generator = Generator::new(1, Shape { write_bytes: 300, split_one_in: 9, ..Shape::default() });
         let mut kinds = std::collections::BTreeSet::new();
         for _ in 0..300 {
             let transaction = generator.transaction();
@@ -218,7 +236,7 @@ mod tests {
                 assert!(Transaction::decode(bytes.slice(..len)).is_err());
             }
         }
-        assert!(kinds.len() >= 11, "{kinds:?}");
+        assert!(kinds.len() == 16, "{kinds:?}");
         let prologue = Generator::prologue();
         assert_eq!(Transaction::decode(prologue.encode()), Ok(prologue));
     }
