@@ -300,3 +300,28 @@ fn our_own_messages_keep_their_encoding() {
     assert_eq!(hex, expected);
     assert_eq!(message.data, Data::new());
 }
+
+#[test]
+fn a_report_of_before_there_was_compression_is_taken() {
+    let report = PoolReport {
+        objects: 1,
+        bytes: 2,
+        allocated: 3,
+        stored: 4,
+        omap_keys: 5,
+        omap_bytes: 6,
+        reads: 7,
+        reads_kb: 8,
+        writes: 9,
+        writes_kb: 10,
+        compressed: 11,
+        compressed_original: 12,
+    };
+    let bytes = encode_to_bytes(&report).to_vec();
+    assert_eq!(bytes[..2], [2, 1]);
+    let mut old = vec![1, 1];
+    old.extend(80u32.to_le_bytes());
+    old.extend(&bytes[6..86]);
+    let expect = PoolReport { compressed: 0, compressed_original: 0, ..report };
+    assert_eq!(decode_exact::<PoolReport>("report", old.into()), Ok(expect));
+}

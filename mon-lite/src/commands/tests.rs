@@ -431,6 +431,17 @@ fn a_pool_lives_and_dies() {
     assert_eq!(dump["pools"][0]["options"]["csum_type"], 3);
     cluster.done(set("csum_type", "unset"));
     assert_eq!(cluster.refused(get).0, Errno::ENOENT);
+    for (var, val) in [("compression_required_ratio", "1.5"), ("compression_algorithm", "brotli")] {
+        let (errno, problem) = cluster.refused(set(var, val));
+        assert!(errno == Errno::EINVAL && problem.contains(val) && problem.contains("expected"), "{problem}");
+    }
+    for (var, val) in [("compression_required_ratio", "0.5"), ("compression_max_blob_size", "32768")] {
+        let get = json!({"prefix": "osd pool get", "pool": "data2", "var": var});
+        cluster.done(set(var, val));
+        assert!(cluster.text(get.clone()).contains(val));
+        cluster.done(set(var, "unset"));
+        assert_eq!(cluster.refused(get).0, Errno::ENOENT);
+    }
     cluster.done(set("compression_mode", "force"));
     cluster.done(set("nodelete", "1"));
     let detail = cluster.text(json!({"prefix": "osd pool ls", "detail": "detail"}));

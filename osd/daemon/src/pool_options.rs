@@ -23,19 +23,16 @@ pub fn wanted(whoami: i32, id: PoolId, pool: &Pool) -> PoolOptions {
         }
         mode
     });
-    let algorithm = pool.text_option(Pool::OPTION_COMPRESSION_ALGORITHM).and_then(|name| {
-        let algorithm = Algorithm::from_name(name);
-        if algorithm.is_none() {
-            unknown("compression_algorithm", &name);
-        }
-        algorithm
-    });
+    let usual = Compression::default();
+    let algorithm = pool.text_option(Pool::OPTION_COMPRESSION_ALGORITHM);
+    let algorithm = algorithm.map_or(Some(usual.algorithm), Algorithm::from_name);
     let compression = mode.map(|mode| {
+        // Which includes "none": what was asked for cannot be had, and nothing else was asked for.
+        let Some(algorithm) = algorithm else { return Compression { mode: CompressionMode::None, ..usual } };
         let bytes = |key| pool.integer_option(key).and_then(|bytes| u64::try_from(bytes).ok());
-        let usual = Compression::default();
         let mut wanted = Compression {
             mode,
-            algorithm: algorithm.unwrap_or(usual.algorithm),
+            algorithm,
             blob_bytes_max: bytes(Pool::OPTION_COMPRESSION_MAX_BLOB_SIZE).unwrap_or(usual.blob_bytes_max),
             blob_bytes_min: bytes(Pool::OPTION_COMPRESSION_MIN_BLOB_SIZE).unwrap_or(usual.blob_bytes_min),
             ..usual
@@ -97,7 +94,6 @@ mod tests {
         let odd = with([
             (Pool::OPTION_CSUM_TYPE, text("crc32c")),
             (Pool::OPTION_COMPRESSION_MODE, text("force")),
-            (Pool::OPTION_COMPRESSION_ALGORITHM, text("brotli")),
             (Pool::OPTION_COMPRESSION_REQUIRED_RATIO, PoolOption::Float(FloatBits::new(f64::NAN))),
             (Pool::OPTION_COMPRESSION_MAX_BLOB_SIZE, PoolOption::Integer(-1)),
             (Pool::OPTION_COMPRESSION_MIN_BLOB_SIZE, text("8K")),
@@ -105,5 +101,12 @@ mod tests {
         let usual =
             Compression { mode: CompressionMode::Force, required_permille: 0, ..Compression::default() };
         assert_eq!(odd, PoolOptions { checksum: None, compression: Some(usual) });
+        for unknown in ["none", "brotli"] {
+            let found = with([
+                (Pool::OPTION_COMPRESSION_MODE, text("force")),
+                (Pool::OPTION_COMPRESSION_ALGORITHM, text(unknown)),
+            ]);
+            assert_eq!(found.compression.map(|found| found.mode), Some(CompressionMode::None), "{unknown}");
+        }
     }
 }

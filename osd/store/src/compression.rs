@@ -59,6 +59,11 @@ impl Algorithm {
         }
     }
 
+    /// Whether a blob takes it longer than a core may be busy with one task.
+    pub fn is_slow(self) -> bool {
+        self == Zlib
+    }
+
     /// The bytes compressed, if that takes at most `most` bytes.
     pub fn compress(self, raw: &[u8], most: usize) -> Option<Vec<u8>> {
         let packed = match self {
@@ -186,9 +191,9 @@ pub struct Compression {
     pub algorithm: Algorithm,
     /// What is compressed is stored so if it takes at most so many bytes of a thousand.
     pub required_permille: u32,
-    /// Fewer bytes in one place are not compressed.
+    /// Fewer bytes in one place are not compressed. No more than [`Self::blob_bytes_max`] counts.
     pub blob_bytes_min: u64,
-    /// More bytes are compressed in several pieces, each of which is read as a whole.
+    /// More bytes are compressed in several pieces, each of which is read as a whole. No piece is longer than a shard.
     pub blob_bytes_max: u64,
 }
 

@@ -8,6 +8,8 @@ pub const BLOCK: u64 = 4096;
 pub const OBJECT_BYTES_MAX: u64 = 128 << 20;
 /// Largest object any option can allow, bytes: shard numbers stay within 32 bits and transactions within memory.
 pub const OBJECT_BYTES_HARD_MAX: u64 = 1 << 40;
+/// Most bytes of an object that one shard of its extent map describes.
+pub const SHARD_SPAN_MAX: u32 = 4 << 20;
 /// Longest object name and locator key, bytes.
 pub const NAME_BYTES_MAX: usize = 2048;
 /// Longest namespace, bytes.

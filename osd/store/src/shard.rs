@@ -319,7 +319,12 @@ impl Shard {
         }
         let mut shard = Self::default();
         let mut order = Vec::new();
-        for _ in 0..d.count(7, "blobs")? {
+        let blobs = d.count(7, "blobs")?;
+        // Each has a block of the object.
+        if wide(blobs) * block > span.into() {
+            return d.invalid("blobs", d.at(), wide(blobs));
+        }
+        for _ in 0..blobs {
             let kind = d.u8("kind of a blob")?;
             let Some((is_shared, is_packed, checksum)) = parse_kind(kind) else {
                 return d.invalid("kind of a blob", d.at(), kind.into());

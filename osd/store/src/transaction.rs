@@ -46,7 +46,7 @@ pub enum Op {
     /// Makes `target` a copy of the object: data, attributes, omap and its header. What it was before is gone. The two
     /// share their device space until either changes. Their hashes are the same; `NotFound` if the object does not exist.
     Clone { collection: CollectionId, object: ObjectId, target: ObjectId },
-    /// Says of the object's data whether it compresses. It holds for what is written from now on.
+    /// Says of the object's data whether it compresses. It holds for what this and later transactions write.
     SetHints { collection: CollectionId, object: ObjectId, hints: Hints },
     /// Sets extended attributes.
     SetAttrs { collection: CollectionId, object: ObjectId, attrs: BTreeMap<Bytes, Bytes> },

@@ -145,7 +145,7 @@ pub struct PoolStats {
     pub omap_keys: i64,
     /// Bytes of omap keys and values.
     pub omap_bytes: i64,
-    /// Bytes of device space of compressed data; what clones share counts for each of them.
+    /// Bytes of device space of compressed data. What clones share counts for each of them, but once in [`Self::allocated`].
     pub compressed: i64,
     /// Of [`Self::stored`], what is stored compressed.
     pub compressed_original: i64,

@@ -35,20 +35,33 @@ macro_rules! enveloped {
 macro_rules! envelope {
     ($(#[$doc:meta])* $name:ident, $text:literal {
         $($(#[$field_doc:meta])* $field:ident: $type:ty,)*
-    }) => {
+    } $(since $since:literal {
+        $($(#[$later_doc:meta])* $later:ident: $later_type:ty,)*
+    })?) => {
         $(#[$doc])*
         #[derive(Debug, Clone, PartialEq, Eq)]
         pub struct $name {
             $($(#[$field_doc])* pub $field: $type,)*
+            $($($(#[$later_doc])* pub $later: $later_type,)*)?
         }
 
         impl Wire for $name {
             const BYTES_MIN: usize = 6 $(+ <$type as Wire>::BYTES_MIN)*;
             fn encode(&self, w: &mut Writer) {
-                w.env(1, 1, |w| { $(w.put(&self.$field);)* });
+                let newest = *[1 $(, $since)?].last().unwrap_or(&1);
+                w.env(newest, 1, |w| {
+                    $(w.put(&self.$field);)*
+                    $($(w.put(&self.$later);)*)?
+                });
             }
             fn decode(r: &mut Reader) -> DecodeResult<Self> {
-                r.env($text, 1, |r, _| Ok(Self { $($field: r.get()?,)* }))
+                r.env($text, 1, |r, version| {
+                    let _ = version;
+                    Ok(Self {
+                        $($field: r.get()?,)*
+                        $($($later: if version >= $since { r.get()? } else { <$later_type>::default() },)*)?
+                    })
+                })
             }
         }
     };
@@ -150,9 +163,10 @@ envelope! {
         writes: i64,
         /// KiB written since the OSD started.
         writes_kb: i64,
+    } since 2 {
         /// Bytes of device space of compressed data.
         compressed: i64,
-        /// Bytes that clients wrote of it.
+        /// Of `stored`, what is stored compressed.
         compressed_original: i64,
     }
 }

@@ -11,13 +11,15 @@ pub enum OptionType {
     Integer,
     /// A number.
     Float,
+    /// A number from 0 to 1.
+    Ratio,
     /// One of these texts.
     Choice(&'static [&'static str]),
     /// The name of a kind of checksum; stored as its number.
     Checksum,
 }
 
-use OptionType::{Checksum, Choice, Float, Integer, Text};
+use OptionType::{Checksum, Choice, Float, Integer, Ratio, Text};
 
 /// Kinds of checksums by number, from 1 on.
 const CHECKSUMS: [&str; 6] = ["none", "xxhash32", "xxhash64", "crc32c", "crc32c_16", "crc32c_8"];
@@ -31,8 +33,8 @@ const OPTIONS: [(&str, OptionType); 23] = [
     ("recovery_op_priority", Integer),
     ("scrub_priority", Integer),
     ("compression_mode", Choice(&["none", "passive", "aggressive", "force"])),
-    ("compression_algorithm", Choice(&["lz4", "snappy", "zlib", "zstd"])),
-    ("compression_required_ratio", Float),
+    ("compression_algorithm", Choice(&["none", "lz4", "snappy", "zlib", "zstd"])),
+    ("compression_required_ratio", Ratio),
     ("compression_max_blob_size", Integer),
     ("compression_min_blob_size", Integer),
     ("csum_type", Checksum),
@@ -68,16 +70,13 @@ pub fn key_of(name: &str) -> Option<(i32, OptionType)> {
 pub fn parse(kind: OptionType, value: &str) -> Option<PoolOption> {
     match kind {
         Text => Some(PoolOption::Text(value.to_owned())),
-        Choice(choices) => {
-            (value == "unset" || choices.contains(&value)).then(|| PoolOption::Text(value.to_owned()))
-        }
+        Choice(choices) => choices.contains(&value).then(|| PoolOption::Text(value.to_owned())),
         Integer => value.parse().ok().map(PoolOption::Integer),
-        Float => value
+        Float | Ratio => value
             .parse()
             .ok()
-            .filter(|value: &f64| value.is_finite())
+            .filter(|value: &f64| value.is_finite() && (kind == Float || (0.0..=1.0).contains(value)))
             .map(|v| PoolOption::Float(FloatBits::new(v))),
-        Checksum if value == "unset" => Some(PoolOption::Integer(0)),
         Checksum => {
             (1..).zip(CHECKSUMS).find(|(_, name)| *name == value).map(|(n, _)| PoolOption::Integer(n))
         }
@@ -91,6 +90,7 @@ pub fn describe(kind: OptionType) -> String {
         Choice(choices) => format!("one of {}, or unset", choices.join(", ")),
         Integer => "a whole number".to_owned(),
         Float => "a number".to_owned(),
+        Ratio => "a number from 0 to 1".to_owned(),
         Checksum => format!("one of {}, or unset", CHECKSUMS.join(", ")),
     }
 }
@@ -109,7 +109,7 @@ pub fn value_name(key: i32, option: &PoolOption) -> Option<&'static str> {
 /// The value that unsets an option: an empty text, or 0.
 pub fn unsets(option: &PoolOption) -> bool {
     match option {
-        PoolOption::Text(text) => text.is_empty() || text == "unset",
+        PoolOption::Text(text) => text.is_empty(),
         PoolOption::Integer(value) => *value == 0,
         PoolOption::Float(bits) => bits.get() == 0.0,
     }

@@ -98,6 +98,13 @@ fn set(view: &View<'_>, request: &Request) -> Result<Outcome, Refusal> {
             format!("'{val}' is not a value of {var}: expected {}", pool_options::describe(kind)),
         )
     };
+    if val == "unset" {
+        let changes = edit_pool(view, id, |pool| {
+            pool.options.remove(&key);
+            Ok(())
+        })?;
+        return Ok(Outcome::commit(changes, format!("unset pool {id} {var}")));
+    }
     let option = pool_options::parse(kind, &val).ok_or_else(bad)?;
     let changes = edit_pool(view, id, |pool| {
         if pool_options::unsets(&option) {

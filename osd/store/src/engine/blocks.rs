@@ -1,10 +1,11 @@
 //! Which blocks of objects are wanted, and what was read of them. Compressed blobs are read whole. Pure.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
-use bytes::{Bytes, BytesMut};
+use bytes::Bytes;
 
-use crate::shard::{Blob, Place, Shard};
+use crate::compression::Algorithm;
+use crate::shard::{Blob, Packed, Place, Shard};
 
 /// Blocks to read.
 #[derive(Clone, Debug, Default)]
@@ -12,9 +13,20 @@ pub struct Wanted {
     /// Blocks as they are on the device, those of compressed blobs too.
     pub places: Vec<Place>,
     /// Compressed blobs, by address.
-    packed: BTreeMap<u64, Blob>,
+    packed: BTreeMap<u64, WantedBlob>,
     /// One that shards describe in several ways.
     contested: Option<Place>,
+}
+
+/// A compressed blob of which some blocks are wanted.
+#[derive(Clone, Debug)]
+pub struct WantedBlob {
+    blob: Blob,
+    how: Packed,
+    /// The first place in it that was wanted.
+    pub place: Place,
+    /// Which blocks, before it was compressed.
+    wanted: BTreeSet<usize>,
 }
 
 /// Blocks of objects, after they were decompressed.
@@ -22,8 +34,8 @@ pub struct Wanted {
 pub struct Blocks {
     /// By address.
     plain: BTreeMap<u64, Bytes>,
-    /// What compressed blobs hold, by address.
-    packed: BTreeMap<u64, Bytes>,
+    /// Of compressed blobs, by address: consecutive blocks, and the number of the first.
+    packed: BTreeMap<u64, Vec<(usize, Bytes)>>,
 }
 
 impl Wanted {
@@ -33,10 +45,12 @@ impl Wanted {
             return self.places.push(place);
         }
         let Some(blob) = shard.blobs.get(place.blob) else { panic!("a place in no blob: {place:?}") };
-        if let Some(known) = self.packed.get(&place.blob) {
+        let Some(how) = blob.packed else { panic!("a place in a blob that is not compressed: {place:?}") };
+        if let Some(known) = self.packed.get_mut(&place.blob) {
             let is_same =
-                (known.birth, known.packed, &known.checksums) == (blob.birth, blob.packed, &blob.checksums);
+                (known.blob.birth, known.how, &known.blob.checksums) == (blob.birth, how, &blob.checksums);
             self.contested = self.contested.or((!is_same).then_some(place));
+            known.wanted.insert(place.index);
             return;
         }
         let stored = (place.blob..).step_by(index(block)).zip(0..blob.checksums.len());
@@ -44,7 +58,8 @@ impl Wanted {
             Some(Place { address, checksum: blob.checksums.get(index)?, ..place })
         });
         self.places.extend(stored);
-        self.packed.insert(place.blob, blob.clone());
+        let wanted = BTreeSet::from([place.index]);
+        self.packed.insert(place.blob, WantedBlob { blob: blob.clone(), how, place, wanted });
     }
 
     /// Whether nothing is.
@@ -52,49 +67,69 @@ impl Wanted {
         self.places.is_empty()
     }
 
-    /// What was wanted, from what is on the device. An error names the compressed blob that cannot be decompressed, by a
-    /// place in it.
-    pub fn unpack(&self, stored: BTreeMap<u64, Bytes>, block: u64) -> Result<Blocks, (Place, String)> {
-        if let Some(place) = self.contested {
-            return Err((place, "it is described in two ways".to_owned()));
-        }
-        let mut packed = BTreeMap::new();
-        for (start, blob) in &self.packed {
-            let Some(how) = &blob.packed else { panic!("only compressed blobs are here: {blob:?}") };
-            let mut bytes = BytesMut::with_capacity(index(blob.bytes(block)));
-            for address in (*start..).step_by(index(block)).take(blob.checksums.len()) {
-                match stored.get(&address) {
-                    Some(block) => bytes.extend_from_slice(block),
-                    None => panic!("block {address:#x} was not read"),
-                }
+    /// Compressed blobs to be decompressed; or a place in one that is described in two ways.
+    pub fn packed(&self) -> Result<impl Iterator<Item = &WantedBlob>, Place> {
+        self.contested.map_or(Ok(self.packed.values()), Err)
+    }
+}
+
+impl WantedBlob {
+    /// How it is compressed, what that gave, and how many bytes it was before.
+    pub fn stored(&self, blocks: &Blocks, block: u64) -> (Algorithm, Vec<u8>, usize) {
+        let mut bytes = Vec::with_capacity(index(self.blob.bytes(block)));
+        for address in (self.place.blob..).step_by(index(block)).take(self.blob.checksums.len()) {
+            match blocks.plain.get(&address) {
+                Some(block) => bytes.extend_from_slice(block),
+                None => panic!("block {address:#x} was not read"),
             }
-            bytes.truncate(index(how.bytes.into()));
-            let raw = how.algorithm.decompress(&bytes, index(u64::from(how.raw_blocks) * block));
-            let raw = raw.map_err(|problem| match self.places.iter().find(|place| place.blob == *start) {
-                Some(place) => (*place, format!("{}: {problem}", how.algorithm.name())),
-                None => panic!("a compressed blob of which no block is wanted"),
-            })?;
-            packed.insert(*start, Bytes::from(raw));
         }
-        Ok(Blocks { plain: stored, packed })
+        bytes.truncate(index(self.how.bytes.into()));
+        (self.how.algorithm, bytes, index(u64::from(self.how.raw_blocks) * block))
     }
 }
 
 impl Blocks {
+    /// Those that were read, as they are on the device.
+    pub fn stored(plain: BTreeMap<u64, Bytes>) -> Self {
+        Self { plain, packed: BTreeMap::new() }
+    }
+
+    /// Keeps the wanted blocks of a blob that was decompressed, and no more: it may be many times as large.
+    pub fn add(&mut self, blob: &WantedBlob, raw: Vec<u8>, block: u64) {
+        let len = index(block);
+        if blob.wanted.len() * len == raw.len() {
+            self.packed.insert(blob.place.blob, vec![(0, raw.into())]);
+            return;
+        }
+        let numbers: Vec<usize> = blob.wanted.iter().copied().collect();
+        let runs = numbers.chunk_by(|one, next| one + 1 == *next).filter_map(|run| {
+            let (first, last) = (*run.first()?, *run.last()?);
+            Some((first, Bytes::copy_from_slice(raw.get(first * len..(last + 1) * len)?)))
+        });
+        self.packed.insert(blob.place.blob, runs.collect());
+    }
+
     /// A block that was read.
     pub fn get(&self, place: &Place, block: u64) -> Bytes {
-        let len = index(block);
-        match (self.plain.get(&place.address), self.packed.get(&place.blob)) {
-            (_, Some(raw)) if place.is_packed => raw.slice(place.index * len..(place.index + 1) * len),
-            (Some(found), _) if !place.is_packed => found.clone(),
-            _ => panic!("the block at {:#x} was not read", place.address),
+        if place.is_packed {
+            let offset = u64::try_from(place.index).unwrap_or(u64::MAX) * block;
+            return self.bytes_at(place.blob, offset, block, block);
+        }
+        match self.plain.get(&place.address) {
+            Some(found) => found.clone(),
+            None => panic!("the block at {:#x} was not read", place.address),
         }
     }
 
     /// `len` bytes from a place in a blob on; fewer if they end with the block.
     pub fn bytes_at(&self, blob: u64, blob_offset: u64, len: u64, block: u64) -> Bytes {
-        if let Some(raw) = self.packed.get(&blob) {
-            return raw.slice(index(blob_offset)..index(blob_offset + len));
+        if let Some(runs) = self.packed.get(&blob) {
+            let number = index(blob_offset / block);
+            let Some((first, bytes)) = runs.iter().rfind(|(first, _)| *first <= number) else {
+                panic!("block {number} of the blob at {blob:#x} was not wanted")
+            };
+            let from = index(blob_offset) - first * index(block);
+            return bytes.slice(from..from + index(len));
         }
         let in_block = blob_offset % block;
         let address = blob + blob_offset - in_block;

@@ -128,7 +128,7 @@ pub fn lay_out<'a>(shards: impl Iterator<Item = &'a Content>, policy: Policy) ->
     layouts
 }
 
-/// The blocks of compressed blobs of which so little stays that it takes less space by itself.
+/// The blocks of compressed blobs of which so little stays that it takes no more space by itself.
 fn leftovers(content: &Content, changed: &[u64], block: u64) -> Vec<u64> {
     let is_own = |blob: &Blob| blob.packed.is_some() && blob.share.is_none();
     if content.is_copied || content.is_borrowed || !content.base.blobs.values().any(is_own) {
@@ -141,7 +141,7 @@ fn leftovers(content: &Content, changed: &[u64], block: u64) -> Vec<u64> {
         }
     }
     let is_little = |blob: &u64, blocks: &Vec<u64>| {
-        content.base.blobs.get(*blob).is_some_and(|blob| blocks.len() < blob.checksums.len())
+        content.base.blobs.get(*blob).is_some_and(|blob| blocks.len() <= blob.checksums.len())
     };
     left.retain(|blob, blocks| is_little(blob, blocks));
     left.into_values().flatten().collect()

@@ -7,12 +7,14 @@ use allocator::Extent;
 use bytes::Bytes;
 use futures_util::future::join_all;
 use nvme::DmaBuf;
+use rt::Lane;
 
 use super::blocks::{Blocks, Wanted};
 use super::state::Inner;
 use crate::check::length;
 use crate::checksum::Checksum;
 use crate::codec::DecodeError;
+use crate::compression::Algorithm;
 use crate::fault::Planted;
 use crate::keys;
 use crate::object_store::{StoreError, StoreResult};
@@ -164,15 +166,38 @@ impl Inner {
     /// Reads blocks, each verified against its checksum. The places must be those of the newest state at the moment
     /// of the call: everything that decides where bytes come from happens before the first await.
     pub async fn read_blocks(self: &Rc<Self>, object: &ObjectId, all: &Wanted) -> StoreResult<Blocks> {
-        let stored = self.read_stored(object, &all.places).await?;
-        all.unpack(stored, self.block).map_err(|(place, problem)| {
+        let mut blocks = Blocks::stored(self.read_stored(object, &all.places).await?);
+        let unusable = |place: Place, problem: String| {
             StoreError::Io(format!(
                 "object {object}, byte {}: the compressed blob at {:#x} of {} cannot be decompressed: {problem}",
                 place.logical,
                 place.blob,
                 self.device.name()
             ))
-        })
+        };
+        for blob in all.packed().map_err(|place| unusable(place, "it is described in two ways".to_owned()))? {
+            let (algorithm, bytes, len) = blob.stored(&blocks, self.block);
+            let raw = self.with_codec(algorithm, move || algorithm.decompress(&bytes, len)).await;
+            let raw =
+                raw.map_err(|problem| unusable(blob.place, format!("{}: {problem}", algorithm.name())))?;
+            blocks.add(blob, raw, self.block);
+        }
+        Ok(blocks)
+    }
+
+    /// Compresses or decompresses a blob: on the core, and others have their turn, or elsewhere if it takes longer than a
+    /// core may be busy.
+    pub async fn with_codec<T: Send + 'static>(
+        &self,
+        algorithm: Algorithm,
+        work: impl FnOnce() -> T + Send + 'static,
+    ) -> T {
+        if algorithm.is_slow() {
+            return self.core.alien(Lane::Read, work).await;
+        }
+        let done = work();
+        self.core.yield_now().await;
+        done
     }
 
     /// The same for blocks as they are stored, by address.

@@ -42,7 +42,7 @@ pub struct Packing {
 }
 
 impl Inner {
-    /// Compresses what saves as much as is wanted. Others have their turn after every blob.
+    /// Compresses what saves as much as is wanted.
     pub async fn squeeze(&self, plan: &Plan, kept: &Blocks) -> Vec<Squeezed> {
         let mut all = Vec::new();
         for (index, object) in plan.objects.iter().enumerate() {
@@ -52,19 +52,20 @@ impl Inner {
                 continue;
             }
             // One block cannot become less.
-            let least = wants.blob_bytes_min.max(2 * self.block);
             let most = wants.blob_bytes_max.max(2 * self.block) / self.block * self.block;
+            let least = wants.blob_bytes_min.clamp(2 * self.block, most);
             for (number, layout) in &object.layouts {
                 for run in layout.runs(least, most, self.block) {
                     let raw = self.raw_of(plan, (index, *number), &run, kept);
-                    match self.squeeze_one(&raw, &wants) {
-                        Some(bytes) => {
-                            let (shard, algorithm) = ((index, *number), wants.algorithm);
-                            all.push(Squeezed { shard, run, algorithm, bytes });
-                        }
+                    let (shard, algorithm) = ((index, *number), wants.algorithm);
+                    let bytes = match self.squeezed_bytes_max(raw.len(), &wants) {
+                        0 => None,
+                        most => self.with_codec(algorithm, move || algorithm.compress(&raw, most)).await,
+                    };
+                    match bytes {
+                        Some(bytes) => all.push(Squeezed { shard, run, algorithm, bytes }),
                         None => self.counters.compress_rejected.add(1),
                     }
-                    self.core.yield_now().await;
                 }
             }
         }
@@ -88,12 +89,11 @@ impl Inner {
         raw
     }
 
-    fn squeeze_one(&self, raw: &[u8], wants: &Compression) -> Option<Vec<u8>> {
+    /// What `raw` bytes must become at most, in whole blocks, of which at least one is saved; 0 if no block is little enough.
+    fn squeezed_bytes_max(&self, raw: usize, wants: &Compression) -> usize {
         let block = usize::try_from(self.block).unwrap_or(usize::MAX);
         let permille = usize::try_from(wants.required_permille.min(1000)).unwrap_or(1000);
-        // In whole blocks, of which at least one must be saved.
-        let most = (raw.len() * permille / 1000).min(raw.len() - block) / block * block;
-        wants.algorithm.compress(raw, most).filter(|bytes| !bytes.is_empty())
+        (raw * permille / 1000).min(raw - block) / block * block
     }
 
     /// Takes space for what was compressed.

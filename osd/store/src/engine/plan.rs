@@ -48,7 +48,7 @@ pub struct Plan {
     pub log_bytes: u64,
     /// It gives back at least as much space as it takes, or the service depends on it, so it may use the reserve.
     pub reclaims: bool,
-    /// It writes blocks only to move them out of compressed blobs.
+    /// Some blocks are written only to move them out of compressed blobs.
     pub moves: bool,
     /// A new omap id was drawn.
     pub draws_omap_id: bool,

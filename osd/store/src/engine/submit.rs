@@ -6,18 +6,30 @@
 
 use std::rc::Rc;
 
+use allocator::{HybridAllocator, Reservation};
 use rt::sync::{OneReceiver, OneSender, oneshot};
 use rt::{Group, Nanos};
 
+use super::admit::Admitted;
 use super::blocks::Blocks;
 use super::counters::Count;
 use super::needs::Bases;
+use super::packing::Squeezed;
 use super::plan::Plan;
 use super::sequencer::Turn;
 use super::state::Inner;
 use crate::check;
 use crate::object_store::{StoreError, StoreResult, Submitted};
 use crate::transaction::Transaction;
+
+/// What a plan waits for before it takes effect.
+struct Prepared {
+    /// Blocks of which a part stays.
+    kept: Blocks,
+    squeezed: Vec<Squeezed>,
+    admitted: Admitted,
+    reservation: Reservation<HybridAllocator>,
+}
 
 impl Inner {
     /// See the seam.
@@ -99,30 +111,22 @@ impl Inner {
             let bases = self.bases(transaction).await?;
             let plan = self.plan(&bases, transaction, moves_leftovers)?;
             self.count_stage(&self.counters.stage_load_ns, at);
-            let kept = match self.read_kept(&plan).await {
-                // What would only move stays where it is then.
-                Err(StoreError::Io(_)) if plan.moves => {
-                    moves_leftovers = false;
-                    continue;
-                }
-                kept => kept?,
-            };
-            self.count_stage(&self.counters.stage_read_ns, at);
-            let squeezed = self.squeeze(&plan, &kept).await;
-            self.count_stage(&self.counters.stage_compress_ns, at);
-            let admitted = self.admit(plan.demand()).await?;
-            let reservation = match self.reserve_space(&plan).await {
-                Err(StoreError::NoSpace(_)) if plan.moves => {
-                    moves_leftovers = false;
-                    continue;
-                }
-                reservation => reservation?,
-            };
-            self.count_stage(&self.counters.stage_admit_ns, at);
-            if !self.is_newest(&bases, &plan) {
+            let prepared = self.prepare(&plan, at).await;
+            if prepared.is_ok() && !self.is_newest(&bases, &plan) {
                 continue;
             }
-            let (assembled, buffers) = self.assemble_blocks(&plan, &kept, squeezed, reservation)?;
+            let ready = prepared.and_then(|Prepared { kept, squeezed, admitted, reservation }| {
+                Ok((admitted, self.assemble_blocks(&plan, &kept, squeezed, reservation)?))
+            });
+            let (admitted, (assembled, buffers)) = match ready {
+                // What would only move stays where it is then.
+                Err(error) if plan.moves => {
+                    log::debug!("what is left of compressed blobs stays in them: {error}");
+                    moves_leftovers = false;
+                    continue;
+                }
+                ready => ready.inspect_err(|error| self.unreadable(error))?,
+            };
             let data_done = self.write_data(buffers);
             if plan.fresh_bytes > self.options.large_write_bytes {
                 // The record of a large write follows its data, so that nobody else's group waits for it.
@@ -141,6 +145,18 @@ impl Inner {
             self.pump();
             return Ok(());
         }
+    }
+
+    /// Everything that a plan has to wait for.
+    async fn prepare(self: &Rc<Self>, plan: &Plan, at: &mut Nanos) -> StoreResult<Prepared> {
+        let kept = self.read_kept(plan).await?;
+        self.count_stage(&self.counters.stage_read_ns, at);
+        let squeezed = self.squeeze(plan, &kept).await;
+        self.count_stage(&self.counters.stage_compress_ns, at);
+        let admitted = self.admit(plan.demand()).await?;
+        let reservation = self.reserve_space(plan).await?;
+        self.count_stage(&self.counters.stage_admit_ns, at);
+        Ok(Prepared { kept, squeezed, admitted, reservation })
     }
 
     /// Whether nothing that the plan was made with changed since.
@@ -167,8 +183,7 @@ impl Inner {
             while let Some(writing) = self.blocked_by_write(&wanted.places) {
                 writing.wait().await;
             }
-            let blocks = self.read_blocks(&object.object, &wanted).await;
-            kept.join(blocks.inspect_err(|error| self.unreadable(error))?);
+            kept.join(self.read_blocks(&object.object, &wanted).await?);
         }
         Ok(kept)
     }
