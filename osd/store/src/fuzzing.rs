@@ -480,7 +480,11 @@ fn sample_transaction(object: crate::ObjectId) -> Transaction {
         Op::Remove { collection, object },
         Op::LogAppend { collection, version: LogVersion { epoch: 1, version: 2 }, entry: text(b"e") },
         Op::SplitCollection { collection, bits: 3, target: CollectionId { seed: 7, ..collection } },
-        Op::MergeCollection { collection: CollectionId { seed: 7, ..collection }, bits: 2, target: collection },
+        Op::MergeCollection {
+            collection: CollectionId { seed: 7, ..collection },
+            bits: 2,
+            target: collection,
+        },
         Op::RemoveCollection { collection },
     ];
     Transaction { ops }

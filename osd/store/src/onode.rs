@@ -183,7 +183,9 @@ impl Onode {
         let (omap_id, omap_keys, omap_bytes) =
             (d.varint("omap id")?, d.varint("omap keys")?, d.varint("omap bytes")?);
         let span = d.varint("shard span")?;
-        let Some(shard_span) = u32::try_from(span).ok().filter(|span| (1..=limits::SHARD_SPAN_MAX).contains(span)) else {
+        let Some(shard_span) =
+            u32::try_from(span).ok().filter(|span| (1..=limits::SHARD_SPAN_MAX).contains(span))
+        else {
             return d.invalid("shard span", d.at(), span);
         };
         let count = d.count(1, "shards")?;

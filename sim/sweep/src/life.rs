@@ -168,7 +168,8 @@ impl Life {
 
     /// Reads what changes, again and again, so that generations and space are held while they are replaced.
     async fn read(&self, store: Rc<Engine>) {
-        let ids: Vec<CollectionId> = self.plan.tracks.iter().flat_map(|track| track.ids.iter().copied()).collect();
+        let ids: Vec<CollectionId> =
+            self.plan.tracks.iter().flat_map(|track| track.ids.iter().copied()).collect();
         while !self.stopping.get() {
             for id in &ids {
                 if let Err(error) = read_collection(&store, *id).await {

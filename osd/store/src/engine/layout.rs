@@ -423,12 +423,13 @@ mod tests {
             pieces: Sorted::from([(0, Piece { len: 8 * 4096, blob: 100 * B, blob_offset: 0 })]),
         });
         let mut content = Content::of(Rc::clone(&base));
-        content.write(0, Bytes::from(vec![9; 5 * 4096]));
+        content.write(0, Bytes::from(vec![9; 4 * 4096]));
         let layout = lay_out([&content].into_iter(), policy(1 << 20, 1 << 20)).remove(0);
-        assert_eq!(layout.blocks.len(), 5, "three blocks are no more than three blocks");
+        assert_eq!(layout.blocks.len(), 4, "four blocks are more than three");
         assert!(layout.blocks.iter().all(|changed| !changed.in_place));
         assert_eq!(layout.stay(&content, B), 3);
 
+        content.write(4 * B, Bytes::from(vec![9; 4096]));
         content.write(7 * B + 100, Bytes::from(vec![9; 10]));
         let layout = lay_out([&content].into_iter(), policy(1 << 20, 1 << 20)).remove(0);
         let keeps: Vec<_> =

@@ -90,8 +90,7 @@ impl<'a> Stage<'a> {
                 let bits = self.existing(id)?.bits;
                 check::check_member(id, bits, object)?;
                 check::check_member(id, bits, target)?;
-                let copy =
-                    self.found(object).ok_or_else(|| StoreError::NotFound(super::describe(object)))?;
+                let copy = self.found(object).ok_or_else(|| StoreError::NotFound(super::describe(object)))?;
                 self.change.objects.insert(target.clone(), Some(copy));
                 Ok(())
             }

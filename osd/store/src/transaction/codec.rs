@@ -225,7 +225,8 @@ mod tests {
 
     #[test]
     fn transactions_round_trip() {
-        let mut generator = Generator::new(1, Shape { write_bytes: 300, split_one_in: 9, ..Shape::default() });
+        let mut generator =
+            Generator::new(1, Shape { write_bytes: 300, split_one_in: 9, ..Shape::default() });
         let mut kinds = std::collections::BTreeSet::new();
         for _ in 0..300 {
             let transaction = generator.transaction();

@@ -13,6 +13,7 @@ use rt::{Core, Group, LocalBoxFuture};
 use super::history::Track;
 use super::world::{Below, World};
 use crate::engine::Engine;
+use crate::fault::Planted;
 use crate::object_store::{FsckLevel, ObjectStore, StoreResult};
 use crate::suite::{Generator, Shape, collection, compare_object, join, object};
 use crate::{
@@ -80,6 +81,11 @@ pub fn run(setup: &Setup) -> Result<Tally, String> {
     world.options.overlay_bytes_max = [24 << 10, 1 << 20][random.below(2) as usize];
     world.options.cache_bytes_max = [1, 1 << 20][random.below(2) as usize];
     world.options.discard = random.one_in(2);
+    if setup.fault.is(Planted::DeferredBeforeAllowed) {
+        // It takes a crash just after a payload went to its place: as many of these as there can be.
+        world.options.deferred_partial_max = 16 << 10;
+        world.options.deferred_batch_bytes = 1;
+    }
     let world = Rc::new(world);
     let object_bytes = if small { 50_000 } else { 100_000 };
     // Clones make most changes go to new space, so most seeds have none.
@@ -204,13 +210,14 @@ async fn open_and_check(core: &Core, world: &World, shared: &Shared) -> Result<R
     let store = world.mount(core).await.map_err(|error| format!("mount: {error}"))?;
     let store = Rc::new(store);
     check(&store, shared).await?;
-    // Each life protects what it writes in another way, of those that let no damage pass, and compresses otherwise.
+    // Each life protects what it writes in another way, of those that let no damage pass. Some compress; what they write is
+    // not written in place later.
     let kinds = [ChecksumKind::Crc32c, ChecksumKind::Xxhash32, ChecksumKind::Xxhash64];
     let number = usize::try_from(shared.uniform.borrow().acknowledged).unwrap_or(0);
     let kind = kinds[number % 3];
-    let mode = CompressionMode::ALL[number % 4];
+    let mode = if number % 3 == 2 { CompressionMode::Force } else { CompressionMode::None };
     let compression =
-        Compression { mode, algorithm: Algorithm::ALL[number / 4 % 4], ..Compression::default() };
+        Compression { mode, algorithm: Algorithm::ALL[number / 3 % 4], ..Compression::default() };
     store.set_pool_options(
         collection().pool,
         PoolOptions { checksum: Some(kind), compression: Some(compression) },

@@ -8,7 +8,7 @@ use super::crash::{Setup, run};
 use crate::fault::{Fault, Planted};
 
 /// Seeds within which each must be found.
-const SEEDS: u64 = 600;
+const SEEDS: u64 = 2000;
 
 fn found_within(planted: Planted) -> Option<(u64, String)> {
     (0..SEEDS).find_map(|seed| {
