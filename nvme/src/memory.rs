@@ -3,6 +3,7 @@
 //! It checks what callers must obey (range, alignment) as strictly as a real device does. Clones are handles on
 //! the same bytes, from any core or thread and in any world; [`MemoryDevice::snapshot`] makes an independent copy.
 
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use rt::LocalBoxFuture;
@@ -21,6 +22,7 @@ pub struct MemoryDevice {
     geometry: Arc<Geometry>,
     // A lock, because foreign threads have handles too. Never held across anything but a copy.
     image: Arc<Mutex<Image>>,
+    bytes_written: Arc<AtomicU64>,
 }
 
 impl MemoryDevice {
@@ -51,17 +53,29 @@ impl MemoryDevice {
     /// A device which holds `image`.
     pub fn from_image(name: &str, geometry: Geometry, image: Image) -> Self {
         check::geometry(&geometry);
-        Self { name: name.into(), geometry: Arc::new(geometry), image: Arc::new(Mutex::new(image)) }
+        let (geometry, image) = (Arc::new(geometry), Arc::new(Mutex::new(image)));
+        Self { name: name.into(), geometry, image, bytes_written: Arc::default() }
     }
 
     /// An independent device with the same bytes. Cheap: pages are shared until one side writes them.
     pub fn snapshot(&self) -> Self {
-        Self { image: Arc::new(Mutex::new(self.image())), ..self.clone() }
+        let image = Arc::new(Mutex::new(self.image()));
+        Self { image, bytes_written: Arc::default(), ..self.clone() }
     }
 
     /// The bytes as they are now.
     pub fn image(&self) -> Image {
         self.with_image(|image| image.clone())
+    }
+
+    /// Bytes written since it was made, through any handle.
+    pub fn bytes_written(&self) -> u64 {
+        self.bytes_written.load(Ordering::Relaxed)
+    }
+
+    fn write_image(&self, offset: u64, bytes: &[u8]) {
+        self.with_image(|image| image.write(offset, bytes));
+        self.bytes_written.fetch_add(bytes.len() as u64, Ordering::Relaxed);
     }
 
     /// See [`BlockDevice::geometry`].
@@ -106,7 +120,7 @@ impl BlockDevice for MemoryDevice {
     fn write(&self, offset: u64, buf: DmaBuf) -> LocalBoxFuture<'static, DeviceResult<DmaBuf>> {
         let checked = self.check_range("write", offset, buf.len() as u64);
         let result = checked.map(|()| {
-            self.with_image(|image| image.write(offset, &buf));
+            self.write_image(offset, &buf);
             buf
         });
         Box::pin(std::future::ready(result))
@@ -138,7 +152,7 @@ impl BlockingDevice for MemoryDevice {
 
     fn write_at(&self, offset: u64, memory: &[u8]) -> DeviceResult<()> {
         check::lent_memory("write", &self.geometry, &self.name, offset, memory)?;
-        self.with_image(|image| image.write(offset, memory));
+        self.write_image(offset, memory);
         Ok(())
     }
 

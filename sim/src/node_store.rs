@@ -222,6 +222,7 @@ fn options(scenario: &Scenario, device: &dyn BlockDevice) -> Options {
         groups_in_flight: scenario.groups_in_flight,
         shard_span: scenario.shard_span,
         compression: scenario.compression,
+        inline_bytes_max: scenario.inline_bytes_max,
         #[cfg(feature = "planted")]
         fault: scenario.fault,
         ..Options::for_device(device.geometry())

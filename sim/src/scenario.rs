@@ -50,6 +50,8 @@ pub struct Scenario {
     pub shard_span: u32,
     /// What is compressed.
     pub compression: Compression,
+    /// Objects of at most so many bytes are kept among the keys.
+    pub inline_bytes_max: u64,
     /// A mistake that the engine is to make.
     #[cfg(feature = "planted")]
     pub fault: store::Fault,
@@ -178,6 +180,7 @@ impl Scenario {
             network,
             // Last, so that the seeds of before differ in nothing else.
             compression: compression(&mut dice),
+            inline_bytes_max: pick(&mut dice, &[0, 1024, 4096]),
         }
     }
 

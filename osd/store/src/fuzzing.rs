@@ -137,7 +137,7 @@ fn shard(input: &[u8]) {
         .filter_map(|block| shard.place(start + block * SHARD_BLOCK, SHARD_BLOCK))
         .map(|place| assert!(shard.owns(place.address, place.birth, SHARD_BLOCK)))
         .count();
-    assert_eq!(mapped == 0, shard.is_empty());
+    assert_eq!(mapped == 0, shard.pieces.is_empty());
     // Every block is used, so nothing is freed; and joining changes nothing that reads see.
     assert_eq!(shard.trim(SHARD_BLOCK), []);
     shard.join();
@@ -521,6 +521,7 @@ pub fn seeds(name: &str) -> Vec<Vec<u8>> {
     let shard = |kind, share| Shard {
         blobs: [(40 * 4096, blob(kind, share))].into(),
         pieces: [(0, piece(5000, 0)), (5010, piece(9000, 5010)), (15_000, piece(30, 15_000))].into(),
+        ..Shard::default()
     };
     let mut body = Vec::new();
     let items = [Item::Put(Bytes::from_static(b"k"), Bytes::from_static(b"v")), Item::NextOmapId(4)];
@@ -553,7 +554,9 @@ pub fn seeds(name: &str) -> Vec<Vec<u8>> {
                 shard
             });
             let all = plain.iter().cloned().chain(packed);
-            all.map(|shard| [&[0][..], &shard.encode()].concat()).collect()
+            let inline = [(10, Bytes::from_static(b"some")), (4000, Bytes::from_static(b"bytes"))].into();
+            let inline = Shard { inline, ..Shard::default() };
+            all.chain([inline]).map(|shard| [&[0][..], &shard.encode()].concat()).collect()
         }
         "store_share" => {
             let share = Share { pool: 3, since: 900, uses: smallvec::smallvec![2, 0, 1, 300] };

@@ -10,6 +10,8 @@ pub const OBJECT_BYTES_MAX: u64 = 128 << 20;
 pub const OBJECT_BYTES_HARD_MAX: u64 = 1 << 40;
 /// Most bytes of an object that one shard of its extent map describes.
 pub const SHARD_SPAN_MAX: u32 = 4 << 20;
+/// Most bytes of an object that are kept among the keys instead of in blocks.
+pub const INLINE_BYTES_MAX: u64 = 4096;
 /// Longest object name and locator key, bytes.
 pub const NAME_BYTES_MAX: usize = 2048;
 /// Longest namespace, bytes.
@@ -54,6 +56,7 @@ pub const LIST_MAX: usize = 16 << 10;
 const _: () = assert!(BLOCK.is_power_of_two());
 const _: () = assert!(OBJECT_BYTES_MAX <= OBJECT_BYTES_HARD_MAX && OBJECT_BYTES_MAX < TRANSACTION_BYTES_MAX);
 const _: () = assert!(OMAP_VALUE_BYTES_MAX + OMAP_KEY_BYTES_MAX + (1 << 20) < EXPORT_FRAME_BYTES_MAX);
+const _: () = assert!(INLINE_BYTES_MAX <= SHARD_SPAN_MAX as u64);
 const _: () = assert!(PG_LOG_ENTRIES_FLOOR < PG_LOG_ENTRIES_MIN);
 const _: () = assert!(PG_LOG_ENTRIES_MIN < PG_LOG_ENTRIES_WANTED);
 const _: () = assert!(PG_LOG_ENTRIES_WANTED < PG_LOG_ENTRIES_MAX);

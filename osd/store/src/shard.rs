@@ -5,6 +5,7 @@
 //! within the block, so a logical block lives in at most one block of one blob; every block of a blob is used by a
 //! piece; blobs of one object do not overlap on the device. Writes are cut at shard borders, so no blob spans shards.
 //! A shared blob's blocks may be other objects' too; [`crate::share`] counts who uses them, and nobody writes them.
+//! What little a small object holds may be in the shard itself; then there are neither blobs nor pieces.
 //! A compressed blob is read as a whole and never written again: its blocks are used until no piece refers to any of them.
 
 use allocator::Extent;
@@ -14,9 +15,12 @@ use smallvec::{SmallVec, smallvec};
 use crate::checksum::{Checksum, ChecksumKind, Checksums};
 use crate::codec::{DecodeResult, Decoder, Encoder};
 use crate::compression::Algorithm;
+use crate::limits::INLINE_BYTES_MAX;
 use crate::sorted::Sorted;
 
 const VERSION: u8 = 1;
+/// Of a shard that has the bytes itself.
+const VERSION_INLINE: u8 = 2;
 /// Kind of a blob: one extent, uncompressed, a checksum per block. The upper four bits are the number of the checksums'
 /// kind, 0 for crc32c.
 const PLAIN: u8 = 1;
@@ -33,6 +37,9 @@ const CHECKSUM_SHIFT: u32 = 4;
 pub const BLOB_BYTES_MAX: usize = 46;
 /// Bytes that a piece takes.
 pub const PIECE_BYTES_MAX: usize = 30;
+
+/// Bytes that inline bytes take beside themselves.
+const INLINE_PART_BYTES: usize = 14;
 
 /// See [`Shard::counts`].
 pub type Counts = [u64; 5];
@@ -104,17 +111,25 @@ pub struct Shard {
     pub blobs: Sorted<Blob>,
     /// By logical offset in the object.
     pub pieces: Sorted<Piece>,
+    /// The bytes themselves, by logical offset in the object; none if there are pieces.
+    pub inline: Sorted<Bytes>,
 }
 
 impl Shard {
     /// Holds nothing.
     pub fn is_empty(&self) -> bool {
-        self.pieces.is_empty()
+        self.pieces.is_empty() && self.inline.is_empty()
+    }
+
+    /// Where bytes are, in the object: offsets and lengths, ascending.
+    pub fn ranges(&self) -> impl Iterator<Item = (u64, u64)> {
+        let inline = self.inline.iter().map(|(at, bytes)| (*at, wide(bytes.len())));
+        self.pieces.iter().map(|(at, piece)| (*at, u64::from(piece.len))).chain(inline)
     }
 
     /// Bytes written and not removed.
     pub fn stored(&self) -> u64 {
-        self.pieces.values().map(|piece| u64::from(piece.len)).sum()
+        self.ranges().map(|(_, len)| len).sum()
     }
 
     /// Bytes of device space owned.
@@ -273,6 +288,15 @@ impl Shard {
     /// The value stored under its key.
     pub fn encode(&self) -> Bytes {
         let mut e = Encoder::with_capacity(self.encoded_bytes_max());
+        if !self.inline.is_empty() {
+            e.u8(VERSION_INLINE);
+            e.count(self.inline.len());
+            for (at, bytes) in self.inline.iter() {
+                e.varint(*at);
+                e.bytes(bytes);
+            }
+            return e.into_bytes();
+        }
         e.u8(VERSION);
         e.count(self.blobs.len());
         for (address, blob) in self.blobs.iter() {
@@ -307,17 +331,30 @@ impl Shard {
     pub fn encoded_bytes_max(&self) -> usize {
         let blobs: usize =
             self.blobs.values().map(|blob| BLOB_BYTES_MAX + blob.checksums.stored().len()).sum();
-        9 + blobs + self.pieces.len() * PIECE_BYTES_MAX
+        let inline: usize = self.inline.values().map(|bytes| INLINE_PART_BYTES + bytes.len()).sum();
+        9 + blobs + self.pieces.len() * PIECE_BYTES_MAX + inline
     }
 
     /// Reads a value and checks it against the invariants for shard `number` of `span` bytes.
     pub fn decode(value: Bytes, number: u32, span: u32, block: u64) -> DecodeResult<Self> {
         let mut d = Decoder::new(value);
         let version = d.u8("version of a shard")?;
-        if version != VERSION {
-            return d.invalid("version of a shard", 0, version.into());
-        }
         let mut shard = Self::default();
+        match version {
+            VERSION => {}
+            VERSION_INLINE => {
+                for _ in 0..d.count(5, "inline bytes")? {
+                    let at = d.varint("logical offset")?;
+                    shard.inline.insert(at, d.bytes("inline bytes")?);
+                }
+                d.end("shard")?;
+                return match shard.validate_inline(number, span) {
+                    Ok(()) => Ok(shard),
+                    Err(problem) => d.invalid(problem, 0, number.into()),
+                };
+            }
+            other => return d.invalid("version of a shard", 0, other.into()),
+        }
         let mut order = Vec::new();
         let blobs = d.count(7, "blobs")?;
         // Each has a block of the object.
@@ -365,6 +402,9 @@ impl Shard {
 
     /// Checks the invariants; tells which one is broken.
     pub fn validate(&self, number: u32, span: u32, block: u64) -> Result<(), &'static str> {
+        if !self.inline.is_empty() {
+            return self.validate_inline(number, span);
+        }
         let start = u64::from(number) * u64::from(span);
         let end = start + u64::from(span);
         let mut device_end = 0;
@@ -411,6 +451,24 @@ impl Shard {
             if !is_used {
                 return Err("a block of a blob is not used");
             }
+        }
+        Ok(())
+    }
+
+    fn validate_inline(&self, number: u32, span: u32) -> Result<(), &'static str> {
+        let start = u64::from(number) * u64::from(span);
+        let mut end = start;
+        for (at, bytes) in self.inline.iter() {
+            if bytes.is_empty() || *at < end {
+                return Err("inline bytes are none or overlap");
+            }
+            end = at.saturating_add(wide(bytes.len()));
+        }
+        if !self.pieces.is_empty() || !self.blobs.is_empty() {
+            return Err("there are blobs or pieces beside inline bytes");
+        }
+        if self.inline.is_empty() || end > start + u64::from(span) || end > INLINE_BYTES_MAX {
+            return Err("inline bytes are none or too many");
         }
         Ok(())
     }
@@ -554,6 +612,7 @@ mod tests {
                 (5 * B + 10, Piece { len: 90, blob: 80 * B, blob_offset: 10 }),
                 (5 * B + 200, Piece { len: 5, blob: 80 * B, blob_offset: 200 }),
             ]),
+            ..Shard::default()
         }
     }
 
@@ -575,6 +634,30 @@ mod tests {
                 assert_eq!(found.validate(0, 128 << 10, B), Ok(()));
             }
         }
+    }
+
+    #[test]
+    fn a_shard_may_have_the_bytes_themselves() {
+        let bytes = |len: usize| Bytes::from(vec![7; len]);
+        let shard = |parts: Vec<(u64, Bytes)>| Shard { inline: parts.into_iter().collect(), ..Shard::default() };
+        let sound = shard(vec![(10, bytes(300)), (310, bytes(1)), (4000, bytes(96))]);
+        let value = sound.encode();
+        assert!(value.len() <= sound.encoded_bytes_max());
+        assert_eq!(Shard::decode(value.clone(), 0, 128 << 10, B).as_ref(), Ok(&sound));
+        assert_eq!((sound.counts(B), sound.is_empty(), sound.place(0, B)), ([397, 0, 0, 0, 0], false, None));
+        assert_eq!(sound.ranges().collect::<Vec<_>>(), [(10, 300), (310, 1), (4000, 96)]);
+        assert!(Shard::decode(value.clone(), 1, 128 << 10, B).is_err(), "another shard's value");
+        for len in 0..value.len() {
+            assert!(Shard::decode(value.slice(..len), 0, 128 << 10, B).is_err());
+        }
+        let wrong = [vec![(4000, bytes(97))], vec![(10, bytes(0))], vec![(10, bytes(5)), (14, bytes(5))]];
+        for parts in wrong {
+            let wrong = shard(parts);
+            assert!(Shard::decode(wrong.encode(), 0, 128 << 10, B).is_err(), "{wrong:?}");
+        }
+        assert!(Shard::decode(Bytes::from_static(&[2, 0, 0, 0, 0]), 0, 128 << 10, B).is_err(), "none");
+        let both = Shard { inline: sound.inline.clone(), ..sample() };
+        assert!(both.validate(0, 128 << 10, B).is_err());
     }
 
     #[test]
@@ -601,6 +684,7 @@ mod tests {
                 (2 * B, Piece { len: 4096, blob: 80 * B, blob_offset: 0 }),
                 (3 * B, Piece { len: 5 * 4096 - 7, blob: 40 * B, blob_offset: 3 * 4096 }),
             ]),
+            ..Shard::default()
         }
     }
 

@@ -20,7 +20,7 @@ const COUNTER_MAX: u64 = 1 << 62;
 pub const RO_COMPAT_KNOWN: u64 = 0;
 /// Incompatible features that this version knows: unknown ones forbid everything.
 pub const INCOMPAT_KNOWN: u64 =
-    INCOMPAT_RETURNS | INCOMPAT_SHARES | INCOMPAT_CHECKSUMS | INCOMPAT_COMPRESSION;
+    INCOMPAT_RETURNS | INCOMPAT_SHARES | INCOMPAT_CHECKSUMS | INCOMPAT_COMPRESSION | INCOMPAT_INLINE;
 
 /// Incompatible: the journal may hold items that say that lent space came back.
 pub const INCOMPAT_RETURNS: u64 = 1;
@@ -30,6 +30,8 @@ pub const INCOMPAT_SHARES: u64 = 2;
 pub const INCOMPAT_CHECKSUMS: u64 = 4;
 /// Incompatible: blobs may be compressed, and onodes and statistics may tell of it.
 pub const INCOMPAT_COMPRESSION: u64 = 8;
+/// Incompatible: shards may have the bytes of small objects themselves.
+pub const INCOMPAT_INLINE: u64 = 16;
 
 /// Feature bits of a superblock or label.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]

@@ -8,9 +8,11 @@ use anyhow::Context;
 use bytes::Bytes;
 use clap::ValueEnum;
 use futures_util::future::try_join_all;
+use nvme::MemoryDevice;
 use rt::Core;
 use store::{CollectionId, Engine, LogVersion, ObjectId, ObjectStore, Op, StoreResult, Transaction};
 
+use crate::Settings;
 use crate::clock;
 use crate::setup::OBJECT_BYTES;
 
@@ -29,8 +31,10 @@ pub enum Load {
     Read,
     /// Writes 4 KiB over random blocks, durably.
     Overwrite,
-    /// Writes small objects whole, durably.
+    /// Writes objects of 4 KiB whole, durably.
     Whole,
+    /// Writes smaller objects whole, durably.
+    Small,
 }
 
 impl Load {
@@ -40,6 +44,7 @@ impl Load {
             Self::Read => "read",
             Self::Overwrite => "overwrite",
             Self::Whole => "whole",
+            Self::Small => "small",
         }
     }
 }
@@ -52,6 +57,8 @@ pub struct Sample {
     pub others: Duration,
     /// Bytes written to the device, but for what BlueFS writes.
     pub device_bytes: u64,
+    /// Bytes written to the device.
+    pub all_bytes: u64,
     /// Flushes.
     pub flushes: u64,
     /// Tasks spawned in the store.
@@ -62,6 +69,8 @@ pub struct Sample {
 pub struct Dataset<'a> {
     core: Core,
     engine: &'a Engine,
+    device: &'a MemoryDevice,
+    small_bytes: usize,
     objects: Vec<(CollectionId, ObjectId)>,
     payloads: Vec<Bytes>,
     versions: RefCell<BTreeMap<CollectionId, u64>>,
@@ -69,8 +78,13 @@ pub struct Dataset<'a> {
 
 impl<'a> Dataset<'a> {
     /// Makes and fills the objects.
-    pub async fn fill(core: &Core, engine: &'a Engine, objects: u32, groups: u32) -> anyhow::Result<Self> {
-        let groups = groups.next_power_of_two();
+    pub async fn fill(
+        core: &Core,
+        engine: &'a Engine,
+        device: &'a MemoryDevice,
+        settings: &Settings,
+    ) -> anyhow::Result<Self> {
+        let (objects, groups) = (settings.objects, settings.groups.next_power_of_two());
         let bits = u8::try_from(groups.trailing_zeros())?;
         let collection = |seed| CollectionId { pool: 1, seed };
         let make =
@@ -81,6 +95,8 @@ impl<'a> Dataset<'a> {
         let data = Self {
             core: core.clone(),
             engine,
+            device,
+            small_bytes: usize::from(settings.small),
             objects: (0..objects).map(named).collect(),
             payloads: (0..PAYLOADS).map(payload).collect(),
             versions: RefCell::default(),
@@ -104,7 +120,11 @@ impl<'a> Dataset<'a> {
                 match load {
                     Load::Read => self.read().await?,
                     Load::Overwrite => self.overwrite().await?,
-                    Load::Whole => self.whole(left.get()).await?,
+                    Load::Whole => self.whole(left.get(), 1_000_000, self.payload()).await?,
+                    Load::Small => {
+                        let payload = self.payload().slice(..self.small_bytes);
+                        self.whole(left.get(), 2_000_000, payload).await?;
+                    }
                 }
             }
             Ok(())
@@ -122,17 +142,23 @@ impl<'a> Dataset<'a> {
 
     async fn overwrite(&self) -> StoreResult<()> {
         let (collection, object) = self.any();
-        self.write(*collection, object.clone(), self.offset()).await
+        self.write(*collection, object.clone(), self.offset(), self.payload()).await
     }
 
-    async fn whole(&self, number: u64) -> StoreResult<()> {
+    async fn whole(&self, number: u64, first: u32, payload: Bytes) -> StoreResult<()> {
         let (collection, object_of_group) = self.any();
         let number = u32::try_from(number % 4096).unwrap_or(0);
-        self.write(*collection, object(object_of_group.hash, 1_000_000 + number), 0).await
+        self.write(*collection, object(object_of_group.hash, first + number), 0, payload).await
     }
 
     /// As a placement group does: the data, the object's info, and the entry of the log.
-    async fn write(&self, collection: CollectionId, object: ObjectId, offset: u64) -> StoreResult<()> {
+    async fn write(
+        &self,
+        collection: CollectionId,
+        object: ObjectId,
+        offset: u64,
+        payload: Bytes,
+    ) -> StoreResult<()> {
         let version = {
             let mut versions = self.versions.borrow_mut();
             let version = versions.entry(collection).or_default();
@@ -142,7 +168,7 @@ impl<'a> Dataset<'a> {
         let info = Bytes::from([version.version.to_le_bytes().as_slice(), &[0; INFO_BYTES]].concat());
         let attrs = BTreeMap::from([(Bytes::from_static(b"_"), info)]);
         let ops = vec![
-            Op::Write { collection, object: object.clone(), offset, data: vec![self.payload()] },
+            Op::Write { collection, object: object.clone(), offset, data: vec![payload] },
             Op::SetAttrs { collection, object, attrs },
             Op::LogAppend { collection, version, entry: Bytes::from(vec![7; LOG_ENTRY_BYTES]) },
         ];
@@ -175,6 +201,7 @@ impl<'a> Dataset<'a> {
             thread: clock::thread(),
             process: clock::process(),
             device_bytes: layers.iter().map(|layer| of(&format!("{layer}_bytes_written"))).sum(),
+            all_bytes: self.device.bytes_written(),
             flushes: of("flushes"),
             tasks: of("tasks"),
         }
@@ -186,6 +213,7 @@ struct Reading {
     thread: Duration,
     process: Duration,
     device_bytes: u64,
+    all_bytes: u64,
     flushes: u64,
     tasks: u64,
 }
@@ -197,6 +225,7 @@ impl Reading {
             core,
             others: (self.process - before.process).saturating_sub(core),
             device_bytes: self.device_bytes - before.device_bytes,
+            all_bytes: self.all_bytes - before.all_bytes,
             flushes: self.flushes - before.flushes,
             tasks: self.tasks - before.tasks,
         }

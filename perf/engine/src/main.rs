@@ -48,6 +48,12 @@ struct Settings {
     /// Objects, each of 4 MiB but for those that are written whole.
     #[arg(long, default_value_t = 64, value_parser = clap::value_parser!(u32).range(1..))]
     objects: u32,
+    /// Bytes of the small ones among these.
+    #[arg(long, default_value_t = 512, value_parser = clap::value_parser!(u16).range(1..=4096))]
+    small: u16,
+    /// Objects of at most so many bytes are kept among the keys. Default: as the OSD does.
+    #[arg(long)]
+    inline: Option<u16>,
     /// Placement groups.
     #[arg(long, default_value_t = 16, value_parser = clap::value_parser!(u32).range(1..))]
     groups: u32,
@@ -70,8 +76,8 @@ fn measure(settings: &Settings) -> anyhow::Result<()> {
     let given = settings.clone();
     let samples = run(CoreId(0), &Config::default(), move |core| async move {
         let device = setup::device(u64::from(given.objects));
-        let engine = setup::make(&core, &device, given.kv).await?;
-        let data = Dataset::fill(&core, &engine, given.objects, given.groups).await?;
+        let engine = setup::make(&core, &device, given.kv, given.inline).await?;
+        let data = Dataset::fill(&core, &engine, &device, &given).await?;
         let loads = Load::value_variants().iter().filter(|load| given.only.is_none_or(|only| only == **load));
         let mut samples: Vec<(Load, Vec<Sample>)> = loads.map(|load| (*load, Vec::new())).collect();
         for _ in 0..given.rounds {
@@ -101,11 +107,12 @@ fn tell(load: Load, settings: &Settings, samples: &[Sample]) -> serde_json::Valu
     let others = us(|sample| sample.others.as_secs_f64());
     let rate = spread(samples.iter().map(|sample| operations / sample.core.as_secs_f64()));
     let bytes = spread(samples.iter().map(|sample| sample.device_bytes as f64 / operations));
+    let all_bytes = spread(samples.iter().map(|sample| sample.all_bytes as f64 / operations));
     let flushes = spread(samples.iter().map(|sample| sample.flushes as f64 / operations));
     let tasks = spread(samples.iter().map(|sample| sample.tasks as f64 / operations));
     println!(
         "{:10} depth {:3}: {:6.2} us CPU each ({:.2} to {:.2}), {:8.0} per second of the core; other threads {:5.2} us; \
-         {:5.0} device bytes, {:.3} flushes, {:.1} tasks",
+         {:5.0} device bytes, {:5.0} with the keys', {:.3} flushes, {:.1} tasks",
         load.name(),
         settings.depth,
         core[1],
@@ -114,13 +121,14 @@ fn tell(load: Load, settings: &Settings, samples: &[Sample]) -> serde_json::Valu
         rate[1],
         others[1],
         bytes[1],
+        all_bytes[1],
         flushes[1],
         tasks[1]
     );
     json!({
         "load": load.name(), "core_us_min": core[0], "core_us_median": core[1], "core_us_max": core[2],
         "per_core_second_median": rate[1], "other_threads_us_median": others[1],
-        "device_bytes_median": bytes[1], "flushes_median": flushes[1], "tasks_median": tasks[1],
+        "device_bytes_median": bytes[1], "all_bytes_median": all_bytes[1], "flushes_median": flushes[1], "tasks_median": tasks[1],
     })
 }
 
@@ -147,6 +155,8 @@ mod tests {
                 depth: 8,
                 objects: 2,
                 groups: 2,
+                small: 512,
+                inline: Some(1024),
                 kv,
                 only: None,
                 json: Some(json.clone()),

@@ -35,12 +35,13 @@ pub fn device(objects: u64) -> MemoryDevice {
 }
 
 /// Formats and opens a store.
-pub async fn make(core: &Core, device: &MemoryDevice, kv: Kv) -> anyhow::Result<Engine> {
+pub async fn make(core: &Core, device: &MemoryDevice, kv: Kv, inline: Option<u16>) -> anyhow::Result<Engine> {
     let uuid = Uuid::from_u128(1);
     let size = device.geometry().size;
     let format = FormatOptions::for_window(uuid, size);
     let superblock = Engine::format(device, &format).await?;
-    let options = Options::for_device(device.geometry());
+    let mut options = Options::for_device(device.geometry());
+    options.inline_bytes_max = inline.map_or(options.inline_bytes_max, u64::from);
     let view = Rc::new(device.clone());
     if kv == Kv::Memory {
         return Ok(Engine::mount(core.clone(), view, Rc::new(MemKv::new()), options).await?);

@@ -30,14 +30,22 @@ struct ObjectDump {
 /// Bytes on the device.
 #[derive(Clone, Copy, Debug, Eq)]
 struct Space {
+    size: u64,
     allocated: u64,
     compressed: u64,
 }
 
-/// How much compressed data takes, the oracle does not know.
+impl Space {
+    /// Whether it is in whole blocks, as the oracle has it: it does not know how much compressed data takes, and which small
+    /// objects are kept among the keys.
+    fn is_plain(&self) -> bool {
+        self.compressed == 0 && (self.allocated > 0 || self.size > limits::INLINE_BYTES_MAX)
+    }
+}
+
 impl PartialEq for Space {
     fn eq(&self, other: &Self) -> bool {
-        self.allocated == other.allocated || self.compressed > 0 || other.compressed > 0
+        self.allocated == other.allocated || !self.is_plain() || !other.is_plain()
     }
 }
 
@@ -76,7 +84,7 @@ async fn dump_object(
     let omap = store.omap_scan(id, &name, None, Bytes::new(), limits::LIST_MAX, usize::MAX).await;
     Ok(ObjectDump {
         size: stat.size,
-        space: Space { allocated: stat.allocated, compressed: stat.compressed },
+        space: Space { size: stat.size, allocated: stat.allocated, compressed: stat.compressed },
         hints: stat.hints,
         data: hash.digest128(),
         extents: store.extents(id, &name, 0, u64::MAX).await.map_err(|error| text("extents", error))?,

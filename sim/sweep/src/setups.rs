@@ -69,6 +69,7 @@ pub fn small_blocks() -> Setup {
         geometry: geometry(TWO_SEGMENTS, 512),
         options: Options {
             deferred_whole_max: 8 << 10,
+            inline_bytes_max: 700,
             deferred_batch_bytes: 1 << 20,
             groups_in_flight: 4,
             group_bytes_max: 8 << 10,
@@ -102,6 +103,7 @@ pub fn rocks() -> Setup {
             deferred_batch_bytes: 16 << 10,
             overlay_bytes_max: 256 << 10,
             compression: compression(Algorithm::Zstd),
+            inline_bytes_max: 700,
             ..Options::default()
         },
         late_max: Duration::from_micros(200),

@@ -135,6 +135,7 @@ pub fn workload(rounds: u32) -> Plan {
         reuse(&mut script, round);
         clones(&mut script, round);
         compressed(&mut script, round);
+        small(&mut script, round);
         compound(&mut script);
         if round + 1 < rounds {
             script.step(Step::Reopen);
@@ -372,6 +373,34 @@ fn compressed(script: &mut Script, round: u32) {
         script.logged(vec![Op::Remove { collection: id, object }]);
     } else {
         script.logged(vec![hint(Hints::Compressible)]);
+    }
+}
+
+/// What is kept among the keys where there is so little of it: written over, grown out of there, cloned, and back.
+fn small(script: &mut Script, round: u32) {
+    let id = MAIN;
+    let object = name(id, 9);
+    let ops = vec![script.write(id, 9, 0, 600)];
+    script.logged(ops);
+    let ops = vec![script.write(id, 9, 100, 50), script.append(id, 9, 30)];
+    script.logged(ops);
+    script.logged(vec![Op::Clone { collection: id, object: object.clone(), target: snap(id, 9, 1) }]);
+    if round % 2 == 1 {
+        script.step(Step::Checkpoint);
+    }
+    let ops = vec![script.append(id, 9, 200)];
+    script.logged(ops);
+    script.logged(vec![Op::Truncate { collection: id, object: object.clone(), size: 200 }]);
+    script.logged(vec![Op::Clone { collection: id, object: snap(id, 9, 1), target: object.clone() }]);
+    let ops = vec![
+        Op::Truncate { collection: id, object: object.clone(), size: 0 },
+        script.write(id, 9, 10, 400),
+    ];
+    script.logged(ops);
+    script.logged(vec![Op::Zero { collection: id, object: object.clone(), offset: 50, len: 60 }]);
+    script.logged(vec![Op::Remove { collection: id, object: snap(id, 9, 1) }]);
+    if round.is_multiple_of(2) {
+        script.logged(vec![Op::Remove { collection: id, object }]);
     }
 }
 

@@ -42,6 +42,8 @@ pub struct Content {
     pub is_copied: bool,
     /// The base is another object's: this one is the clone.
     pub is_borrowed: bool,
+    /// It goes into the shard itself; all of it is new then.
+    pub is_inline: bool,
 }
 
 impl Content {
@@ -51,8 +53,11 @@ impl Content {
             len: piece.len.into(),
             source: Source::Stored { blob: piece.blob, blob_offset: piece.blob_offset },
         };
-        let parts = base.pieces.iter().map(|(at, piece)| (*at, part(piece))).collect();
-        Self { base, parts, is_copied: false, is_borrowed: false }
+        let stored = base.pieces.iter().map(|(at, piece)| (*at, part(piece)));
+        // What is in the shard itself is written anew with whatever changes.
+        let inline = base.inline.iter().map(|(at, bytes)| (*at, Part::new(bytes.clone())));
+        let parts = stored.chain(inline).collect();
+        Self { base, parts, is_copied: false, is_borrowed: false, is_inline: false }
     }
 
     /// The shard as the object itself has it stored.
@@ -75,7 +80,7 @@ impl Content {
     pub fn write(&mut self, at: u64, data: Bytes) {
         let len = length(&data);
         if len > 0 {
-            self.replace(at, at + len, Some(Part { len, source: Source::New(data) }));
+            self.replace(at, at + len, Some(Part::new(data)));
         }
     }
 
@@ -98,6 +103,35 @@ impl Content {
         }
         let with = with.map(|part| (start, part));
         self.parts.splice(first, end, left.into_iter().chain(with).chain(right));
+    }
+
+    /// Whether all of it is new.
+    pub fn is_new(&self) -> bool {
+        self.parts.values().all(|part| matches!(part.source, Source::New(_)))
+    }
+
+    /// Bytes that are new.
+    pub fn new_bytes(&self) -> u64 {
+        let is_new = |part: &&Part| matches!(part.source, Source::New(_));
+        self.parts.values().filter(is_new).map(|part| part.len).sum()
+    }
+
+    /// Bytes that go into the shard itself.
+    pub fn inline_bytes(&self) -> u64 {
+        if self.is_inline { self.new_bytes() } else { 0 }
+    }
+
+    /// These bytes, in one piece where one part follows another, and in memory of their own.
+    pub fn inline(&self) -> Sorted<Bytes> {
+        let mut runs: Vec<(u64, Vec<u8>)> = Vec::new();
+        for (at, part) in self.parts.iter() {
+            let Source::New(data) = &part.source else { panic!("inline bytes that are on the device: {part:?}") };
+            match runs.last_mut() {
+                Some((start, run)) if *start + length(run) == *at => run.extend_from_slice(data),
+                _ => runs.push((*at, data.to_vec())),
+            }
+        }
+        runs.into_iter().map(|(at, run)| (at, Bytes::from(run))).collect()
     }
 
     /// Blocks that hold new bytes, by logical offset, ascending.
@@ -142,6 +176,11 @@ impl Content {
 }
 
 impl Part {
+    /// Bytes that came with the transaction.
+    fn new(data: Bytes) -> Self {
+        Self { len: length(&data), source: Source::New(data) }
+    }
+
     /// `len` bytes from `offset` of this part.
     pub fn cut(&self, offset: u64, len: u64) -> Self {
         let source = match &self.source {
@@ -182,6 +221,7 @@ mod tests {
                 },
             )]),
             pieces: Sorted::from([(0, Piece { len: 12_288, blob: 8192, blob_offset: 0 })]),
+            ..Shard::default()
         };
         let mut content = Content::of(Rc::new(base));
         content.write(100, Bytes::from(vec![1; 5000]));

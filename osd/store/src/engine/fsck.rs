@@ -306,7 +306,7 @@ impl Check {
                 None => self.claim(Extent::new(*address, blob.bytes(block)), || format!("{name}")),
             }
         }
-        let end = shard.pieces.last().map_or(0, |(at, piece)| at + u64::from(piece.len));
+        let end = shard.ranges().map(|(at, len)| at + len).max().unwrap_or(0);
         if end > open.onode.size {
             let detail = format!("{name} has {} bytes and data up to {end}", open.onode.size);
             self.find(FsckSeverity::Error, "data-beyond-size", detail);

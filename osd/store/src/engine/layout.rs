@@ -109,6 +109,9 @@ pub fn lay_out<'a>(shards: impl Iterator<Item = &'a Content>, policy: Policy) ->
     };
     let mut layouts: Vec<Layout> = shards
         .map(|content| {
+            if content.is_inline {
+                return Layout::default();
+            }
             let mut changed = content.changed_blocks(block);
             // Who only takes away needs neither space nor what he leaves.
             let moved = match policy.moves_leftovers && !changed.is_empty() {
@@ -242,7 +245,13 @@ pub fn new_shard(content: &Content, written: &WrittenShard, birth: u64, block: u
     let mut shard = Shard {
         blobs: content.base.blobs.clone(),
         pieces: Sorted::with_capacity(content.parts.len() + written.blocks.len()),
+        inline: Sorted::default(),
     };
+    if content.is_inline {
+        shard.inline = content.inline();
+        let freed = shard.trim(block);
+        return (shard, freed);
+    }
     add_blobs(&mut shard.blobs, &written.blocks, birth, block);
     for pack in &written.packs {
         let Pack { address, packed, checksums } = pack.clone();
@@ -421,6 +430,7 @@ mod tests {
         let base = Rc::new(Shard {
             blobs: Sorted::from([(100 * B, Blob { birth: 1, checksums, share: None, packed })]),
             pieces: Sorted::from([(0, Piece { len: 8 * 4096, blob: 100 * B, blob_offset: 0 })]),
+            ..Shard::default()
         });
         let mut content = Content::of(Rc::clone(&base));
         content.write(0, Bytes::from(vec![9; 4 * 4096]));

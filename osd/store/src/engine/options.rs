@@ -50,6 +50,8 @@ pub struct Options {
     pub object_bytes_max: u64,
     /// Logical bytes of one shard of a new object's extent map.
     pub shard_span: u32,
+    /// An object of at most so many bytes is kept among the keys, if it was written whole.
+    pub inline_bytes_max: u64,
     /// Partly overwritten blocks are deferred if they are at most this many bytes in a transaction.
     pub deferred_partial_max: u64,
     /// Wholly overwritten blocks that exist are deferred if they are at most this many bytes in a transaction: for
@@ -88,6 +90,7 @@ impl Default for Options {
         Self {
             object_bytes_max: limits::OBJECT_BYTES_MAX,
             shard_span: 128 << 10,
+            inline_bytes_max: 0,
             deferred_partial_max: 16 << 10,
             deferred_whole_max: 0,
             deferred_batch_bytes: 1 << 20,

@@ -18,6 +18,7 @@ use super::state::{Collection, Inner};
 use crate::check::length;
 use crate::journal::format::Item;
 use crate::keys;
+use crate::limits;
 use crate::object_store::{StoreError, StoreResult};
 use crate::shard::Counts;
 use crate::transaction::{Op, Transaction};
@@ -108,7 +109,9 @@ impl Inner {
         stage.apply(transaction)?;
         let Stage { objects, changed, log, removes, .. } = stage;
         let creates = transaction.ops.iter().any(|op| matches!(op, Op::CreateCollection { .. }));
-        let objects = objects.into_iter().collect::<Vec<_>>();
+        let mut objects = objects.into_iter().collect::<Vec<_>>();
+        let inline_max = self.options.inline_bytes_max.min(limits::INLINE_BYTES_MAX);
+        objects.iter_mut().for_each(|(_, object)| object.choose_inline(inline_max));
         let contents = objects.iter().flat_map(|(_, object)| object.contents.values());
         let policy = Policy {
             block: self.block,
@@ -187,6 +190,7 @@ impl Inner {
         for content in staged.contents.values() {
             let whole = u64::try_from(content.base.packed_checksum_bytes()).unwrap_or(u64::MAX / 4);
             bytes += key + 16 + content.pieces_max(self.block) * PART_BYTES as u64 + whole;
+            bytes += content.inline_bytes();
         }
         bytes
     }
@@ -209,6 +213,7 @@ impl Inner {
             // Worst case: every block a blob and every part of one a piece; every block of the base freed by itself.
             bytes += key + 16 + parts * PART_BYTES + base_blocks * ITEM_BYTES;
             bytes += content.base.packed_checksum_bytes();
+            bytes += usize::try_from(content.inline_bytes()).unwrap_or(usize::MAX);
             let in_place = object.layouts.get(number).map_or(0, |layout| layout.in_place().count());
             bytes += in_place * (key + 2 * ITEM_BYTES + usize::try_from(self.block).unwrap_or(usize::MAX));
         }

@@ -79,8 +79,8 @@ impl Inner {
         let loaded = self.load_range(&object, offset, len).await?;
         let end = offset.saturating_add(len).min(loaded.existing(&object)?.size);
         let mut out: Vec<(u64, u64)> = Vec::new();
-        for (at, piece) in loaded.shards.values().flat_map(|shard| shard.pieces.iter()) {
-            let (from, to) = ((*at).max(offset), (at + u64::from(piece.len)).min(end));
+        for (at, len) in loaded.shards.values().flat_map(|shard| shard.ranges()) {
+            let (from, to) = (at.max(offset), (at + len).min(end));
             match out.last_mut() {
                 _ if from >= to => {}
                 Some((start, len)) if *start + *len == from => *len = to - *start,
@@ -330,6 +330,14 @@ impl Inner {
                     out.push(bytes);
                 }
                 at = to;
+            }
+            for (start, bytes) in shard.inline.range_and_before(offset, end) {
+                let (from, to) = ((*start).max(offset), (start + length(bytes)).min(end));
+                if from < to {
+                    push_zeroes(&mut out, from - at);
+                    out.push(bytes.slice(index(from - start)..index(to - start)));
+                    at = to;
+                }
             }
         }
         push_zeroes(&mut out, end - at);

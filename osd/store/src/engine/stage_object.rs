@@ -14,6 +14,7 @@ use crate::checksum::ChecksumKind;
 use crate::compression::Hints;
 use crate::journal::format::Item;
 use crate::keys;
+use crate::limits;
 use crate::object_store::StoreResult;
 use crate::onode::Onode;
 use crate::shard::{BLOB_BYTES_MAX, PIECE_BYTES_MAX, Shard};
@@ -56,7 +57,8 @@ impl Copied {
     pub fn record_bytes(&self, block: u64) -> u64 {
         let content = |content: &Content| {
             let whole = u64::try_from(content.base.packed_checksum_bytes()).unwrap_or(u64::MAX / 4);
-            content.pieces_max(block) * PART_BYTES as u64 + whole
+            let inline = content.new_bytes().min(limits::INLINE_BYTES_MAX);
+            content.pieces_max(block) * PART_BYTES as u64 + whole + inline
         };
         self.contents.values().map(content).sum::<u64>() + self.omap.bytes()
     }
@@ -154,6 +156,14 @@ impl StagedObject {
             | Op::LogAppend { .. } => {}
         }
         Ok(())
+    }
+
+    /// What a small object holds goes into its shard, if all of it is new.
+    pub fn choose_inline(&mut self, bytes_max: u64) {
+        let is_small = self.now.as_ref().is_some_and(|onode| onode.size <= bytes_max);
+        if let Some(content) = self.contents.get_mut(&0).filter(|_| is_small) {
+            content.is_inline = content.is_new();
+        }
     }
 
     /// The object as it would be, for another one to become. `stored` is its omap as the store has it.

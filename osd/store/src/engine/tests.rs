@@ -12,5 +12,6 @@ mod kv;
 mod on_the_way_back;
 mod planted;
 mod returns;
+mod small;
 mod space;
 mod world;

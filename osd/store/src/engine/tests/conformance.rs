@@ -87,6 +87,13 @@ fn with_discard_and_large_writes_first() {
 }
 
 #[test]
+fn with_small_objects_among_the_keys() {
+    for (seed, inline_bytes_max) in [(21, 4096), (22, 4096), (23, 700)] {
+        conforms(seed, Options { inline_bytes_max, ..Options::default() });
+    }
+}
+
+#[test]
 fn with_compression() {
     for (seed, algorithm) in (7..).zip(Algorithm::ALL) {
         let mode = if seed % 2 == 0 { CompressionMode::Force } else { CompressionMode::Aggressive };

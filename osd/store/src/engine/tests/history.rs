@@ -43,10 +43,13 @@ impl std::fmt::Debug for ObjectDump {
 }
 
 impl Dump {
-    /// How much compressed data takes, only the store knows.
+    /// How much compressed data takes, and which small objects are kept among the keys, only the store knows.
     fn take_space_of(&mut self, found: &Self) {
-        let compressed = found.objects.iter().filter(|object| object.stat.compressed > 0);
-        let known: BTreeMap<_, _> = compressed.map(|object| (&object.name, object.stat)).collect();
+        let is_inline =
+            |stat: &ObjectStat| stat.allocated == 0 && stat.size <= limits::INLINE_BYTES_MAX;
+        let other =
+            found.objects.iter().filter(|object| object.stat.compressed > 0 || is_inline(&object.stat));
+        let known: BTreeMap<_, _> = other.map(|object| (&object.name, object.stat)).collect();
         for object in &mut self.objects {
             if let Some(stat) = known.get(&object.name) {
                 (object.stat.allocated, object.stat.compressed) = (stat.allocated, stat.compressed);
