@@ -18,6 +18,9 @@ const GAUGES: [&str; 9] = [
     "metadata_bytes",
 ];
 
+/// Fields of a distribution, and which quantiles they are.
+const QUANTILES: [(&str, &str); 4] = [("p50", "0.5"), ("p99", "0.99"), ("p999", "0.999"), ("max", "1")];
+
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Kind {
     Counter,
@@ -137,6 +140,13 @@ impl Metrics {
                     let micros = format!("{help}: microseconds, all together");
                     let sum = (sum * 1e6).round() as u64;
                     self.add(&format!("{name}_us"), &micros, kind, &["osd"], &[&label], sum);
+                    for (field, quantile) in QUANTILES {
+                        let Some(seconds) = value[field].as_f64() else { continue };
+                        let help = format!("{help}: microseconds that this part of them took at most");
+                        let (labels, of) = (&["osd", "quantile"], [label.as_str(), quantile]);
+                        let micros = (seconds * 1e6).round() as u64;
+                        self.add(&format!("{name}_quantile_us"), &help, Kind::Gauge, labels, &of, micros);
+                    }
                 }
             }
         }
@@ -186,7 +196,7 @@ mod tests {
         metrics.counters(
             0,
             &json!({
-                "osd": { "op": 12, "op_wip": 2, "odd": "text", "op_r_latency": { "avgcount": 5, "sum": 0.0125 } },
+                "osd": { "op": 12, "op_wip": 2, "odd": "text", "op_r_latency": { "avgcount": 5, "sum": 0.0125, "p99": 0.004, "max": 0.0051 } },
                 "throttle-x_y": { "val": 9 },
             }),
         );
@@ -203,6 +213,9 @@ mod tests {
             "spirula_throttle_x_y_val{osd=\"0\"} 9",
             "spirula_osd_op_r_latency_count_total{osd=\"0\"} 5",
             "spirula_osd_op_r_latency_us_total{osd=\"0\"} 12500",
+            "# TYPE spirula_osd_op_r_latency_quantile_us gauge",
+            "spirula_osd_op_r_latency_quantile_us{osd=\"0\",quantile=\"0.99\"} 4000",
+            "spirula_osd_op_r_latency_quantile_us{osd=\"0\",quantile=\"1\"} 5100",
         ] {
             assert!(text.lines().any(|found| found == line), "{line} is missing:\n{text}");
         }
