@@ -639,7 +639,8 @@ mod tests {
     #[test]
     fn a_shard_may_have_the_bytes_themselves() {
         let bytes = |len: usize| Bytes::from(vec![7; len]);
-        let shard = |parts: Vec<(u64, Bytes)>| Shard { inline: parts.into_iter().collect(), ..Shard::default() };
+        let shard =
+            |parts: Vec<(u64, Bytes)>| Shard { inline: parts.into_iter().collect(), ..Shard::default() };
         let sound = shard(vec![(10, bytes(300)), (310, bytes(1)), (4000, bytes(96))]);
         let value = sound.encode();
         assert!(value.len() <= sound.encoded_bytes_max());

@@ -102,11 +102,6 @@ impl<V> Sorted<V> {
     }
 
     /// The last one.
-    pub fn last(&self) -> Option<(u64, &V)> {
-        self.entries.last().map(|(key, value)| (*key, value))
-    }
-
-    /// The last one.
     pub fn last_mut(&mut self) -> Option<(u64, &mut V)> {
         self.entries.last_mut().map(|(key, value)| (*key, value))
     }

@@ -392,10 +392,8 @@ fn small(script: &mut Script, round: u32) {
     script.logged(ops);
     script.logged(vec![Op::Truncate { collection: id, object: object.clone(), size: 200 }]);
     script.logged(vec![Op::Clone { collection: id, object: snap(id, 9, 1), target: object.clone() }]);
-    let ops = vec![
-        Op::Truncate { collection: id, object: object.clone(), size: 0 },
-        script.write(id, 9, 10, 400),
-    ];
+    let ops =
+        vec![Op::Truncate { collection: id, object: object.clone(), size: 0 }, script.write(id, 9, 10, 400)];
     script.logged(ops);
     script.logged(vec![Op::Zero { collection: id, object: object.clone(), offset: 50, len: 60 }]);
     script.logged(vec![Op::Remove { collection: id, object: snap(id, 9, 1) }]);

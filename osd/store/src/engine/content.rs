@@ -125,7 +125,9 @@ impl Content {
     pub fn inline(&self) -> Sorted<Bytes> {
         let mut runs: Vec<(u64, Vec<u8>)> = Vec::new();
         for (at, part) in self.parts.iter() {
-            let Source::New(data) = &part.source else { panic!("inline bytes that are on the device: {part:?}") };
+            let Source::New(data) = &part.source else {
+                panic!("inline bytes that are on the device: {part:?}")
+            };
             match runs.last_mut() {
                 Some((start, run)) if *start + length(run) == *at => run.extend_from_slice(data),
                 _ => runs.push((*at, data.to_vec())),

@@ -369,6 +369,7 @@ mod tests {
                 },
             )]),
             pieces: Sorted::from([(0, Piece { len: 3 * 4096, blob: 100 * B, blob_offset: 0 })]),
+            ..Shard::default()
         })
     }
 

@@ -45,8 +45,7 @@ impl std::fmt::Debug for ObjectDump {
 impl Dump {
     /// How much compressed data takes, and which small objects are kept among the keys, only the store knows.
     fn take_space_of(&mut self, found: &Self) {
-        let is_inline =
-            |stat: &ObjectStat| stat.allocated == 0 && stat.size <= limits::INLINE_BYTES_MAX;
+        let is_inline = |stat: &ObjectStat| stat.allocated == 0 && stat.size <= limits::INLINE_BYTES_MAX;
         let other =
             found.objects.iter().filter(|object| object.stat.compressed > 0 || is_inline(&object.stat));
         let known: BTreeMap<_, _> = other.map(|object| (&object.name, object.stat)).collect();

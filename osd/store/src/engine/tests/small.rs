@@ -105,7 +105,8 @@ fn what_is_small_takes_no_block_until_it_grows() {
 #[test]
 fn holes_stay_holes() {
     with_store(async |core, world, store| {
-        commit(&store, vec![write(10, pattern(1, 10)), write(30, pattern(2, 10)), write(40, pattern(3, 5))]).await;
+        commit(&store, vec![write(10, pattern(1, 10)), write(30, pattern(2, 10)), write(40, pattern(3, 5))])
+            .await;
         commit(&store, vec![Op::Zero { collection: collection(), object: name(), offset: 12, len: 3 }]).await;
         let ranges = vec![(10, 2), (15, 5), (30, 15)];
         let mut expect = vec![0; 45];
@@ -129,7 +130,8 @@ fn holes_stay_holes() {
 fn clones_have_bytes_of_their_own() {
     with_store(async |_, _, store| {
         let snap = ObjectId { snap: 1, ..name() };
-        let clone = |object: ObjectId, target: ObjectId| Op::Clone { collection: collection(), object, target };
+        let clone =
+            |object: ObjectId, target: ObjectId| Op::Clone { collection: collection(), object, target };
         commit(&store, vec![write(0, pattern(1, 300))]).await;
         commit(&store, vec![clone(name(), snap.clone())]).await;
         commit(&store, vec![write(0, pattern(2, 100))]).await;
@@ -137,7 +139,8 @@ fn clones_have_bytes_of_their_own() {
         assert_eq!(read(&store, &name()).await, [&pattern(2, 100)[..], &pattern(1, 300)[100..]].concat());
         assert_eq!((pool(&store).stored, pool(&store).allocated), (600, 0));
         // Grown and cloned in one transaction, and back to what was there before.
-        commit(&store, vec![write(300, pattern(3, MOST)), clone(name(), ObjectId { snap: 2, ..name() })]).await;
+        commit(&store, vec![write(300, pattern(3, MOST)), clone(name(), ObjectId { snap: 2, ..name() })])
+            .await;
         assert_eq!(pool(&store).allocated, 2 * BLOCK, "what is new is each one's own");
         commit(&store, vec![clone(snap.clone(), name())]).await;
         assert_eq!(read(&store, &name()).await, pattern(1, 300));
