@@ -110,6 +110,11 @@ impl Default for Options {
     }
 }
 
+/// Up to here an object costs fewer device bytes among the keys than in a block. Measured with the engine's bench, small
+/// objects written over and over, keys and their compaction included: of 100 bytes 6.6 kB each instead of 10.8, of 512 bytes
+/// 9.9 instead of 10.9, of 1024 bytes 14.8 instead of 10.9. The core's time is a third less throughout.
+const INLINE_BYTES: u64 = 512;
+
 impl Options {
     /// What suits a device.
     pub fn for_device(geometry: &nvme::Geometry) -> Self {
@@ -117,6 +122,7 @@ impl Options {
         Self {
             deferred_whole_max: if geometry.rotational { 64 << 10 } else { 0 },
             overlay_bytes_max,
+            inline_bytes_max: INLINE_BYTES,
             // What the key-value store keeps for removals is lent from here if it must be.
             reserve_bytes: (4 * overlay_bytes_max).min(geometry.size / 16),
             ..Self::default()
