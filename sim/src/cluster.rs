@@ -260,6 +260,7 @@ impl Cluster {
     /// Stops an OSD in good order, in a task of its host; its stage says when it is down.
     pub fn stop_osd(&self, sim: &Sim, osd: usize) {
         let node = &self.nodes[osd];
+        self.look_at_scrubs(osd);
         let (Some(store), Some(daemon)) = (node.store.borrow().clone(), node.daemon.take()) else { return };
         let core = sim.core(Self::osd_host(osd));
         let (stage, shared, may_fail) =
@@ -278,6 +279,7 @@ impl Cluster {
     /// Power loss of an OSD's host, or only its process dies. Gives what it was doing.
     pub fn crash_osd(&self, sim: &Sim, osd: usize, power: bool) -> Stage {
         let node = &self.nodes[osd];
+        self.look_at_scrubs(osd);
         node.end_life();
         sim.kill(Self::osd_host(osd));
         if power {
@@ -287,6 +289,19 @@ impl Cluster {
         }
         node.may_fail.set(false);
         node.parts.stage.take()
+    }
+
+    /// What the scrubs of the present life of an OSD found: nothing, if nothing was damaged.
+    fn look_at_scrubs(&self, osd: usize) {
+        let node = &self.nodes[osd];
+        let Some(daemon) = node.daemon.borrow().clone() else { return };
+        let counters = &daemon.osd().counters;
+        self.shared.counts.borrow_mut().objects_scrubbed += counters.scrubbed_objects.get();
+        let errors = counters.scrub_errors.get();
+        if errors > 0 && node.damaged.borrow().is_empty() {
+            self.shared
+                .fail(format!("osd.{osd}: scrubs found {errors} objects unreadable, and none is damaged"));
+        }
     }
 
     fn new_osds(&self) -> Vec<NewOsd> {
@@ -361,6 +376,9 @@ impl OsdLife {
                 Ok(handle) => {
                     let handle = Rc::new(handle);
                     *self.daemon.borrow_mut() = Some(handle.clone());
+                    // Every life scrubs what it finds, beside its clients.
+                    let osd = handle.osd();
+                    osd.all_groups().iter().for_each(|group| osd.scrubs.want(group.id()));
                     let reason = handle.failed().await;
                     return failed(format!("failed: {reason}"));
                 }

@@ -92,6 +92,8 @@ counts! {
     returned_bytes,
     /// Blocks of data flipped or made unreadable on a disk in use.
     blocks_damaged,
+    /// Objects that OSDs scrubbed.
+    objects_scrubbed,
     /// Blocks of data damaged on copies, each of which a check and reads of everything must notice.
     copies_damaged,
     /// Bits of metadata flipped on copies, which must be noticed or change nothing.

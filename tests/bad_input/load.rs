@@ -183,7 +183,7 @@ fn a_damaged_block_costs_itself_only() {
         &format!("at {slice:#x} of osd.0"),
         "expected crc32c 0x",
         "got crc32c 0x",
-        "EIO is answered",
+        "who reads it gets EIO",
     ];
     for word in words {
         assert!(log.contains(word), "{word:?} is missing: {log}");

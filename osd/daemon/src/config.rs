@@ -55,6 +55,7 @@ pub const KNOWN_OPTIONS: &[(&str, &str)] = &[
     ("debug_osd", "1/5"),
     ("osd_client_message_cap", "256"),
     ("osd_client_message_size_cap", "524288000"),
+    ("osd_deep_scrub_interval", "604800"),
     ("osd_failsafe_full_ratio", "0.97"),
     ("osd_max_object_size", "134217728"),
     ("osd_max_write_size", "90"),

@@ -23,6 +23,7 @@ mod placement_group;
 mod pool_options;
 mod report;
 mod requests;
+mod scrub;
 mod session;
 mod space;
 mod superblock;

@@ -69,6 +69,21 @@ pub const MAPPINGS_PER_TURN: usize = 32;
 /// Objects looked at for one listing reply; a page may have fewer entries than asked for.
 pub const LIST_SCAN_MAX: usize = 8192;
 
+/// Whether a group is due for a scrub is looked at this often.
+pub const SCRUB_CHECK_INTERVAL: Duration = Duration::from_secs(5);
+/// Bytes that a scrub reads at a time.
+pub const SCRUB_READ_BYTES: u64 = 256 << 10;
+/// It pauses so long after each read while clients wait for something.
+pub const SCRUB_PAUSE: Duration = Duration::from_millis(20);
+/// Objects that it lists at a time.
+pub const SCRUB_LIST_MAX: usize = 256;
+/// Keys of an omap that it reads at a time.
+pub const SCRUB_OMAP_KEYS: usize = 256;
+/// Objects that cannot be read, of which the reason is remembered for each group.
+pub const SCRUB_ERRORS_KEPT: usize = 16;
+/// Bytes of such a reason; the rest is cut off.
+pub const SCRUB_ERROR_BYTES_MAX: usize = 1024;
+
 /// Reports to the monitor.
 pub const REPORT_INTERVAL: Duration = Duration::from_secs(2);
 /// Asking again when a start was not noticed.

@@ -23,7 +23,7 @@ use crate::placement_group::PlacementGroup;
 use crate::session::Session;
 use crate::superblock::{self, Identity, SuperblockError};
 use crate::tracker::Tracker;
-use crate::{groups, listener, monitor, requests, space};
+use crate::{groups, listener, monitor, requests, scrub, space};
 
 /// Why an OSD does not start.
 #[derive(Debug, thiserror::Error)]
@@ -59,6 +59,9 @@ pub struct Counters {
     pub replies: Cell<u64>,
     pub dropped: Cell<u64>,
     pub maps: Cell<u64>,
+    pub scrubbed_objects: Cell<u64>,
+    pub scrubbed_bytes: Cell<u64>,
+    pub scrub_errors: Cell<u64>,
 }
 
 /// The daemon's state.
@@ -91,6 +94,8 @@ pub struct Osd {
     pub store_full: Cell<bool>,
     /// What the store refused because it is.
     pub space_refusals: space::Refusals,
+    /// What scrubbing found.
+    pub scrubs: scrub::Scrubs,
     /// The monitor is asked for newer maps when this is set.
     pub map_wanted: Event,
     /// Set when the OSD is up in the map in force.
@@ -131,6 +136,7 @@ impl Osd {
             request_bytes: Semaphore::new(REQUEST_BYTES_MAX),
             store_full: Cell::new(false),
             space_refusals: space::Refusals::default(),
+            scrubs: scrub::Scrubs::default(),
             map_wanted: Event::default(),
             up: Event::default(),
             groups: RefCell::default(),
@@ -147,9 +153,11 @@ impl Osd {
             addrs,
         });
         groups::load(&osd).await?;
+        scrub::load(&osd).await.map_err(SuperblockError::from)?;
         osd.spawn(Group::Client, "listener", move |osd| listener::accept_loop(osd, accepting));
         osd.spawn(Group::Background, "watch connections", listener::watch_loop);
         osd.spawn(Group::Background, "watch space", space::watch_loop);
+        osd.spawn(Group::Background, "scrub", scrub::scrub_loop);
         osd.spawn(Group::Client, "monitor session", monitor::session_loop);
         Ok(OsdHandle { osd })
     }

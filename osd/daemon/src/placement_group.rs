@@ -88,6 +88,11 @@ impl PlacementGroup {
         self.collection
     }
 
+    /// How much of it lies before objects of a hash, in thousandths.
+    pub fn permille_before(&self, hash: u32) -> u64 {
+        self.range.permille_before(hash)
+    }
+
     /// Since when this OSD serves it; `None` if it does not.
     pub fn serving_since(&self) -> Option<Epoch> {
         self.serving_since.get()

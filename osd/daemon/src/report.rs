@@ -10,7 +10,7 @@ use wire::types::PoolId;
 
 use crate::osd::Osd;
 use crate::placement_group::IoCounters;
-use crate::space;
+use crate::{scrub, space};
 
 /// For `ceph versions` and `ceph osd metadata`.
 const VERSION_TEXT: &str = concat!("spirula ", env!("CARGO_PKG_VERSION"), " (speaks ceph 16.2 pacific)");
@@ -38,7 +38,10 @@ pub fn beacon(osd: &Osd) -> OsdBeacon {
 
 /// All that the operator should know now.
 pub fn alerts(osd: &Osd) -> OsdAlert {
-    OsdAlert { osd: osd.config.whoami, alerts: space::alert(osd).into_iter().collect() }
+    OsdAlert {
+        osd: osd.config.whoami,
+        alerts: space::alert(osd).into_iter().chain(scrub::alert(osd)).collect(),
+    }
 }
 
 /// Space, pools, groups. `seq` ascends.
@@ -105,8 +108,15 @@ fn groups(osd: &Osd) -> BTreeMap<wire::types::PgId, PgReport> {
     served
         .map(|group| {
             let last = group.with_group(|group| group.info().last_update);
+            let mut state = "active+clean".to_owned();
+            if osd.scrubs.is_running(group.id()) {
+                state.push_str("+scrubbing+deep");
+            }
+            if osd.scrubs.is_inconsistent(group.id()) {
+                state.push_str("+inconsistent");
+            }
             let report = PgReport {
-                state: "active+clean".to_owned(),
+                state,
                 // The store counts by pool; nobody shows these numbers by group yet.
                 objects: 0,
                 bytes: 0,

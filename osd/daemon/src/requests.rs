@@ -163,7 +163,7 @@ async fn list(group: &PlacementGroup, request: &Request) -> Result<Served, Strin
     let answer = match op.code {
         OpCode::PGNLS => group.list(op, &request.object.namespace).await?,
         OpCode::PGNLS_FILTER => Answer::refused(Errno::EINVAL),
-        // There is no scrubbing yet, so no inconsistency is known.
+        // What scrubbing found is no inconsistency between copies; `dump_scrubs` tells it.
         OpCode::SCRUBLS => Answer::refused(Errno::ENOENT),
         _ => Answer::refused(Errno::EOPNOTSUPP),
     };

@@ -1,7 +1,7 @@
 //! What an OSD keeps in its store about itself and the cluster: its identity and the newest map.
 //!
-//! The collection [`CollectionId::META`] holds the object `superblock` (identity, an attribute) and the object
-//! `osdmap` (the newest full map as data, its increments in the omap by epoch). Lives on one core.
+//! The collection [`CollectionId::META`] holds the object `superblock` (identity, an attribute), the object `osdmap` (the
+//! newest full map as data, its increments in the omap by epoch), and `scrub` (see [`crate::scrub`]). Lives on one core.
 
 use std::collections::BTreeMap;
 

@@ -17,6 +17,7 @@ use wire::msgr2::Data;
 
 use crate::limits::COMMAND_BYTES_MAX;
 use crate::osd::Osd;
+use crate::scrub;
 
 /// What a command gives: JSON, or why not.
 type Answer = Result<Value, Failure>;
@@ -105,6 +106,8 @@ async fn answer(osd: &Rc<Osd>, command: &Command) -> Result<Data, Failure> {
         }
         "dump_blocklist" => show::blocklist(osd),
         "dump_pgs" => show::groups(osd),
+        "dump_scrubs" => scrub::show(osd),
+        "deep_scrub" => want_scrub(osd, &arguments)?,
         "sessions" => show::sessions(osd),
         "get_mapped_pools" => show::pools(osd),
         "config show" => options::show(osd),
@@ -121,6 +124,21 @@ async fn answer(osd: &Rc<Osd>, command: &Command) -> Result<Data, Failure> {
         Ok(rendered) => Ok(text(rendered + if compact { "" } else { "\n" })),
         Err(error) => Err(Failure { errno: Errno::EIO, text: error.to_string() }),
     }
+}
+
+/// Wants one group to be scrubbed, or all.
+fn want_scrub(osd: &Osd, arguments: &Arguments) -> Answer {
+    let served = osd.all_groups().into_iter().filter(|group| group.serving_since().is_some());
+    let mut wanted: Vec<_> = served.map(|group| group.id()).collect();
+    if let Some(one) = arguments.text("pgid") {
+        wanted.retain(|pg| pg.to_string() == one);
+        if wanted.is_empty() {
+            let text = format!("there is no placement group {one} on osd.{}", osd.config.whoami);
+            return Err(Failure { errno: Errno::ENOENT, text });
+        }
+    }
+    wanted.iter().for_each(|pg| osd.scrubs.want(*pg));
+    Ok(serde_json::json!({ "wanted": wanted.iter().map(ToString::to_string).collect::<Vec<_>>() }))
 }
 
 fn text(text: String) -> Data {

@@ -48,6 +48,13 @@ impl GroupRange {
         Self { group, start, end: last.checked_add(1) }
     }
 
+    /// How much of the range lies before objects of a hash, in thousandths.
+    pub fn permille_before(&self, hash: u32) -> u64 {
+        let start = u64::from(self.start);
+        let width = self.end.map_or(1 << 32, u64::from) - start;
+        u64::from(hash.reverse_bits()).saturating_sub(start).min(width) * 1000 / width
+    }
+
     /// The place before all objects of the group.
     pub fn start(&self) -> HObject {
         HObject::hash_start(self.group.pool, self.start)
@@ -145,6 +152,17 @@ fn to_hobject(object: &ObjectId) -> HObject {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn progress_is_how_much_of_the_hashes_lies_before() {
+        let of = |seed, bits, hash| GroupRange::new(PgId::new(1, seed), bits).permille_before(hash);
+        assert_eq!(
+            [of(0, 0, 0), of(0, 0, 1), of(0, 0, u32::MAX)],
+            [0, 500, 999],
+            "the lowest bit counts most"
+        );
+        assert_eq!((of(3, 2, 3), of(3, 2, 7), of(5, 32, 5)), (0, 500, 0));
+    }
 
     #[test]
     fn groups_tile_the_hash_space() {

@@ -5,6 +5,7 @@ use serde_json::{Map, Value, json};
 use super::{Answer, Arguments, Failure};
 use crate::config::{KNOWN_OPTIONS, OptionSource};
 use crate::osd::Osd;
+use crate::scrub::INTERVAL_OPTION;
 use crate::space::FULL_RATIO_OPTION;
 
 /// Everything in force.
@@ -25,12 +26,14 @@ pub fn get(osd: &Osd, arguments: &Arguments) -> Answer {
 pub fn set(osd: &Osd, arguments: &Arguments) -> Answer {
     let name = variable(arguments)?;
     let value = arguments.words("val").ok_or_else(|| Failure::invalid("val is missing"))?;
-    if name != FULL_RATIO_OPTION {
-        return Err(Failure::invalid(format!("{name} cannot be changed while the OSD runs")));
-    }
+    let most = match name {
+        FULL_RATIO_OPTION => 1.0,
+        INTERVAL_OPTION => 1e9,
+        _ => return Err(Failure::invalid(format!("{name} cannot be changed while the OSD runs"))),
+    };
     match value.parse::<f64>() {
-        Ok(ratio) if (0.0..=1.0).contains(&ratio) => {}
-        _ => return Err(Failure::invalid(format!("{name} is a number from 0 to 1, not {value:?}"))),
+        Ok(number) if (0.0..=most).contains(&number) => {}
+        _ => return Err(Failure::invalid(format!("{name} is a number from 0 to {most}, not {value:?}"))),
     }
     osd.options.set(OptionSource::Override, name, &value);
     crate::space::look(osd);

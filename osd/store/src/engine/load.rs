@@ -271,7 +271,7 @@ impl Inner {
     /// Logs that data cannot be read; others may ask for it as often as they like.
     pub fn unreadable(&self, error: &StoreError) {
         if let (StoreError::Io(reason), Some(more)) = (error, self.read_errors.admit(self.core.now())) {
-            log::error!("{reason}; EIO is answered{more}");
+            log::error!("{reason}; who reads it gets EIO{more}");
         }
     }
 
