@@ -8,9 +8,11 @@ pub const BLOCK: u64 = 4096;
 pub const OBJECT_BYTES_MAX: u64 = 128 << 20;
 /// Largest object any option can allow, bytes: shard numbers stay within 32 bits and transactions within memory.
 pub const OBJECT_BYTES_HARD_MAX: u64 = 1 << 40;
-/// Most bytes of an object that one shard of its extent map describes.
+/// Bytes of an object that one shard of its extent map describes, at least and at most.
+pub const SHARD_SPAN_MIN: u32 = 32 << 10;
+/// See [`SHARD_SPAN_MIN`].
 pub const SHARD_SPAN_MAX: u32 = 4 << 20;
-/// Most bytes of an object that are kept among the keys instead of in blocks.
+/// How many of an object's first bytes may be kept among the keys instead of in blocks.
 pub const INLINE_BYTES_MAX: u64 = 4096;
 /// Longest object name and locator key, bytes.
 pub const NAME_BYTES_MAX: usize = 2048;
@@ -56,7 +58,7 @@ pub const LIST_MAX: usize = 16 << 10;
 const _: () = assert!(BLOCK.is_power_of_two());
 const _: () = assert!(OBJECT_BYTES_MAX <= OBJECT_BYTES_HARD_MAX && OBJECT_BYTES_MAX < TRANSACTION_BYTES_MAX);
 const _: () = assert!(OMAP_VALUE_BYTES_MAX + OMAP_KEY_BYTES_MAX + (1 << 20) < EXPORT_FRAME_BYTES_MAX);
-const _: () = assert!(INLINE_BYTES_MAX <= SHARD_SPAN_MAX as u64);
+const _: () = assert!(INLINE_BYTES_MAX <= SHARD_SPAN_MIN as u64 && SHARD_SPAN_MIN <= SHARD_SPAN_MAX);
 const _: () = assert!(PG_LOG_ENTRIES_FLOOR < PG_LOG_ENTRIES_MIN);
 const _: () = assert!(PG_LOG_ENTRIES_MIN < PG_LOG_ENTRIES_WANTED);
 const _: () = assert!(PG_LOG_ENTRIES_WANTED < PG_LOG_ENTRIES_MAX);

@@ -5,7 +5,7 @@
 //! within the block, so a logical block lives in at most one block of one blob; every block of a blob is used by a
 //! piece; blobs of one object do not overlap on the device. Writes are cut at shard borders, so no blob spans shards.
 //! A shared blob's blocks may be other objects' too; [`crate::share`] counts who uses them, and nobody writes them.
-//! What little a small object holds may be in the shard itself; then there are neither blobs nor pieces.
+//! What little there is at the beginning of an object may be in its first shard itself, which then has neither blobs nor pieces.
 //! A compressed blob is read as a whole and never written again: its blocks are used until no piece refers to any of them.
 
 use allocator::Extent;
@@ -130,6 +130,16 @@ impl Shard {
     /// Bytes written and not removed.
     pub fn stored(&self) -> u64 {
         self.ranges().map(|(_, len)| len).sum()
+    }
+
+    /// Bytes that it has itself.
+    pub fn inline_bytes(&self) -> u64 {
+        self.inline.values().map(|bytes| wide(bytes.len())).sum()
+    }
+
+    /// Where the last of the bytes that it has itself ends; 0 if it has none.
+    pub fn inline_end(&self) -> u64 {
+        self.inline.iter().last().map_or(0, |(at, bytes)| at + wide(bytes.len()))
     }
 
     /// Bytes of device space owned.

@@ -1,6 +1,7 @@
 //! [`Dump`]: everything that can be read of one collection, with data as a hash, so that states compare fast.
 
 use bytes::Bytes;
+use store::suite::may_be_inline;
 use store::{CollectionId, Hints, LogVersion, ObjectId, ObjectStore, limits};
 use xxhash_rust::xxh3::Xxh3;
 
@@ -30,22 +31,16 @@ struct ObjectDump {
 /// Bytes on the device.
 #[derive(Clone, Copy, Debug, Eq)]
 struct Space {
-    size: u64,
     allocated: u64,
     compressed: u64,
+    may_be_inline: bool,
 }
 
-impl Space {
-    /// Whether it is in whole blocks, as the oracle has it: it does not know how much compressed data takes, and which small
-    /// objects are kept among the keys.
-    fn is_plain(&self) -> bool {
-        self.compressed == 0 && (self.allocated > 0 || self.size > limits::INLINE_BYTES_MAX)
-    }
-}
-
+/// How much compressed data takes, and whether the first block is kept among the keys, the oracle does not know.
 impl PartialEq for Space {
     fn eq(&self, other: &Self) -> bool {
-        self.allocated == other.allocated || !self.is_plain() || !other.is_plain()
+        let is_inline = self.may_be_inline && self.allocated.abs_diff(other.allocated) == limits::BLOCK;
+        self.allocated == other.allocated || self.compressed > 0 || other.compressed > 0 || is_inline
     }
 }
 
@@ -81,13 +76,18 @@ async fn dump_object(
     if read as u64 != stat.size {
         return Err(format!("{:?} in {id:?} has {} bytes and gives {read}", name.name, stat.size));
     }
+    let extents = store.extents(id, &name, 0, u64::MAX).await.map_err(|error| text("extents", error))?;
     let omap = store.omap_scan(id, &name, None, Bytes::new(), limits::LIST_MAX, usize::MAX).await;
     Ok(ObjectDump {
         size: stat.size,
-        space: Space { size: stat.size, allocated: stat.allocated, compressed: stat.compressed },
+        space: Space {
+            allocated: stat.allocated,
+            compressed: stat.compressed,
+            may_be_inline: may_be_inline(&extents),
+        },
         hints: stat.hints,
         data: hash.digest128(),
-        extents: store.extents(id, &name, 0, u64::MAX).await.map_err(|error| text("extents", error))?,
+        extents,
         attrs: store.attrs(id, &name).await.map_err(|error| text("attributes", error))?,
         header: store.omap_header(id, &name).await.map_err(|error| text("header", error))?,
         omap: omap.map_err(|error| text("omap", error))?.entries,

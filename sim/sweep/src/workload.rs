@@ -396,6 +396,11 @@ fn small(script: &mut Script, round: u32) {
         vec![Op::Truncate { collection: id, object: object.clone(), size: 0 }, script.write(id, 9, 10, 400)];
     script.logged(ops);
     script.logged(vec![Op::Zero { collection: id, object: object.clone(), offset: 50, len: 60 }]);
+    // Longer without more at its beginning.
+    script.logged(vec![Op::Truncate { collection: id, object: object.clone(), size: 100_000 }]);
+    let ops = vec![script.write(id, 9, 150_000, 5000)];
+    script.logged(ops);
+    script.logged(vec![Op::Truncate { collection: id, object: object.clone(), size: 300 }]);
     script.logged(vec![Op::Remove { collection: id, object: snap(id, 9, 1) }]);
     if round.is_multiple_of(2) {
         script.logged(vec![Op::Remove { collection: id, object }]);

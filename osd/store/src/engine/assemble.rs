@@ -95,7 +95,7 @@ impl Inner {
     pub fn assemble_blocks(
         &self,
         plan: &Plan,
-        kept: &Blocks,
+        kept: &[Blocks],
         squeezed: Vec<Squeezed>,
         mut reservation: Reservation<HybridAllocator>,
     ) -> StoreResult<(Assembled, Vec<(Extent, DmaBuf)>)> {
@@ -131,8 +131,10 @@ impl Inner {
                         written.blocks.push(Written { logical, to });
                         continue;
                     }
-                    let stored =
-                        changed.place.filter(|_| changed.keeps).map(|place| kept.get(&place, self.block));
+                    let stored = changed
+                        .place
+                        .filter(|_| changed.keeps)
+                        .map(|place| kept[index].get(&place, self.block));
                     let to = match changed.place.filter(|_| changed.in_place) {
                         None => {
                             let (address, memory) = buffers.next(block);

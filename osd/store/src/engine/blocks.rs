@@ -138,12 +138,6 @@ impl Blocks {
             None => panic!("the block at {address:#x} was not read"),
         }
     }
-
-    /// Adds what was read of another object.
-    pub fn join(&mut self, other: Self) {
-        self.plain.extend(other.plain);
-        self.packed.extend(other.packed);
-    }
 }
 
 fn index(value: u64) -> usize {

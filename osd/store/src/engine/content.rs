@@ -110,6 +110,11 @@ impl Content {
         self.parts.values().all(|part| matches!(part.source, Source::New(_)))
     }
 
+    /// Where the last part ends; 0 if there is none.
+    pub fn end(&self) -> u64 {
+        self.parts.iter().last().map_or(0, |(at, part)| at + part.len)
+    }
+
     /// Bytes that are new.
     pub fn new_bytes(&self) -> u64 {
         let is_new = |part: &&Part| matches!(part.source, Source::New(_));

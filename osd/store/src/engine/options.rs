@@ -50,7 +50,7 @@ pub struct Options {
     pub object_bytes_max: u64,
     /// Logical bytes of one shard of a new object's extent map.
     pub shard_span: u32,
-    /// An object of at most so many bytes is kept among the keys, if it was written whole.
+    /// What an object holds is kept among the keys if it is all within its first so many bytes, and all of it was written then.
     pub inline_bytes_max: u64,
     /// Partly overwritten blocks are deferred if they are at most this many bytes in a transaction.
     pub deferred_partial_max: u64,
@@ -136,6 +136,7 @@ impl Options {
             deferred_partial_max: self.deferred_partial_max.min(most),
             deferred_whole_max: self.deferred_whole_max.min(most),
             overlay_bytes_max: self.overlay_bytes_max.min(OVERLAY_PER_JOURNAL * journal_bytes),
+            shard_span: self.shard_span.clamp(limits::SHARD_SPAN_MIN, limits::SHARD_SPAN_MAX),
             ..self
         }
     }

@@ -43,7 +43,7 @@ pub struct Packing {
 
 impl Inner {
     /// Compresses what saves as much as is wanted.
-    pub async fn squeeze(&self, plan: &Plan, kept: &Blocks) -> Vec<Squeezed> {
+    pub async fn squeeze(&self, plan: &Plan, kept: &[Blocks]) -> Vec<Squeezed> {
         let mut all = Vec::new();
         for (index, object) in plan.objects.iter().enumerate() {
             let Some(onode) = &object.staged.now else { continue };
@@ -73,7 +73,7 @@ impl Inner {
     }
 
     /// The blocks of a run as they would be written.
-    fn raw_of(&self, plan: &Plan, shard: (usize, u32), run: &Range<usize>, kept: &Blocks) -> Vec<u8> {
+    fn raw_of(&self, plan: &Plan, shard: (usize, u32), run: &Range<usize>, kept: &[Blocks]) -> Vec<u8> {
         let block = usize::try_from(self.block).unwrap_or(usize::MAX);
         let mut raw = vec![0; run.len() * block];
         let object = &plan.objects[shard.0];
@@ -83,7 +83,8 @@ impl Inner {
             panic!("shard {} is laid out and has no content", shard.1)
         };
         for (changed, out) in layout.blocks[run.clone()].iter().zip(raw.chunks_exact_mut(block)) {
-            let stored = changed.place.filter(|_| changed.keeps).map(|place| kept.get(&place, self.block));
+            let stored = changed.place.filter(|_| changed.keeps);
+            let stored = stored.map(|place| kept[shard.0].get(&place, self.block));
             layout::fill_block(content, changed.logical, stored.as_ref(), out);
         }
         raw

@@ -8,6 +8,7 @@ use bluefs::kv::ENTRY_BYTES;
 use super::admit::Demand;
 use super::apply::encode_collection;
 use super::blocks::Wanted;
+use super::content::Content;
 use super::layout::{self, Layout, Policy};
 use super::needs::Bases;
 use super::pg_log::ENTRY_OVERHEAD;
@@ -20,7 +21,7 @@ use crate::journal::format::Item;
 use crate::keys;
 use crate::limits;
 use crate::object_store::{StoreError, StoreResult};
-use crate::shard::Counts;
+use crate::shard::{Counts, Shard};
 use crate::transaction::{Op, Transaction};
 use crate::types::{CollectionId, ObjectId};
 
@@ -136,7 +137,13 @@ impl Inner {
         let shares = sharing::touches_shares(&objects).then(|| bases.shares.clone());
         // What others may use too need not come back.
         let freed_surely = if shares.is_some() { 0 } else { freed };
-        let shrinks = removes && freed_surely >= fresh_bytes && !sharing::makes_clones(&objects);
+        let inline = |bytes: fn(&Content) -> u64| {
+            let contents = objects.iter().flat_map(|object| object.staged.contents.values());
+            contents.map(bytes).sum::<u64>()
+        };
+        let inline_before = inline(|content| content.own().map_or(0, Shard::inline_bytes));
+        let grows = freed_surely + inline_before < fresh_bytes + inline(Content::inline_bytes);
+        let shrinks = removes && !grows && !sharing::makes_clones(&objects);
         let collections: Vec<Item> = changed
             .into_iter()
             .map(|(id, change)| match change {

@@ -158,11 +158,14 @@ impl StagedObject {
         Ok(())
     }
 
-    /// What a small object holds goes into its shard, if all of it is new.
+    /// What little there is at the beginning of an object goes into its first shard, if all of it is new.
     pub fn choose_inline(&mut self, bytes_max: u64) {
-        let is_small = self.now.as_ref().is_some_and(|onode| onode.size <= bytes_max);
-        if let Some(content) = self.contents.get_mut(&0).filter(|_| is_small) {
-            content.is_inline = content.is_new();
+        if let Some(content) = self.contents.get_mut(&0) {
+            // Who only takes away needs no block, also where there were more bytes than would go there now.
+            let was_inline = content.base.inline_end();
+            let is_less = content.new_bytes() <= content.base.stored();
+            let most = if is_less { bytes_max.max(was_inline) } else { bytes_max };
+            content.is_inline = content.is_new() && content.end() <= most;
         }
     }
 

@@ -24,8 +24,8 @@ use crate::transaction::Transaction;
 
 /// What a plan waits for before it takes effect.
 struct Prepared {
-    /// Blocks of which a part stays.
-    kept: Blocks,
+    /// Blocks of which a part stays, by object of the plan.
+    kept: Vec<Blocks>,
     squeezed: Vec<Squeezed>,
     admitted: Admitted,
     reservation: Reservation<HybridAllocator>,
@@ -149,13 +149,18 @@ impl Inner {
 
     /// Everything that a plan has to wait for.
     async fn prepare(self: &Rc<Self>, plan: &Plan, at: &mut Nanos) -> StoreResult<Prepared> {
-        let kept = self.read_kept(plan).await?;
+        let kept = self.read_kept(plan).await;
         self.count_stage(&self.counters.stage_read_ns, at);
+        let kept = kept?;
         let squeezed = self.squeeze(plan, &kept).await;
         self.count_stage(&self.counters.stage_compress_ns, at);
-        let admitted = self.admit(plan.demand()).await?;
-        let reservation = self.reserve_space(plan).await?;
+        let admitted = self.admit(plan.demand()).await;
+        let reserved = match admitted {
+            Ok(admitted) => self.reserve_space(plan).await.map(|reservation| (admitted, reservation)),
+            Err(error) => Err(error),
+        };
         self.count_stage(&self.counters.stage_admit_ns, at);
+        let (admitted, reservation) = reserved?;
         Ok(Prepared { kept, squeezed, admitted, reservation })
     }
 
@@ -172,18 +177,20 @@ impl Inner {
     }
 
     /// Reads the blocks of which a part stays.
-    async fn read_kept(self: &Rc<Self>, plan: &Plan) -> StoreResult<Blocks> {
-        let mut kept = Blocks::default();
+    async fn read_kept(self: &Rc<Self>, plan: &Plan) -> StoreResult<Vec<Blocks>> {
+        // Of each object by itself: clones have blobs at the same address, and want other blocks of them.
+        let mut kept = Vec::with_capacity(plan.objects.len());
         for object in &plan.objects {
             let wanted = object.reads(self.block);
             if wanted.is_empty() {
+                kept.push(Blocks::default());
                 continue;
             }
             self.counters.blocks_read_to_modify.add(u64::try_from(wanted.places.len()).unwrap_or(0));
             while let Some(writing) = self.blocked_by_write(&wanted.places) {
                 writing.wait().await;
             }
-            kept.join(self.read_blocks(&object.object, &wanted).await?);
+            kept.push(self.read_blocks(&object.object, &wanted).await?);
         }
         Ok(kept)
     }

@@ -170,6 +170,34 @@ fn clones_share_compressed_blobs() {
 }
 
 #[test]
+fn clones_of_compressed_blobs_change_together() {
+    with_store(async |_, _, store| {
+        let (head, snap) = (name(), ObjectId { snap: 1, ..name() });
+        write(&store, &head, 0, text(1, SPAN)).await;
+        let clone = Op::Clone { collection: collection(), object: head.clone(), target: snap.clone() };
+        commit(&store, vec![clone]).await;
+        // Of each another block is had from the same blob, of which a part stays.
+        let part = |object: &ObjectId, block: u64| Op::Write {
+            collection: collection(),
+            object: object.clone(),
+            offset: block * BLOCK + 10,
+            data: vec![noise(block, 5)],
+        };
+        commit(&store, vec![part(&head, 3), part(&snap, 5)]).await;
+        commit(&store, vec![part(&snap, 2), part(&head, 9), part(&snap, 12)]).await;
+        for (object, blocks) in [(&head, &[3, 9][..]), (&snap, &[5, 2, 12])] {
+            let mut expect = text(1, SPAN).to_vec();
+            for block in blocks {
+                let at = (block * BLOCK + 10) as usize;
+                expect[at..at + 5].copy_from_slice(&noise(*block, 5));
+            }
+            assert!(read(&store, object).await == expect, "{object}");
+        }
+        assert_eq!(findings(&store).await, Vec::<String>::new());
+    });
+}
+
+#[test]
 fn hints_are_kept_and_the_pool_decides_what_they_are_worth() {
     with_store(async |core, world, store| {
         let hint = |hints| Op::SetHints { collection: collection(), object: name(), hints };

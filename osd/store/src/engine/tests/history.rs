@@ -7,7 +7,7 @@ use bytes::Bytes;
 
 use crate::limits;
 use crate::object_store::ObjectStore;
-use crate::suite::join;
+use crate::suite::{join, with_space_of};
 use crate::{CollectionId, LogVersion, MemStore, ObjectId, ObjectStat, Op, Transaction};
 
 /// Everything that can be read of one collection.
@@ -43,15 +43,12 @@ impl std::fmt::Debug for ObjectDump {
 }
 
 impl Dump {
-    /// How much compressed data takes, and which small objects are kept among the keys, only the store knows.
+    /// Takes the store's word where only it can know.
     fn take_space_of(&mut self, found: &Self) {
-        let is_inline = |stat: &ObjectStat| stat.allocated == 0 && stat.size <= limits::INLINE_BYTES_MAX;
-        let other =
-            found.objects.iter().filter(|object| object.stat.compressed > 0 || is_inline(&object.stat));
-        let known: BTreeMap<_, _> = other.map(|object| (&object.name, object.stat)).collect();
+        let known: BTreeMap<_, _> = found.objects.iter().map(|object| (&object.name, object.stat)).collect();
         for object in &mut self.objects {
             if let Some(stat) = known.get(&object.name) {
-                (object.stat.allocated, object.stat.compressed) = (stat.allocated, stat.compressed);
+                object.stat = with_space_of(object.stat, stat, &object.extents);
             }
         }
     }

@@ -8,7 +8,7 @@ use rt::sim::{Config, Sim};
 
 use super::world::World;
 use crate::engine::Engine;
-use crate::object_store::{FsckLevel, ObjectStore};
+use crate::object_store::{FsckLevel, ObjectStore, StoreError};
 use crate::suite::{Generator, collection, join, object, pattern};
 use crate::types::PoolStats;
 use crate::{ObjectId, Op, Transaction};
@@ -99,6 +99,56 @@ fn what_is_small_takes_no_block_until_it_grows() {
         is_sound(&store).await;
         commit(&store, vec![Op::Remove { collection: collection(), object: name() }]).await;
         assert_eq!(store.pool_stats(), []);
+    });
+}
+
+#[test]
+fn taking_away_needs_no_block() {
+    with_store(async |_, _, store| {
+        commit(&store, vec![write(0, pattern(1, 500)), truncate(1 << 20)]).await;
+        commit(&store, vec![write(700_000, pattern(2, 5000))]).await;
+        let mut number = 0;
+        loop {
+            let object = object(&format!("block{number}"), 1);
+            let data = vec![pattern(number, 4096)];
+            let op = Op::Write { collection: collection(), object, offset: 0, data };
+            match store.submit(Transaction { ops: vec![op] }).durable.await {
+                Ok(()) => number += 1,
+                Err(StoreError::NoSpace(_)) => break,
+                Err(error) => panic!("{error}"),
+            }
+        }
+        let before = pool(&store).allocated;
+        commit(&store, vec![Op::Zero { collection: collection(), object: name(), offset: 10, len: 5 }]).await;
+        commit(&store, vec![truncate(800_000)]).await;
+        commit(&store, vec![truncate(65_536)]).await;
+        let mut expect = pattern(1, 500).to_vec();
+        expect[10..15].fill(0);
+        expect.resize(65_536, 0);
+        assert_eq!(read(&store, &name()).await, expect);
+        assert_eq!(pool(&store).allocated, before - 3 * BLOCK, "the 5000 bytes");
+        is_sound(&store).await;
+    });
+}
+
+#[test]
+fn what_was_small_is_so_with_a_lower_bound_until_more_is_written() {
+    let sim = Sim::new(1, Config::default());
+    let mut world = World::new(1, 16 << 20, 4096, 256 << 10);
+    world.options.inline_bytes_max = MOST as u64;
+    sim.run(0, |core| async move {
+        world.format(&core).await;
+        let store = world.mount(&core).await.expect("mount");
+        store.submit(Generator::prologue()).durable.await.expect("create");
+        commit(&store, vec![write(0, pattern(1, MOST))]).await;
+        store.close().await.expect("close");
+        world.options.inline_bytes_max = 100;
+        let store = world.mount(&core).await.expect("mount");
+        commit(&store, vec![truncate(MOST as u64 - 1)]).await;
+        assert_eq!(pool(&store).allocated, 0);
+        commit(&store, vec![write(MOST as u64 - 1, pattern(2, 2))]).await;
+        assert_eq!(pool(&store).allocated, BLOCK);
+        is_sound(&store).await;
     });
 }
 
