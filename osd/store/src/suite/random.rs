@@ -5,7 +5,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use bytes::Bytes;
 
 use super::{Host, compare, compare_object, half_noise, object, pattern};
-use crate::{CollectionId, Hints, LogVersion, MemStore, ObjectId, Op, Transaction};
+use crate::object_store::FsckLevel;
+use crate::{CollectionId, Hints, LogVersion, MemStore, ObjectId, Op, StoreError, Transaction};
 
 /// Bits of the collections.
 const BITS: u8 = 8;
@@ -32,6 +33,8 @@ pub struct Shape {
     pub split_one_in: u32,
     /// One step in so many closes and opens the store, 0 for never.
     pub reopen_one_in: u32,
+    /// The store may refuse a transaction for want of space.
+    pub may_be_full: bool,
 }
 
 impl Default for Shape {
@@ -44,6 +47,7 @@ impl Default for Shape {
             clone_one_in: 8,
             split_one_in: 0,
             reopen_one_in: 20,
+            may_be_full: false,
         }
     }
 }
@@ -114,6 +118,19 @@ impl Generator {
         }
         self.halved.insert(collection);
         Op::SplitCollection { collection, bits: BITS + 1, target: upper }
+    }
+
+    /// A transaction of its was refused, which it took for done.
+    fn took_nothing(&mut self, transaction: &Transaction) {
+        match transaction.ops.first() {
+            Some(Op::SplitCollection { collection, .. }) => {
+                self.halved.remove(collection);
+            }
+            Some(Op::MergeCollection { target, .. }) => {
+                self.halved.insert(*target);
+            }
+            _ => {}
+        }
     }
 
     /// Where an object of a collection is, which may be in halves.
@@ -222,28 +239,84 @@ impl Generator {
     }
 }
 
+/// What a random run did.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Tally {
+    /// Transactions submitted.
+    pub transactions: u64,
+    /// Ops in them.
+    pub operations: u64,
+    /// Ops by name.
+    pub kinds: BTreeMap<String, u64>,
+    /// Transactions that both refused.
+    pub refused: u64,
+    /// Transactions that the store refused for want of space, or because they are too large for it.
+    pub refused_for_space: u64,
+    /// Times the store was closed and opened.
+    pub reopened: u64,
+    /// Objects compared right after a transaction.
+    pub objects_compared: u64,
+}
+
+impl Tally {
+    /// Adds another run's.
+    pub fn add(&mut self, other: &Self) {
+        self.transactions += other.transactions;
+        self.operations += other.operations;
+        self.refused += other.refused;
+        self.refused_for_space += other.refused_for_space;
+        self.reopened += other.reopened;
+        self.objects_compared += other.objects_compared;
+        for (kind, count) in &other.kinds {
+            *self.kinds.entry(kind.clone()).or_default() += count;
+        }
+    }
+
+    fn count(&mut self, transaction: &Transaction) {
+        self.transactions += 1;
+        for op in &transaction.ops {
+            self.operations += 1;
+            let name = format!("{op:?}");
+            let name = name.split([' ', '{']).next().unwrap_or_default().to_owned();
+            *self.kinds.entry(name).or_default() += 1;
+        }
+    }
+}
+
 /// Runs `shape.steps` random transactions and compares with the oracle on the way and at the end.
-pub async fn random(host: &mut dyn Host, seed: u64, shape: Shape) {
+pub async fn random(host: &mut dyn Host, seed: u64, shape: Shape) -> Tally {
     let mut store = host.fresh().await;
     let oracle = MemStore::new(1 << 40);
     let mut generator = Generator::new(seed, shape);
+    let mut tally = Tally::default();
     oracle.apply(&Generator::prologue()).expect("collections");
     store.submit(Generator::prologue()).durable.await.expect("collections");
     let mut in_flight = Vec::new();
     for step in 0..shape.steps {
         let transaction = generator.transaction();
-        let expect = oracle.apply(&transaction);
+        tally.count(&transaction);
         let submitted = store.submit(transaction.clone());
-        if generator.below(3) == 0 {
+        // What has no space the oracle must not take either, so then each is waited for.
+        if !shape.may_be_full && generator.below(3) == 0 {
+            tally.refused += u64::from(oracle.apply(&transaction).is_err());
             in_flight.push(submitted.durable);
             continue;
         }
         let found = submitted.readable.await;
-        assert_eq!(found.is_ok(), expect.is_ok(), "seed {seed} step {step}: {found:?}, oracle {expect:?}");
-        if let Some((collection, object)) =
-            transaction.ops.first().and_then(|op| Some((op.collection(), op.object()?)))
-        {
-            compare_object(&store, &oracle, collection, object).await;
+        if shape.may_be_full && matches!(found, Err(StoreError::NoSpace(_) | StoreError::TooLarge(_))) {
+            tally.refused_for_space += 1;
+            generator.took_nothing(&transaction);
+        } else {
+            let expect = oracle.apply(&transaction);
+            tally.refused += u64::from(expect.is_err());
+            let is_same = found.is_ok() == expect.is_ok();
+            assert!(is_same, "seed {seed} step {step}: {found:?}, oracle {expect:?}: {transaction:?}");
+        }
+        for op in &transaction.ops {
+            if let Some(object) = op.object() {
+                compare_object(&store, &oracle, op.collection(), object).await;
+                tally.objects_compared += 1;
+            }
         }
         in_flight.push(submitted.durable);
         if shape.reopen_one_in > 0 && generator.below(u64::from(shape.reopen_one_in)) == 0 {
@@ -252,6 +325,7 @@ pub async fn random(host: &mut dyn Host, seed: u64, shape: Shape) {
                 let _refused = durable.await.is_err();
             }
             store = host.reopen(store).await;
+            tally.reopened += 1;
             compare(&store, &oracle).await;
         }
     }
@@ -260,5 +334,8 @@ pub async fn random(host: &mut dyn Host, seed: u64, shape: Shape) {
     }
     let store = host.reopen(store).await;
     compare(&store, &oracle).await;
+    let report = store.fsck(FsckLevel::Deep, Box::new(|_, _| {})).await.expect("fsck");
+    assert_eq!(report.findings, [], "seed {seed}");
     store.close().await.expect("close");
+    tally
 }

@@ -1,0 +1,238 @@
+//! `model-check`: random transactions on whole stores, compared with the memory store on the way.
+
+use std::collections::BTreeMap;
+use std::panic::{self, AssertUnwindSafe};
+use std::process::ExitCode;
+use std::rc::Rc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Mutex, PoisonError};
+use std::time::{Duration, Instant};
+use std::{io, thread};
+
+use clap::Parser;
+use crash_sweep::{Setup, Views, format, in_world, mount, simulated};
+use nvme::MemoryDevice;
+use rt::sim::RandomStream;
+use rt::{Core, LocalBoxFuture};
+use serde_json::json;
+use store::suite::{Host, Shape, Tally, random};
+use store::{Algorithm, ChecksumKind, Compression, CompressionMode, ObjectStore, Options};
+
+/// Draws transactions of every kind of op from seeds, applies them to a store on a simulated device and to the memory store,
+/// and compares everything that can be read: after each, and as a whole whenever the store is closed and opened.
+///
+/// Each seed has its own device, which may be full all the time, and its own options: caches, deferral, checksums,
+/// compression, small objects.
+#[derive(Parser)]
+#[command(
+    version,
+    about,
+    after_help = "Exit status: 0 if there was no difference, 1 else; a seed that shows one shows it again.
+
+Examples:
+  model-check
+  model-check --operations 20000 --seed 7 --json"
+)]
+struct Cli {
+    /// Ops in all.
+    #[arg(long, default_value_t = 1_000_000)]
+    operations: u64,
+    /// First seed.
+    #[arg(long, default_value_t = 1)]
+    seed: u64,
+    /// Threads. Default: the machine's cores.
+    #[arg(long)]
+    jobs: Option<usize>,
+    /// Prints what was done as JSON.
+    #[arg(long)]
+    json: bool,
+}
+
+const TRANSACTIONS_PER_SEED: u32 = 400;
+
+fn main() -> ExitCode {
+    let cli = Cli::parse();
+    env_logger::Builder::new().filter_level(log::LevelFilter::Off).parse_env("SPIRULA_LOG").init();
+    panic::set_hook(Box::new(|info| log::debug!("{info}")));
+    let jobs = cli.jobs.unwrap_or_else(|| thread::available_parallelism().map_or(1, usize::from)).max(1);
+    let (next, done, failed) = (AtomicU64::new(cli.seed), AtomicU64::new(0), AtomicBool::new(false));
+    let sum = Mutex::new((Tally::default(), 0u64));
+    let begun = Instant::now();
+    thread::scope(|scope| {
+        for _ in 0..jobs {
+            scope.spawn(|| {
+                while done.load(Ordering::Relaxed) < cli.operations && !failed.load(Ordering::Relaxed) {
+                    let seed = next.fetch_add(1, Ordering::Relaxed);
+                    match panic::catch_unwind(AssertUnwindSafe(|| check(seed))) {
+                        Ok(tally) => {
+                            done.fetch_add(tally.operations, Ordering::Relaxed);
+                            let mut sum = sum.lock().unwrap_or_else(PoisonError::into_inner);
+                            sum.0.add(&tally);
+                            sum.1 += 1;
+                        }
+                        Err(panicked) => {
+                            failed.store(true, Ordering::Relaxed);
+                            eprintln!("seed {seed}: {}", text(&*panicked));
+                        }
+                    }
+                }
+            });
+        }
+        let mut shown = Instant::now();
+        while done.load(Ordering::Relaxed) < cli.operations && !failed.load(Ordering::Relaxed) {
+            thread::sleep(Duration::from_millis(100));
+            if shown.elapsed() > Duration::from_secs(10) {
+                eprintln!("{} of {} ops", done.load(Ordering::Relaxed), cli.operations);
+                shown = Instant::now();
+            }
+        }
+    });
+    let (tally, seeds) = sum.into_inner().unwrap_or_else(PoisonError::into_inner);
+    let seconds = begun.elapsed().as_secs();
+    let told = tell(&tally, seeds, seconds, cli.json);
+    if let Err(error) = told {
+        eprintln!("the result cannot be written: {error}");
+        return ExitCode::FAILURE;
+    }
+    if failed.into_inner() { ExitCode::FAILURE } else { ExitCode::SUCCESS }
+}
+
+fn tell(tally: &Tally, seeds: u64, seconds: u64, as_json: bool) -> io::Result<()> {
+    use std::io::Write;
+    let kinds: BTreeMap<_, _> = tally.kinds.iter().collect();
+    let mut out = io::stdout().lock();
+    if as_json {
+        let value = json!({
+            "seeds": seeds, "operations": tally.operations, "transactions": tally.transactions, "kinds": kinds,
+            "refused": tally.refused, "refused_for_space": tally.refused_for_space, "reopened": tally.reopened,
+            "objects_compared": tally.objects_compared, "seconds": seconds,
+        });
+        return writeln!(out, "{value:#}");
+    }
+    writeln!(
+        out,
+        "{seeds} seeds in {seconds} s: {} ops in {} transactions, {} of them refused by both and {} for want of space; {} times \
+         opened again; {} objects compared",
+        tally.operations,
+        tally.transactions,
+        tally.refused,
+        tally.refused_for_space,
+        tally.reopened,
+        tally.objects_compared
+    )?;
+    kinds.iter().try_for_each(|(kind, count)| writeln!(out, "  {kind:20} {count:>10}"))
+}
+
+fn text(panicked: &(dyn std::any::Any + Send)) -> String {
+    let owned = panicked.downcast_ref::<String>().cloned();
+    let borrowed = || panicked.downcast_ref::<&str>().map(|text| (*text).to_owned());
+    owned.or_else(borrowed).unwrap_or_else(|| "a panic without text".to_owned())
+}
+
+/// Runs one seed; panics at the first difference.
+fn check(seed: u64) -> Tally {
+    let mut dice = RandomStream::new(seed, "model check");
+    // Most of what is written does not fit then.
+    let is_tight = dice.one_in(3);
+    let setup = setup(&mut dice, is_tight);
+    let object_bytes = if is_tight { 400_000 } else { pick(&mut dice, &[20_000, 150_000, 400_000]) };
+    let shape = Shape {
+        steps: TRANSACTIONS_PER_SEED,
+        objects: if is_tight { 90 } else { pick(&mut dice, &[4, 12, 60]) },
+        object_bytes,
+        write_bytes: if is_tight {
+            object_bytes
+        } else {
+            pick(&mut dice, &[3_000, 40_000]).min(object_bytes)
+        },
+        clone_one_in: pick(&mut dice, &[0, 5, 20]),
+        split_one_in: pick(&mut dice, &[0, 12]),
+        reopen_one_in: 40,
+        may_be_full: true,
+    };
+    let below = setup.below;
+    in_world(below, seed, move |core| async move {
+        let device = MemoryDevice::with_geometry("model", setup.geometry.clone());
+        let mut host = OnDevice { core, setup, device };
+        random(&mut host, seed, shape).await
+    })
+}
+
+/// Larger than what is swept.
+fn setup(dice: &mut RandomStream, is_tight: bool) -> Setup {
+    let base = simulated();
+    let mut geometry = base.geometry.clone();
+    geometry.size = (2 << 20) + (64 << 10) + (if is_tight { 8 } else { pick(dice, &[8, 14, 34]) } << 20);
+    geometry.block_size = pick(dice, &[512, 4096]);
+    let options = Options {
+        deferred_partial_max: pick(dice, &[0, 4096, 16 << 10]),
+        deferred_whole_max: pick(dice, &[0, 16 << 10]),
+        deferred_batch_bytes: pick(dice, &[1, 64 << 10]),
+        overlay_bytes_max: pick(dice, &[16 << 10, 128 << 10]),
+        cache_bytes_max: pick(dice, &[1, 1 << 20]),
+        groups_in_flight: pick(dice, &[1, 4]),
+        large_write_bytes: pick(dice, &[0, 64 << 10]),
+        discard: dice.one_in(2),
+        shard_span: pick(dice, &[32 << 10, 128 << 10]),
+        inline_bytes_max: pick(dice, &[0, 512, 4096]),
+        checksum: pick(dice, &ChecksumKind::ALL),
+        compression: Compression {
+            mode: pick(dice, &CompressionMode::ALL),
+            algorithm: pick(dice, &Algorithm::ALL),
+            blob_bytes_max: pick(dice, &[8, 24, 64, 256]) << 10,
+            ..Compression::default()
+        },
+        ..base.options
+    };
+    let kv_bytes = 2 << 20;
+    Setup {
+        geometry,
+        journal_bytes: pick(dice, &[256 << 10, 1 << 20]),
+        pg_log_bytes: 512 << 10,
+        kv_bytes,
+        low_water: kv_bytes / 4,
+        lend: 128 << 10,
+        options,
+        ..base
+    }
+}
+
+fn pick<T: Copy>(dice: &mut RandomStream, choices: &[T]) -> T {
+    choices[usize::try_from(dice.below(choices.len() as u64)).unwrap_or(0)]
+}
+
+/// Makes stores on a device in memory.
+struct OnDevice {
+    core: Core,
+    setup: Setup,
+    device: MemoryDevice,
+}
+
+impl OnDevice {
+    async fn open(&self) -> Rc<dyn ObjectStore> {
+        match mount(&self.core, &self.setup, &Views::plain(&self.device)).await {
+            Ok(store) => Rc::new(store),
+            Err(error) => panic!("{error}"),
+        }
+    }
+}
+
+impl Host for OnDevice {
+    fn fresh(&mut self) -> LocalBoxFuture<'_, Rc<dyn ObjectStore>> {
+        Box::pin(async move {
+            if let Err(error) = format(&self.core, &self.setup, &Views::plain(&self.device)).await {
+                panic!("{error}");
+            }
+            self.open().await
+        })
+    }
+
+    fn reopen(&mut self, store: Rc<dyn ObjectStore>) -> LocalBoxFuture<'_, Rc<dyn ObjectStore>> {
+        Box::pin(async move {
+            if let Err(error) = store.close().await {
+                panic!("close: {error}");
+            }
+            self.open().await
+        })
+    }
+}
