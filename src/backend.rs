@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use allocator::Extent;
 use anyhow::{Context, ensure};
-use bluefs::fs::{BlueFs, FormatOptions as FsFormat, MountOptions, SpaceDesk, space_desk};
+use bluefs::fs::{BlueFs, FormatOptions as FsFormat, Loaded, MountOptions, SpaceDesk, space_desk};
 use bluefs_rocks::{RocksKv, RocksOptions};
 use nvme::uring::{Polling, UringDevice};
 use nvme::{BlockDevice, BlockingDevice, BlockingPartition, DeviceFile, Partition};
@@ -169,19 +169,44 @@ struct Below {
     label: Label,
 }
 
-async fn open_below(
-    core: &Core,
-    slice: &SliceStore,
-    fsid: Uuid,
-    desk: Option<SpaceDesk>,
-) -> anyhow::Result<Below> {
+/// A file system that was only read.
+pub struct FileSystem {
+    /// The slice.
+    pub device: Arc<dyn BlockingDevice>,
+    /// Where its superblocks are.
+    pub superblocks: [u64; 2],
+    /// What its superblock and its log say.
+    pub loaded: Loaded,
+}
+
+/// Reads the file system of a slice; nothing is changed, and nothing in its files need be right.
+pub async fn load_file_system(core: &Core, slice: &SliceStore, fsid: Uuid) -> anyhow::Result<FileSystem> {
+    let Window { window, superblock, .. } = open_window(core, slice, fsid, false).await?;
+    let device = blocking(&slice.file, window);
+    let (superblocks, _) = kv_places(&superblock);
+    let below = Arc::clone(&device);
+    let loaded =
+        core.alien(Lane::Space, move || BlueFs::load(&*below, superblocks)).await.context("BlueFS")?;
+    Ok(FileSystem { device, superblocks, loaded })
+}
+
+/// A slice whose label and superblock are right.
+struct Window {
+    window: Extent,
+    view: Rc<dyn BlockDevice>,
+    superblock: Superblock,
+    label: Label,
+}
+
+/// Copies of the label that are damaged are written anew if `mends`.
+async fn open_window(core: &Core, slice: &SliceStore, fsid: Uuid, mends: bool) -> anyhow::Result<Window> {
     let device: Rc<dyn BlockDevice> =
         Rc::new(UringDevice::attach(core, slice.file.clone(), Polling::WherePossible)?);
     let labelled = Labelled::read(&*device, Some(fsid)).await?;
     if labelled.damaged > 0 {
         let (name, damaged) = (device.name(), labelled.damaged);
         log::warn!("{name}: {damaged} copies of its label or segment table are damaged; others are good");
-        if desk.is_some() {
+        if mends {
             // The same bytes as in the good copies, so a crash in between, or another slice's core, does no harm.
             labelled.write(&*device).await.context("the label's copies cannot be written anew")?;
             log::warn!("{name}: they were written anew");
@@ -199,6 +224,16 @@ async fn open_below(
         slice.file.name(),
         superblock.store
     );
+    Ok(Window { window, view, superblock, label: labelled.label })
+}
+
+async fn open_below(
+    core: &Core,
+    slice: &SliceStore,
+    fsid: Uuid,
+    desk: Option<SpaceDesk>,
+) -> anyhow::Result<Below> {
+    let Window { window, view, superblock, label } = open_window(core, slice, fsid, desk.is_some()).await?;
     let (superblocks, space) = kv_places(&superblock);
     let mount = MountOptions {
         superblocks,
@@ -209,7 +244,7 @@ async fn open_below(
     let below = blocking(&slice.file, window);
     let rocks = RocksOptions::for_space(space.len);
     let kv = RocksKv::mount(core.clone(), below, mount, desk, rocks).await?;
-    Ok(Below { view, kv: Rc::new(kv), superblock, label: labelled.label })
+    Ok(Below { view, kv: Rc::new(kv), superblock, label })
 }
 
 /// The slice for foreign threads.

@@ -2,6 +2,7 @@
 //! it would be after replay.
 
 mod args;
+mod bluefs;
 mod change;
 mod objects;
 mod portable;
@@ -100,6 +101,9 @@ fn holds(slice: SliceStore, fsid: Uuid, target: Target) -> anyhow::Result<bool> 
 fn look(slice: SliceStore, fsid: Uuid, action: Action, json: bool) -> anyhow::Result<bool> {
     let done = rt::uring::run(CoreId(0), &Config::default(), move |core| async move {
         let osd = slice.osd;
+        if let Action::Bluefs(action) = &action {
+            return bluefs::act(&core, &slice, fsid, action, json).await.map(|()| true);
+        }
         let opened = match action.changes() {
             true => backend::open(&core, &slice, fsid).await?,
             false => backend::open_read_only(&core, &slice, fsid).await?,
@@ -139,6 +143,7 @@ impl Look {
             Action::Export(options) => self.export(options).await,
             Action::Import(options) => self.import(options).await,
             Action::Log(options) => self.log(options.group).await,
+            Action::Bluefs(_) => unreachable!("it is done without opening the store"),
         }
     }
 }

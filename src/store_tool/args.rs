@@ -17,7 +17,8 @@ use wire::hash::{hash_object, rjenkins_name_hash};
                   spirula store --dir /srv/demo get --pool 1 my-object > copy\n  \
                   spirula store --dir /srv/demo put --pool 1 my-object < copy\n  \
                   spirula store --dir /srv/demo export --pg 1.7f group.export\n  \
-                  spirula store --dir /srv/demo --id 0 free-dump > free.json"
+                  spirula store --dir /srv/demo --id 0 free-dump > free.json\n  \
+                  spirula store --dir /srv/demo --id 0 bluefs export /tmp/files"
 )]
 pub struct StoreOptions {
     /// Folder of the cluster.
@@ -82,6 +83,23 @@ pub enum Action {
     FreeDump,
     /// In how many pieces the free space is: 0 in one, 1 when no two free blocks are adjacent.
     FreeScore,
+    /// The file system below the key-value store. Neither it nor RocksDB is opened, so this works when they cannot be.
+    #[command(subcommand)]
+    Bluefs(FileSystemAction),
+}
+
+/// The subcommands of `store bluefs`.
+#[derive(Clone, Subcommand)]
+pub enum FileSystemAction {
+    /// Its files, where they lie, its space and its log; and what is wrong with them.
+    Stats,
+    /// The records of its log, the oldest first.
+    LogDump,
+    /// Writes its files into a new folder.
+    Export {
+        /// The folder; it must not be there.
+        folder: PathBuf,
+    },
 }
 
 /// Options of `store list`.
@@ -232,6 +250,7 @@ impl Action {
             | Self::Log(_)
             | Self::FreeDump
             | Self::FreeScore
+            | Self::Bluefs(_)
             | Self::Export(_) => false,
             Self::Put(_)
             | Self::SetAttr(_)
@@ -247,7 +266,8 @@ impl Action {
 
     /// Whether it is about the whole of one store, so that it must be said which.
     pub fn is_of_one_store(&self) -> bool {
-        matches!(self, Self::FreeDump | Self::Import(_))
+        let is_export = matches!(self, Self::Bluefs(FileSystemAction::Export { .. }));
+        is_export || matches!(self, Self::FreeDump | Self::Import(_))
     }
 
     /// What must be in one store only, for this to be done there.

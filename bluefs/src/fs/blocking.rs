@@ -19,6 +19,7 @@ use crate::fs::error::{FsError, FsResult};
 use crate::fs::machine::{
     Commit, FormatOptions, FsStats, Io, Loaded, Machine, MountOptions, Ticket, format, superblock_read_bytes,
 };
+use crate::fs::record::Record;
 use crate::fs::superblock::Superblock;
 
 /// How long a writer that finds no space waits before it looks again, if it is to be patient.
@@ -58,10 +59,7 @@ impl BlueFs {
         let mut candidates = Superblock::candidates(copies, superblocks)?.into_iter();
         loop {
             let Some(chosen) = candidates.next() else { unreachable!("the last one ends it") };
-            let mut log = Vec::new();
-            for extent in &chosen.0.log {
-                log.extend_from_slice(&read(device, extent.start, extent.len as usize)?);
-            }
+            let log = read_log(device, &chosen.0)?;
             match Loaded::new(chosen, device.geometry(), &log) {
                 // A copy that could not be read for a while, and whose log's place was taken meanwhile.
                 Err(error @ FsError::Corrupt { .. }) if candidates.len() > 0 => {
@@ -70,6 +68,11 @@ impl BlueFs {
                 loaded => return loaded,
             }
         }
+    }
+
+    /// The records of the log that was loaded, the snapshot's first.
+    pub fn records(device: &dyn BlockingDevice, loaded: &Loaded) -> FsResult<Vec<Record>> {
+        loaded.records(&read_log(device, &loaded.superblock)?)
     }
 
     /// Mounts for reading and writing; writes a new log.
@@ -352,6 +355,14 @@ fn perform(device: &dyn BlockingDevice, io: Io) -> DeviceResult<()> {
         Io::Write(writes) => writes.iter().try_for_each(|(offset, bytes)| device.write_at(*offset, bytes)),
         Io::Flush => device.flush(),
     }
+}
+
+fn read_log(device: &dyn BlockingDevice, superblock: &Superblock) -> FsResult<Vec<u8>> {
+    let mut log = Vec::new();
+    for extent in &superblock.log {
+        log.extend_from_slice(&read(device, extent.start, extent.len as usize)?);
+    }
+    Ok(log)
 }
 
 fn read(device: &dyn BlockingDevice, offset: u64, len: usize) -> DeviceResult<DmaBuf> {

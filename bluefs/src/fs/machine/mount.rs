@@ -172,6 +172,12 @@ impl Loaded {
         Ok(Self { superblock, tree, good_copy, replayed_groups: groups, replayed_bytes: bytes })
     }
 
+    /// The records that it came from, of which `log` is the bytes.
+    pub fn records(&self, log: &[u8]) -> FsResult<Vec<Record>> {
+        let block = self.superblock.block_size as usize;
+        Ok(replay(log, self.superblock.log_id, self.superblock.snapshot_bytes, block)?.records)
+    }
+
     /// All problems.
     pub fn check(&self, superblocks: [u64; 2]) -> Vec<Problem> {
         check(&self.tree, &self.superblock, superblocks)
