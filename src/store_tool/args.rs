@@ -296,6 +296,7 @@ impl Action {
                 | Self::ListOmap(_)
                 | Self::Log(_)
                 | Self::FreeScore
+                | Self::Bluefs(_)
         )
     }
 }

@@ -8,7 +8,7 @@ use allocator::Extent;
 use anyhow::{Context, bail, ensure};
 use bluefs::fs::{BlueFs, Inode};
 use nvme::DmaBuf;
-use rt::Core;
+use rt::{Core, Lane};
 use serde_json::{Value, json};
 use uuid::Uuid;
 
@@ -29,11 +29,14 @@ pub async fn act(
     json: bool,
 ) -> anyhow::Result<()> {
     let found = backend::load_file_system(core, slice, fsid).await?;
-    match action {
-        FileSystemAction::Stats => stats(slice.osd, &found, json),
+    let (osd, action) = (slice.osd, action.clone());
+    // It blocks.
+    core.alien(Lane::Read, move || match action {
+        FileSystemAction::Stats => stats(osd, &found, json),
         FileSystemAction::LogDump => log_dump(&found, json),
-        FileSystemAction::Export { folder } => export(&found, folder),
-    }
+        FileSystemAction::Export { folder } => export(&found, &folder),
+    })
+    .await
 }
 
 /// Paths of all files, with what is known of them.
@@ -85,7 +88,7 @@ fn stats(osd: u32, found: &FileSystem, json: bool) -> anyhow::Result<()> {
         show_size(superblock.alloc_unit.into())
     )?;
     write!(out, "{}", found.loaded.listing())?;
-    problems.iter().try_for_each(|problem| writeln!(out, "PROBLEM {problem}"))?;
+    ensure!(problems.is_empty(), "{}", problems.join("; "));
     Ok(())
 }
 
@@ -100,20 +103,27 @@ fn log_dump(found: &FileSystem, json: bool) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Writes every file into a folder that must not be there.
+/// Writes every file into a folder that must not be there. What cannot be read is zeroes there, and is told.
 fn export(found: &FileSystem, folder: &Path) -> anyhow::Result<()> {
     let paths = files(found)
         .map(|(path, inode)| Ok((inside(folder, &path)?, inode)))
         .collect::<anyhow::Result<Vec<_>>>()?;
+    found.loaded.check(found.superblocks).iter().for_each(|problem| log::warn!("{problem:?}"));
     fs::create_dir(folder).with_context(|| format!("{} cannot be made", folder.display()))?;
     let bar = progress::bar("exporting", paths.iter().map(|(_, inode)| inode.size).sum());
+    let mut damaged = 0;
     for (path, inode) in paths {
         let parent = path.parent().unwrap_or(folder);
         fs::create_dir_all(parent).with_context(|| format!("{} cannot be made", parent.display()))?;
-        let written = copy(found, inode, &path, |bytes| bar.inc(bytes));
-        written.with_context(|| format!("{} cannot be written", path.display()))?;
+        let copied = copy(found, inode, &path, |bytes| bar.inc(bytes));
+        let unread = copied.with_context(|| format!("{} cannot be written", path.display()))?;
+        if unread > 0 {
+            log::warn!("{}: {unread} bytes cannot be read and are zeroes", path.display());
+            damaged += 1;
+        }
     }
     bar.finish_and_clear();
+    ensure!(damaged == 0, "{damaged} files could not be read whole; what could is in {}", folder.display());
     Ok(())
 }
 
@@ -130,24 +140,29 @@ fn inside(folder: &Path, path: &str) -> anyhow::Result<PathBuf> {
     }
 }
 
-fn copy(found: &FileSystem, inode: &Inode, path: &Path, progress: impl Fn(u64)) -> anyhow::Result<()> {
+/// Copies a file; gives how many of its bytes cannot be read.
+fn copy(found: &FileSystem, inode: &Inode, path: &Path, progress: impl Fn(u64)) -> anyhow::Result<u64> {
     let mut file = File::create_new(path)?;
-    let mut left = inode.size;
+    let (mut left, mut unread) = (inode.size, 0);
     for extent in &inode.extents {
         let mut at = extent.start;
         while at < extent.end() && left > 0 {
             let len = (extent.end() - at).min(COPY_BYTES);
             let mut memory = DmaBuf::zeroed(usize::try_from(len)?);
-            found.device.read_at(at, &mut memory)?;
             let used = len.min(left);
+            if let Err(error) = found.device.read_at(at, &mut memory) {
+                log::warn!("{}: {error}", path.display());
+                memory.fill(0);
+                unread += used;
+            }
             file.write_all(&memory[..usize::try_from(used)?])?;
             progress(used);
             (at, left) = (at + len, left - used);
         }
     }
-    ensure!(left == 0, "its extents end {left} bytes before its size");
+    file.set_len(inode.size)?;
     file.sync_all()?;
-    Ok(())
+    Ok(unread + left)
 }
 
 #[cfg(test)]

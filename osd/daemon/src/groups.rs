@@ -123,6 +123,7 @@ async fn adopt(osd: &Rc<Osd>, map: OsdMap, full: Bytes, increment: Option<Bytes>
             group.stop_serving();
         }
     }
+    osd.scrubs.look_again();
     let map = Rc::new(map);
     osd.maps.install(map.clone(), full, increment);
     osd.counters.maps.set(osd.counters.maps.get() + 1);
@@ -205,7 +206,11 @@ async fn remove(osd: &Osd, group: &PlacementGroup) -> Result<(), MapError> {
     let goes_on = || !osd.is_stopping() && !osd.has_failed();
     store::remove_objects(&*osd.store, collection, goes_on).await.map_err(down)?;
     match goes_on() {
-        true => submit(osd, Transaction { ops: vec![Op::RemoveCollection { collection }] }).await,
+        true => {
+            let mut ops = osd.scrubs.forget(group.id());
+            ops.push(Op::RemoveCollection { collection });
+            submit(osd, Transaction { ops }).await
+        }
         false => Ok(()),
     }
 }

@@ -73,8 +73,16 @@ pub const LIST_SCAN_MAX: usize = 8192;
 pub const SCRUB_CHECK_INTERVAL: Duration = Duration::from_secs(5);
 /// Bytes that a scrub reads at a time.
 pub const SCRUB_READ_BYTES: u64 = 256 << 10;
-/// It pauses so long after each read while clients wait for something.
+/// It pauses so long after so many bytes while clients wait for something.
 pub const SCRUB_PAUSE: Duration = Duration::from_millis(20);
+/// What an object counts beside its bytes.
+pub const SCRUB_OBJECT_BYTES: u64 = 4096;
+/// What a scrub found until now is written down this often.
+pub const SCRUB_REMEMBER_INTERVAL: Duration = Duration::from_secs(60);
+/// One that was cut off goes on after this, unless it is asked for.
+pub const SCRUB_RETRY_INTERVAL: Duration = Duration::from_secs(3600);
+/// Groups of which a start reads at a time what was scrubbed.
+pub const SCRUBS_PER_PAGE: usize = 1024;
 /// Objects that it lists at a time.
 pub const SCRUB_LIST_MAX: usize = 256;
 /// Keys of an omap that it reads at a time.

@@ -9,7 +9,7 @@ use wire::msg::{OsdAlert, OsdBeacon, OsdBoot, OsdStatfs, OsdStats, PgReport, Poo
 use wire::types::PoolId;
 
 use crate::osd::Osd;
-use crate::placement_group::IoCounters;
+use crate::placement_group::{IoCounters, PlacementGroup};
 use crate::{scrub, space};
 
 /// For `ceph versions` and `ceph osd metadata`.
@@ -103,20 +103,28 @@ fn pools(osd: &Osd) -> BTreeMap<PoolId, PoolReport> {
         .collect()
 }
 
+/// State of a group, in Ceph's words.
+pub fn state(osd: &Osd, group: &PlacementGroup) -> String {
+    if group.serving_since().is_none() {
+        return "stray".to_owned();
+    }
+    let mut state = "active+clean".to_owned();
+    if osd.scrubs.is_running(group.id()) {
+        state.push_str("+scrubbing+deep");
+    }
+    if osd.scrubs.errors(group.id()) > 0 {
+        state.push_str("+inconsistent");
+    }
+    state
+}
+
 fn groups(osd: &Osd) -> BTreeMap<wire::types::PgId, PgReport> {
     let served = osd.all_groups().into_iter().filter(|group| group.serving_since().is_some());
     served
         .map(|group| {
             let last = group.with_group(|group| group.info().last_update);
-            let mut state = "active+clean".to_owned();
-            if osd.scrubs.is_running(group.id()) {
-                state.push_str("+scrubbing+deep");
-            }
-            if osd.scrubs.is_inconsistent(group.id()) {
-                state.push_str("+inconsistent");
-            }
             let report = PgReport {
-                state,
+                state: state(osd, &group),
                 // The store counts by pool; nobody shows these numbers by group yet.
                 objects: 0,
                 bytes: 0,

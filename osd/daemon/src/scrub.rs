@@ -1,13 +1,13 @@
 //! Scrubbing: every object of a placement group is read whole, so that the store verifies all checksums, before a client finds
 //! what went bad. One group at a time, in the background; while clients wait for something it goes slowly.
 //!
-//! What it found is remembered in the store: the object `scrub` of [`CollectionId::META`] has an omap entry for each group, and an
-//! interval that passed while the OSD was down counts. Lives on one core.
+//! What is known of each group is remembered in the store: the object `scrub` of [`CollectionId::META`] has an omap entry for
+//! it. So an interval goes on over restarts, a scrub that was cut off goes on where it was, and one that takes the OSD down is
+//! not the first thing that its next life does. Lives on one core.
 
 use std::cell::{Cell, RefCell};
 use std::collections::{BTreeMap, BTreeSet};
 use std::rc::Rc;
-use std::time::Duration;
 
 use bytes::Bytes;
 use rt::Nanos;
@@ -16,12 +16,13 @@ use serde_json::{Value, json};
 use store::{CollectionId, ObjectId, Op, StoreError, StoreResult, Transaction};
 use wire::codec::{DecodeResult, Reader, Writer};
 use wire::msg::{Alert, Severity};
-use wire::osdmap::{MapFlags, PoolFlags};
+use wire::osdmap::{MapFlags, Pool, PoolFlags};
 use wire::types::PgId;
 
 use crate::limits::{
-    SCRUB_CHECK_INTERVAL, SCRUB_ERROR_BYTES_MAX, SCRUB_ERRORS_KEPT, SCRUB_LIST_MAX, SCRUB_OMAP_KEYS,
-    SCRUB_PAUSE, SCRUB_READ_BYTES,
+    SCRUB_CHECK_INTERVAL, SCRUB_ERROR_BYTES_MAX, SCRUB_ERRORS_KEPT, SCRUB_LIST_MAX, SCRUB_OBJECT_BYTES,
+    SCRUB_OMAP_KEYS, SCRUB_PAUSE, SCRUB_READ_BYTES, SCRUB_REMEMBER_INTERVAL, SCRUB_RETRY_INTERVAL,
+    SCRUBS_PER_PAGE,
 };
 use crate::osd::Osd;
 use crate::placement_group::PlacementGroup;
@@ -29,27 +30,45 @@ use crate::superblock;
 
 /// Name of the option with the seconds after which a group is scrubbed again; 0 for never.
 pub const INTERVAL_OPTION: &str = "osd_deep_scrub_interval";
+const INTERVAL_DEFAULT: f64 = 604_800.0;
 /// Code of the health check that an OSD raises while objects are known to be damaged.
 const ALERT_CODE: &str = "OSD_SCRUB_ERRORS";
+const OBJECT: &str = "scrub";
 const VERSION: u8 = 1;
 
 /// What is known of the groups' scrubs.
 #[derive(Default)]
 pub struct Scrubs {
-    /// Of each group, its last one; when the group was first seen if there was none.
-    last: RefCell<BTreeMap<PgId, Scrubbed>>,
+    known: RefCell<BTreeMap<PgId, Known>>,
     /// Asked for by an operator.
     wanted: RefCell<BTreeSet<PgId>>,
     running: RefCell<Option<Running>>,
-    /// More are wanted.
+    /// The running one is to end.
+    cut: Cell<bool>,
+    /// More may be due.
     changed: Notify,
+    /// Bytes read since the last pause.
+    unpaused: Cell<u64>,
 }
 
-/// A scrub that ended.
+/// What is known of one group. Times are in seconds since 1970, 0 for never.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub(crate) struct Scrubbed {
-    /// When, in seconds since 1970.
+pub(crate) struct Known {
+    /// When it was seen first.
+    seen: u64,
+    /// When a scrub began or went on last.
+    tried: u64,
+    /// When one ended.
     ended: u64,
+    /// What that one found.
+    found: Found,
+    /// One that was cut off: the hash of objects that it came to, and what it had found.
+    partial: Option<(u32, Found)>,
+}
+
+/// What a scrub found.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Found {
     /// Objects that it read.
     objects: u64,
     /// Their bytes.
@@ -64,49 +83,83 @@ pub(crate) struct Scrubbed {
 struct Running {
     pg: PgId,
     began: Nanos,
-    found: Scrubbed,
-    /// Share of the group's hashes that is behind it, in thousandths.
+    /// Nobody asked for it.
+    is_periodic: bool,
+    found: Found,
+    /// Objects of this hash are next, and how much of the group lies before, in thousandths.
+    cursor: u32,
     permille: u64,
+    began_permille: u64,
+    remembered: Nanos,
 }
 
 /// Why a scrub ends early.
 enum Cut {
-    /// The OSD stops, or the group is gone.
+    /// The OSD stops, the group is gone, or it is not wanted any more.
     Over,
-    /// The store is.
-    Down(StoreError),
+    /// The store is down.
+    Down(String),
 }
 
-impl Scrubbed {
+impl Found {
+    fn encode(&self, w: &mut Writer) {
+        [self.objects, self.bytes, self.errors].into_iter().for_each(|number| w.u64(number));
+        w.put(&self.reasons);
+    }
+
+    fn decode(r: &mut Reader) -> DecodeResult<Self> {
+        Ok(Self { objects: r.u64()?, bytes: r.u64()?, errors: r.u64()?, reasons: r.get()? })
+    }
+
+    fn add(&mut self, what: &dyn std::fmt::Display, error: &StoreError) {
+        self.errors += 1;
+        if self.reasons.len() < SCRUB_ERRORS_KEPT {
+            let mut reason = format!("{what}: {error}");
+            let most = (0..=SCRUB_ERROR_BYTES_MAX).rev().find(|at| reason.is_char_boundary(*at));
+            reason.truncate(most.unwrap_or_default());
+            self.reasons.push(reason);
+        }
+    }
+}
+
+impl Known {
     pub(crate) fn encode(&self) -> Bytes {
         let mut w = Writer::new();
         w.env(VERSION, 1, |w| {
-            [self.ended, self.objects, self.bytes, self.errors].into_iter().for_each(|number| w.u64(number));
-            w.put(&self.reasons);
+            [self.seen, self.tried, self.ended].into_iter().for_each(|time| w.u64(time));
+            self.found.encode(w);
+            w.u8(u8::from(self.partial.is_some()));
+            if let Some((cursor, found)) = &self.partial {
+                w.u32(*cursor);
+                found.encode(w);
+            }
         });
         w.finish()
     }
 
     pub(crate) fn decode(value: Bytes) -> DecodeResult<Self> {
         Reader::new("scrub", value).env("scrub", VERSION, |r, _| {
-            Ok(Self {
-                ended: r.u64()?,
-                objects: r.u64()?,
-                bytes: r.u64()?,
-                errors: r.u64()?,
-                reasons: r.get()?,
-            })
+            let (seen, tried, ended) = (r.u64()?, r.u64()?, r.u64()?);
+            let found = Found::decode(r)?;
+            let partial = if r.u8()? == 0 { None } else { Some((r.u32()?, Found::decode(r)?)) };
+            Ok(Self { seen, tried, ended, found, partial })
         })
     }
 
-    fn add(&mut self, object: &ObjectId, error: &StoreError) {
-        self.errors += 1;
-        if self.reasons.len() < SCRUB_ERRORS_KEPT {
-            let mut reason = format!("{object}: {error}");
-            let most = (0..=SCRUB_ERROR_BYTES_MAX).rev().find(|at| reason.is_char_boundary(*at));
-            reason.truncate(most.unwrap_or_default());
-            self.reasons.push(reason);
-        }
+    /// Whether a scrub is due, and since when. A group that never was waits for a part of the interval, each for another.
+    fn due(&self, pg: PgId, now: u64, interval: f64) -> Option<u64> {
+        let never = 0.5 + f64::from(pg.seed.reverse_bits()) / f64::from(u32::MAX) / 2.0;
+        let (from, wait) =
+            if self.ended > 0 { (self.ended, interval) } else { (self.seen, interval * never) };
+        // A clock that was set back must not keep it from ever being due.
+        let passed = |from: u64, wait: f64| from > now || seconds_f64(now - from) >= wait;
+        let retry = SCRUB_RETRY_INTERVAL.as_secs_f64().min(interval);
+        (passed(from, wait) && passed(self.tried, retry)).then_some(from)
+    }
+
+    /// Objects that cannot be read, by the last scrub or the one that is not over.
+    fn errors(&self) -> u64 {
+        self.partial.as_ref().map_or(0, |(_, found)| found.errors).max(self.found.errors)
     }
 }
 
@@ -117,9 +170,33 @@ impl Scrubs {
         self.changed.notify_all();
     }
 
-    /// Whether the last scrub of a group found objects that cannot be read.
-    pub fn is_inconsistent(&self, pg: PgId) -> bool {
-        self.last.borrow().get(&pg).is_some_and(|last| last.errors > 0)
+    /// Nothing is wanted any more, and what goes on is cut off.
+    pub fn stop(&self) {
+        self.wanted.borrow_mut().clear();
+        self.cut.set(true);
+    }
+
+    /// Groups may be served now that were not.
+    pub fn look_again(&self) {
+        self.changed.notify_all();
+    }
+
+    /// A group is gone for ever; gives the ops that forget it in the store.
+    pub fn forget(&self, pg: PgId) -> Vec<Op> {
+        self.known.borrow_mut().remove(&pg);
+        self.wanted.borrow_mut().remove(&pg);
+        let (collection, object) = (CollectionId::META, superblock::object(OBJECT));
+        vec![
+            Op::Touch { collection, object: object.clone() },
+            Op::OmapRemove { collection, object, keys: vec![key(pg)] },
+        ]
+    }
+
+    /// Objects of a group that cannot be read, as far as scrubs know.
+    pub fn errors(&self, pg: PgId) -> u64 {
+        let running = self.running.borrow();
+        let running = running.as_ref().filter(|running| running.pg == pg).map_or(0, |one| one.found.errors);
+        self.known.borrow().get(&pg).map_or(0, Known::errors).max(running)
     }
 
     /// Whether a group is being scrubbed.
@@ -130,131 +207,223 @@ impl Scrubs {
 
 /// Remembers what the store knows of former scrubs.
 pub async fn load(osd: &Osd) -> StoreResult<()> {
-    let page = osd.store.omap_scan(
-        CollectionId::META,
-        &superblock::object("scrub"),
-        None,
-        Bytes::new(),
-        usize::MAX,
-        usize::MAX,
-    );
-    let page = match page.await {
-        Ok(page) => page,
-        Err(StoreError::NotFound(_)) => return Ok(()),
-        Err(error) => return Err(error),
-    };
-    for (key, value) in page.entries {
-        match (parse_key(&key), Scrubbed::decode(value)) {
-            (Some(pg), Ok(scrubbed)) if osd.group(pg).is_some() => {
-                osd.scrubs.last.borrow_mut().insert(pg, scrubbed);
+    let object = superblock::object(OBJECT);
+    let mut after = None;
+    loop {
+        let page =
+            osd.store.omap_scan(CollectionId::META, &object, after, Bytes::new(), SCRUBS_PER_PAGE, usize::MAX);
+        let page = match page.await {
+            Ok(page) => page,
+            Err(StoreError::NotFound(_)) => return Ok(()),
+            Err(error) => return Err(error),
+        };
+        after = page.entries.last().filter(|_| page.more).map(|(key, _)| key.clone());
+        for (key, value) in page.entries {
+            match (parse_key(&key), Known::decode(value)) {
+                (Some(pg), Ok(known)) if osd.group(pg).is_some() => {
+                    osd.scrubs.known.borrow_mut().insert(pg, known);
+                }
+                // Of a group that is gone, or not readable: it is as if there had been none.
+                (_, found) => log::debug!("osd.{}: a former scrub is forgotten: {found:?}", osd.config.whoami),
             }
-            // Of a group that is gone, or not readable: it is as if there had been none.
-            (_, found) => log::debug!("osd.{}: a former scrub is forgotten: {found:?}", osd.config.whoami),
+        }
+        if after.is_none() {
+            return Ok(());
         }
     }
-    Ok(())
 }
 
 /// Scrubs what is due or wanted until the OSD stops.
 pub async fn scrub_loop(osd: Rc<Osd>) {
-    while !osd.is_stopping() && !osd.has_failed() {
-        let Some(group) = next(&osd) else {
-            let wait = select(osd.scrubs.changed.notified(), osd.core.sleep(SCRUB_CHECK_INTERVAL));
-            if let Either::Left(()) = select(osd.stopping(), wait).await {
-                return;
-            }
-            continue;
+    while goes_on(&osd) {
+        let done = match note_new(&osd).await {
+            Ok(()) => match next(&osd) {
+                Some((group, is_periodic)) => one(&osd, &group, is_periodic).await,
+                None => idle(&osd).await,
+            },
+            Err(cut) => Err(cut),
         };
-        let pg = group.id();
-        osd.scrubs.wanted.borrow_mut().remove(&pg);
-        let began = osd.core.now();
-        let running = Running { pg, began, found: Scrubbed::default(), permille: 0 };
-        osd.scrubs.running.replace(Some(running));
-        let outcome = scrub(&osd, &group).await;
-        let found = osd.scrubs.running.take().map(|running| running.found).unwrap_or_default();
-        let outcome = match outcome {
-            Ok(()) => remember(&osd, pg, found).await.map_err(Cut::Down),
-            cut => cut,
-        };
-        match outcome {
+        match done {
             Ok(()) | Err(Cut::Over) => {}
-            // Whoever uses the store next finds out, too; a full one takes it another time.
-            Err(Cut::Down(error)) => {
-                log::warn!("osd.{}: scrub of pg {pg}: {error}", osd.config.whoami);
-                osd.core.sleep(SCRUB_CHECK_INTERVAL).await;
-            }
+            Err(Cut::Down(reason)) => return osd.fail(&reason),
         }
     }
 }
 
-/// The group whose turn it is.
-fn next(osd: &Osd) -> Option<Rc<PlacementGroup>> {
-    let served: Vec<_> =
-        osd.all_groups().into_iter().filter(|group| group.serving_since().is_some()).collect();
+fn goes_on(osd: &Osd) -> bool {
+    !osd.is_stopping() && !osd.has_failed()
+}
+
+async fn idle(osd: &Osd) -> Result<(), Cut> {
+    let wait = select(osd.scrubs.changed.notified(), osd.core.sleep(SCRUB_CHECK_INTERVAL));
+    let _woken: Either<(), _> = select(osd.stopping(), wait).await;
+    Ok(())
+}
+
+fn served(osd: &Osd) -> Vec<Rc<PlacementGroup>> {
+    osd.all_groups().into_iter().filter(|group| group.serving_since().is_some()).collect()
+}
+
+/// Remembers groups that were not seen before.
+async fn note_new(osd: &Osd) -> Result<(), Cut> {
+    let now = seconds(osd.core.wall_clock());
+    let is_new = |pg: &PgId| !osd.scrubs.known.borrow().contains_key(pg);
+    let new: Vec<PgId> = served(osd).iter().map(|group| group.id()).filter(is_new).collect();
+    if new.is_empty() {
+        return Ok(());
+    }
+    let known = Known { seen: now, ..Known::default() };
+    osd.scrubs.known.borrow_mut().extend(new.iter().map(|pg| (*pg, known.clone())));
+    store_known(osd, &new).await
+}
+
+/// Writes what is known of these groups into the store. One that is full takes it another time.
+async fn store_known(osd: &Osd, groups: &[PgId]) -> Result<(), Cut> {
+    let entries: BTreeMap<Bytes, Bytes> = {
+        let known = osd.scrubs.known.borrow();
+        let still_here = groups.iter().filter(|pg| osd.group(**pg).is_some());
+        still_here.filter_map(|pg| Some((key(*pg), known.get(pg)?.encode()))).collect()
+    };
+    let op = Op::OmapSet { collection: CollectionId::META, object: superblock::object(OBJECT), entries };
+    match osd.store.submit(Transaction { ops: vec![op] }).durable.await {
+        Ok(()) => Ok(()),
+        Err(StoreError::Down(reason)) => Err(Cut::Down(reason)),
+        Err(error) => {
+            log::warn!("osd.{}: scrubs cannot be remembered: {error}", osd.config.whoami);
+            Ok(())
+        }
+    }
+}
+
+/// Whether groups of a pool are scrubbed without being asked to, and how often, in seconds.
+fn interval(osd: &Osd, pool: i64) -> Option<f64> {
+    let map = osd.maps.current();
+    let pool = map.pools.get(&pool)?;
+    let is_off = map.flags.contains(MapFlags::NOSCRUB)
+        || map.flags.contains(MapFlags::NODEEP_SCRUB)
+        || pool.flags.contains(PoolFlags::NOSCRUB)
+        || pool.flags.contains(PoolFlags::NODEEP_SCRUB);
+    let of_pool = pool.float_option(Pool::OPTION_DEEP_SCRUB_INTERVAL).filter(|seconds| *seconds > 0.0);
+    let of_osd = || osd.options.get(INTERVAL_OPTION).and_then(|text| text.parse().ok());
+    let wanted = of_pool.or_else(of_osd).filter(|seconds: &f64| *seconds >= 0.0);
+    let seconds = wanted.unwrap_or(INTERVAL_DEFAULT);
+    (seconds > 0.0 && !is_off).then_some(seconds)
+}
+
+/// The group whose turn it is, and whether nobody asked for it.
+fn next(osd: &Osd) -> Option<(Rc<PlacementGroup>, bool)> {
+    let served = served(osd);
     let wanted = osd.scrubs.wanted.borrow();
     if let Some(group) = served.iter().find(|group| wanted.contains(&group.id())) {
-        return Some(group.clone());
-    }
-    let map = osd.maps.current();
-    let interval: f64 = osd.options.get(INTERVAL_OPTION)?.parse().ok().filter(|seconds| *seconds > 0.0)?;
-    if map.flags.contains(MapFlags::NOSCRUB) || map.flags.contains(MapFlags::NODEEP_SCRUB) {
-        return None;
+        return Some((group.clone(), false));
     }
     let now = seconds(osd.core.wall_clock());
-    let mut last = osd.scrubs.last.borrow_mut();
-    last.retain(|pg, _| osd.group(*pg).is_some());
-    let allowed = |pg: PgId| {
-        let flags = map.pools.get(&pg.pool).map(|pool| pool.flags);
-        flags.is_some_and(|flags| {
-            !flags.contains(PoolFlags::NOSCRUB) && !flags.contains(PoolFlags::NODEEP_SCRUB)
-        })
-    };
-    let mut due: Vec<(u64, &Rc<PlacementGroup>)> = Vec::new();
-    for group in served.iter().filter(|group| allowed(group.id())) {
-        let first = || Scrubbed { ended: now, ..Scrubbed::default() };
-        let ended = last.entry(group.id()).or_insert_with(first).ended;
-        // A clock that was set back must not keep it from ever being due.
-        if ended > now || Duration::from_secs(now - ended).as_secs_f64() >= interval {
-            due.push((ended, group));
-        }
-    }
-    due.sort_by_key(|(ended, _)| *ended);
-    due.first().map(|(_, group)| (*group).clone())
+    let known = osd.scrubs.known.borrow();
+    let due = served.into_iter().filter_map(|group| {
+        let pg = group.id();
+        let since = known.get(&pg)?.due(pg, now, interval(osd, pg.pool)?)?;
+        Some((since, group))
+    });
+    due.min_by_key(|(since, _)| *since).map(|(_, group)| (group, true))
 }
 
-/// Reads all objects of a group.
-async fn scrub(osd: &Osd, group: &Rc<PlacementGroup>) -> Result<(), Cut> {
+/// Scrubs one group, from where a former scrub of it was cut off.
+async fn one(osd: &Osd, group: &Rc<PlacementGroup>, is_periodic: bool) -> Result<(), Cut> {
+    let pg = group.id();
+    osd.scrubs.wanted.borrow_mut().remove(&pg);
+    osd.scrubs.cut.set(false);
+    let partial = {
+        let mut known = osd.scrubs.known.borrow_mut();
+        let known = known.entry(pg).or_default();
+        known.tried = seconds(osd.core.wall_clock());
+        // Who asks wants to know of now.
+        if is_periodic { known.partial.clone() } else { None }
+    };
+    store_known(osd, &[pg]).await?;
+    let began = osd.core.now();
+    let (cursor, found) = partial.clone().unwrap_or((pg.seed, Found::default()));
+    let began_permille = group.permille_before(cursor);
+    let running =
+        Running { pg, began, is_periodic, found, cursor, permille: began_permille, began_permille, remembered: began };
+    osd.scrubs.running.replace(Some(running));
+    let outcome = scrub(osd, group, partial.map(|(cursor, _)| cursor)).await;
+    let Some(Running { found, cursor, .. }) = osd.scrubs.running.take() else { return outcome };
+    if osd.group(pg).is_none() {
+        return Err(Cut::Over);
+    }
+    let is_over = outcome.is_ok();
+    if is_over {
+        tell(osd, pg, &found);
+    }
+    if let Some(known) = osd.scrubs.known.borrow_mut().get_mut(&pg) {
+        match is_over {
+            true => {
+                (known.ended, known.found, known.partial) = (seconds(osd.core.wall_clock()), found, None);
+            }
+            false => known.partial = Some((cursor, found)),
+        }
+    }
+    match outcome {
+        Err(Cut::Down(reason)) => Err(Cut::Down(reason)),
+        _ => store_known(osd, &[pg]).await,
+    }
+}
+
+fn tell(osd: &Osd, pg: PgId, found: &Found) {
+    let whoami = osd.config.whoami;
+    if found.errors > 0 {
+        log::error!("osd.{whoami}: scrub of pg {pg}: {} objects cannot be read: {:?}", found.errors, found.reasons);
+    } else if osd.scrubs.errors(pg) > 0 {
+        log::info!("osd.{whoami}: scrub of pg {pg}: all {} objects can be read again", found.objects);
+    }
+}
+
+/// Reads all objects of a group, from those of a hash on.
+async fn scrub(osd: &Osd, group: &Rc<PlacementGroup>, from: Option<u32>) -> Result<(), Cut> {
     let collection = group.collection();
-    let mut from = None;
+    let mut from = from.map(|hash| ObjectId {
+        pool: collection.pool,
+        hash,
+        namespace: Bytes::new(),
+        key: Bytes::new(),
+        name: Bytes::new(),
+        snap: 0,
+    });
     loop {
         let (names, next) = match osd.store.list(collection, from, SCRUB_LIST_MAX).await {
             Ok(page) => page,
             Err(StoreError::NotFound(_)) => return Err(Cut::Over),
-            Err(error) => return Err(Cut::Down(error)),
+            Err(StoreError::Down(reason)) => return Err(Cut::Down(reason)),
+            Err(error) => {
+                // What lies behind is not known.
+                count(&osd.counters.scrub_errors, 1);
+                with_running(osd, |running| running.found.add(&"the list of objects", &error));
+                return Ok(());
+            }
         };
         for name in names {
-            let read = scrub_object(osd, collection, &name).await;
-            if osd.is_stopping() || osd.has_failed() || osd.group(group.id()).is_none() {
+            let read = scrub_object(osd, group, &name).await;
+            if !is_wanted(osd, group) {
                 return Err(Cut::Over);
             }
-            let mut running = osd.scrubs.running.borrow_mut();
-            let Some(running) = running.as_mut() else { return Err(Cut::Over) };
-            running.permille = group.permille_before(name.hash);
+            let permille = group.permille_before(name.hash);
+            with_running(osd, |running| (running.cursor, running.permille) = (name.hash, permille));
             match read {
                 Ok(bytes) => {
-                    running.found.bytes += bytes;
+                    with_running(osd, |running| running.found.bytes += bytes);
                     count(&osd.counters.scrubbed_bytes, bytes);
                 }
                 // Removed meanwhile.
                 Err(StoreError::NotFound(_)) => continue,
-                Err(error @ StoreError::Io(_)) => {
-                    running.found.add(&name, &error);
+                Err(StoreError::Down(reason)) => return Err(Cut::Down(reason)),
+                Err(error) => {
                     count(&osd.counters.scrub_errors, 1);
+                    with_running(osd, |running| running.found.add(&name, &error));
                 }
-                Err(error) => return Err(Cut::Down(error)),
             }
-            running.found.objects += 1;
+            with_running(osd, |running| running.found.objects += 1);
             count(&osd.counters.scrubbed_objects, 1);
+            remember_now_and_then(osd, group.id()).await?;
         }
         match next {
             Some(next) => from = Some(next),
@@ -263,74 +432,94 @@ async fn scrub(osd: &Osd, group: &Rc<PlacementGroup>) -> Result<(), Cut> {
     }
 }
 
+fn with_running(osd: &Osd, change: impl FnOnce(&mut Running)) {
+    if let Some(running) = osd.scrubs.running.borrow_mut().as_mut() {
+        change(running);
+    }
+}
+
+/// Whether the scrub of a group goes on. What nobody asked for ends with the permission to do it.
+fn is_wanted(osd: &Osd, group: &PlacementGroup) -> bool {
+    let is_periodic = osd.scrubs.running.borrow().as_ref().is_some_and(|running| running.is_periodic);
+    let is_allowed = !is_periodic || interval(osd, group.id().pool).is_some();
+    goes_on(osd) && is_allowed && !osd.scrubs.cut.get() && osd.group(group.id()).is_some()
+}
+
+async fn remember_now_and_then(osd: &Osd, pg: PgId) -> Result<(), Cut> {
+    let now = osd.core.now();
+    let partial = {
+        let mut running = osd.scrubs.running.borrow_mut();
+        let Some(running) = running.as_mut() else { return Ok(()) };
+        if u128::from(now.0.saturating_sub(running.remembered.0)) < SCRUB_REMEMBER_INTERVAL.as_nanos() {
+            return Ok(());
+        }
+        running.remembered = now;
+        (running.cursor, running.found.clone())
+    };
+    if let Some(known) = osd.scrubs.known.borrow_mut().get_mut(&pg) {
+        known.partial = Some(partial);
+    }
+    store_known(osd, &[pg]).await
+}
+
 /// Reads all of an object; gives the bytes of its data.
-async fn scrub_object(osd: &Osd, collection: CollectionId, name: &ObjectId) -> StoreResult<u64> {
+async fn scrub_object(osd: &Osd, group: &PlacementGroup, name: &ObjectId) -> StoreResult<u64> {
+    let collection = group.collection();
     osd.store.attrs(collection, name).await?;
     osd.store.omap_header(collection, name).await?;
+    pause(osd, SCRUB_OBJECT_BYTES).await;
     let mut after = None;
     loop {
         let bytes_max = usize::try_from(SCRUB_READ_BYTES).unwrap_or(usize::MAX);
-        let page = osd
-            .store
-            .omap_scan(collection, name, after.take(), Bytes::new(), SCRUB_OMAP_KEYS, bytes_max)
-            .await?;
-        match page.entries.last().filter(|_| page.more) {
+        let page =
+            osd.store.omap_scan(collection, name, after.take(), Bytes::new(), SCRUB_OMAP_KEYS, bytes_max).await?;
+        let bytes: usize = page.entries.iter().map(|(key, value)| key.len() + value.len()).sum();
+        pause(osd, u64::try_from(bytes).unwrap_or(0)).await;
+        match page.entries.last().filter(|_| page.more && is_wanted(osd, group)) {
             Some((key, _)) => after = Some(key.clone()),
             None => break,
         }
-        pause(osd).await;
     }
     let mut at = 0;
     loop {
         let read = osd.store.read(collection, name, at, SCRUB_READ_BYTES).await?;
-        let bytes: usize = read.iter().map(Bytes::len).sum();
-        at += u64::try_from(bytes).unwrap_or(0);
-        pause(osd).await;
+        let bytes = u64::try_from(read.iter().map(Bytes::len).sum::<usize>()).unwrap_or(0);
+        at += bytes;
+        drop(read);
+        pause(osd, bytes).await;
         // Less than asked for: it ends here.
-        if u64::try_from(bytes).unwrap_or(0) < SCRUB_READ_BYTES || osd.is_stopping() {
+        if bytes < SCRUB_READ_BYTES || !is_wanted(osd, group) {
             return Ok(at);
         }
     }
 }
 
-/// Others have their turn; while clients wait for something, a longer one.
-async fn pause(osd: &Osd) {
-    match osd.tracker.in_flight() {
-        0 => osd.core.yield_now().await,
-        _ => osd.core.sleep(SCRUB_PAUSE).await,
+/// After so many bytes others have their turn; while clients wait for something, a longer one after some of them.
+async fn pause(osd: &Osd, bytes: u64) {
+    let unpaused = osd.scrubs.unpaused.get() + bytes;
+    if osd.tracker.in_flight() == 0 || unpaused < SCRUB_READ_BYTES {
+        osd.scrubs.unpaused.set(unpaused.min(SCRUB_READ_BYTES));
+        return osd.core.yield_now().await;
     }
+    osd.scrubs.unpaused.set(0);
+    osd.core.sleep(SCRUB_PAUSE).await;
 }
 
-async fn remember(osd: &Osd, pg: PgId, found: Scrubbed) -> StoreResult<()> {
-    let found = Scrubbed { ended: seconds(osd.core.wall_clock()), ..found };
-    let whoami = osd.config.whoami;
-    if found.errors > 0 {
-        log::error!(
-            "osd.{whoami}: scrub of pg {pg}: {} objects cannot be read: {:?}",
-            found.errors,
-            found.reasons
-        );
-    } else if osd.scrubs.is_inconsistent(pg) {
-        log::info!("osd.{whoami}: scrub of pg {pg}: all {} objects can be read again", found.objects);
-    }
-    let entries = BTreeMap::from([(key(pg), found.encode())]);
-    osd.scrubs.last.borrow_mut().insert(pg, found);
-    let op = Op::OmapSet { collection: CollectionId::META, object: superblock::object("scrub"), entries };
-    osd.store.submit(Transaction { ops: vec![op] }).durable.await
-}
-
-/// What the operator should know.
+/// What the operator should know. Of a group that is not served here, whoever serves it tells.
 pub fn alert(osd: &Osd) -> Option<Alert> {
-    let last = osd.scrubs.last.borrow();
-    let damaged: Vec<String> =
-        last.iter().filter(|(_, last)| last.errors > 0).map(|(pg, _)| pg.to_string()).collect();
-    let errors = osd.scrubs.last.borrow().values().map(|last| last.errors).sum::<u64>();
-    (errors > 0).then(|| Alert {
+    let damaged: Vec<(PgId, u64)> = served(osd)
+        .iter()
+        .map(|group| (group.id(), osd.scrubs.errors(group.id())))
+        .filter(|(_, errors)| *errors > 0)
+        .collect();
+    let groups: Vec<String> = damaged.iter().map(|(pg, _)| pg.to_string()).collect();
+    (!damaged.is_empty()).then(|| Alert {
         code: ALERT_CODE.to_owned(),
         severity: Severity::Error,
         text: format!(
-            "{errors} objects of pg {} cannot be read: 'ceph tell osd.{} dump_scrubs' names them",
-            damaged.join(", "),
+            "{} objects of pg {} cannot be read: 'ceph tell osd.{} dump_scrubs' names them",
+            damaged.iter().map(|(_, errors)| errors).sum::<u64>(),
+            groups.join(", "),
             osd.config.whoami
         ),
     })
@@ -339,27 +528,34 @@ pub fn alert(osd: &Osd) -> Option<Alert> {
 /// For `dump_scrubs`.
 pub fn show(osd: &Osd) -> Value {
     let now = osd.core.now();
-    let told = |pg: PgId, scrub: &Scrubbed| {
+    let told = |pg: PgId, found: &Found| {
         json!({
-            "pgid": pg.to_string(), "last_deep_scrub_stamp": scrub.ended, "objects": scrub.objects, "bytes": scrub.bytes,
-            "errors": scrub.errors, "unreadable": scrub.reasons,
+            "pgid": pg.to_string(), "objects": found.objects, "bytes": found.bytes, "errors": found.errors,
+            "unreadable": found.reasons,
         })
     };
+    let time = |seconds: u64| if seconds > 0 { Value::from(seconds) } else { Value::Null };
     let running = osd.scrubs.running.borrow().as_ref().map(|running| {
         let elapsed = now.0.saturating_sub(running.began.0) / 1_000_000_000;
-        let left = elapsed * (1000 - running.permille) / running.permille.max(1);
+        let done = (running.permille - running.began_permille.min(running.permille)).max(1);
         let mut value = told(running.pg, &running.found);
         value["progress"] = (running.permille / 10).into();
         value["seconds"] = elapsed.into();
-        value["seconds_left"] = left.into();
+        value["seconds_left"] = (elapsed * 1000u64.saturating_sub(running.permille) / done).into();
         value
     });
-    let last = osd.scrubs.last.borrow();
-    let wanted = osd.scrubs.wanted.borrow();
+    let groups = osd.scrubs.known.borrow();
+    let groups = groups.iter().map(|(pg, known)| {
+        let mut value = told(*pg, &known.found);
+        value["last_deep_scrub_stamp"] = time(known.ended);
+        value["first_seen_stamp"] = time(known.seen);
+        value["cut_off"] = known.partial.as_ref().map(|(_, found)| told(*pg, found)).into();
+        value
+    });
     json!({
         "running": running,
-        "wanted": wanted.iter().map(ToString::to_string).collect::<Vec<_>>(),
-        "groups": last.iter().map(|(pg, last)| told(*pg, last)).collect::<Vec<_>>(),
+        "wanted": osd.scrubs.wanted.borrow().iter().map(ToString::to_string).collect::<Vec<_>>(),
+        "groups": groups.collect::<Vec<_>>(),
     })
 }
 
@@ -369,6 +565,11 @@ fn count(counter: &Cell<u64>, more: u64) {
 
 fn seconds(time: Nanos) -> u64 {
     time.0 / 1_000_000_000
+}
+
+#[expect(clippy::cast_precision_loss, reason = "times need no precision")]
+fn seconds_f64(seconds: u64) -> f64 {
+    seconds as f64
 }
 
 fn key(pg: PgId) -> Bytes {
@@ -393,15 +594,39 @@ mod tests {
         }
         assert!(key(PgId::new(1, 200)) < key(PgId::new(2, 1)));
         assert_eq!(parse_key(b"short"), None);
-        let mut found = Scrubbed { ended: 5, objects: 6, bytes: 7, ..Scrubbed::default() };
+        let mut found = Found { objects: 6, bytes: 7, ..Found::default() };
         let name = ObjectId { name: "ä".repeat(2000).into(), ..superblock::object("scrub") };
         for _ in 0..40 {
             found.add(&name, &StoreError::Io("gone".into()));
         }
         assert_eq!((found.errors, found.reasons.len()), (40, SCRUB_ERRORS_KEPT));
         assert!(found.reasons[0].len() <= SCRUB_ERROR_BYTES_MAX);
-        let value = found.encode();
-        assert_eq!(Scrubbed::decode(value.clone()), Ok(found));
-        assert!(Scrubbed::decode(value.slice(..value.len() - 1)).is_err());
+        let over = Known { seen: 3, tried: 4, ended: 5, found: found.clone(), partial: None };
+        let partial = Known { found: Found::default(), partial: Some((9, found)), ..over.clone() };
+        assert_eq!((over.errors(), partial.errors()), (40, 40));
+        for known in [over, partial] {
+            let value = known.encode();
+            assert_eq!(Known::decode(value.clone()), Ok(known));
+            assert!(Known::decode(value.slice(..value.len() - 1)).is_err());
+        }
+    }
+
+    #[test]
+    fn a_group_is_due_after_its_interval_and_not_at_once_after_an_attempt() {
+        let pg = |seed| PgId::new(1, seed);
+        let never = Known { seen: 1000, ..Known::default() };
+        // Half of the interval to all of it, each another part.
+        assert_eq!((never.due(pg(0), 1499, 1000.0), never.due(pg(0), 1500, 1000.0)), (None, Some(1000)));
+        assert_eq!((never.due(pg(1), 1700, 1000.0), never.due(pg(1), 1751, 1000.0)), (None, Some(1000)));
+        let ended = Known { ended: 2000, ..never };
+        assert_eq!((ended.due(pg(0), 2999, 1000.0), ended.due(pg(0), 3000, 1000.0)), (None, Some(2000)));
+        assert_eq!(ended.due(pg(0), 1999, 1000.0), Some(2000), "the clock was set back");
+        let retry = SCRUB_RETRY_INTERVAL.as_secs();
+        let tried = Known { tried: 3000, ..ended };
+        let long = 10.0 * seconds_f64(retry);
+        assert_eq!(tried.due(pg(0), 3500, 500.0), Some(2000));
+        let later = 2000 + 20 * retry;
+        let tried = Known { tried: later, ..tried };
+        assert_eq!((tried.due(pg(0), later + 1, long), tried.due(pg(0), later + retry, long)), (None, Some(2000)));
     }
 }

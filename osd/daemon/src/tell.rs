@@ -108,6 +108,10 @@ async fn answer(osd: &Rc<Osd>, command: &Command) -> Result<Data, Failure> {
         "dump_pgs" => show::groups(osd),
         "dump_scrubs" => scrub::show(osd),
         "deep_scrub" => want_scrub(osd, &arguments)?,
+        "deep_scrub_stop" => {
+            osd.scrubs.stop();
+            serde_json::json!({ "wanted": [] })
+        }
         "sessions" => show::sessions(osd),
         "get_mapped_pools" => show::pools(osd),
         "config show" => options::show(osd),

@@ -208,6 +208,8 @@ impl Pool {
 
     /// Option: when data is compressed.
     pub const OPTION_COMPRESSION_MODE: i32 = 6;
+    /// Seconds after which its groups are scrubbed again.
+    pub const OPTION_DEEP_SCRUB_INTERVAL: i32 = 2;
     /// Option: how.
     pub const OPTION_COMPRESSION_ALGORITHM: i32 = 7;
     /// Option: to what part of its size at most.

@@ -4,6 +4,7 @@ use serde_json::{Map, Value, json};
 
 use crate::limits::SHOWN_OPS_MAX;
 use crate::osd::Osd;
+use crate::report;
 
 /// The version, in Ceph's terms.
 pub fn version() -> Value {
@@ -104,7 +105,7 @@ pub fn groups(osd: &Osd) -> Value {
         let info = group.with_group(|group| *group.info());
         json!({
             "pgid": group.id().to_string(),
-            "state": if group.serving_since().is_some() { "active+clean" } else { "stray" },
+            "state": report::state(osd, &group),
             "same_primary_since": group.serving_since().map(|epoch| epoch.0),
             "last_update": info.last_update.to_string(),
             "last_user_version": info.last_user_version,

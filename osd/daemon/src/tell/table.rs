@@ -25,6 +25,7 @@ const COMMANDS: &[Entry] = &[
         &[("pgid", "CephString", false)],
         "read all objects of <pgid>, or of all placement groups here, and verify their checksums",
     ),
+    ("deep_scrub_stop", &[], "end what goes on of scrubs, and forget which are wanted"),
     ("dump_blocklist", &[], "blocked clients"),
     ("dump_historic_ops", &[], "the newest finished requests"),
     ("dump_historic_ops_by_duration", &[], "the slowest finished requests"),

@@ -1,12 +1,15 @@
 //! Transactions drawn from a seed, and a run that compares a store with the oracle on the way.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::rc::Rc;
 
 use bytes::Bytes;
 
 use super::{Host, compare, compare_object, half_noise, object, pattern};
 use crate::object_store::FsckLevel;
-use crate::{CollectionId, Hints, LogVersion, MemStore, ObjectId, Op, StoreError, Transaction};
+use crate::{
+    CollectionId, Hints, LogVersion, MemStore, ObjectId, ObjectStore, Op, StoreError, StoreResult, Transaction, limits,
+};
 
 /// Bits of the collections.
 const BITS: u8 = 8;
@@ -283,6 +286,24 @@ impl Tally {
     }
 }
 
+/// Removes everything: that is possible on a full store, and makes room for as much as any transaction wrote.
+async fn empty(store: &Rc<dyn ObjectStore>, oracle: &MemStore) {
+    for (collection, ..) in oracle.collections().await.expect("collections") {
+        let (names, _) = oracle.list(collection, None, limits::LIST_MAX).await.expect("list");
+        for object in names {
+            let ops = vec![Op::Remove { collection, object }];
+            store.submit(Transaction { ops }).durable.await.expect("a removal on a full store");
+        }
+    }
+    let collection = Generator::prologue().collections().next().expect("a collection");
+    let object = ObjectId { hash: collection.seed, ..object("last", 0) };
+    let data = vec![pattern(1, 100_000)];
+    let bits = store.collections().await.expect("collections");
+    let ops = vec![Op::Write { collection, object, offset: 0, data }];
+    let written = store.submit(Transaction { ops }).durable.await;
+    assert_eq!(written, Ok(()), "an empty store has room: {:?}, {bits:?}", store.stats());
+}
+
 /// Runs `shape.steps` random transactions and compares with the oracle on the way and at the end.
 pub async fn random(host: &mut dyn Host, seed: u64, shape: Shape) -> Tally {
     let mut store = host.fresh().await;
@@ -309,11 +330,12 @@ pub async fn random(host: &mut dyn Host, seed: u64, shape: Shape) -> Tally {
         } else {
             let expect = oracle.apply(&transaction);
             tally.refused += u64::from(expect.is_err());
-            let is_same = found.is_ok() == expect.is_ok();
+            let kind = |result: &StoreResult<()>| result.as_ref().err().map(std::mem::discriminant);
+            let is_same = kind(&found) == kind(&expect);
             assert!(is_same, "seed {seed} step {step}: {found:?}, oracle {expect:?}: {transaction:?}");
         }
         for op in &transaction.ops {
-            if let Some(object) = op.object() {
+            for object in op.object().into_iter().chain(op.target()) {
                 compare_object(&store, &oracle, op.collection(), object).await;
                 tally.objects_compared += 1;
             }
@@ -334,6 +356,9 @@ pub async fn random(host: &mut dyn Host, seed: u64, shape: Shape) -> Tally {
     }
     let store = host.reopen(store).await;
     compare(&store, &oracle).await;
+    if shape.may_be_full {
+        empty(&store, &oracle).await;
+    }
     let report = store.fsck(FsckLevel::Deep, Box::new(|_, _| {})).await.expect("fsck");
     assert_eq!(report.findings, [], "seed {seed}");
     store.close().await.expect("close");
