@@ -210,8 +210,14 @@ pub async fn load(osd: &Osd) -> StoreResult<()> {
     let object = superblock::object(OBJECT);
     let mut after = None;
     loop {
-        let page =
-            osd.store.omap_scan(CollectionId::META, &object, after, Bytes::new(), SCRUBS_PER_PAGE, usize::MAX);
+        let page = osd.store.omap_scan(
+            CollectionId::META,
+            &object,
+            after,
+            Bytes::new(),
+            SCRUBS_PER_PAGE,
+            usize::MAX,
+        );
         let page = match page.await {
             Ok(page) => page,
             Err(StoreError::NotFound(_)) => return Ok(()),
@@ -224,7 +230,9 @@ pub async fn load(osd: &Osd) -> StoreResult<()> {
                     osd.scrubs.known.borrow_mut().insert(pg, known);
                 }
                 // Of a group that is gone, or not readable: it is as if there had been none.
-                (_, found) => log::debug!("osd.{}: a former scrub is forgotten: {found:?}", osd.config.whoami),
+                (_, found) => {
+                    log::debug!("osd.{}: a former scrub is forgotten: {found:?}", osd.config.whoami)
+                }
             }
         }
         if after.is_none() {
@@ -343,8 +351,16 @@ async fn one(osd: &Osd, group: &Rc<PlacementGroup>, is_periodic: bool) -> Result
     let began = osd.core.now();
     let (cursor, found) = partial.clone().unwrap_or((pg.seed, Found::default()));
     let began_permille = group.permille_before(cursor);
-    let running =
-        Running { pg, began, is_periodic, found, cursor, permille: began_permille, began_permille, remembered: began };
+    let running = Running {
+        pg,
+        began,
+        is_periodic,
+        found,
+        cursor,
+        permille: began_permille,
+        began_permille,
+        remembered: began,
+    };
     osd.scrubs.running.replace(Some(running));
     let outcome = scrub(osd, group, partial.map(|(cursor, _)| cursor)).await;
     let Some(Running { found, cursor, .. }) = osd.scrubs.running.take() else { return outcome };
@@ -372,7 +388,11 @@ async fn one(osd: &Osd, group: &Rc<PlacementGroup>, is_periodic: bool) -> Result
 fn tell(osd: &Osd, pg: PgId, found: &Found) {
     let whoami = osd.config.whoami;
     if found.errors > 0 {
-        log::error!("osd.{whoami}: scrub of pg {pg}: {} objects cannot be read: {:?}", found.errors, found.reasons);
+        log::error!(
+            "osd.{whoami}: scrub of pg {pg}: {} objects cannot be read: {:?}",
+            found.errors,
+            found.reasons
+        );
     } else if osd.scrubs.errors(pg) > 0 {
         log::info!("osd.{whoami}: scrub of pg {pg}: all {} objects can be read again", found.objects);
     }
@@ -471,8 +491,10 @@ async fn scrub_object(osd: &Osd, group: &PlacementGroup, name: &ObjectId) -> Sto
     let mut after = None;
     loop {
         let bytes_max = usize::try_from(SCRUB_READ_BYTES).unwrap_or(usize::MAX);
-        let page =
-            osd.store.omap_scan(collection, name, after.take(), Bytes::new(), SCRUB_OMAP_KEYS, bytes_max).await?;
+        let page = osd
+            .store
+            .omap_scan(collection, name, after.take(), Bytes::new(), SCRUB_OMAP_KEYS, bytes_max)
+            .await?;
         let bytes: usize = page.entries.iter().map(|(key, value)| key.len() + value.len()).sum();
         pause(osd, u64::try_from(bytes).unwrap_or(0)).await;
         match page.entries.last().filter(|_| page.more && is_wanted(osd, group)) {
@@ -627,6 +649,9 @@ mod tests {
         assert_eq!(tried.due(pg(0), 3500, 500.0), Some(2000));
         let later = 2000 + 20 * retry;
         let tried = Known { tried: later, ..tried };
-        assert_eq!((tried.due(pg(0), later + 1, long), tried.due(pg(0), later + retry, long)), (None, Some(2000)));
+        assert_eq!(
+            (tried.due(pg(0), later + 1, long), tried.due(pg(0), later + retry, long)),
+            (None, Some(2000))
+        );
     }
 }

@@ -8,7 +8,8 @@ use bytes::Bytes;
 use super::{Host, compare, compare_object, half_noise, object, pattern};
 use crate::object_store::FsckLevel;
 use crate::{
-    CollectionId, Hints, LogVersion, MemStore, ObjectId, ObjectStore, Op, StoreError, StoreResult, Transaction, limits,
+    CollectionId, Hints, LogVersion, MemStore, ObjectId, ObjectStore, Op, StoreError, StoreResult,
+    Transaction, limits,
 };
 
 /// Bits of the collections.
