@@ -41,6 +41,8 @@ pub async fn run(host: &mut dyn Host) {
     cases::clones(host).await;
     cases::limits(host).await;
     cases::log(host).await;
+    cases::removal_of_a_collection_looks_at_all_of_it(host).await;
+    cases::the_last_hash(host).await;
     cases::collections_split_and_merge(host).await;
     cases::collections_at_the_same_time(host).await;
     cases::pool_statistics(host).await;

@@ -83,6 +83,40 @@ pub(super) async fn collections(host: &mut dyn Host) {
         .expect("a split of an empty one");
 }
 
+pub(super) async fn removal_of_a_collection_looks_at_all_of_it(host: &mut dyn Host) {
+    let store = with_collection(host).await;
+    let names = [object("a", 1), object("b", 2), object("c", 3)];
+    let remove = |name: &ObjectId| Op::Remove { collection: collection(), object: name.clone() };
+    commit(&store, names.iter().map(|name| write(name, 0, pattern(1, 10))).collect()).await.expect("fill");
+    let store = host.reopen(store).await;
+    let gone = Op::RemoveCollection { collection: collection() };
+    for some in 0..names.len() {
+        let mut ops: Vec<Op> = names.iter().take(some).map(remove).collect();
+        ops.push(gone.clone());
+        let refused = commit(&store, ops).await;
+        assert!(matches!(refused, Err(StoreError::NotEmpty(_))), "{some} of them removed: {refused:?}");
+    }
+    assert_eq!(store.list(collection(), None, 10).await.map(|(found, _)| found.len()), Ok(3));
+    let all = names.iter().map(remove).chain([gone]).collect();
+    commit(&store, all).await.expect("all of it goes");
+    assert_eq!(host.reopen(store).await.collections().await, Ok(vec![]));
+}
+
+pub(super) async fn the_last_hash(host: &mut dyn Host) {
+    let store = host.fresh().await;
+    for (pool, seed, bits) in [(7, 0, 0), (8, 3, 2), (-1, 0, 0), (i64::MAX, 0, 0)] {
+        let collection = CollectionId { pool, seed };
+        let last = ObjectId { pool, hash: u32::MAX, ..object("last", 0) };
+        let create = Op::CreateCollection { collection, bits };
+        let touch = Op::Touch { collection, object: last.clone() };
+        commit(&store, vec![create, touch]).await.expect("create");
+        assert_eq!(store.list(collection, None, 10).await, Ok((vec![last.clone()], None)), "pool {pool}");
+        assert_eq!(store.list(collection, Some(last.clone()), 1).await, Ok((vec![last.clone()], None)));
+        let refused = commit(&store, vec![Op::RemoveCollection { collection }]).await;
+        assert!(matches!(refused, Err(StoreError::NotEmpty(_))), "pool {pool}: {refused:?}");
+    }
+}
+
 fn invalid<T: std::fmt::Debug>(result: Result<T, StoreError>) {
     assert!(matches!(result, Err(StoreError::Invalid(_))), "{result:?}");
 }
@@ -355,6 +389,12 @@ pub(super) async fn write_and_read(host: &mut dyn Host) {
 
 pub(super) async fn zero_and_truncate(host: &mut dyn Host) {
     let store = with_collection(host).await;
+    let nothing = |object: ObjectId, offset| Op::Zero { collection: collection(), object, offset, len: 0 };
+    let (some, none) = (object("some", 9), object("none", 10));
+    commit(&store, vec![write(&some, 0, pattern(1, 10)), nothing(some.clone(), 5000)]).await.expect("zero");
+    commit(&store, vec![nothing(none.clone(), 5000)]).await.expect("zero");
+    assert_eq!(store.stat(collection(), &some).await.map(|stat| stat.size), Ok(10));
+    assert_eq!(store.stat(collection(), &none).await.map(|stat| stat.size), Ok(0), "it was made");
     let name = object("holes", 1);
     let id = collection();
     let mut expect = pattern(1, 300_000).to_vec();
@@ -401,6 +441,14 @@ pub(super) async fn attributes(host: &mut dyn Host) {
     let expect = vec![(text("a"), text("one")), (text("c"), Bytes::new())];
     assert_eq!(store.attrs(id, &name).await, Ok(expect));
     assert_eq!(store.stat(id, &name).await.map(|s| s.size), Ok(0));
+    // As large as they may be, all together.
+    let large = object("large", 8);
+    let values: BTreeMap<Bytes, Bytes> =
+        [("a", 10_000), ("b", 25_000), ("c", 30_000)].map(|(name, len)| (text(name), pattern(1, len))).into();
+    let set = Op::SetAttrs { collection: collection(), object: large.clone(), attrs: values.clone() };
+    commit(&store, vec![set]).await.expect("set");
+    let store = host.reopen(store).await;
+    assert_eq!(store.attrs(collection(), &large).await, Ok(values.into_iter().collect()));
 }
 
 pub(super) async fn omap(host: &mut dyn Host) {

@@ -6,25 +6,40 @@ use bluefs::kv::{KvBatch, KvOp};
 use bytes::Bytes;
 use rt::Core;
 use rt::sim::{Config, Sim};
+use smallvec::SmallVec;
 
 use super::world::{Below, World};
 use crate::engine::Engine;
 use crate::engine::checkpoint::CheckpointRecord;
 use crate::object_store::{FsckLevel, ObjectStore, StoreError};
 use crate::onode::Onode;
+use crate::shard::{Piece, Shard};
+use crate::share::Share;
 use crate::suite::{Generator, collection, object};
-use crate::{Op, Transaction, keys};
+use crate::{ObjectId, Op, Transaction, keys};
+
+const BLOCK: u64 = 4096;
 
 /// What the check finds in a store with one omap, of id 1, after `damage` was done to its keys.
 fn findings(damage: impl FnOnce(BTreeMap<Bytes, Bytes>) -> KvOp + 'static) -> Vec<&'static str> {
+    all_findings(vec![], move |known| vec![damage(known)])
+}
+
+/// The same for one with which more was done before, and several keys.
+fn all_findings(
+    more: Vec<Op>,
+    damage: impl FnOnce(BTreeMap<Bytes, Bytes>) -> Vec<KvOp> + 'static,
+) -> Vec<&'static str> {
     let check = async |store: &Engine| store.fsck(FsckLevel::Deep, Box::new(|_, _| {})).await.expect("fsck");
-    let report = after(damage, true, async move |store| check(store).await);
+    let report = after(more, damage, true, async move |store| check(store).await);
     report.findings.into_iter().map(|finding| finding.kind).collect()
 }
 
-/// Does something with a store of one object of 8192 bytes and one omap after `damage` was done to its keys.
+/// Does something with a store of one object of 8192 bytes and one omap after `damage` was done to its keys, of which it is
+/// told the checkpoint, the object's onode and its shard.
 fn after<T: 'static>(
-    damage: impl FnOnce(BTreeMap<Bytes, Bytes>) -> KvOp + 'static,
+    more: Vec<Op>,
+    damage: impl FnOnce(BTreeMap<Bytes, Bytes>) -> Vec<KvOp> + 'static,
     read_only: bool,
     then: impl AsyncFnOnce(&Engine) -> T + 'static,
 ) -> T {
@@ -38,19 +53,109 @@ fn after<T: 'static>(
         let data = vec![Bytes::from(vec![7; 8192])];
         let write = Op::Write { collection: collection(), object: object("name", 1), offset: 0, data };
         store.submit(Transaction { ops: vec![set, write] }).durable.await.expect("set");
+        store.submit(Transaction { ops: more }).durable.await.expect("more");
         store.close().await.expect("close");
 
         let Below::Plain(kv) = &world.below else { panic!("a plain store") };
         let kv = kv.open(&core);
-        let wanted = vec![keys::CHECKPOINT, keys::onode(&object("name", 1))];
+        let wanted = vec![keys::CHECKPOINT, onode_key(), shard_key()];
         let values = kv.get(&kv.view(), wanted.clone()).await.expect("get");
         let known = wanted.into_iter().zip(values.into_iter().map(|value| value.expect("a value"))).collect();
-        kv.apply(KvBatch { ops: vec![damage(known)] }).await.expect("apply");
+        kv.apply(KvBatch { ops: damage(known) }).await.expect("apply");
         let store = world.mount_on(&core, world.device(&core), read_only).await.expect("mount");
         let result = then(&store).await;
         store.close().await.expect("close");
         result
     })
+}
+
+fn onode_key() -> Bytes {
+    keys::onode(&object("name", 1))
+}
+
+fn shard_key() -> Bytes {
+    keys::shard(&onode_key(), 0)
+}
+
+fn shard(known: &BTreeMap<Bytes, Bytes>) -> Shard {
+    Shard::decode(known[&shard_key()].clone(), 0, 128 << 10, BLOCK).expect("a shard")
+}
+
+/// The shard with its blob somewhere else.
+fn moved(shard: &Shard, to: u64) -> Shard {
+    let blob = shard.blobs.values().next().expect("a blob").clone();
+    let piece = *shard.pieces.values().next().expect("a piece");
+    Shard {
+        blobs: [(to, blob)].into(),
+        pieces: [(0, Piece { blob: to, ..piece })].into(),
+        ..Shard::default()
+    }
+}
+
+#[test]
+fn space_that_is_used_and_free_or_used_by_nobody_is_found() {
+    let found = all_findings(vec![], |known| {
+        let shard = shard(&known);
+        let (address, _) = shard.blobs.iter().next().expect("a blob");
+        vec![KvOp::Put(shard_key(), moved(&shard, address + 64 * BLOCK).encode())]
+    });
+    // Each block of the two, of which nothing was ever written where it is now said to be.
+    assert_eq!(found, ["checksum", "checksum", "extent-not-allocated", "extent-leak"]);
+}
+
+#[test]
+fn space_of_two_objects_is_found() {
+    let other = object("other", 2);
+    let data = vec![Bytes::from(vec![7; 8192])];
+    let write = Op::Write { collection: collection(), object: other.clone(), offset: 0, data };
+    let found = all_findings(vec![write], move |known| {
+        let key = keys::shard(&keys::onode(&other), 0);
+        vec![KvOp::Put(key, known[&shard_key()].clone())]
+    });
+    assert_eq!(found, ["extent-overlap", "extent-leak"]);
+}
+
+#[test]
+fn an_omap_of_nobody_is_found() {
+    assert_eq!(
+        findings(|_| KvOp::Put(keys::omap_entry(1 << 40, b"key"), Bytes::new())),
+        ["omap-without-owner"]
+    );
+}
+
+#[test]
+fn wrong_counts_of_sharing_are_found() {
+    let clone = || {
+        let target = ObjectId { snap: 1, ..object("name", 1) };
+        vec![Op::Clone { collection: collection(), object: object("name", 1), target }]
+    };
+    let share_key = |known: &BTreeMap<Bytes, Bytes>| {
+        let shard = shard(known);
+        let blob = shard.blobs.values().next().expect("a blob");
+        keys::share(blob.birth, blob.share.expect("a shared one"))
+    };
+    assert_eq!(all_findings(clone(), |_| vec![]), [""; 0]);
+    let counted = |pool: i64, uses: [u32; 2]| {
+        move |known: BTreeMap<Bytes, Bytes>| {
+            let share = Share { pool, since: 1, uses: SmallVec::from_slice(&uses) };
+            vec![KvOp::Put(share_key(&known), share.encode())]
+        }
+    };
+    assert_eq!(all_findings(clone(), counted(7, [2, 2])), [""; 0], "as it is");
+    assert_eq!(all_findings(clone(), counted(7, [2, 3])), ["share-uses"]);
+    assert_eq!(all_findings(clone(), counted(7, [1, 2])), ["share-uses"]);
+    assert_eq!(
+        all_findings(clone(), counted(8, [2, 2])),
+        ["share-pool", "share-pool", "pool-statistics", "pool-statistics"]
+    );
+    let gone = all_findings(clone(), move |known| vec![KvOp::Delete(share_key(&known))]);
+    assert_eq!(gone, ["share-missing", "share-missing", "extent-leak", "pool-statistics"]);
+    let unreadable =
+        move |known: BTreeMap<Bytes, Bytes>| vec![KvOp::Put(share_key(&known), Bytes::from_static(b"?"))];
+    assert_eq!(
+        all_findings(clone(), unreadable),
+        ["share", "share-missing", "share-missing", "extent-leak", "pool-statistics"]
+    );
 }
 
 #[test]
@@ -84,10 +189,15 @@ fn an_onode_that_counts_too_little_is_found_and_its_object_not_written() {
         KvOp::Put(key, Onode { stored: 4096, ..onode }.encode())
     };
     assert_eq!(findings(damage), ["object-statistics", "pool-statistics"]);
-    let refused = after(damage, false, async |store| {
-        let data = vec![Bytes::from_static(b"new")];
-        let write = Op::Write { collection: collection(), object: object("name", 1), offset: 0, data };
-        store.submit(Transaction { ops: vec![write] }).readable.await
-    });
+    let refused = after(
+        vec![],
+        move |known| vec![damage(known)],
+        false,
+        async |store| {
+            let data = vec![Bytes::from_static(b"new")];
+            let write = Op::Write { collection: collection(), object: object("name", 1), offset: 0, data };
+            store.submit(Transaction { ops: vec![write] }).readable.await
+        },
+    );
     assert!(matches!(refused, Err(StoreError::Io(_))), "{refused:?}");
 }
