@@ -1,11 +1,12 @@
-//! The options that this monitor itself obeys, with their defaults. Others are kept and handed to whom they are for.
+//! The options of which the monitor knows what they may be, its own and OSDs', with their defaults. Others are kept and handed
+//! to whom they are for.
 //! Pure.
 
 use wire::types::{AuthName, EntityKind};
 
 use crate::state::State;
 
-/// An option of the monitor.
+/// A known option.
 #[derive(Clone, Copy, Debug)]
 pub struct OptionInfo {
     /// Name.
@@ -25,6 +26,8 @@ pub enum OptionKind {
     Bool,
     /// A whole number, not negative.
     Uint,
+    /// A number, not negative.
+    Seconds,
 }
 
 /// Whether pools may be deleted.
@@ -36,8 +39,11 @@ pub const MAX_PG_PER_OSD: &str = "mon_max_pg_per_osd";
 /// Seconds without a beacon after which an OSD is taken for dead.
 pub const BEACON_GRACE_SECONDS: &str = "osd_heartbeat_grace";
 
+/// Seconds after which an OSD scrubs a placement group again; the OSD obeys it.
+pub const DEEP_SCRUB_INTERVAL: &str = "osd_deep_scrub_interval";
+
 /// All of them.
-pub const OPTIONS: [OptionInfo; 4] = [
+pub const OPTIONS: [OptionInfo; 5] = [
     OptionInfo {
         name: ALLOW_POOL_DELETE,
         kind: OptionKind::Bool,
@@ -62,6 +68,12 @@ pub const OPTIONS: [OptionInfo; 4] = [
         default: "20",
         description: "seconds of silence after which an OSD is marked down",
     },
+    OptionInfo {
+        name: DEEP_SCRUB_INTERVAL,
+        kind: OptionKind::Seconds,
+        default: "604800",
+        description: "seconds after which an OSD scrubs a placement group again, 0 for never",
+    },
 ];
 
 impl OptionInfo {
@@ -75,6 +87,7 @@ impl OptionInfo {
         match self.kind {
             OptionKind::Bool => parse_bool(value).is_some(),
             OptionKind::Uint => value.parse::<u64>().is_ok(),
+            OptionKind::Seconds => value.parse::<f64>().is_ok_and(|seconds| seconds.is_finite() && seconds >= 0.0),
         }
     }
 }
@@ -102,5 +115,18 @@ fn parse_bool(value: &str) -> Option<bool> {
         "true" | "yes" | "on" | "1" => Some(true),
         "false" | "no" | "off" | "0" => Some(false),
         _ => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_default_is_a_value_and_nonsense_is_none() {
+        for option in OPTIONS {
+            assert!(option.accepts(option.default), "{option:?}");
+            assert!(!option.accepts("1w") && !option.accepts("-1") && !option.accepts("NaN"), "{option:?}");
+        }
     }
 }
