@@ -13,6 +13,7 @@ use uuid::Uuid;
 use wire::types::Epoch;
 
 use crate::maps::Maps;
+use crate::scrub;
 use crate::superblock::{self, Identity, Remembered};
 use crate::tell;
 
@@ -24,8 +25,12 @@ pub const fn targets() -> &'static [Target] {
     TARGETS
 }
 
-static TARGETS: &[Target] =
-    &[("osd_identity", identity), ("osd_superblock", remembered), ("osd_tell", tell::fuzz_arguments)];
+static TARGETS: &[Target] = &[
+    ("osd_identity", identity),
+    ("osd_scrub", scrubbed),
+    ("osd_superblock", remembered),
+    ("osd_tell", tell::fuzz_arguments),
+];
 
 const OWN: Identity = Identity { fsid: Uuid::from_u128(5), whoami: 1, osd_uuid: Uuid::from_u128(7) };
 
@@ -33,6 +38,13 @@ const OWN: Identity = Identity { fsid: Uuid::from_u128(5), whoami: 1, osd_uuid: 
 fn identity(input: &[u8]) {
     if let Ok(found) = Identity::decode(Bytes::copy_from_slice(input)) {
         assert_eq!(Identity::decode(found.encode()).ok(), Some(found));
+    }
+}
+
+/// What is known of a group's scrubs.
+fn scrubbed(input: &[u8]) {
+    if let Ok(known) = scrub::Known::decode(Bytes::copy_from_slice(input)) {
+        assert_eq!(scrub::Known::decode(known.encode()).ok(), Some(known));
     }
 }
 
@@ -101,6 +113,7 @@ pub fn seeds(name: &str) -> Vec<Vec<u8>> {
     let full = wire::codec::encode_to_bytes(&map);
     match name {
         "osd_identity" => vec![OWN.encode().to_vec()],
+        "osd_scrub" => scrub::samples().iter().map(|known| known.encode().to_vec()).collect(),
         "osd_superblock" => {
             vec![[&[2][..], &[0, 0, 0, 2, 1, 9], &[0, 0, 0, 3, 1, 9], &full].concat()]
         }

@@ -581,6 +581,13 @@ pub fn show(osd: &Osd) -> Value {
     })
 }
 
+/// For fuzzing: one that ended, and one that was cut off.
+pub(crate) fn samples() -> [Known; 2] {
+    let found = Found { objects: 3, bytes: 70_000, errors: 1, reasons: vec!["object: gone".to_owned()] };
+    let ended = Known { seen: 5, tried: 60, ended: 70, found: found.clone(), partial: None };
+    [ended.clone(), Known { partial: Some((0x1234_5678, found)), ..ended }]
+}
+
 fn count(counter: &Cell<u64>, more: u64) {
     counter.set(counter.get() + more);
 }
