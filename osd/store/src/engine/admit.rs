@@ -62,8 +62,8 @@ impl Drop for Admitted {
 
 impl Inner {
     /// Waits for journal and overlay space for a record, and has the key-value store be sure to take what the record
-    /// will give it.
-    pub async fn admit(self: &Rc<Self>, demand: Demand) -> StoreResult<Admitted> {
+    /// will give it. `before` is how long a record of the same transaction waited in vain.
+    pub async fn admit(self: &Rc<Self>, demand: Demand, before: Duration) -> StoreResult<Admitted> {
         let Demand { record_bytes, log_bytes, .. } = demand;
         let (need, capacity) = {
             let journal = self.journal.borrow();
@@ -89,7 +89,7 @@ impl Inner {
             }
             // Others, which may remove, go on meanwhile.
             drop(permit);
-            let waited = Duration::from_nanos(self.core.now().0 - since.0);
+            let waited = before + Duration::from_nanos(self.core.now().0 - since.0);
             self.make_kv_room(&demand, waited).await?;
         };
         let mut waited = false;

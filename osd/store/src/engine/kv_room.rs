@@ -144,7 +144,7 @@ impl Inner {
         };
         let patience = async {
             match demand.class {
-                Class::Ordinary => self.core.sleep(COMPACTION_WAIT).await,
+                Class::Ordinary => self.core.sleep(COMPACTION_WAIT.saturating_sub(waited)).await,
                 Class::Reclaim => std::future::pending().await,
             }
         };

@@ -5,6 +5,7 @@
 //! numbered and join groups in one order, and nobody sees half of one.
 
 use std::rc::Rc;
+use std::time::Duration;
 
 use allocator::{HybridAllocator, Reservation};
 use rt::sync::{OneReceiver, OneSender, oneshot};
@@ -106,12 +107,13 @@ impl Inner {
         at: &mut Nanos,
     ) -> StoreResult<()> {
         let mut moves_leftovers = true;
+        let mut waited = Duration::ZERO;
         loop {
             self.check_up()?;
             let bases = self.bases(transaction).await?;
             let plan = self.plan(&bases, transaction, moves_leftovers)?;
             self.count_stage(&self.counters.stage_load_ns, at);
-            let prepared = self.prepare(&plan, at).await;
+            let prepared = self.prepare(&plan, &mut waited, at).await;
             if prepared.is_ok() && !self.is_newest(&bases, &plan) {
                 continue;
             }
@@ -147,14 +149,23 @@ impl Inner {
         }
     }
 
-    /// Everything that a plan has to wait for.
-    async fn prepare(self: &Rc<Self>, plan: &Plan, at: &mut Nanos) -> StoreResult<Prepared> {
+    /// Everything that a plan has to wait for. `waited` is how long admission was waited for in vain.
+    async fn prepare(
+        self: &Rc<Self>,
+        plan: &Plan,
+        waited: &mut Duration,
+        at: &mut Nanos,
+    ) -> StoreResult<Prepared> {
         let kept = self.read_kept(plan).await;
         self.count_stage(&self.counters.stage_read_ns, at);
         let kept = kept?;
         let squeezed = self.squeeze(plan, &kept).await;
         self.count_stage(&self.counters.stage_compress_ns, at);
-        let admitted = self.admit(plan.demand()).await;
+        let since = self.core.now();
+        let admitted = self.admit(plan.demand(), *waited).await;
+        if admitted.is_err() {
+            *waited += Duration::from_nanos(self.core.now().0.saturating_sub(since.0));
+        }
         let reserved = match admitted {
             Ok(admitted) => self.reserve_space(plan).await.map(|reservation| (admitted, reservation)),
             Err(error) => Err(error),
