@@ -87,7 +87,9 @@ impl OptionInfo {
         match self.kind {
             OptionKind::Bool => parse_bool(value).is_some(),
             OptionKind::Uint => value.parse::<u64>().is_ok(),
-            OptionKind::Seconds => value.parse::<f64>().is_ok_and(|seconds| seconds.is_finite() && seconds >= 0.0),
+            OptionKind::Seconds => {
+                value.parse::<f64>().is_ok_and(|seconds| seconds.is_finite() && seconds >= 0.0)
+            }
         }
     }
 }

@@ -310,7 +310,9 @@ impl Inner {
         let record_bytes = items.iter().map(crate::journal::format::Item::encoded_bytes_max).sum();
         let kv_bytes = u64::try_from(record_bytes).unwrap_or(u64::MAX / 4) + 2 * ENTRY_BYTES;
         let class = Class::Reclaim;
-        let admitted = self.admit(Demand { record_bytes, log_bytes: 0, kv_bytes, blocks: 0, class }, Duration::ZERO).await?;
+        let admitted = self
+            .admit(Demand { record_bytes, log_bytes: 0, kv_bytes, blocks: 0, class }, Duration::ZERO)
+            .await?;
         let record = self.journal.borrow_mut().number();
         self.commit_items(record, &items, Rc::new(std::cell::Cell::new(true)), admitted.spend(), None);
         self.pump();
