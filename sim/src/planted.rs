@@ -17,6 +17,10 @@ pub fn all(cli: &Cli) -> ExitCode {
     let cli = &Cli { first: true, planted: None, trace: None, ..*cli };
     let mut missed = 0;
     for planted in Planted::ALL {
+        if planted.needs_clones() {
+            println!("{planted:?}: left out: no client makes clones yet, so the tests of the store find it");
+            continue;
+        }
         let run = |seed| sim::run(&scenario(cli, seed).with_planted(planted), None);
         let (summary, failed) = run_seeds(cli, &run, &|_| {});
         match failed.iter().min_by_key(|outcome| outcome.seed) {

@@ -70,6 +70,11 @@ impl Planted {
         Self::DeferredOfSharedDropped,
         Self::SharedFreedByOne,
     ];
+
+    /// Whether it shows only where there are clones.
+    pub fn needs_clones(self) -> bool {
+        matches!(self, Self::DeferredOfSharedDropped | Self::SharedFreedByOne)
+    }
 }
 
 /// The mistake a store was opened with, if any.
