@@ -33,6 +33,15 @@ fn check_op(op: &Op, object_bytes_max: u64) -> StoreResult<()> {
                 "{object} cannot be cloned to {target}: another hash, or the same name"
             )))
         }
+        Op::CloneRange { object, offset, len, target, target_offset, .. } => {
+            check_object(target)?;
+            check_range(*offset, *len, object_bytes_max)?;
+            check_range(*target_offset, *len, object_bytes_max)?;
+            if (target.pool, target.hash) == (object.pool, object.hash) {
+                return Ok(());
+            }
+            Err(StoreError::Invalid(format!("{object} cannot be cloned to {target}: another hash")))
+        }
         Op::CreateCollection { collection, bits } => check_collection(*collection, *bits),
         Op::SplitCollection { collection, bits, target } => check_halves(*collection, *bits, *target),
         Op::MergeCollection { collection, bits, target } => {
@@ -90,6 +99,15 @@ pub fn check_attrs<'a>(attrs: impl Iterator<Item = (&'a Bytes, &'a Bytes)>) -> S
     }
     within("attributes of an object", count, limits::ATTRS_MAX)?;
     within("bytes of an object's attributes", bytes, limits::ATTRS_BYTES_MAX)
+}
+
+/// Refuses a range that an object of `size` bytes does not have.
+pub fn check_clone_range(object: &ObjectId, size: u64, offset: u64, len: u64) -> StoreResult<()> {
+    if offset.checked_add(len).is_some_and(|end| end <= size) {
+        return Ok(());
+    }
+    let problem = format!("{len} bytes from {offset} of {object} cannot be cloned: it has {size}");
+    Err(StoreError::Invalid(problem))
 }
 
 /// Refuses an object that does not belong to a collection of `bits` bits.

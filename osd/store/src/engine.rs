@@ -10,6 +10,7 @@ mod assemble;
 mod blocks;
 mod cache;
 pub(crate) mod checkpoint;
+mod clone_range;
 mod close;
 mod commit;
 mod content;

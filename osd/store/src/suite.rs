@@ -39,6 +39,7 @@ pub async fn run(host: &mut dyn Host) {
     cases::failed_transactions_do_nothing(host).await;
     cases::compound(host).await;
     cases::clones(host).await;
+    cases::clone_ranges(host).await;
     cases::limits(host).await;
     cases::log(host).await;
     cases::removal_of_a_collection_looks_at_all_of_it(host).await;

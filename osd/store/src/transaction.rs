@@ -46,6 +46,17 @@ pub enum Op {
     /// Makes `target` a copy of the object: data, attributes, omap and its header. What it was before is gone. The two
     /// share their device space until either changes. Their hashes are the same; `NotFound` if the object does not exist.
     Clone { collection: CollectionId, object: ObjectId, target: ObjectId },
+    /// Writes `len` bytes of the object, from `offset` on, to `target` at `target_offset`, which is created or grows if
+    /// needed. Holes stay holes. Whole blocks that do not move share their device space. The hashes are the same, and the
+    /// object may be its own target; `NotFound` if it does not exist, `Invalid` if it ends before the range does.
+    CloneRange {
+        collection: CollectionId,
+        object: ObjectId,
+        offset: u64,
+        len: u64,
+        target: ObjectId,
+        target_offset: u64,
+    },
     /// Says of the object's data whether it compresses. It holds for what this and later transactions write.
     SetHints { collection: CollectionId, object: ObjectId, hints: Hints },
     /// Sets extended attributes.
@@ -94,6 +105,7 @@ impl Op {
             | Self::Truncate { collection, .. }
             | Self::Remove { collection, .. }
             | Self::Clone { collection, .. }
+            | Self::CloneRange { collection, .. }
             | Self::SetHints { collection, .. }
             | Self::SetAttrs { collection, .. }
             | Self::RemoveAttr { collection, .. }
@@ -115,6 +127,7 @@ impl Op {
             | Self::Truncate { object, .. }
             | Self::Remove { object, .. }
             | Self::Clone { object, .. }
+            | Self::CloneRange { object, .. }
             | Self::SetHints { object, .. }
             | Self::SetAttrs { object, .. }
             | Self::RemoveAttr { object, .. }
@@ -143,12 +156,12 @@ impl Op {
     /// The other object that the op works on.
     pub fn target(&self) -> Option<&ObjectId> {
         match self {
-            Self::Clone { target, .. } => Some(target),
+            Self::Clone { target, .. } | Self::CloneRange { target, .. } => Some(target),
             _ => None,
         }
     }
 
-    /// Bytes of data, values and names that the op carries.
+    /// Bytes of data, values and names that the op carries, and of data that it may copy.
     pub fn payload_bytes(&self) -> u64 {
         let map = |entries: &BTreeMap<Bytes, Bytes>| {
             entries.iter().fold(0, |sum: u64, (k, v)| sum.saturating_add(length(k)).saturating_add(length(v)))
@@ -165,6 +178,7 @@ impl Op {
             Self::OmapRemoveRange { first, end, .. } => length(first).saturating_add(length(end)),
             Self::OmapSetHeader { header, .. } => length(header),
             Self::LogAppend { entry, .. } => length(entry),
+            Self::CloneRange { len, .. } => *len,
             Self::CreateCollection { .. }
             | Self::RemoveCollection { .. }
             | Self::SplitCollection { .. }

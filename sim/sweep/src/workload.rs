@@ -314,6 +314,10 @@ fn clone(object: ObjectId, target: ObjectId) -> Op {
     Op::Clone { collection: MAIN, object, target }
 }
 
+fn clone_range(object: ObjectId, offset: u64, len: u64, target: ObjectId, target_offset: u64) -> Op {
+    Op::CloneRange { collection: MAIN, object, offset, len, target, target_offset }
+}
+
 /// Space that objects share: changed, rolled back, left to the last of them, with payload on its way.
 fn clones(script: &mut Script, round: u32) {
     let (id, head) = (MAIN, name(MAIN, 7));
@@ -338,6 +342,15 @@ fn clones(script: &mut Script, round: u32) {
     script.step(Step::Idle);
     // Rolled back to what was there before.
     script.logged(vec![clone(snap(id, 7, 2), head.clone())]);
+    // As the rollback of a part: shared blocks, and two of which the target keeps something.
+    script.logged(vec![clone_range(snap(id, 7, 3), 3000, 12_000, head.clone(), 3000)]);
+    let ops = vec![
+        clone_range(head.clone(), 8192, 4096, snap(id, 7, 3), 8192),
+        clone_range(head.clone(), 100, 5000, snap(id, 7, 4), 4096),
+        script.write(id, 7, 8200, 40),
+    ];
+    script.logged(ops);
+    script.logged(vec![Op::Remove { collection: id, object: snap(id, 7, 4) }]);
     script.logged(vec![Op::Remove { collection: id, object: snap(id, 7, 2) }]);
     let ops =
         vec![script.write(id, 7, 6000, 90), Op::Truncate { collection: id, object: head, size: 15_000 }];

@@ -138,12 +138,12 @@ impl Inner {
                     let to = match changed.place.filter(|_| changed.in_place) {
                         None => {
                             let (address, memory) = buffers.next(block);
-                            layout::fill_block(content, logical, stored.as_ref(), memory);
+                            layout::fill_block(content, logical, stored.as_ref(), &kept[index], memory);
                             Target::Fresh(address, Checksum::of(kind, memory))
                         }
                         Some(place) => {
                             let mut payload = vec![0; block];
-                            layout::fill_block(content, logical, stored.as_ref(), &mut payload);
+                            layout::fill_block(content, logical, stored.as_ref(), &kept[index], &mut payload);
                             let checksum = Checksum::of(place.checksum.kind(), &payload);
                             assembled.in_place.push(InPlace {
                                 object: index,

@@ -5,7 +5,7 @@ use std::rc::Rc;
 use bytes::Bytes;
 
 use crate::check::length;
-use crate::shard::{Piece, Shard};
+use crate::shard::{Piece, Place, Shard};
 use crate::sorted::Sorted;
 
 /// Where a part's bytes come from.
@@ -20,6 +20,15 @@ pub enum Source {
     },
     /// They came with the transaction.
     New(Bytes),
+    /// They are another object's, on the device, and are copied.
+    Foreign {
+        /// The shard that has them, as it is stored.
+        shard: Rc<Shard>,
+        /// Address of the blob.
+        blob: u64,
+        /// Where in the blob.
+        blob_offset: u32,
+    },
 }
 
 /// Some bytes of the object.
@@ -34,14 +43,14 @@ pub struct Part {
 /// A shard being changed. Parts do not overlap; what no part covers is a hole.
 #[derive(Clone, Debug)]
 pub struct Content {
-    /// The shard as it is stored; empty if it is not.
+    /// The shard as it is stored, empty if it is not; with what is shared with another object in its place.
     pub base: Rc<Shard>,
+    /// The shard as the object itself has it stored; none if the object is a clone.
+    own: Option<Rc<Shard>>,
     /// By logical offset.
     pub parts: Sorted<Part>,
     /// What is stored of it, another object of the transaction has too: one is a clone of the other.
     pub is_copied: bool,
-    /// The base is another object's: this one is the clone.
-    pub is_borrowed: bool,
     /// It goes into the shard itself; all of it is new then.
     pub is_inline: bool,
 }
@@ -57,18 +66,23 @@ impl Content {
         // What is in the shard itself is written anew with whatever changes.
         let inline = base.inline.iter().map(|(at, bytes)| (*at, Part::new(bytes.clone())));
         let parts = stored.chain(inline).collect();
-        Self { base, parts, is_copied: false, is_borrowed: false, is_inline: false }
+        Self { own: Some(Rc::clone(&base)), base, parts, is_copied: false, is_inline: false }
     }
 
     /// The shard as the object itself has it stored.
     pub fn own(&self) -> Option<&Shard> {
-        (!self.is_borrowed).then_some(&*self.base)
+        self.own.as_deref()
+    }
+
+    /// Whether some of what the base has is not the object's own.
+    pub fn borrows(&self) -> bool {
+        self.own.as_ref().is_none_or(|own| !Rc::ptr_eq(own, &self.base))
     }
 
     /// The same content for another object.
     pub fn copy(&mut self) -> Self {
         self.is_copied = true;
-        Self { is_borrowed: true, ..self.clone() }
+        Self { own: None, ..self.clone() }
     }
 
     /// Makes `[start, end)` a hole.
@@ -82,6 +96,11 @@ impl Content {
         if len > 0 {
             self.replace(at, at + len, Some(Part::new(data)));
         }
+    }
+
+    /// Puts a part in the place of what is there.
+    pub fn put(&mut self, at: u64, part: Part) {
+        self.replace(at, at + part.len, Some(part));
     }
 
     /// Puts a part, or a hole, in the place of what is in a range.
@@ -141,10 +160,24 @@ impl Content {
         runs.into_iter().map(|(at, run)| (at, Bytes::from(run))).collect()
     }
 
-    /// Blocks that hold new bytes, by logical offset, ascending.
+    /// Bytes that are another object's, by block: the shard and the place in it.
+    pub fn foreign_places(&self, block: u64) -> impl Iterator<Item = (&Shard, Place)> {
+        self.parts.iter().filter_map(|(_, part)| part.foreign()).flat_map(move |(shard, piece)| {
+            let (first, last) = piece.blocks(block);
+            (first..=last).map(move |number| {
+                let number = u64::try_from(number).unwrap_or(u64::MAX);
+                match shard.block_of(piece.blob_offset.into(), &piece, number, block) {
+                    Some(place) => (shard, place),
+                    None => panic!("a piece refers to no block: {piece:?}"),
+                }
+            })
+        })
+    }
+
+    /// Blocks that hold bytes to be written, by logical offset, ascending.
     pub fn changed_blocks(&self, block: u64) -> Vec<u64> {
         let mut found: Vec<u64> = Vec::new();
-        for (at, part) in self.parts.iter().filter(|(_, part)| matches!(part.source, Source::New(_))) {
+        for (at, part) in self.parts.iter().filter(|(_, part)| !part.is_stored()) {
             for number in at / block..=(at + part.len - 1) / block {
                 if found.last() != Some(&(number * block)) {
                     found.push(number * block);
@@ -156,9 +189,7 @@ impl Content {
 
     /// Whether stored bytes stay in the block at `logical`.
     pub fn keeps(&self, logical: u64, block: u64) -> bool {
-        let is_kept = |(at, part): &(u64, Part)| {
-            at + part.len > logical && matches!(part.source, Source::Stored { .. })
-        };
+        let is_kept = |(at, part): &(u64, Part)| at + part.len > logical && part.is_stored();
         self.parts.range_and_before(logical, logical + block).iter().any(is_kept)
     }
 
@@ -167,7 +198,7 @@ impl Content {
         let mut next = 0;
         let stored = self.parts.iter().filter_map(|(at, part)| match part.source {
             Source::Stored { blob, .. } => Some((*at, part.len, blob)),
-            Source::New(_) => None,
+            _ => None,
         });
         stored.flat_map(move |(at, len, blob)| {
             let (first, end) = (next.max(at / block), (at + len - 1) / block + 1);
@@ -188,6 +219,22 @@ impl Part {
         Self { len: length(&data), source: Source::New(data) }
     }
 
+    /// Whether the bytes are where they are wanted.
+    pub fn is_stored(&self) -> bool {
+        matches!(self.source, Source::Stored { .. })
+    }
+
+    /// Where the bytes are, if they are another object's.
+    fn foreign(&self) -> Option<(&Shard, Piece)> {
+        match &self.source {
+            Source::Foreign { shard, blob, blob_offset } => {
+                let piece = Piece { len: narrow(self.len), blob: *blob, blob_offset: *blob_offset };
+                Some((shard, piece))
+            }
+            _ => None,
+        }
+    }
+
     /// `len` bytes from `offset` of this part.
     pub fn cut(&self, offset: u64, len: u64) -> Self {
         let source = match &self.source {
@@ -195,6 +242,11 @@ impl Part {
                 Source::Stored { blob: *blob, blob_offset: blob_offset + narrow(offset) }
             }
             Source::New(data) => Source::New(data.slice(index(offset)..index(offset + len))),
+            Source::Foreign { shard, blob, blob_offset } => Source::Foreign {
+                shard: Rc::clone(shard),
+                blob: *blob,
+                blob_offset: blob_offset + narrow(offset),
+            },
         };
         Self { len, source }
     }

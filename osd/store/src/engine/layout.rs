@@ -10,7 +10,9 @@ use std::ops::Range;
 use allocator::Extent;
 use bytes::Bytes;
 
+use super::blocks::Blocks;
 use super::content::{Content, Source};
+use crate::check::length;
 use crate::checksum::{Checksum, Checksums};
 use crate::shard::{Blob, Packed, Piece, Place, Shard};
 use crate::sorted::Sorted;
@@ -134,7 +136,7 @@ pub fn lay_out<'a>(shards: impl Iterator<Item = &'a Content>, policy: Policy) ->
 /// The blocks of compressed blobs of which so little stays that it takes no more space by itself.
 fn leftovers(content: &Content, changed: &[u64], block: u64) -> Vec<u64> {
     let is_own = |blob: &Blob| blob.packed.is_some() && blob.share.is_none();
-    if content.is_copied || content.is_borrowed || !content.base.blobs.values().any(is_own) {
+    if content.is_copied || !content.base.blobs.values().any(is_own) {
         return Vec::new();
     }
     let mut left: BTreeMap<u64, Vec<u64>> = BTreeMap::new();
@@ -211,8 +213,9 @@ impl Layout {
     }
 }
 
-/// Fills `out` with the content of one changed block; `stored` is the block as read, if a part of it stays.
-pub fn fill_block(content: &Content, logical: u64, stored: Option<&Bytes>, out: &mut [u8]) {
+/// Fills `out` with the content of one changed block. `stored` is the block as read, if a part of it stays; `read` has what
+/// comes from other objects.
+pub fn fill_block(content: &Content, logical: u64, stored: Option<&Bytes>, read: &Blocks, out: &mut [u8]) {
     let block = u64::try_from(out.len()).unwrap_or(u64::MAX);
     let parts = content.parts.range_and_before(logical, logical + block);
     if let Some((at, part)) = parts.last()
@@ -235,6 +238,17 @@ pub fn fill_block(content: &Content, logical: u64, stored: Option<&Bytes>, out: 
             Source::Stored { .. } => {
                 let Some(stored) = stored else { panic!("block {logical} keeps bytes but was not read") };
                 target.copy_from_slice(&stored[index(from - logical)..index(to - logical)]);
+            }
+            Source::Foreign { blob, blob_offset, .. } => {
+                let mut offset = u64::from(*blob_offset) + (from - at);
+                let mut rest = target;
+                while !rest.is_empty() {
+                    let bytes = read.bytes_at(*blob, offset, length(rest), block);
+                    let (some, after) = rest.split_at_mut(bytes.len());
+                    some.copy_from_slice(&bytes);
+                    offset += length(&bytes);
+                    rest = after;
+                }
             }
         }
     }
@@ -286,7 +300,7 @@ pub fn new_shard(content: &Content, written: &WrittenShard, birth: u64, block: u
                     let to = next.map_or(end, |one| end.min(one.logical));
                     (to, *blob, u64::from(*blob_offset) + (from - at))
                 }
-                (_, Source::New(_)) => panic!("new bytes at {from} were not written"),
+                (..) => panic!("new bytes at {from} were not written"),
             };
             shard.append(from, Piece { len: narrow(to - from), blob, blob_offset: narrow(blob_offset) });
             from = to;
@@ -408,7 +422,7 @@ mod tests {
         content.punch(10, 20);
         content.write(15, Bytes::from_static(b"new"));
         let mut out = vec![1; 4096];
-        fill_block(&content, 0, Some(&Bytes::from(vec![7; 4096])), &mut out);
+        fill_block(&content, 0, Some(&Bytes::from(vec![7; 4096])), &Blocks::default(), &mut out);
         assert_eq!(&out[8..22], &[7, 7, 0, 0, 0, 0, 0, b'n', b'e', b'w', 0, 0, 7, 7]);
     }
 

@@ -86,7 +86,9 @@ impl Need {
     fn add(&mut self, op: &Op) {
         match op {
             Op::Write { offset, data, .. } => self.ranges.push((*offset, total(data))),
-            Op::Zero { offset, len, .. } => self.ranges.push((*offset, *len)),
+            Op::Zero { offset, len, .. } | Op::CloneRange { offset, len, .. } => {
+                self.ranges.push((*offset, *len));
+            }
             Op::Truncate { size, .. } => {
                 self.from = Some(self.from.map_or(*size, |from| from.min(*size)));
             }
@@ -121,8 +123,12 @@ impl Inner {
             if let Some(object) = op.object() {
                 needs.entry(object).or_default().add(op);
             }
-            if let Some(target) = op.target() {
-                needs.entry(target).or_default().all_shards = true;
+            match op {
+                Op::Clone { target, .. } => needs.entry(target).or_default().all_shards = true,
+                Op::CloneRange { len, target, target_offset, .. } => {
+                    needs.entry(target).or_default().ranges.push((*target_offset, *len));
+                }
+                _ => {}
             }
             removed += usize::from(matches!(op, Op::Remove { .. }));
         }

@@ -85,7 +85,7 @@ impl Inner {
         for (changed, out) in layout.blocks[run.clone()].iter().zip(raw.chunks_exact_mut(block)) {
             let stored = changed.place.filter(|_| changed.keeps);
             let stored = stored.map(|place| kept[shard.0].get(&place, self.block));
-            layout::fill_block(content, changed.logical, stored.as_ref(), out);
+            layout::fill_block(content, changed.logical, stored.as_ref(), &kept[shard.0], out);
         }
         raw
     }

@@ -95,6 +95,7 @@ impl PlannedObject {
         for (number, layout) in &self.layouts {
             let Some(content) = self.staged.contents.get(number) else { continue };
             layout.reads().for_each(|place| wanted.add(&content.base, place, block));
+            content.foreign_places(block).for_each(|(shard, place)| wanted.add(shard, place, block));
         }
         wanted
     }
@@ -232,7 +233,8 @@ impl Inner {
         let dropped: u64 = object.staged.dropped().map(|(_, shard)| shard.allocated(self.block)).sum();
         let mut freed = dropped;
         for (number, content) in &object.staged.contents {
-            let stay = object.layouts.get(number).map_or(0, |layout| layout.stay(content, self.block));
+            let layout = object.layouts.get(number).filter(|_| !content.borrows());
+            let stay = layout.map_or(0, |layout| layout.stay(content, self.block));
             let own = content.own().map_or(0, |base| base.allocated(self.block));
             freed += own.saturating_sub(stay * self.block);
         }

@@ -101,7 +101,7 @@ pub fn settle(
             blocks_of(origin, id.1, *address, blob, block).for_each(|uses| uses.0 += 1);
         }
     }
-    for (address, blob, is_clone) in old_blobs(objects, shards, moment.record) {
+    for (address, blob, is_clone) in old_blobs(objects, shards, moment) {
         let (id, origin) = origin_of(&mut origins, address, blob);
         origin.is_cloned |= is_clone;
         blocks_of(origin, id.1, address, blob, block).for_each(|uses| uses.1 += 1);
@@ -111,7 +111,7 @@ pub fn settle(
     for (id, origin) in &origins {
         is_shared.insert(*id, settled.origin(*id, origin, moment));
     }
-    for (address, blob, _) in old_blobs(objects, shards, moment.record) {
+    for (address, blob, _) in old_blobs(objects, shards, moment) {
         let (id, _) = origin_of(&mut origins, address, blob);
         blob.share = is_shared.get(&id).copied().unwrap_or_default().then_some(id.1);
     }
@@ -204,17 +204,25 @@ pub fn check<'a>(shards: impl Iterator<Item = &'a Shard>, shares: &Shares, block
     Ok(())
 }
 
-/// Blobs that the transaction did not write, and whether they are a clone's.
+/// Blobs that the transaction did not write, and whether they are new to the shard: a clone's.
 fn old_blobs<'a>(
     objects: &'a [PlannedObject],
     shards: &'a mut [NewShards],
-    record: u64,
+    moment: Moment,
 ) -> impl Iterator<Item = (u64, &'a mut Blob, bool)> {
     objects.iter().zip(shards).flat_map(move |(object, shards)| {
         shards.iter_mut().flat_map(move |(number, shard)| {
-            let is_clone = object.staged.contents.get(number).is_some_and(|content| content.is_borrowed);
+            let content = object.staged.contents.get(number).filter(|content| content.borrows());
+            let is_clone = move |at: u64, blob: &Blob| {
+                let own = content.map(|content| content.own());
+                own.is_some_and(|own| own.is_none_or(|own| !own.owns(at, blob.birth, moment.block)))
+            };
             let blobs = shard.iter_mut().flat_map(|shard| shard.blobs.iter_mut());
-            blobs.filter(move |(_, blob)| blob.birth != record).map(move |(at, blob)| (at, blob, is_clone))
+            let old = blobs.filter(move |(_, blob)| blob.birth != moment.record);
+            old.map(move |(at, blob)| {
+                let is_clone = is_clone(at, blob);
+                (at, blob, is_clone)
+            })
         })
     })
 }

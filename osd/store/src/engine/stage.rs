@@ -9,7 +9,7 @@ use bytes::Bytes;
 use super::needs::{Bases, WholeOmap};
 use super::options::Options;
 use super::read::no_collection;
-use super::stage_object::StagedObject;
+use super::stage_object::{PART_BYTES, StagedObject, Taken};
 use super::state::Collection;
 use crate::check;
 use crate::journal::format::Item;
@@ -130,6 +130,7 @@ impl<'a> Stage<'a> {
                 Ok(())
             }
             Op::Clone { object, target, .. } => self.clone_object(id, object, target),
+            Op::CloneRange { .. } => self.clone_range(id, op),
             _ => self.apply_to_object(id, op),
         }
     }
@@ -144,15 +145,32 @@ impl<'a> Stage<'a> {
     fn clone_object(&mut self, id: CollectionId, source: &ObjectId, target: &ObjectId) -> StoreResult<()> {
         let stored = self.bases.objects.get(source).map(|basis| &basis.whole_omap);
         let copied = self.object(id, source)?.copy(stored.unwrap_or(&WholeOmap::default()))?;
-        // Thousands of clones that no record takes should not fill the memory first.
-        self.copies_left =
-            self.copies_left.checked_sub(copied.record_bytes(self.block)).ok_or_else(|| {
-                StoreError::TooLarge(
-                    "clones that need more than the journal holds, in one transaction".into(),
-                )
-            })?;
+        self.count_copy(copied.record_bytes(self.block))?;
         let next_omap_id = self.next_omap_id;
         self.object(id, target)?.become_copy(copied, next_omap_id)
+    }
+
+    fn clone_range(&mut self, id: CollectionId, op: &Op) -> StoreResult<()> {
+        let Op::CloneRange { object, offset, len, target, target_offset, .. } = op else { return Ok(()) };
+        let (shard_span, block) = (self.options.shard_span, self.block);
+        let span = self.object(id, target)?.shard_span().unwrap_or(shard_span);
+        let source = self.object(id, object)?;
+        let shares = object != target && offset == target_offset && source.shard_span() == Some(span);
+        let lent = source.lend(*offset, *len, shares)?;
+        self.count_copy(
+            lent.iter().map(|(_, lent)| lent.pieces_max(block)).sum::<u64>() * PART_BYTES as u64,
+        )?;
+        let taken = Taken { lent, offset: *offset, len: *len, target_offset: *target_offset, shares };
+        self.object(id, target)?.take(taken, shard_span, block)
+    }
+
+    /// Thousands of clones that no record takes should not fill the memory first.
+    fn count_copy(&mut self, bytes: u64) -> StoreResult<()> {
+        let left = self.copies_left.checked_sub(bytes).ok_or_else(|| {
+            StoreError::TooLarge("clones that need more than the journal holds, in one transaction".into())
+        })?;
+        self.copies_left = left;
+        Ok(())
     }
 
     fn apply_to_object(&mut self, id: CollectionId, op: &Op) -> StoreResult<()> {

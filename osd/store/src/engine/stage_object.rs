@@ -6,6 +6,7 @@ use std::rc::Rc;
 
 use bytes::Bytes;
 
+use super::clone_range::Lent;
 use super::content::Content;
 use super::load::{not_found, shard_range, total};
 use super::needs::{Basis, WholeOmap, in_range};
@@ -15,7 +16,7 @@ use crate::compression::Hints;
 use crate::journal::format::Item;
 use crate::keys;
 use crate::limits;
-use crate::object_store::StoreResult;
+use crate::object_store::{StoreError, StoreResult};
 use crate::onode::Onode;
 use crate::shard::{BLOB_BYTES_MAX, PIECE_BYTES_MAX, Shard};
 use crate::transaction::Op;
@@ -62,6 +63,20 @@ impl Copied {
         };
         self.contents.values().map(content).sum::<u64>() + self.omap.bytes()
     }
+}
+
+/// A range of another object, or of another place.
+pub struct Taken {
+    /// What there is of it, by shard.
+    pub lent: Vec<(u32, Lent)>,
+    /// Where it begins.
+    pub offset: u64,
+    /// Bytes.
+    pub len: u64,
+    /// Where it goes.
+    pub target_offset: u64,
+    /// Blocks may be shared: it goes to another object, whose shards are as long, and does not move.
+    pub shares: bool,
 }
 
 #[derive(Default)]
@@ -148,6 +163,7 @@ impl StagedObject {
                 self.omap_clear();
             }
             Op::Clone { .. }
+            | Op::CloneRange { .. }
             | Op::CreateCollection { .. }
             | Op::RemoveCollection { .. }
             | Op::SplitCollection { .. }
@@ -208,6 +224,51 @@ impl StagedObject {
         if !omap.header.is_empty() {
             self.omap_id(next_omap_id);
             self.omap.header = Some(omap.header);
+        }
+        Ok(())
+    }
+
+    /// Bytes of one shard, if it exists.
+    pub fn shard_span(&self) -> Option<u32> {
+        self.now.as_ref().map(|onode| onode.shard_span)
+    }
+
+    /// What it has of a range, by shard, for another object or another place of its own. `shares` if blocks may be shared.
+    pub fn lend(&mut self, offset: u64, len: u64, shares: bool) -> StoreResult<Vec<(u32, Lent)>> {
+        let onode = self.existing()?;
+        let (size, span) = (onode.size, onode.shard_span);
+        check::check_clone_range(&self.object, size, offset, len)?;
+        if len == 0 {
+            return Ok(Vec::new());
+        }
+        let (first, last) = shard_range(offset, len, span);
+        let held: Vec<u32> = self.held().filter(|number| (first..=last).contains(number)).collect();
+        let lend = |number: u32| (number, self.content(number.into()).lend(offset, offset + len, shares));
+        Ok(held.into_iter().map(lend).collect())
+    }
+
+    /// Puts what was lent in the place of what is there.
+    pub fn take(&mut self, taken: Taken, shard_span: u32, block: u64) -> StoreResult<()> {
+        let Taken { lent, offset, len, target_offset, shares } = taken;
+        self.zero(target_offset, len, shard_span);
+        let span = u64::from(self.existing()?.shard_span);
+        for (number, lent) in lent {
+            if shares {
+                self.content(number.into()).share(lent, block).map_err(|address| {
+                    let problem = "is corrupt: another object claims the block at";
+                    StoreError::Io(format!("{} {problem} {address:#x}; fsck tells more", self.object))
+                })?;
+                continue;
+            }
+            for (at, part) in lent.into_copies() {
+                let mut done = 0;
+                while done < part.len {
+                    let to = at - offset + target_offset + done;
+                    let some = (part.len - done).min(span - to % span);
+                    self.content(to / span).put(to, part.cut(done, some));
+                    done += some;
+                }
+            }
         }
         Ok(())
     }

@@ -52,6 +52,18 @@ impl MemObject {
         }
     }
 
+    /// Replaces a range by one of another object, holes included.
+    pub fn take(&mut self, from: &Self, offset: u64, len: u64, target_offset: u64) {
+        self.punch(target_offset, target_offset + len);
+        for (at, some) in from.extents(offset, len) {
+            let to = at - offset + target_offset;
+            from.read(at, some).into_iter().for_each(|data| self.write(to, data));
+        }
+        if len > 0 {
+            self.size = self.size.max(target_offset + len);
+        }
+    }
+
     /// Sets the size; what is beyond goes.
     pub fn truncate(&mut self, size: u64) {
         self.punch(size, u64::MAX);

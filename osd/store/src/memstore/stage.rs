@@ -94,6 +94,17 @@ impl<'a> Stage<'a> {
                 self.change.objects.insert(target.clone(), Some(copy));
                 Ok(())
             }
+            Op::CloneRange { object, offset, len, target, target_offset, .. } => {
+                let bits = self.existing(id)?.bits;
+                check::check_member(id, bits, object)?;
+                check::check_member(id, bits, target)?;
+                let from = self.found(object).ok_or_else(|| StoreError::NotFound(super::describe(object)))?;
+                check::check_clone_range(object, from.size, *offset, *len)?;
+                let mut to = self.found(target).unwrap_or_default();
+                to.take(&from, *offset, *len, *target_offset);
+                self.change.objects.insert(target.clone(), Some(to));
+                Ok(())
+            }
             _ => self.apply_to_object(id, op),
         }
     }

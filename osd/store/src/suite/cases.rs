@@ -336,6 +336,84 @@ pub(super) async fn clones(host: &mut dyn Host) {
     assert_eq!(store.pool_stats(), vec![]);
 }
 
+pub(super) async fn clone_ranges(host: &mut dyn Host) {
+    let mut store = with_collection(host).await;
+    let id = collection();
+    let head = object("head", 1);
+    let other = ObjectId { snap: 1, ..head.clone() };
+    let range = |object: &ObjectId, offset: u64, len: u64, target: &ObjectId, target_offset: u64| {
+        let (object, target) = (object.clone(), target.clone());
+        Op::CloneRange { collection: id, object, offset, len, target, target_offset }
+    };
+    not_found(commit(&store, vec![range(&head, 0, 1, &other, 0)]).await);
+    let filled = vec![
+        write(&head, 0, pattern(1, 300_000)),
+        Op::Zero { collection: id, object: head.clone(), offset: 50_000, len: 20_000 },
+    ];
+    commit(&store, filled).await.expect("fill");
+    for (offset, len, target) in
+        [(0, 300_001, &other), (300_001, 0, &other), (u64::MAX, 2, &other), (0, 1, &object("head", 2))]
+    {
+        let refused = commit(&store, vec![range(&head, offset, len, target, 0)]).await;
+        assert!(refused.is_err(), "{offset}~{len} to {target}");
+    }
+    not_found(store.stat(id, &other).await);
+    let mut source = pattern(1, 300_000).to_vec();
+    source[50_000..70_000].fill(0);
+    let mut expect: Vec<u8> = Vec::new();
+    // Nothing, whole blocks, the rest behind them, parts, over what is there, elsewhere, over a hole and behind one.
+    let ranges = [
+        (0, 0, 0),
+        (4096, 8192, 4096),
+        (12_288, 120_000, 12_288),
+        (5000, 100, 5000),
+        (40_000, 40_000, 40_000),
+        (0, 300_000, 0),
+        (100_000, 70_000, 3),
+        (8192, 40_960, 131_072 - 4096),
+        (299_999, 1, 400_000),
+        (60_000, 100, 60_000),
+    ];
+    for (offset, len, target_offset) in ranges {
+        commit(&store, vec![range(&head, offset, len, &other, target_offset)]).await.expect("clone a range");
+        let [from, to, count] =
+            [offset, target_offset, len].map(|bytes| usize::try_from(bytes).expect("small"));
+        expect.resize(expect.len().max(to + count), 0);
+        expect[to..to + count].copy_from_slice(&source[from..from + count]);
+        assert!(read_all(&store, &other).await == expect, "{offset}~{len} to {target_offset}");
+        assert!(read_all(&store, &head).await == source, "{offset}~{len} to {target_offset}");
+    }
+    assert_eq!(store.extents(id, &other, 60_000, 100).await, Ok(vec![]), "a hole stays one");
+    store = host.reopen(store).await;
+    assert!(read_all(&store, &other).await == expect);
+    // Within an object, the two ranges overlapping; what was changed and cloned before in the same transaction.
+    let ops = vec![
+        write(&head, 10_000, pattern(2, 30_000)),
+        range(&head, 4096, 100_000, &head, 8192),
+        range(&head, 8192, 100_000, &other, 8192),
+        write(&head, 9000, pattern(3, 10)),
+        range(&other, 8000, 9000, &head, 200_000),
+        Op::Remove { collection: id, object: other.clone() },
+        range(&head, 0, 20_000, &other, 0),
+    ];
+    commit(&store, ops).await.expect("change and clone");
+    source[10_000..40_000].copy_from_slice(&pattern(2, 30_000));
+    let moved = source[4096..104_096].to_vec();
+    source[8192..108_192].copy_from_slice(&moved);
+    expect[8192..108_192].copy_from_slice(&source[8192..108_192]);
+    source[9000..9010].copy_from_slice(&pattern(3, 10));
+    source[200_000..209_000].copy_from_slice(&expect[8000..17_000]);
+    for _ in 0..2 {
+        assert!(read_all(&store, &head).await == source);
+        assert!(read_all(&store, &other).await == source[..20_000]);
+        store = host.reopen(store).await;
+    }
+    for name in [head, other] {
+        commit(&store, vec![Op::Remove { collection: id, object: name }]).await.expect("remove");
+    }
+    assert_eq!(store.pool_stats(), vec![]);
+}
+
 pub(super) async fn write_and_read(host: &mut dyn Host) {
     let store = with_collection(host).await;
     let name = object("data", 1);

@@ -189,12 +189,24 @@ impl Generator {
         Bytes::from(format!("key-{:02}", self.below(40)))
     }
 
+    /// Mostly to the same place, and mostly small enough that the object has so much.
+    fn clone_range(&mut self, collection: CollectionId, object: ObjectId, target: ObjectId) -> Op {
+        let len = u64::try_from(self.size(self.shape.object_bytes / 4)).unwrap_or(1);
+        let (offset, elsewhere) = (self.offset(4 * len), self.offset(len));
+        let target_offset = if self.below(3) == 0 { elsewhere } else { offset };
+        let target = if self.below(8) == 0 { object.clone() } else { target };
+        Op::CloneRange { collection, object, offset, len, target, target_offset }
+    }
+
     fn op(&mut self, collection: CollectionId) -> Op {
         let object = self.name(collection);
         let collection = self.home(collection, &object);
         if self.clones() {
             let snap = if object.snap == ObjectId::HEAD { self.below(3) } else { ObjectId::HEAD };
             let target = ObjectId { snap, ..object.clone() };
+            if self.below(2) == 0 {
+                return self.clone_range(collection, object, target);
+            }
             return Op::Clone { collection, object, target };
         }
         match self.below(20) {

@@ -62,6 +62,7 @@ impl Op {
             Self::SetHints { .. } => 18,
             Self::SplitCollection { .. } => 19,
             Self::MergeCollection { .. } => 20,
+            Self::CloneRange { .. } => 21,
         }
     }
 
@@ -92,6 +93,10 @@ impl Op {
             Self::Truncate { size, .. } => e.u64(*size),
             Self::SetAttrs { attrs, .. } => encode_map(e, attrs),
             Self::Clone { target, .. } => target.encode(e),
+            Self::CloneRange { offset, len, target, target_offset, .. } => {
+                target.encode(e);
+                [offset, len, target_offset].into_iter().for_each(|bytes| e.u64(*bytes));
+            }
             Self::SetHints { hints, .. } => e.u8(hints.number()),
             Self::RemoveAttr { name, .. } => e.bytes(name),
             Self::OmapSet { entries, .. } => encode_map(e, entries),
@@ -135,7 +140,7 @@ impl Op {
                     _ => Self::MergeCollection { collection, bits, target },
                 });
             }
-            4..=15 | 17 | 18 => {}
+            4..=15 | 17 | 18 | 21 => {}
             other => return d.invalid("kind of op", at, other.into()),
         }
         let object = ObjectId::decode(d)?;
@@ -163,6 +168,12 @@ impl Op {
                     return d.invalid("hints", d.at(), number.into());
                 };
                 Self::SetHints { collection, object, hints }
+            }
+            21 => {
+                let target = ObjectId::decode(d)?;
+                let (offset, len) = (d.u64("offset")?, d.u64("length")?);
+                let target_offset = d.u64("offset in the target")?;
+                Self::CloneRange { collection, object, offset, len, target, target_offset }
             }
             14 => Self::OmapSetHeader { collection, object, header: d.bytes("header")? },
             _ => Self::OmapClear { collection, object },
@@ -237,7 +248,7 @@ mod tests {
                 assert!(Transaction::decode(bytes.slice(..len)).is_err());
             }
         }
-        assert!(kinds.len() == 16, "{kinds:?}");
+        assert!(kinds.len() == 17, "{kinds:?}");
         let prologue = Generator::prologue();
         assert_eq!(Transaction::decode(prologue.encode()), Ok(prologue));
     }

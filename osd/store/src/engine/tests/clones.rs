@@ -104,6 +104,111 @@ fn a_clone_costs_no_data_and_space_comes_back_with_the_last_of_them() {
     });
 }
 
+fn clone_range(object: &ObjectId, offset: u64, len: u64, target: &ObjectId, target_offset: u64) -> Op {
+    let (object, target) = (object.clone(), target.clone());
+    Op::CloneRange { collection: collection(), object, offset, len, target, target_offset }
+}
+
+#[test]
+fn a_range_shares_the_blocks_that_do_not_move_and_copies_the_rest() {
+    with_store(async |_, _, store| {
+        commit(&store, vec![write(&head(), 0, pattern(1, BYTES as usize))]).await.expect("write");
+        commit(&store, vec![write(&snap(1), 0, pattern(2, BYTES as usize))]).await.expect("write");
+        let written = async |ops: Vec<Op>| {
+            let before = counter(&store, "data_bytes_written");
+            commit(&store, ops).await.expect("commit");
+            fsck(&store).await;
+            counter(&store, "data_bytes_written") - before
+        };
+        let mut one = pattern(1, BYTES as usize).to_vec();
+        let mut two = pattern(2, BYTES as usize).to_vec();
+
+        // Over two shards; blocks of which the target keeps a part are written, the others are the source's.
+        let copied = written(vec![clone_range(&head(), 100_000, 100_000, &snap(1), 100_000)]).await;
+        assert_eq!(copied, 2 * 4096, "one at each end");
+        assert_eq!(store.stats().allocated, 2 * BYTES - 100_000 / 4096 * 4096 + 4096);
+        two[100_000..200_000].copy_from_slice(&one[100_000..200_000]);
+        assert!(read(&store, &snap(1)).await == two);
+        // The same again changes nothing but those.
+        let copied = written(vec![clone_range(&head(), 100_000, 100_000, &snap(1), 100_000)]).await;
+        assert_eq!(copied, 2 * 4096);
+        assert!(read(&store, &snap(1)).await == two);
+        // It moves, so all of it is copied; within an object as well.
+        assert_eq!(written(vec![clone_range(&head(), 0, 8192, &snap(1), 4096)]).await, 8192);
+        assert_eq!(written(vec![clone_range(&head(), 0, 8192, &head(), 0)]).await, 8192);
+        two[4096..12_288].copy_from_slice(&one[..8192]);
+        assert!(read(&store, &head()).await == one && read(&store, &snap(1)).await == two);
+        // To the end of the source, beyond which the target has nothing.
+        let ops = vec![
+            Op::Truncate { collection: collection(), object: head(), size: BYTES - 100 },
+            Op::Truncate { collection: collection(), object: snap(1), size: 300_000 },
+            clone_range(&head(), 303_104, BYTES - 100 - 303_104, &snap(1), 303_104),
+        ];
+        assert_eq!(written(ops).await, 0, "nothing is left of the last block");
+        one.truncate(BYTES as usize - 100);
+        two.truncate(300_000);
+        two.resize(303_104, 0);
+        two.extend_from_slice(&one[303_104..]);
+        assert!(read(&store, &snap(1)).await == two);
+
+        // A block that had bytes of its own until then, and of which a part changes.
+        let ops = vec![
+            Op::Zero { collection: collection(), object: snap(1), offset: 204_800, len: 4096 },
+            clone_range(&head(), 205_000, 3896, &snap(1), 205_000),
+            write(&snap(1), 206_000, pattern(4, 7)),
+        ];
+        assert_eq!(written(ops).await, 4096);
+        two[204_800..205_000].fill(0);
+        two[205_000..208_896].copy_from_slice(&one[205_000..208_896]);
+        two[206_000..206_007].copy_from_slice(&pattern(4, 7));
+        assert!(read(&store, &snap(1)).await == two);
+
+        // What is shared is not written where it is, by neither of them.
+        for (name, data) in [(head(), &mut one), (snap(1), &mut two)] {
+            commit(&store, vec![write(&name, 150_000, pattern(3, 7))]).await.expect("overwrite");
+            data[150_000..150_007].copy_from_slice(&pattern(3, 7));
+        }
+        assert!(read(&store, &head()).await == one && read(&store, &snap(1)).await == two);
+        assert_eq!(counter(&store, "deferred_blocks"), 0);
+        fsck(&store).await;
+        commit(&store, vec![remove(&head())]).await.expect("remove");
+        assert!(read(&store, &snap(1)).await == two);
+        fsck(&store).await;
+        commit(&store, vec![remove(&snap(1))]).await.expect("remove");
+        assert_eq!((store.stats().allocated, store.pool_stats()), (0, vec![]));
+        assert_eq!(counter(&store, "shares_begun"), counter(&store, "shares_ended"));
+        fsck(&store).await;
+    });
+}
+
+#[test]
+fn a_deferred_payload_goes_where_a_range_was_cloned_from_and_to() {
+    with_store(async |core, world, store| {
+        commit(&store, vec![write(&head(), 0, pattern(1, 100_000))]).await.expect("write");
+        commit(&store, vec![write(&head(), 20_000, pattern(2, 100))]).await.expect("overwrite");
+        assert_eq!(counter(&store, "deferred_blocks"), 0, "it is still in the journal only");
+        // The payload is not in its place yet; the object that it names is gone when the journal is replayed.
+        let ops = vec![clone_range(&head(), 16_384, 8192, &snap(1), 16_384)];
+        commit(&store, ops).await.expect("clone a range");
+        commit(&store, vec![clone_range(&head(), 19_999, 102, &snap(2), 1)]).await.expect("copy a range");
+        commit(&store, vec![remove(&head())]).await.expect("remove");
+        let mut expect = pattern(1, 100_000).to_vec();
+        expect[20_000..20_100].copy_from_slice(&pattern(2, 100));
+        let check = async |store: &Engine| {
+            let zeroes = vec![0; 16_384];
+            assert!(read(store, &snap(1)).await == [&zeroes[..], &expect[16_384..24_576]].concat());
+            assert!(read(store, &snap(2)).await == [&[0][..], &expect[19_999..20_101]].concat());
+        };
+        check(&store).await;
+        drop(store);
+        let store = world.mount(&core).await.expect("mount");
+        assert_eq!(counter(&store, "replay_deferred_blocks"), 1);
+        check(&store).await;
+        fsck(&store).await;
+        store.close().await.expect("close");
+    });
+}
+
 #[test]
 fn removing_a_clone_of_which_every_second_block_is_shared_fits_its_record() {
     const BLOCKS: u64 = 2048;
