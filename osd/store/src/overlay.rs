@@ -218,27 +218,12 @@ impl Generation {
         over.map(|range| range.number).max()
     }
 
-    /// Adds what this generation says about the keys of the range to `changes`, over what is there.
-    fn overlay(&self, start: &Bytes, end: &Bytes, number: u64, changes: &mut BTreeMap<Bytes, Option<Bytes>>) {
+    /// Where a range tombstone over `key` ends.
+    fn end_over(&self, key: &Bytes, number: u64) -> Option<Bytes> {
         let ranges = self.ranges.borrow();
-        for range in ranges.iter().filter(|range| range.number <= number) {
-            for (key, value) in changes.iter_mut() {
-                if range.start <= *key && *key < range.end {
-                    *value = None;
-                }
-            }
-        }
-        drop(ranges);
-        let upper = if end.is_empty() { Bound::Unbounded } else { Bound::Excluded(end.clone()) };
-        if !end.is_empty() && start >= end {
-            return;
-        }
-        let entries = self.entries.borrow();
-        for (key, _) in entries.range((Bound::Included(start.clone()), upper)) {
-            if let Found::Value(value) = self.find(key, number) {
-                changes.insert(key.clone(), value);
-            }
-        }
+        let over =
+            ranges.iter().filter(|range| range.number <= number && range.start <= *key && *key < range.end);
+        over.map(|range| &range.end).max().cloned()
     }
 
     /// Ranges first, then every key that was set or removed after the last range over it.
@@ -305,33 +290,72 @@ impl Pin {
         end: Bytes,
         limit: ScanLimit,
     ) -> KvResult<ScanPage> {
-        let mut out = ScanPage::default();
-        let (mut cursor, mut bytes) = (start, 0);
+        let (mut out, mut cursor) = (ScanPage::default(), start);
         loop {
-            let page = kv.scan(&self.view, cursor.clone(), end.clone(), limit).await?;
-            // Only as far as this page reaches is the key-value store's content known.
-            let (reach, more) = match page.entries.last() {
-                Some((last, _)) if page.more => (crate::keys::after(last), true),
-                _ => (end.clone(), false),
+            let below = self.below_ranges(cursor.clone());
+            let page = match end.is_empty() || below < end {
+                true => kv.scan(&self.view, below, end.clone(), limit).await?,
+                false => ScanPage::default(),
             };
-            let mut merged: BTreeMap<Bytes, Option<Bytes>> =
-                page.entries.into_iter().map(|(key, value)| (key, Some(value))).collect();
-            for generation in self.generations.iter().rev() {
-                generation.overlay(&cursor, &reach, self.number, &mut merged);
+            // Only as far as this page reaches is the key-value store's content known.
+            let reach = page.entries.last().filter(|_| page.more).map(|(last, _)| crate::keys::after(last));
+            let is_full = self.merge(page.entries, &cursor, reach.as_ref().unwrap_or(&end), limit, &mut out);
+            match reach {
+                Some(reach) if !is_full => cursor = reach,
+                _ => return Ok(out),
             }
-            for (key, value) in merged {
-                let Some(value) = value else { continue };
-                if out.entries.len() >= limit.keys.max(1) || (bytes > 0 && bytes >= limit.bytes) {
-                    out.more = true;
-                    return Ok(out);
-                }
-                bytes += key.len() + value.len();
-                out.entries.push((key, value));
+        }
+    }
+
+    /// The first key from `key` on that no range tombstone hides in the key-value store: there may be millions under one.
+    fn below_ranges(&self, mut key: Bytes) -> Bytes {
+        let over = |key: &Bytes| {
+            self.generations.iter().filter_map(|generation| generation.end_over(key, self.number)).max()
+        };
+        while let Some(end) = over(&key) {
+            key = end;
+        }
+        key
+    }
+
+    /// Adds the entries of `[start, end)` to `out`, with what the key-value store has of them; whether there are more than
+    /// go into it. Looks at no more than it takes.
+    fn merge(
+        &self,
+        stored: Vec<(Bytes, Bytes)>,
+        start: &Bytes,
+        end: &Bytes,
+        limit: ScanLimit,
+        out: &mut ScanPage,
+    ) -> bool {
+        if !end.is_empty() && start >= end {
+            return false;
+        }
+        let upper = if end.is_empty() { Bound::Unbounded } else { Bound::Excluded(end.clone()) };
+        let bounds = (Bound::Included(start.clone()), upper);
+        let changes: SmallVec<[_; 2]> =
+            self.generations.iter().map(|generation| generation.entries.borrow()).collect();
+        let mut changed: SmallVec<[_; 2]> = changes
+            .iter()
+            .map(|entries| entries.range(bounds.clone()).map(|(key, _)| key).peekable())
+            .collect();
+        let mut stored = stored.into_iter().peekable();
+        let mut bytes: usize = out.entries.iter().map(|(key, value)| key.len() + value.len()).sum();
+        loop {
+            let first = changed.iter_mut().filter_map(|keys| keys.peek().copied()).min();
+            let below = stored.peek().map(|(key, _)| key);
+            let Some(key) = first.into_iter().chain(below).min().cloned() else { return false };
+            let value = stored.next_if(|(other, _)| *other == key).map(|(_, value)| value);
+            for keys in &mut changed {
+                let _same = keys.next_if(|other| **other == key);
             }
-            if !more {
-                return Ok(out);
+            let Some(value) = self.local(&key).unwrap_or(value) else { continue };
+            if limit.is_reached(out.entries.len(), bytes) {
+                out.more = true;
+                return true;
             }
-            cursor = reach;
+            bytes += key.len() + value.len();
+            out.entries.push((key, value));
         }
     }
 }
@@ -345,5 +369,143 @@ impl Drop for Pin {
                 pins.remove(&self.number);
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use bluefs::kv::{KvBatch, KvError, KvStats, MemKv};
+    use rt::LocalBoxFuture;
+    use rt::sim::{Config, Sim};
+
+    use super::*;
+
+    /// Counts the entries that scans give.
+    struct Counting {
+        below: MemKv,
+        entries: Cell<u64>,
+    }
+
+    impl KvStore for Counting {
+        fn view(&self) -> KvView {
+            self.below.view()
+        }
+        fn apply(&self, batch: KvBatch) -> LocalBoxFuture<'static, KvResult<KvView>> {
+            self.below.apply(batch)
+        }
+        fn flush(&self) -> LocalBoxFuture<'static, KvResult<()>> {
+            self.below.flush()
+        }
+        fn get(&self, _: &KvView, _: Vec<Bytes>) -> LocalBoxFuture<'static, KvResult<Vec<Option<Bytes>>>> {
+            Box::pin(std::future::ready(Err(KvError::Closed("only scans".into()))))
+        }
+        fn scan(
+            &self,
+            view: &KvView,
+            start: Bytes,
+            end: Bytes,
+            limit: ScanLimit,
+        ) -> LocalBoxFuture<'static, KvResult<ScanPage>> {
+            let page = self.below.scan(view, start, end, limit);
+            let page = futures_util::FutureExt::now_or_never(page).expect("in memory");
+            let count = page.as_ref().map_or(0, |page| page.entries.len());
+            self.entries.set(self.entries.get() + u64::try_from(count).expect("small"));
+            Box::pin(std::future::ready(page))
+        }
+        fn stats(&self) -> KvStats {
+            self.below.stats()
+        }
+        fn close(&self) -> LocalBoxFuture<'static, KvResult<()>> {
+            self.below.close()
+        }
+    }
+
+    fn key(number: u64) -> Bytes {
+        Bytes::from(format!("M{number:06}"))
+    }
+
+    fn with_keys(count: u64, test: impl AsyncFn(Counting, Overlay) + 'static) {
+        let sim = Sim::new(1, Config::default());
+        sim.run(0, move |_| async move {
+            let kv = Counting { below: MemKv::new(), entries: Cell::new(0) };
+            let ops = (0..count).map(|number| KvOp::Put(key(number), key(number))).collect();
+            let view = kv.apply(KvBatch { ops }).await.expect("apply");
+            test(kv, Overlay::new(view, Fault::default())).await;
+        });
+    }
+
+    #[test]
+    fn a_scan_looks_at_nothing_that_a_range_hides_and_at_no_more_changes_than_it_takes() {
+        with_keys(10_000, async |kv, overlay| {
+            overlay.delete_range(key(10), key(5000));
+            overlay.delete_range(key(4990), key(9990));
+            (9000..9010).for_each(|number| overlay.put(key(number), Bytes::from_static(b"new")));
+            let limit = ScanLimit { keys: 4, bytes: 1 << 20 };
+            let scan = async |start: u64| {
+                kv.entries.set(0);
+                let page = overlay.pin().scan(&kv, key(start), Bytes::new(), limit).await.expect("scan");
+                let keys: Vec<Bytes> = page.entries.into_iter().map(|(key, _)| key).collect();
+                (keys, page.more, kv.entries.get())
+            };
+            let keys = |numbers: std::ops::Range<u64>| numbers.map(key).collect::<Vec<_>>();
+            assert_eq!(scan(6).await, (keys(6..10), true, 12), "these, four hidden ones, four behind");
+            assert_eq!(scan(11).await, (keys(9000..9004), true, 4));
+            assert_eq!(scan(9008).await, ([keys(9008..9010), keys(9990..9992)].concat(), true, 4));
+            assert_eq!(scan(9997).await, (keys(9997..10_000), false, 3));
+        });
+    }
+
+    #[test]
+    fn scans_and_lookups_see_what_a_map_would() {
+        with_keys(60, async |kv, overlay| {
+            let mut model: BTreeMap<Bytes, Bytes> =
+                (0..60).map(|number| (key(number), key(number))).collect();
+            let mut state = 1u64;
+            let mut below = |bound: u64| {
+                state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+                (state >> 33) % bound
+            };
+            let mut pinned: Vec<(Pin, BTreeMap<Bytes, Bytes>)> = Vec::new();
+            for step in 0..3000u64 {
+                let at = key(below(80));
+                match below(12) {
+                    0 | 1 => {
+                        let end = key(below(80));
+                        overlay.delete_range(at.clone(), end.clone());
+                        model.retain(|key, _| *key < at || *key >= end);
+                    }
+                    2..=4 => {
+                        overlay.delete(at.clone());
+                        model.remove(&at);
+                    }
+                    _ => {
+                        let value = Bytes::from(step.to_string());
+                        overlay.put(at.clone(), value.clone());
+                        model.insert(at, value);
+                    }
+                }
+                if below(40) == 0 {
+                    pinned.push((overlay.pin(), model.clone()));
+                }
+                if below(30) == 0 {
+                    let ops = overlay.freeze();
+                    let view = kv.apply(KvBatch { ops }).await.expect("apply");
+                    overlay.release(view);
+                }
+                pinned.drain(..pinned.len().saturating_sub(3));
+                let now = (overlay.pin(), model.clone());
+                for (pin, model) in pinned.iter().chain([&now]) {
+                    let (start, end) = (key(below(80)), key(below(80)));
+                    let limit = ScanLimit { keys: usize::try_from(below(9)).expect("small") + 1, bytes: 60 };
+                    let page = pin.scan(&kv, start.clone(), end.clone(), limit).await.expect("scan");
+                    let upto = |key: &Bytes| *key >= start && *key < end;
+                    let wanted: Vec<_> = model.iter().filter(|(key, _)| upto(key)).collect();
+                    let found: Vec<_> = page.entries.iter().map(|(key, value)| (key, value)).collect();
+                    assert_eq!(found, wanted[..found.len()], "step {step}");
+                    assert_eq!(page.more, found.len() < wanted.len(), "step {step}");
+                    assert!(!page.more || !found.is_empty(), "step {step}");
+                }
+            }
+        });
     }
 }

@@ -29,9 +29,9 @@ pub const OBJECT_BYTES: u64 = 4 << 20;
 /// Bytes of the device besides the objects: freed space on its way back, keys, journal.
 const ROOM_BYTES: u64 = 1 << 30;
 
-/// A device for so many objects.
-pub fn device(objects: u64) -> MemoryDevice {
-    MemoryDevice::new(objects * OBJECT_BYTES + ROOM_BYTES)
+/// A device for so many objects, and as many bytes of keys.
+pub fn device(objects: u64, keys: u64) -> MemoryDevice {
+    MemoryDevice::new(objects * OBJECT_BYTES + ROOM_BYTES + keys.next_multiple_of(1 << 20))
 }
 
 /// Formats and opens a store.

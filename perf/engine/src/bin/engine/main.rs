@@ -7,27 +7,19 @@
 //! Loads are interleaved, round after round; medians count. CPU is that of the core's thread and, apart, of the
 //! process's other threads, which run RocksDB.
 
-#![expect(unsafe_code, reason = "clocks of threads")]
-
-mod clock;
 mod load;
-mod setup;
 
 use std::path::PathBuf;
 
 use anyhow::Context;
 use clap::{Parser, ValueEnum};
-use mimalloc::MiMalloc;
+use engine::setup::{self, Kv};
+use engine::spread;
 use rt::CoreId;
 use rt::uring::{Config, run};
 use serde_json::json;
 
 use load::{Dataset, Load, Sample};
-use setup::Kv;
-
-/// As in the command.
-#[global_allocator]
-static ALLOCATOR: MiMalloc = MiMalloc;
 
 /// Measure the engine alone on a device in memory: operations per second of one core, and CPU per operation.
 #[derive(Parser, Clone)]
@@ -75,7 +67,7 @@ fn main() -> anyhow::Result<()> {
 fn measure(settings: &Settings) -> anyhow::Result<()> {
     let given = settings.clone();
     let samples = run(CoreId(0), &Config::default(), move |core| async move {
-        let device = setup::device(u64::from(given.objects));
+        let device = setup::device(u64::from(given.objects), 0);
         let engine = setup::make(&core, &device, given.kv, given.inline).await?;
         let data = Dataset::fill(&core, &engine, &device, &given).await?;
         let loads = Load::value_variants().iter().filter(|load| given.only.is_none_or(|only| only == **load));
@@ -130,14 +122,6 @@ fn tell(load: Load, settings: &Settings, samples: &[Sample]) -> serde_json::Valu
         "per_core_second_median": rate[1], "other_threads_us_median": others[1],
         "device_bytes_median": bytes[1], "all_bytes_median": all_bytes[1], "flushes_median": flushes[1], "tasks_median": tasks[1],
     })
-}
-
-/// Least, median and most.
-fn spread(values: impl Iterator<Item = f64>) -> [f64; 3] {
-    let mut values: Vec<f64> = values.collect();
-    values.sort_by(f64::total_cmp);
-    let at = |index: usize| values.get(index).copied().unwrap_or(f64::NAN);
-    [at(0), at(values.len() / 2), at(values.len().saturating_sub(1))]
 }
 
 #[cfg(test)]

@@ -7,14 +7,14 @@ use std::time::Duration;
 use anyhow::Context;
 use bytes::Bytes;
 use clap::ValueEnum;
+use engine::clock;
+use engine::setup::OBJECT_BYTES;
 use futures_util::future::try_join_all;
 use nvme::MemoryDevice;
 use rt::Core;
 use store::{CollectionId, Engine, LogVersion, ObjectId, ObjectStore, Op, StoreResult, Transaction};
 
 use crate::Settings;
-use crate::clock;
-use crate::setup::OBJECT_BYTES;
 
 /// Bytes of an operation.
 const BLOCK: u64 = 4096;

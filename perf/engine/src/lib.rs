@@ -1,0 +1,20 @@
+//! What the benches of the engine alone have in common: a store on a device in memory, and clocks.
+
+#![expect(unsafe_code, reason = "clocks of threads")]
+
+pub mod clock;
+pub mod setup;
+
+use mimalloc::MiMalloc;
+
+/// As in the command.
+#[global_allocator]
+static ALLOCATOR: MiMalloc = MiMalloc;
+
+/// Least, median and most.
+pub fn spread(values: impl Iterator<Item = f64>) -> [f64; 3] {
+    let mut values: Vec<f64> = values.collect();
+    values.sort_by(f64::total_cmp);
+    let at = |index: usize| values.get(index).copied().unwrap_or(f64::NAN);
+    [at(0), at(values.len() / 2), at(values.len().saturating_sub(1))]
+}
