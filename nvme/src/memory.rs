@@ -22,7 +22,14 @@ pub struct MemoryDevice {
     geometry: Arc<Geometry>,
     // A lock, because foreign threads have handles too. Never held across anything but a copy.
     image: Arc<Mutex<Image>>,
-    bytes_written: Arc<AtomicU64>,
+    counts: Arc<Counts>,
+}
+
+#[derive(Default)]
+struct Counts {
+    bytes_written: AtomicU64,
+    reads: AtomicU64,
+    bytes_read: AtomicU64,
 }
 
 impl MemoryDevice {
@@ -54,13 +61,13 @@ impl MemoryDevice {
     pub fn from_image(name: &str, geometry: Geometry, image: Image) -> Self {
         check::geometry(&geometry);
         let (geometry, image) = (Arc::new(geometry), Arc::new(Mutex::new(image)));
-        Self { name: name.into(), geometry, image, bytes_written: Arc::default() }
+        Self { name: name.into(), geometry, image, counts: Arc::default() }
     }
 
     /// An independent device with the same bytes. Cheap: pages are shared until one side writes them.
     pub fn snapshot(&self) -> Self {
         let image = Arc::new(Mutex::new(self.image()));
-        Self { image, bytes_written: Arc::default(), ..self.clone() }
+        Self { image, counts: Arc::default(), ..self.clone() }
     }
 
     /// The bytes as they are now.
@@ -70,12 +77,23 @@ impl MemoryDevice {
 
     /// Bytes written since it was made, through any handle.
     pub fn bytes_written(&self) -> u64 {
-        self.bytes_written.load(Ordering::Relaxed)
+        self.counts.bytes_written.load(Ordering::Relaxed)
+    }
+
+    /// Reads since it was made, through any handle, and their bytes.
+    pub fn reads(&self) -> (u64, u64) {
+        (self.counts.reads.load(Ordering::Relaxed), self.counts.bytes_read.load(Ordering::Relaxed))
+    }
+
+    fn read_image(&self, offset: u64, memory: &mut [u8]) {
+        self.with_image(|image| image.read(offset, memory));
+        self.counts.reads.fetch_add(1, Ordering::Relaxed);
+        self.counts.bytes_read.fetch_add(memory.len() as u64, Ordering::Relaxed);
     }
 
     fn write_image(&self, offset: u64, bytes: &[u8]) {
         self.with_image(|image| image.write(offset, bytes));
-        self.bytes_written.fetch_add(bytes.len() as u64, Ordering::Relaxed);
+        self.counts.bytes_written.fetch_add(bytes.len() as u64, Ordering::Relaxed);
     }
 
     /// See [`BlockDevice::geometry`].
@@ -111,7 +129,7 @@ impl BlockDevice for MemoryDevice {
     fn read(&self, offset: u64, mut buf: DmaBuf) -> LocalBoxFuture<'static, DeviceResult<DmaBuf>> {
         let checked = self.check_range("read", offset, buf.len() as u64);
         let result = checked.map(|()| {
-            self.with_image(|image| image.read(offset, &mut buf));
+            self.read_image(offset, &mut buf);
             buf
         });
         Box::pin(std::future::ready(result))
@@ -146,7 +164,7 @@ impl BlockingDevice for MemoryDevice {
 
     fn read_at(&self, offset: u64, memory: &mut [u8]) -> DeviceResult<()> {
         check::lent_memory("read", &self.geometry, &self.name, offset, memory)?;
-        self.with_image(|image| image.read(offset, memory));
+        self.read_image(offset, memory);
         Ok(())
     }
 

@@ -12,7 +12,7 @@ use bluefs_rocks::{RocksKv, RocksOptions};
 use clap::ValueEnum;
 use nvme::MemoryDevice;
 use rt::{Core, Lane};
-use store::{Engine, FormatOptions, ObjectStore, Options};
+use store::{Engine, FormatOptions, ObjectStore, Options, Superblock};
 use uuid::Uuid;
 
 /// What keeps the keys.
@@ -24,6 +24,7 @@ pub enum Kv {
     Memory,
 }
 
+const UUID: Uuid = Uuid::from_u128(1);
 /// Bytes of an object that is filled.
 pub const OBJECT_BYTES: u64 = 4 << 20;
 /// Bytes of the device besides the objects: freed space on its way back, keys, journal.
@@ -36,38 +37,49 @@ pub fn device(objects: u64, keys: u64) -> MemoryDevice {
 
 /// Formats and opens a store.
 pub async fn make(core: &Core, device: &MemoryDevice, kv: Kv, inline: Option<u16>) -> anyhow::Result<Engine> {
-    let uuid = Uuid::from_u128(1);
-    let size = device.geometry().size;
-    let format = FormatOptions::for_window(uuid, size);
+    let format = FormatOptions::for_window(UUID, device.geometry().size);
     let superblock = Engine::format(device, &format).await?;
-    let mut options = Options::for_device(device.geometry());
-    options.inline_bytes_max = inline.map_or(options.inline_bytes_max, u64::from);
-    let view = Rc::new(device.clone());
     if kv == Kv::Memory {
-        return Ok(Engine::mount(core.clone(), view, Rc::new(MemKv::new()), options).await?);
+        let options = options(device, inline);
+        return Ok(
+            Engine::mount(core.clone(), Rc::new(device.clone()), Rc::new(MemKv::new()), options).await?
+        );
     }
-    let unit = u64::from(ALLOC_UNIT_DEFAULT);
-    let first = superblock.kv.start.next_multiple_of(unit);
-    let last = superblock.kv.end() / unit * unit - unit;
-    let space = Extent::new(first + unit, last - first - unit);
-    let format = FsFormat::new(uuid, [first, last], vec![space], core.random_u64());
+    let (superblocks, space) = kv_places(&superblock);
+    let format = FsFormat::new(UUID, superblocks, vec![space], core.random_u64());
     let below = device.clone();
     core.alien(Lane::Space, move || BlueFs::format(&below, &format)).await.context("BlueFS")?;
-    let mount = MountOptions {
-        superblocks: [first, last],
-        nonce: core.random_u64(),
-        low_water: space.len / 4,
-        lend: space.len / 4,
-    };
+    open(core, device, inline).await
+}
+
+/// Opens a store that keeps its keys in RocksDB.
+pub async fn open(core: &Core, device: &MemoryDevice, inline: Option<u16>) -> anyhow::Result<Engine> {
+    let (superblocks, space) = kv_places(&Engine::superblock(device).await?);
+    let mount =
+        MountOptions { superblocks, nonce: core.random_u64(), low_water: space.len / 4, lend: space.len / 4 };
     let (desk, requests) = space_desk();
     let rocks = RocksOptions::for_space(space.len);
     let kv = RocksKv::mount(core.clone(), Arc::new(device.clone()), mount, Some(desk), rocks).await?;
     let fs = kv.fs().clone();
-    let engine = Engine::mount(core.clone(), view, Rc::new(kv), options).await?;
+    let options = options(device, inline);
+    let engine = Engine::mount(core.clone(), Rc::new(device.clone()), Rc::new(kv), options).await?;
     let owned = core.alien(Lane::Space, move || fs.with(|machine| Ok(machine.tree().spaces.clone()))).await?;
     let owned: Vec<Extent> = owned.into_iter().map(|(start, len)| Extent::new(start, len)).collect();
-    engine.serve_space(requests, &owned, unit)?;
+    engine.serve_space(requests, &owned, ALLOC_UNIT_DEFAULT.into())?;
     Ok(engine)
+}
+
+fn options(device: &MemoryDevice, inline: Option<u16>) -> Options {
+    let usual = Options::for_device(device.geometry());
+    Options { inline_bytes_max: inline.map_or(usual.inline_bytes_max, u64::from), ..usual }
+}
+
+/// Where BlueFS keeps its two superblocks in the region it is given, and the space left between them.
+fn kv_places(superblock: &Superblock) -> ([u64; 2], Extent) {
+    let unit = u64::from(ALLOC_UNIT_DEFAULT);
+    let first = superblock.kv.start.next_multiple_of(unit);
+    let last = superblock.kv.end() / unit * unit - unit;
+    ([first, last], Extent::new(first + unit, last - first - unit))
 }
 
 /// Closes it; nothing may be wrong with it.
