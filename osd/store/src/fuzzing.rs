@@ -117,19 +117,23 @@ fn onode(input: &[u8]) {
     }
 }
 
+/// Bytes of a block of shards.
+const SHARD_BLOCK: u64 = 4096;
+
 /// A shard: its number, then the value.
 fn shard(input: &[u8]) {
     const SPAN: u32 = 128 << 10;
-    const SHARD_BLOCK: u64 = 4096;
     let Some((number, value)) = input.split_first() else {
         return;
     };
     let number = u32::from(*number % 4);
     let decode = |bytes| Shard::decode(bytes, number, SPAN, SHARD_BLOCK);
-    let Some(mut shard) = fixed_point(Bytes::copy_from_slice(value), decode, Shard::encode) else {
+    let Some(mut shard) =
+        fixed_point(Bytes::copy_from_slice(value), decode, |shard: &Shard| shard.encode(SHARD_BLOCK))
+    else {
         return;
     };
-    assert!(shard.encode().len() <= shard.encoded_bytes_max());
+    assert!(shard.encode(SHARD_BLOCK).len() <= shard.encoded_bytes_max());
     let (allocated, stored) = (shard.allocated(SHARD_BLOCK), shard.stored());
     assert_eq!(shard.extents(SHARD_BLOCK).map(|extent| extent.len).sum::<u64>(), allocated);
     let start = u64::from(number) * u64::from(SPAN);
@@ -564,7 +568,9 @@ pub fn seeds(name: &str) -> Vec<Vec<u8>> {
             let all = plain.iter().cloned().chain(packed);
             let inline = [(10, Bytes::from_static(b"some")), (4000, Bytes::from_static(b"bytes"))].into();
             let inline = Shard { inline, ..Shard::default() };
-            all.chain([inline]).map(|shard| [&[0][..], &shard.encode()].concat()).collect()
+            let values = all.chain([inline]).map(|shard| shard.encode(SHARD_BLOCK));
+            let values = values.chain([Bytes::from_static(&crate::shard::VALUE_OF_VERSION_1)]);
+            values.map(|value| [&[0][..], &value].concat()).collect()
         }
         "store_share" => {
             let share = Share { pool: 3, since: 900, uses: smallvec::smallvec![2, 0, 1, 300] };

@@ -10,6 +10,8 @@
 
 mod codec;
 
+pub(crate) use codec::VALUE_OF_VERSION_1;
+
 use allocator::Extent;
 use bytes::Bytes;
 use smallvec::{SmallVec, smallvec};
@@ -19,6 +21,8 @@ use crate::compression::Algorithm;
 use crate::limits::INLINE_BYTES_MAX;
 use crate::sorted::Sorted;
 
+/// Bytes that a shard takes beside blobs and pieces.
+pub const SHARD_BYTES_MAX: usize = 24;
 /// Bytes that a blob takes beside its checksums.
 pub const BLOB_BYTES_MAX: usize = 46;
 /// Bytes that a piece takes.
@@ -286,7 +290,7 @@ impl Shard {
         let blobs: usize =
             self.blobs.values().map(|blob| BLOB_BYTES_MAX + blob.checksums.stored().len()).sum();
         let inline: usize = self.inline.values().map(|bytes| INLINE_PART_BYTES + bytes.len()).sum();
-        9 + blobs + self.pieces.len() * PIECE_BYTES_MAX + inline
+        SHARD_BYTES_MAX + blobs + self.pieces.len() * PIECE_BYTES_MAX + inline
     }
 
     /// Checks the invariants; tells which one is broken.
@@ -467,7 +471,7 @@ mod tests {
     #[test]
     fn round_trips_and_refuses_what_breaks_an_invariant() {
         let shard = sample();
-        let value = shard.encode();
+        let value = shard.encode(B);
         assert!(value.len() <= shard.encoded_bytes_max());
         assert_eq!(Shard::decode(value.clone(), 0, 128 << 10, B), Ok(shard));
         assert!(Shard::decode(value.clone(), 1, 128 << 10, B).is_err(), "another shard's value");
@@ -490,7 +494,7 @@ mod tests {
         let shard =
             |parts: Vec<(u64, Bytes)>| Shard { inline: parts.into_iter().collect(), ..Shard::default() };
         let sound = shard(vec![(10, bytes(300)), (310, bytes(1)), (4000, bytes(96))]);
-        let value = sound.encode();
+        let value = sound.encode(B);
         assert!(value.len() <= sound.encoded_bytes_max());
         assert_eq!(Shard::decode(value.clone(), 0, 128 << 10, B).as_ref(), Ok(&sound));
         assert_eq!((sound.counts(B), sound.is_empty(), sound.place(0, B)), ([397, 0, 0, 0, 0], false, None));
@@ -502,7 +506,7 @@ mod tests {
         let wrong = [vec![(4000, bytes(97))], vec![(10, bytes(0))], vec![(10, bytes(5)), (14, bytes(5))]];
         for parts in wrong {
             let wrong = shard(parts);
-            assert!(Shard::decode(wrong.encode(), 0, 128 << 10, B).is_err(), "{wrong:?}");
+            assert!(Shard::decode(wrong.encode(B), 0, 128 << 10, B).is_err(), "{wrong:?}");
         }
         assert!(Shard::decode(Bytes::from_static(&[2, 0, 0, 0, 0]), 0, 128 << 10, B).is_err(), "none");
         let both = Shard { inline: sound.inline.clone(), ..sample() };
@@ -540,7 +544,7 @@ mod tests {
     #[test]
     fn a_compressed_blob_is_there_as_long_as_something_refers_to_it() {
         let mut shard = compressed();
-        let value = shard.encode();
+        let value = shard.encode(B);
         assert!(value.len() <= shard.encoded_bytes_max());
         assert_eq!(Shard::decode(value, 0, 128 << 10, B).as_ref(), Ok(&shard));
         assert_eq!(shard.counts(B), [8 * B - 7, 3 * B, 0, 2 * B, 7 * B - 7]);

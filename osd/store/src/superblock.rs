@@ -19,8 +19,12 @@ const COUNTER_MAX: u64 = 1 << 62;
 /// list, since any version may ignore them.
 pub const RO_COMPAT_KNOWN: u64 = 0;
 /// Incompatible features that this version knows: unknown ones forbid everything.
-pub const INCOMPAT_KNOWN: u64 =
-    INCOMPAT_RETURNS | INCOMPAT_SHARES | INCOMPAT_CHECKSUMS | INCOMPAT_COMPRESSION | INCOMPAT_INLINE;
+pub const INCOMPAT_KNOWN: u64 = INCOMPAT_RETURNS
+    | INCOMPAT_SHARES
+    | INCOMPAT_CHECKSUMS
+    | INCOMPAT_COMPRESSION
+    | INCOMPAT_INLINE
+    | INCOMPAT_COMPACT_SHARDS;
 
 /// Incompatible: the journal may hold items that say that lent space came back.
 pub const INCOMPAT_RETURNS: u64 = 1;
@@ -32,6 +36,8 @@ pub const INCOMPAT_CHECKSUMS: u64 = 4;
 pub const INCOMPAT_COMPRESSION: u64 = 8;
 /// Incompatible: shards may have the bytes of small objects themselves.
 pub const INCOMPAT_INLINE: u64 = 16;
+/// Incompatible: values of shards may be of version 3.
+pub const INCOMPAT_COMPACT_SHARDS: u64 = 32;
 
 /// Feature bits of a superblock or label.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]

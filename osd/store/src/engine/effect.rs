@@ -178,7 +178,7 @@ impl Inner {
         for (number, shard) in shards {
             let shard_key = keys::shard(key, *number);
             match shard {
-                Some(shard) => items.push(Item::Put(shard_key, shard.encode())),
+                Some(shard) => items.push(Item::Put(shard_key, shard.encode(self.block))),
                 None if staged.base.as_ref().is_some_and(|onode| onode.shards.contains(number)) => {
                     items.push(Item::Delete(shard_key));
                 }

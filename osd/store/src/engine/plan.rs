@@ -21,7 +21,7 @@ use crate::journal::format::Item;
 use crate::keys;
 use crate::limits;
 use crate::object_store::{StoreError, StoreResult};
-use crate::shard::{Counts, Shard};
+use crate::shard::{Counts, SHARD_BYTES_MAX, Shard};
 use crate::transaction::{Op, Transaction};
 use crate::types::{CollectionId, ObjectId};
 
@@ -197,7 +197,8 @@ impl Inner {
         bytes += u64::try_from(staged.dropped().count()).unwrap_or(u64::MAX / 4) * key;
         for content in staged.contents.values() {
             let whole = u64::try_from(content.base.packed_checksum_bytes()).unwrap_or(u64::MAX / 4);
-            bytes += key + 16 + content.pieces_max(self.block) * PART_BYTES as u64 + whole;
+            bytes +=
+                key + SHARD_BYTES_MAX as u64 + content.pieces_max(self.block) * PART_BYTES as u64 + whole;
             bytes += content.inline_bytes();
         }
         bytes
@@ -219,7 +220,7 @@ impl Inner {
             let parts = usize::try_from(content.pieces_max(self.block)).unwrap_or(usize::MAX);
             let base_blocks: usize = content.base.blobs.values().map(|blob| blob.checksums.len()).sum();
             // Worst case: every block a blob and every part of one a piece; every block of the base freed by itself.
-            bytes += key + 16 + parts * PART_BYTES + base_blocks * ITEM_BYTES;
+            bytes += key + SHARD_BYTES_MAX + parts * PART_BYTES + base_blocks * ITEM_BYTES;
             bytes += content.base.packed_checksum_bytes();
             bytes += usize::try_from(content.inline_bytes()).unwrap_or(usize::MAX);
             let in_place = object.layouts.get(number).map_or(0, |layout| layout.in_place().count());

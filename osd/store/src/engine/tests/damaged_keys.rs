@@ -97,7 +97,7 @@ fn space_that_is_used_and_free_or_used_by_nobody_is_found() {
     let found = all_findings(vec![], |known| {
         let shard = shard(&known);
         let (address, _) = shard.blobs.iter().next().expect("a blob");
-        vec![KvOp::Put(shard_key(), moved(&shard, address + 64 * BLOCK).encode())]
+        vec![KvOp::Put(shard_key(), moved(&shard, address + 64 * BLOCK).encode(BLOCK))]
     });
     // Each block of the two, of which nothing was ever written where it is now said to be.
     assert_eq!(found, ["checksum", "checksum", "extent-not-allocated", "extent-leak"]);
