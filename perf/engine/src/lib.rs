@@ -3,6 +3,7 @@
 #![expect(unsafe_code, reason = "clocks of threads")]
 
 pub mod clock;
+mod delayed;
 pub mod setup;
 
 use mimalloc::MiMalloc;

@@ -2,6 +2,7 @@
 
 use std::rc::Rc;
 use std::sync::Arc;
+use std::time::Duration;
 
 use allocator::Extent;
 use anyhow::Context;
@@ -10,15 +11,18 @@ use bluefs::fs::{BlueFs, FormatOptions as FsFormat, MountOptions, space_desk};
 use bluefs::kv::MemKv;
 use bluefs_rocks::{RocksKv, RocksOptions};
 use clap::ValueEnum;
-use nvme::MemoryDevice;
+use nvme::{BlockDevice, MemoryDevice};
 use rt::{Core, Lane};
 use store::{Engine, FormatOptions, ObjectStore, Options, Superblock};
 use uuid::Uuid;
 
+use crate::delayed::Delayed;
+
 /// What keeps the keys.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
 pub enum Kv {
     /// RocksDB on BlueFS on the same device, as in use.
+    #[default]
     Rocksdb,
     /// An ordered map: the engine without it.
     Memory,
@@ -35,43 +39,72 @@ pub fn device(objects: u64, keys: u64) -> MemoryDevice {
     MemoryDevice::new(objects * OBJECT_BYTES + ROOM_BYTES + keys.next_multiple_of(1 << 20))
 }
 
+/// What a store is opened with that is not as the OSD does it.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Setup {
+    /// What keeps the keys.
+    pub kv: Kv,
+    /// Objects of at most so many bytes are kept among the keys.
+    pub inline: Option<u64>,
+    /// Bytes of the overlay, and of RocksDB's memtables.
+    pub overlay: Option<u64>,
+    /// Bytes of a shard.
+    pub shard_span: Option<u32>,
+    /// What each read, write and flush takes at least.
+    pub delay: Duration,
+}
+
 /// Formats and opens a store.
-pub async fn make(core: &Core, device: &MemoryDevice, kv: Kv, inline: Option<u16>) -> anyhow::Result<Engine> {
+pub async fn make(core: &Core, device: &MemoryDevice, setup: &Setup) -> anyhow::Result<Engine> {
     let format = FormatOptions::for_window(UUID, device.geometry().size);
     let superblock = Engine::format(device, &format).await?;
-    if kv == Kv::Memory {
-        let options = options(device, inline);
-        return Ok(
-            Engine::mount(core.clone(), Rc::new(device.clone()), Rc::new(MemKv::new()), options).await?
-        );
+    if setup.kv == Kv::Memory {
+        let (below, options) = (below(core, device, setup), options(device, setup));
+        return Ok(Engine::mount(core.clone(), below, Rc::new(MemKv::new()), options).await?);
     }
     let (superblocks, space) = kv_places(&superblock);
     let format = FsFormat::new(UUID, superblocks, vec![space], core.random_u64());
     let below = device.clone();
     core.alien(Lane::Space, move || BlueFs::format(&below, &format)).await.context("BlueFS")?;
-    open(core, device, inline).await
+    open(core, device, setup).await
 }
 
 /// Opens a store that keeps its keys in RocksDB.
-pub async fn open(core: &Core, device: &MemoryDevice, inline: Option<u16>) -> anyhow::Result<Engine> {
+pub async fn open(core: &Core, device: &MemoryDevice, setup: &Setup) -> anyhow::Result<Engine> {
     let (superblocks, space) = kv_places(&Engine::superblock(device).await?);
     let mount =
         MountOptions { superblocks, nonce: core.random_u64(), low_water: space.len / 4, lend: space.len / 4 };
     let (desk, requests) = space_desk();
-    let rocks = RocksOptions::for_space(space.len);
+    let mut rocks = RocksOptions::for_space(space.len);
+    if let Some(bytes) = setup.overlay {
+        rocks.memtable_bytes = usize::try_from(bytes)?;
+        rocks.file_bytes = bytes / 2;
+    }
     let kv = RocksKv::mount(core.clone(), Arc::new(device.clone()), mount, Some(desk), rocks).await?;
     let fs = kv.fs().clone();
-    let options = options(device, inline);
-    let engine = Engine::mount(core.clone(), Rc::new(device.clone()), Rc::new(kv), options).await?;
+    let (below, options) = (below(core, device, setup), options(device, setup));
+    let engine = Engine::mount(core.clone(), below, Rc::new(kv), options).await?;
     let owned = core.alien(Lane::Space, move || fs.with(|machine| Ok(machine.tree().spaces.clone()))).await?;
     let owned: Vec<Extent> = owned.into_iter().map(|(start, len)| Extent::new(start, len)).collect();
     engine.serve_space(requests, &owned, ALLOC_UNIT_DEFAULT.into())?;
     Ok(engine)
 }
 
-fn options(device: &MemoryDevice, inline: Option<u16>) -> Options {
+fn options(device: &MemoryDevice, setup: &Setup) -> Options {
     let usual = Options::for_device(device.geometry());
-    Options { inline_bytes_max: inline.map_or(usual.inline_bytes_max, u64::from), ..usual }
+    Options {
+        inline_bytes_max: setup.inline.unwrap_or(usual.inline_bytes_max),
+        overlay_bytes_max: setup.overlay.unwrap_or(usual.overlay_bytes_max),
+        shard_span: setup.shard_span.unwrap_or(usual.shard_span),
+        ..usual
+    }
+}
+
+fn below(core: &Core, device: &MemoryDevice, setup: &Setup) -> Rc<dyn BlockDevice> {
+    match setup.delay.is_zero() {
+        true => Rc::new(device.clone()),
+        false => Rc::new(Delayed { core: core.clone(), device: device.clone(), delay: setup.delay }),
+    }
 }
 
 /// Where BlueFS keeps its two superblocks in the region it is given, and the space left between them.

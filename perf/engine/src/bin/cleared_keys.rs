@@ -10,7 +10,7 @@ use std::collections::BTreeMap;
 use anyhow::{Context, ensure};
 use bytes::Bytes;
 use clap::Parser;
-use engine::setup::{self, Kv};
+use engine::setup::{self, Setup};
 use engine::{clock, spread};
 use rt::uring::{Config, run};
 use rt::{Core, CoreId};
@@ -179,7 +179,7 @@ impl<'a> Store<'a> {
     /// An empty one, with room for two omaps of so many keys.
     async fn make(core: &'a Core, settings: &Settings, keys: u64) -> anyhow::Result<Self> {
         let bytes = 2 * keys * (30 + u64::from(settings.value)) * DEVICE_PER_KEY_BYTES;
-        let engine = setup::make(core, &setup::device(0, bytes), Kv::Rocksdb, None).await?;
+        let engine = setup::make(core, &setup::device(0, bytes), &Setup::default()).await?;
         let store = Self { core, engine, value: Bytes::from(vec![7; settings.value.into()]) };
         store.commit(Op::CreateCollection { collection: COLLECTION, bits: 0 }).await?;
         Ok(store)

@@ -11,7 +11,7 @@ use std::time::Duration;
 use anyhow::{Context, ensure};
 use bytes::Bytes;
 use clap::Parser;
-use engine::setup::{self, Kv};
+use engine::setup::{self, Setup};
 use futures_util::future::try_join_all;
 use nvme::MemoryDevice;
 use rt::uring::{Config, run};
@@ -86,7 +86,7 @@ fn main() -> anyhow::Result<()> {
 
 async fn measure(core: &Core, objects: u64, capacity: u64) -> anyhow::Result<StartUp> {
     let device = MemoryDevice::new(capacity);
-    let engine = Rc::new(setup::make(core, &device, Kv::Rocksdb, None).await?);
+    let engine = Rc::new(setup::make(core, &device, &Setup::default()).await?);
     let create =
         (0..1 << GROUPS_BITS).map(|seed| Op::CreateCollection { collection: group(seed), bits: GROUPS_BITS });
     engine.submit(Transaction { ops: create.collect() }).durable.await?;
@@ -116,7 +116,7 @@ async fn measure(core: &Core, objects: u64, capacity: u64) -> anyhow::Result<Sta
     drop((engine, device));
 
     let from = core.now();
-    let engine = setup::open(core, &killed, None).await?;
+    let engine = setup::open(core, &killed, &Setup::default()).await?;
     let (reads, bytes) = killed.reads();
     let seconds = core.now().0.saturating_sub(from.0) as f64 / 1e9;
     let records = counter(&engine, "replayed_records");

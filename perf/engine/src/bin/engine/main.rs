@@ -13,7 +13,7 @@ use std::path::PathBuf;
 
 use anyhow::Context;
 use clap::{Parser, ValueEnum};
-use engine::setup::{self, Kv};
+use engine::setup::{self, Kv, Setup};
 use engine::spread;
 use rt::CoreId;
 use rt::uring::{Config, run};
@@ -67,8 +67,9 @@ fn main() -> anyhow::Result<()> {
 fn measure(settings: &Settings) -> anyhow::Result<()> {
     let given = settings.clone();
     let samples = run(CoreId(0), &Config::default(), move |core| async move {
+        let setup = Setup { kv: given.kv, inline: given.inline.map(u64::from), ..Setup::default() };
         let device = setup::device(u64::from(given.objects), 0);
-        let engine = setup::make(&core, &device, given.kv, given.inline).await?;
+        let engine = setup::make(&core, &device, &setup).await?;
         let data = Dataset::fill(&core, &engine, &device, &given).await?;
         let loads = Load::value_variants().iter().filter(|load| given.only.is_none_or(|only| only == **load));
         let mut samples: Vec<(Load, Vec<Sample>)> = loads.map(|load| (*load, Vec::new())).collect();
