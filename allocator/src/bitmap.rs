@@ -1,15 +1,16 @@
 //! [`BitmapAllocator`]: a hierarchical bitmap with a next-fit cursor.
 //!
-//! Level 0 has a bit per block, level 1 summarises each page of 32 Ki blocks, and one [`BitTree`] per power of two
-//! knows which pages have an aligned free piece of that size. So finding a piece costs at most two pages and one
-//! climb of a tree, whatever the size and age of the device, and an allocation costs at most that per extent.
+//! Level 0 has a bit per block. Level 1 summarises each page of 32 Ki blocks: per power of two, which lines of eight words
+//! have an aligned free piece of that size; one [`BitTree`] per power of two knows which pages have one. So finding a piece
+//! costs at most two lines of each of two pages and one climb of a tree, whatever the size and age of the device.
 //! Invariants: trees, counters and number of free runs always equal what a scan of level 0 would give.
 
 use std::cell::Cell;
 
 use crate::extent::Extent;
 use crate::limits::{
-    BLOCK_BYTES_MIN, BLOCKS_MAX, LONG_RUN_TRIES, PAGE_BLOCKS, PAGE_BYTES, PAGE_WORDS, UNIT_BLOCKS_MAX,
+    BLOCK_BYTES_MIN, BLOCKS_MAX, LINE_WORDS, LONG_RUN_TRIES, PAGE_BLOCKS, PAGE_BYTES, PAGE_WORDS,
+    UNIT_BLOCKS_MAX,
 };
 use crate::page::BitmapPage;
 use crate::seam::{AllocError, AllocResult, Allocator, Page, Request, Work, check_range, check_request};
@@ -48,7 +49,7 @@ impl BitmapAllocator {
         Self {
             block_size,
             blocks,
-            pages: vec![BitmapPage::Used; pages],
+            pages: vec![BitmapPage::used(); pages],
             by_class: std::array::from_fn(|_| BitTree::new(pages)),
             not_full,
             dirty: BitTree::new(pages),
@@ -68,18 +69,9 @@ impl BitmapAllocator {
         new
     }
 
-    /// Bytes of memory held.
-    pub fn memory(&self) -> usize {
-        self.pages.iter().map(BitmapPage::memory).sum::<usize>()
-            + self.pages.capacity() * size_of::<BitmapPage>()
-            + self.by_class.iter().map(BitTree::memory).sum::<usize>()
-            + self.not_full.memory()
-            + self.dirty.memory()
-    }
-
     /// Upper bound of the words one allocation of `blocks` in at most `extents_max` pieces may touch.
     pub fn words_bound(&self, blocks: u64, extents_max: usize) -> u64 {
-        let find = 2 * (2 * PAGE_WORDS as u64 + 1) + 2 * self.dirty.height() as u64;
+        let find = 2 * (2 * LINE_WORDS as u64 + 1) + 2 * self.dirty.height() as u64;
         let run = 2 * (blocks / 64 + 3);
         let pick = (ORDERS as u64 + LONG_RUN_TRIES as u64) * (find + run) + run;
         (extents_max as u64).min(blocks).saturating_add(1).saturating_mul(pick + run)
@@ -106,22 +98,19 @@ impl BitmapAllocator {
         while at < end {
             let page = &self.pages[(at / PAGE_BLOCKS) as usize];
             self.touch(1);
-            match page {
-                BitmapPage::Free | BitmapPage::Used => {
-                    if matches!(page, BitmapPage::Free) != free {
-                        break;
-                    }
-                    at = (at / PAGE_BLOCKS + 1) * PAGE_BLOCKS;
+            if page.is_uniform() {
+                if page.is_all_free() != free {
+                    break;
                 }
-                BitmapPage::Mixed(_) => {
-                    let word = page.word((at % PAGE_BLOCKS / 64) as usize);
-                    let word = if free { word } else { !word } >> (at % 64);
-                    let ones = u64::from(word.trailing_ones()).min(64 - at % 64);
-                    at += ones;
-                    if !at.is_multiple_of(64) || ones == 0 {
-                        break;
-                    }
-                }
+                at = (at / PAGE_BLOCKS + 1) * PAGE_BLOCKS;
+                continue;
+            }
+            let word = page.word((at % PAGE_BLOCKS / 64) as usize);
+            let word = if free { word } else { !word } >> (at % 64);
+            let ones = u64::from(word.trailing_ones()).min(64 - at % 64);
+            at += ones;
+            if !at.is_multiple_of(64) || ones == 0 {
+                break;
             }
         }
         at.min(end).saturating_sub(from)
@@ -269,7 +258,7 @@ impl BitmapAllocator {
         for order in was..class {
             self.by_class[order].insert(index);
         }
-        if matches!(self.pages[index], BitmapPage::Free) {
+        if self.pages[index].is_all_free() {
             self.not_full.remove(index);
         } else {
             self.not_full.insert(index);
@@ -489,5 +478,13 @@ impl Allocator for BitmapAllocator {
 
     fn work(&self) -> Work {
         self.work
+    }
+
+    fn memory_bytes(&self) -> usize {
+        self.pages.iter().map(BitmapPage::memory).sum::<usize>()
+            + self.pages.capacity() * size_of::<BitmapPage>()
+            + self.by_class.iter().map(BitTree::memory).sum::<usize>()
+            + self.not_full.memory()
+            + self.dirty.memory()
     }
 }

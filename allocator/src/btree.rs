@@ -39,12 +39,6 @@ impl BtreeAllocator {
         }
     }
 
-    /// Bytes of memory held, nearly: nodes of the trees are at least half full, mostly two thirds.
-    pub fn memory(&self) -> usize {
-        let entries = self.by_start.len() + self.by_len.len();
-        entries * size_of::<(u64, u64)>() * 3 / 2 + self.dirty.len() * size_of::<u64>() * 3 / 2
-    }
-
     fn page_len(&self) -> u64 {
         PAGE_BLOCKS * self.block_size
     }
@@ -264,5 +258,11 @@ impl Allocator for BtreeAllocator {
 
     fn work(&self) -> Work {
         self.work
+    }
+
+    /// Nearly: nodes of the trees are at least half full, mostly two thirds.
+    fn memory_bytes(&self) -> usize {
+        let entries = self.by_start.len() + self.by_len.len();
+        entries * size_of::<(u64, u64)>() * 3 / 2 + self.dirty.len() * size_of::<u64>() * 3 / 2
     }
 }

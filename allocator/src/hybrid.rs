@@ -33,9 +33,9 @@ impl HybridAllocator {
         Self::from(BitmapAllocator::new_free(capacity, block_size))
     }
 
-    /// Bytes of memory held.
-    pub fn memory(&self) -> usize {
-        self.bitmap.memory() + self.long.memory()
+    /// What is free and what is not, without the hints.
+    pub fn bitmap(&self) -> &BitmapAllocator {
+        &self.bitmap
     }
 
     /// Upper bound of the words one allocation of `blocks` in at most `extents_max` pieces may touch.
@@ -199,5 +199,9 @@ impl Allocator for HybridAllocator {
 
     fn work(&self) -> Work {
         self.bitmap.work()
+    }
+
+    fn memory_bytes(&self) -> usize {
+        self.bitmap.memory_bytes() + self.long.memory()
     }
 }

@@ -9,6 +9,9 @@ pub const PAGE_BLOCKS: u64 = 8 * 4096;
 /// 64-bit words of level 0 in a page.
 pub const PAGE_WORDS: usize = PAGE_BYTES / 8;
 
+/// Words that a bit of a page's summary stands for: a line of the processor's cache.
+pub const LINE_WORDS: usize = 8;
+
 /// Largest allocation unit in blocks: one word of level 0. Alignment above that is the caller's, by allocating
 /// from an allocator with larger blocks.
 pub const UNIT_BLOCKS_MAX: u64 = 64;
@@ -44,5 +47,6 @@ pub const REQUEST_BYTES_MAX: u64 = 1 << 30;
 pub const REQUEST_EXTENTS_MAX: usize = 1 << 16;
 
 const _: () = assert!(PAGE_BLOCKS == (PAGE_WORDS as u64) * 64);
+const _: () = assert!(PAGE_WORDS == 64 * LINE_WORDS);
 const _: () = assert!(UNIT_BLOCKS_MAX == 64);
 const _: () = assert!(PAGE_BLOCKS.is_multiple_of(UNIT_BLOCKS_MAX));

@@ -232,4 +232,9 @@ impl Allocator for ExtentAllocator {
     fn work(&self) -> Work {
         self.work
     }
+
+    /// Nearly, see the btree allocator.
+    fn memory_bytes(&self) -> usize {
+        (self.free.len() * size_of::<(u64, u64)>() + self.dirty.len() * size_of::<u64>()) * 3 / 2
+    }
 }

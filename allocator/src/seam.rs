@@ -116,6 +116,8 @@ pub trait Allocator {
     fn mark_dirty(&mut self, index: u64) -> AllocResult<()>;
     /// Work done so far.
     fn work(&self) -> Work;
+    /// Bytes of memory held.
+    fn memory_bytes(&self) -> usize;
 
     /// 0 when the free space is one run, 1 when no two free blocks are adjacent. O(1), always current.
     fn fragmentation(&self) -> f64 {

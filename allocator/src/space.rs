@@ -5,6 +5,7 @@
 //! transaction that fails half way needs no clean-up code.
 
 use std::cell::RefCell;
+use std::collections::BTreeMap;
 use std::rc::Rc;
 
 use crate::extent::Extent;
@@ -23,6 +24,8 @@ struct State<A> {
     allocator: A,
     promised: u64,
     reserve: u64,
+    /// Start and length of what is taken and neither committed nor given back.
+    taken: BTreeMap<u64, u64>,
 }
 
 /// A cheap handle; clones share the same space.
@@ -39,7 +42,9 @@ impl<A> Clone for Space<A> {
 impl<A: Allocator> Space<A> {
     /// Wraps an allocator. The last `reserve` bytes are for [`Class::Reclaim`].
     pub fn new(allocator: A, reserve: u64) -> Self {
-        Self { state: Rc::new(RefCell::new(State { allocator, promised: 0, reserve })) }
+        Self {
+            state: Rc::new(RefCell::new(State { allocator, promised: 0, reserve, taken: BTreeMap::new() })),
+        }
     }
 
     /// Free bytes that nobody was promised and that `class` may use.
@@ -80,6 +85,11 @@ impl<A: Allocator> Space<A> {
         Ok(())
     }
 
+    /// What is taken and does not belong to anything yet, ascending.
+    pub fn taken(&self) -> Vec<Extent> {
+        self.state.borrow().taken.iter().map(|(start, len)| Extent::new(*start, *len)).collect()
+    }
+
     /// Reads the allocator.
     pub fn with<T>(&self, read: impl FnOnce(&A) -> T) -> T {
         read(&self.state.borrow().allocator)
@@ -116,6 +126,7 @@ impl<A: Allocator> Reservation<A> {
         let mut extents = Vec::new();
         let mut state = self.space.state.borrow_mut();
         state.allocator.allocate(request, &mut extents)?;
+        state.taken.extend(extents.iter().map(|extent| (extent.start, extent.len)));
         state.promised -= request.len;
         self.bytes -= request.len;
         drop(state);
@@ -159,12 +170,21 @@ impl<A: Allocator> Taken<A> {
 
     /// They belong to the caller from now on.
     pub fn commit(mut self) -> Vec<Extent> {
+        self.forget();
         std::mem::take(&mut self.extents)
+    }
+
+    fn forget(&self) {
+        let taken = &mut self.space.state.borrow_mut().taken;
+        for extent in &self.extents {
+            taken.remove(&extent.start);
+        }
     }
 }
 
 impl<A: Allocator> Drop for Taken<A> {
     fn drop(&mut self) {
+        self.forget();
         let released = self.space.release(&self.extents);
         assert!(released.is_ok(), "taken extents are in use: {released:?}");
     }

@@ -11,11 +11,11 @@ const TIB: u64 = 1 << 40;
 #[test]
 fn memory_per_tib_is_at_most_35_mb() {
     let mut space = BitmapAllocator::new_free(TIB, BLOCK);
-    assert!(space.memory() < 1_000_000, "an untouched device costs {} bytes", space.memory());
+    assert!(space.memory_bytes() < 1_000_000, "an untouched device costs {} bytes", space.memory_bytes());
     for page in 0..space.pages() {
         space.mark_used(Extent::new(page * (128 << 20), BLOCK)).unwrap();
     }
-    assert!(space.memory() <= 35_000_000, "{} bytes", space.memory());
+    assert!(space.memory_bytes() <= 35_000_000, "{} bytes", space.memory_bytes());
 }
 
 #[test]
@@ -93,7 +93,7 @@ fn the_hybrid_keeps_both_bounds() {
             space.release(piece).unwrap();
         }
     }
-    assert!(space.memory() <= 35_000_000, "{} bytes", space.memory());
+    assert!(space.memory_bytes() <= 35_000_000, "{} bytes", space.memory_bytes());
     let mut out = Vec::new();
     for blocks in [1, 63, 64, 100, 1024, 5000, 100_000] {
         for _ in 0..20 {

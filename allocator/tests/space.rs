@@ -88,6 +88,9 @@ proptest! {
             let promised: u64 = promised.iter().map(|r| r.bytes()).sum();
             let held: u64 = taken.iter().flat_map(|t| t.extents()).chain(kept.iter().flatten()).map(|e| e.len).sum();
             prop_assert_eq!(space.with(|a| a.free_bytes()), 256 * BLOCK - held);
+            let mut open: Vec<_> = taken.iter().flat_map(|t| t.extents().to_vec()).collect();
+            open.sort();
+            prop_assert_eq!(space.taken(), open);
             prop_assert_eq!(space.available(Class::Reclaim), 256 * BLOCK - held - promised);
         }
     }

@@ -78,34 +78,13 @@ fn main() -> anyhow::Result<()> {
         }
         match kind {
             Kind::Bitmap => {
-                measure(
-                    "bitmap",
-                    &settings,
-                    dump.as_ref(),
-                    BitmapAllocator::new,
-                    BitmapAllocator::memory,
-                    &mut rows,
-                )?;
+                measure("bitmap", &settings, dump.as_ref(), BitmapAllocator::new, &mut rows)?;
             }
             Kind::Hybrid => {
-                measure(
-                    "hybrid",
-                    &settings,
-                    dump.as_ref(),
-                    HybridAllocator::new,
-                    HybridAllocator::memory,
-                    &mut rows,
-                )?;
+                measure("hybrid", &settings, dump.as_ref(), HybridAllocator::new, &mut rows)?;
             }
             Kind::Btree => {
-                measure(
-                    "btree",
-                    &settings,
-                    dump.as_ref(),
-                    BtreeAllocator::new,
-                    BtreeAllocator::memory,
-                    &mut rows,
-                )?;
+                measure("btree", &settings, dump.as_ref(), BtreeAllocator::new, &mut rows)?;
             }
         }
     }
@@ -123,12 +102,11 @@ fn measure<A: Allocator>(
     settings: &Settings,
     dump: Option<&FreeDump>,
     make: impl Fn(u64, u64) -> A,
-    memory: impl Fn(&A) -> usize,
     rows: &mut Vec<Row>,
 ) -> anyhow::Result<()> {
     let mut tell = |aged: &mut Aged<A>| {
         for blocks in aged::SIZES_MEASURED {
-            let row = Row::new(name, aged.measure(blocks, settings.samples), memory(aged.space()));
+            let row = Row::new(name, aged.measure(blocks, settings.samples), aged.space().memory_bytes());
             println!("{row}");
             rows.push(row);
         }
