@@ -98,11 +98,13 @@ impl Look {
         let bytes: u64 = free.extents.iter().map(|extent| extent.len).sum();
         let (osd, runs, rating) = (self.osd, free.extents.len(), free.fragmentation);
         if self.json {
-            let all =
-                json!({ "osd": osd, "fragmentation_rating": rating, "free_bytes": bytes, "free_runs": runs });
+            let all = json!({ "osd": osd, "fragmentation_rating": rating, "free_bytes": bytes, "free_runs": runs,
+                "memory_bytes": free.memory });
             writeln!(io::stdout(), "{all}")?;
         } else {
-            writeln!(io::stdout(), "osd.{osd}: {rating:.6}, {} free in {runs} runs", show_size(bytes))?;
+            let memory = show_size(u64::try_from(free.memory)?);
+            let free = show_size(bytes);
+            writeln!(io::stdout(), "osd.{osd}: {rating:.6}, {free} free in {runs} runs, {memory} of memory")?;
         }
         Ok(true)
     }

@@ -17,6 +17,7 @@ mod content;
 mod counters;
 mod deferred;
 mod effect;
+mod flips;
 mod fsck;
 mod kv_room;
 mod layout;
@@ -72,6 +73,8 @@ pub struct FreeSpace {
     pub fragmentation: f64,
     /// Every free run, ascending.
     pub extents: Vec<Extent>,
+    /// Bytes of memory of all that is known about space.
+    pub memory: usize,
 }
 
 /// The store of one slice.
@@ -133,7 +136,9 @@ impl Engine {
 
     /// What can be allocated to data now: for those who look at devices.
     pub fn free_space(&self) -> FreeSpace {
+        let memory = self.inner.space.memory_bytes();
         self.inner.space.space.with(|allocator| FreeSpace {
+            memory,
             capacity: allocator.capacity(),
             block: allocator.block_size(),
             fragmentation: allocator.fragmentation(),

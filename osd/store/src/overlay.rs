@@ -250,6 +250,11 @@ fn latest(versions: &[Version], number: u64) -> Option<&Version> {
 }
 
 impl Pin {
+    /// What was in the key-value store at that moment.
+    pub fn view(&self) -> &KvView {
+        &self.view
+    }
+
     /// What the generations know about a key without asking the key-value store: `Some(None)` is a removal.
     pub fn local(&self, key: &Bytes) -> Option<Option<Bytes>> {
         self.generations.iter().find_map(|generation| match generation.find(key, self.number) {

@@ -140,7 +140,9 @@ impl Inner {
         let overlay = self.overlay.bytes();
         let record = u64::try_from(record_bytes).unwrap_or(u64::MAX);
         let overlay_fits = overlay == 0 || overlay.saturating_add(record) <= self.options.overlay_bytes_max;
-        overlay_fits && self.journal.borrow_mut().reserve(need, RESERVE_BLOCKS)
+        let changes = self.space.change_bytes();
+        let changes_fit = changes == 0 || changes < self.options.space_change_bytes_max;
+        overlay_fits && changes_fit && self.journal.borrow_mut().reserve(need, RESERVE_BLOCKS)
     }
 
     fn reserve_log(&self, bytes: u64) -> bool {

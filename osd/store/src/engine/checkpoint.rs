@@ -15,7 +15,6 @@ use nvme::DmaBuf;
 use rt::Group;
 
 use super::admit::Demand;
-use super::kv_room::PAGE_COST;
 use super::pg_log::Window;
 use super::state::{Inner, Pending};
 use super::writer::GroupEnd;
@@ -169,7 +168,7 @@ impl Inner {
         let record = self.journal.borrow().last_record();
         // Everything of one moment: between two records.
         let ops = self.overlay.freeze();
-        self.space.freeze();
+        self.space.freeze(record);
         let pending = std::mem::take(&mut *self.pending.borrow_mut());
         let (chunk, log) = self.pg_log.borrow().chunk(&pending.log, &self.collections.borrow());
         let (next_omap_id, lent) = (self.next_omap_id.get(), self.space.lent());
@@ -193,17 +192,20 @@ impl Inner {
         let Some(end) = self.journal.borrow().end_at(record) else {
             panic!("record {record} is durable, so a group ends there")
         };
-        let pages = self.space.checkpoint();
-        let state = CheckpointRecord { end, next_omap_id, log, used: self.space.shadow_used(), lent };
-        let batch = batch(ops, pending, &pages, &state);
+        let mut batch = batch(ops, pending);
+        let used = self.space.frozen_pages(|number, page| {
+            let value = encode_page(end.position, page);
+            batch.ops.extend((0..2).map(|copy| KvOp::Put(keys::bitmap_page(copy, number), value.clone())));
+        });
+        let state = CheckpointRecord { end, next_omap_id, log, used, lent };
+        batch.ops.push(KvOp::Put(keys::CHECKPOINT, state.encode()));
         self.counters.checkpoint_bytes.add(batch.ops.iter().map(op_bytes).sum());
         let bytes = batch.bytes();
-        // The overlay still counts the rest of the batch.
-        let stored = u64::try_from(pages.len()).unwrap_or(u64::MAX / PAGE_COST);
-        self.kv_room.set_unflushed(stored * PAGE_COST);
+        // Until then the overlay and the space's changes count it.
         let view = self.retry_while_full(bytes, async || self.kv.apply(batch.clone()).await).await?;
         self.kv_room.set_unflushed(bytes);
         self.overlay.release(view);
+        self.space.settle();
         if self.options.fault.is(Planted::JournalTrimmedEarly) {
             self.journal.borrow_mut().trim(end);
             self.pump();
@@ -327,24 +329,13 @@ impl Inner {
     }
 }
 
-fn batch(
-    mut ops: Vec<KvOp>,
-    pending: Pending,
-    pages: &[(u64, allocator::Page)],
-    state: &CheckpointRecord,
-) -> KvBatch {
+/// The overlay's changes and the statistics.
+fn batch(mut ops: Vec<KvOp>, pending: Pending) -> KvBatch {
     for (pool, delta) in pending.statistics {
         let mut operand = Encoder::with_capacity(48);
         delta.to_array().into_iter().for_each(|value| operand.i64(value));
         ops.push(KvOp::Merge(keys::statistics(pool), operand.into_bytes()));
     }
-    for (number, page) in pages {
-        let value = encode_page(state.end.position, &page[..]);
-        for copy in 0..2 {
-            ops.push(KvOp::Put(keys::bitmap_page(copy, *number), value.clone()));
-        }
-    }
-    ops.push(KvOp::Put(keys::CHECKPOINT, state.encode()));
     KvBatch { ops }
 }
 

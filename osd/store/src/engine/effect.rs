@@ -112,7 +112,8 @@ impl Inner {
         };
         let overlay_full = self.overlay.active_bytes() > self.options.overlay_bytes_max / 2
             || self.overlay.active_ranges() > RANGES_MAX;
-        if journal_full || overlay_full {
+        let changes_full = self.space.active_change_bytes() > self.options.space_change_bytes_max / 2;
+        if journal_full || overlay_full || changes_full {
             self.checkpoint_wanted.notify_one();
         }
         if !self.reaps.borrow().is_empty() {

@@ -9,6 +9,9 @@ use bluefs::kv::ScanLimit;
 use bytes::Bytes;
 
 use super::blocks::Wanted;
+use super::flips::Flips;
+use super::open::{self, OpenError, OpenResult};
+use super::space::Frozen;
 use super::state::{Collection, Inner};
 use crate::check;
 use crate::checksum::ChecksumKind;
@@ -35,9 +38,10 @@ struct Check {
     reaps: BTreeSet<u64>,
     /// No omap id from here on may be in use.
     next_omap_id: u64,
+    /// What the records changed since the checkpoint that the key-value store has, and since one that is under way.
+    changes: (Option<Frozen>, Flips),
+    /// What the allocator has.
     bitmap: BitmapAllocator,
-    /// What can be allocated.
-    free: Vec<Extent>,
     rebuilt: BitmapAllocator,
     found_pools: BTreeMap<i64, PoolStats>,
     /// Shares, and how often their blocks were found in use.
@@ -70,8 +74,8 @@ impl Inner {
             pools: self.pools.borrow().clone(),
             reaps: self.reaps.borrow().iter().copied().collect(),
             next_omap_id: self.next_omap_id.get(),
+            changes: self.space.generations(),
             bitmap: self.space.current(),
-            free: self.space.space.with(Allocator::free_extents),
             rebuilt: BitmapAllocator::new_free(self.superblock.window, self.block),
             found_pools: BTreeMap::new(),
             shares: BTreeMap::new(),
@@ -85,6 +89,7 @@ impl Inner {
         check.compare_shares();
         check.omap_entries().await?;
         check.compare_bitmaps();
+        check.free_list().await?;
         check.compare_pools();
         check.logs();
         Ok(check.report)
@@ -441,11 +446,46 @@ impl Check {
         for extent in difference(&is, &should) {
             self.find(FsckSeverity::Warning, "extent-leak", format!("{extent} is marked used by nobody"));
         }
-        let free = std::mem::take(&mut self.free);
-        for extent in difference(&free, &self.bitmap.free_extents()) {
-            let detail = format!("{extent} can be allocated although the bitmap says that it is used");
+    }
+
+    /// What is stored, and the last record that it holds.
+    async fn stored_free_list(&self) -> OpenResult<(BitmapAllocator, u64)> {
+        let (device, kv, view) = (&*self.inner.device, &self.inner.kv, self.pin.view());
+        let record =
+            open::read_checkpoint(device, kv, view).await?.map_or(0, |checkpoint| checkpoint.end.record);
+        let stored = open::read_free_list(device, kv, view, &self.inner.superblock).await?;
+        Ok((stored, record))
+    }
+
+    /// That what is stored, with the changes since, is what the allocator has.
+    async fn free_list(&mut self) -> StoreResult<()> {
+        let (mut stored, record) = match self.stored_free_list().await {
+            Ok(stored) => stored,
+            Err(OpenError::Kv(error)) => return Err(self.inner.kv_failed(&error)),
+            Err(error) => {
+                self.find(FsckSeverity::Fatal, "free-list", error.to_string());
+                return Ok(());
+            }
+        };
+        let none = Flips::new(self.inner.block);
+        let (frozen, later) = std::mem::replace(&mut self.changes, (None, none));
+        // A view may show a checkpoint that its maker has not heard of yet.
+        let frozen = frozen.filter(|frozen| frozen.record > record).map(|frozen| frozen.flips);
+        for changes in frozen.into_iter().chain([later]) {
+            if let Err(error) = changes.apply(&mut stored) {
+                self.find(FsckSeverity::Fatal, "free-list", error.to_string());
+            }
+        }
+        let (is, should) = (stored.used_extents(), self.bitmap.used_extents());
+        for extent in difference(&is, &should) {
+            let detail = format!("{extent} can be allocated although the free list says that it is used");
             self.find(FsckSeverity::Fatal, "allocator", detail);
         }
+        for extent in difference(&should, &is) {
+            let detail = format!("{extent} is free, but cannot be allocated");
+            self.find(FsckSeverity::Warning, "allocator", detail);
+        }
+        Ok(())
     }
 
     fn compare_pools(&mut self) {

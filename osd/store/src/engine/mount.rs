@@ -10,7 +10,7 @@ use std::collections::btree_map::Entry;
 use std::collections::{BTreeMap, VecDeque};
 use std::rc::Rc;
 
-use allocator::Extent;
+use allocator::{BitmapAllocator, Extent};
 use bluefs::kv::{KvStore, ScanLimit};
 use bytes::Bytes;
 use nvme::{BlockDevice, DeviceError, DmaBuf};
@@ -44,6 +44,9 @@ use crate::shard::Shard;
 use crate::share::Share;
 use crate::superblock::{INCOMPAT_KNOWN, Superblock};
 use crate::types::{CollectionId, PoolStats};
+
+/// Keys and values.
+type Entries = Vec<(Bytes, Bytes)>;
 
 /// Shares of one birth are few: the blobs that one record wrote.
 const SHARES_PAGE: ScanLimit = ScanLimit { keys: 256, bytes: 1 << 20 };
@@ -108,9 +111,10 @@ pub async fn mount(
         counters.flushes.add(2);
     }
     counters.replay_truncated_groups.add(truncated);
-    let inner = build(core, device, kv, options, read_only, superblock, &checkpoint, &from_kv, end, counters);
+    let FromKv { bitmap, collections, statistics, reaps, .. } = from_kv;
+    let inner = build(core, device, kv, options, read_only, superblock, &checkpoint, bitmap, end, counters);
     let corrupt = |reason: String| OpenError::Corrupt { device: inner.device.name().to_owned(), reason };
-    load(&inner, from_kv, log_changes).map_err(|error| corrupt(error.to_string()))?;
+    load(&inner, collections, statistics, reaps, log_changes).map_err(|error| corrupt(error.to_string()))?;
     inner.replay(groups).await.map_err(|error| corrupt(error.to_string()))?;
     // The window in the ring and the journal together may hold more than was kept in memory before the crash.
     inner.make_log_room(0);
@@ -196,7 +200,7 @@ fn build(
     read_only: bool,
     superblock: Superblock,
     checkpoint: &CheckpointRecord,
-    from_kv: &FromKv,
+    bitmap: BitmapAllocator,
     end: GroupEnd,
     counters: Counters,
 ) -> Rc<Inner> {
@@ -220,7 +224,7 @@ fn build(
         core,
         overlay: Overlay::new(kv.view(), fault),
         cache: RefCell::new(Cache::new(options.cache_bytes_max)),
-        space: SpaceBook::new(from_kv.bitmap.clone(), options.reserve_bytes, checkpoint.lent.clone(), fault),
+        space: SpaceBook::new(bitmap, options.reserve_bytes, checkpoint.lent.clone(), fault),
         traffic: Traffic::default(),
         journal: RefCell::new(Writer::new(begin)),
         deferred: Deferred::new(block),
@@ -259,9 +263,15 @@ fn build(
 }
 
 /// Takes over what the checkpoint holds beside the overlay.
-fn load(inner: &Inner, from_kv: FromKv, log: Vec<LogChange>) -> Result<(), crate::codec::DecodeError> {
+fn load(
+    inner: &Inner,
+    stored: Entries,
+    statistics: Entries,
+    reaps: Entries,
+    log: Vec<LogChange>,
+) -> Result<(), crate::codec::DecodeError> {
     let mut collections: BTreeMap<CollectionId, Collection> = BTreeMap::new();
-    for (key, value) in from_kv.collections {
+    for (key, value) in stored {
         let (bits, meta) = decode_collection(value)?;
         let collection = Collection { bits, meta, ..Collection::default() };
         collections.insert(keys::parse_collection(&key)?, collection);
@@ -284,7 +294,7 @@ fn load(inner: &Inner, from_kv: FromKv, log: Vec<LogChange>) -> Result<(), crate
     drop(pg_log);
     *inner.collections.borrow_mut() = collections;
     let mut pools = inner.pools.borrow_mut();
-    for (key, value) in from_kv.statistics {
+    for (key, value) in statistics {
         let mut d = crate::codec::Decoder::new(value);
         let mut array = [0; PoolStats::FIELDS];
         // A pool that nothing was written to since there is compression has fewer.
@@ -298,7 +308,7 @@ fn load(inner: &Inner, from_kv: FromKv, log: Vec<LogChange>) -> Result<(), crate
             pools.insert(keys::parse_statistics(&key)?, stats);
         }
     }
-    for (key, _) in from_kv.reaps {
+    for (key, _) in reaps {
         inner.reaps.borrow_mut().push_back(keys::parse_reap(&key)?);
     }
     Ok(())

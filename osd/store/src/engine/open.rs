@@ -208,7 +208,7 @@ pub async fn read_region(device: &dyn BlockDevice, region: Extent) -> OpenResult
 pub struct FromKv {
     /// None if there was no checkpoint yet.
     pub checkpoint: Option<CheckpointRecord>,
-    /// The bitmap as of the checkpoint.
+    /// The free list as of the checkpoint.
     pub bitmap: BitmapAllocator,
     /// Collections, statistics and omap ids to reap, as they are stored.
     pub collections: Vec<(Bytes, Bytes)>,
@@ -226,9 +226,46 @@ pub async fn read_kv(
     superblock: &Superblock,
 ) -> OpenResult<FromKv> {
     let corrupt = |reason: String| OpenError::Corrupt { device: device.name().to_owned(), reason };
+    let checkpoint = read_checkpoint(device, kv, view).await?;
+    let bitmap = read_free_list(device, kv, view, superblock).await?;
+    if let Some(checkpoint) = &checkpoint {
+        let used = bitmap.capacity() - bitmap.free_bytes();
+        if used != checkpoint.used {
+            let expected = checkpoint.used;
+            return Err(corrupt(format!(
+                "the bitmap has {used} bytes in use, the checkpoint says {expected}"
+            )));
+        }
+    }
+    let (start, end) = keys::all_collections();
+    let collections = scan_all(kv, view, start, end).await?;
+    let (start, end) = keys::all_statistics();
+    let statistics = scan_all(kv, view, start, end).await?;
+    let (start, end) = keys::all_reaps();
+    let reaps = scan_all(kv, view, start, end).await?;
+    Ok(FromKv { checkpoint, bitmap, collections, statistics, reaps })
+}
+
+/// The checkpoint's record; none if there was no checkpoint yet.
+pub async fn read_checkpoint(
+    device: &dyn BlockDevice,
+    kv: &Rc<dyn KvStore>,
+    view: &KvView,
+) -> OpenResult<Option<CheckpointRecord>> {
     let value = kv.get(view, vec![keys::CHECKPOINT]).await?.pop().flatten();
     let decoded = value.map(CheckpointRecord::decode).transpose();
-    let checkpoint = decoded.map_err(|error| corrupt(format!("checkpoint: {error}")))?;
+    let corrupt = |reason: String| OpenError::Corrupt { device: device.name().to_owned(), reason };
+    decoded.map_err(|error| corrupt(format!("checkpoint: {error}")))
+}
+
+/// What is free as of the checkpoint.
+pub async fn read_free_list(
+    device: &dyn BlockDevice,
+    kv: &Rc<dyn KvStore>,
+    view: &KvView,
+    superblock: &Superblock,
+) -> OpenResult<BitmapAllocator> {
+    let corrupt = |reason: String| OpenError::Corrupt { device: device.name().to_owned(), reason };
     let mut bitmap = empty_bitmap(superblock);
     let mut pages = std::collections::BTreeMap::new();
     for copy in 0..2 {
@@ -249,22 +286,7 @@ pub async fn read_kv(
         };
         bitmap.load_page(number, page).map_err(|error| corrupt(error.to_string()))?;
     }
-    if let Some(checkpoint) = &checkpoint {
-        let used = bitmap.capacity() - bitmap.free_bytes();
-        if used != checkpoint.used {
-            let expected = checkpoint.used;
-            return Err(corrupt(format!(
-                "the bitmap has {used} bytes in use, the checkpoint says {expected}"
-            )));
-        }
-    }
-    let (start, end) = keys::all_collections();
-    let collections = scan_all(kv, view, start, end).await?;
-    let (start, end) = keys::all_statistics();
-    let statistics = scan_all(kv, view, start, end).await?;
-    let (start, end) = keys::all_reaps();
-    let reaps = scan_all(kv, view, start, end).await?;
-    Ok(FromKv { checkpoint, bitmap, collections, statistics, reaps })
+    Ok(bitmap)
 }
 
 /// The bitmap of a store without objects: everything but the regions is free.

@@ -43,6 +43,12 @@ const OVERLAY_PER_JOURNAL: u64 = 4;
 /// Part of the overlay's bound that the key-value store keeps room for beside it, for removals only.
 const OVERLAY_PER_KV_RESERVE: u64 = 4;
 
+/// Memory of changes of space, for devices of up to a TiB. With less, checkpoints would store the free list more often than
+/// is worth it.
+const SPACE_CHANGE_BYTES_MIN: u64 = 512 << 10;
+/// Larger devices have a byte for so many of theirs, so half a MiB for each TiB: with the bitmap, 35 MB.
+const SPACE_PER_CHANGE_BYTES: u64 = 2 << 20;
+
 /// What may differ from one opening to the next.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Options {
@@ -67,6 +73,9 @@ pub struct Options {
     pub group_bytes_max: u64,
     /// Bytes of the overlay at which writers wait for a checkpoint; it starts at half of it.
     pub overlay_bytes_max: u64,
+    /// Bytes of memory of extents that changed hands since the last checkpoint, eight for each and 24 more until what was
+    /// freed may be used, at which writers wait for one; it starts at half of it.
+    pub space_change_bytes_max: u64,
     /// Bytes of clean onodes and shards.
     pub cache_bytes_max: u64,
     /// The tail is sealed after this much idleness.
@@ -98,6 +107,7 @@ impl Default for Options {
             groups_in_flight: 2,
             group_bytes_max: 1 << 20,
             overlay_bytes_max: 64 << 20,
+            space_change_bytes_max: SPACE_CHANGE_BYTES_MIN,
             cache_bytes_max: 64 << 20,
             seal_after: Duration::from_millis(5),
             reserve_bytes: 1 << 20,
@@ -123,6 +133,7 @@ impl Options {
             deferred_whole_max: if geometry.rotational { 64 << 10 } else { 0 },
             overlay_bytes_max,
             inline_bytes_max: INLINE_BYTES,
+            space_change_bytes_max: (geometry.size / SPACE_PER_CHANGE_BYTES).max(SPACE_CHANGE_BYTES_MIN),
             // What the key-value store keeps for removals is lent from here if it must be.
             reserve_bytes: (4 * overlay_bytes_max).min(geometry.size / 16),
             ..Self::default()

@@ -1,17 +1,19 @@
-//! Device space: what is free, what is promised, what is freed but not yet free, and the bitmap of the last checkpoint.
+//! Device space: what is free, what is promised, what is freed but not yet free, and what changed since the last checkpoint.
 //!
 //! Invariant: an extent freed by record N returns to the allocator only once a durable record says
-//! `durable_through` ≥ N, no read that may see it runs, and no deferred write to it is outstanding. The *shadow* is the
-//! bitmap as of the last checkpoint's record, to which each checkpoint applies the changes of its generation: so the
-//! pages it stores are exactly the state at its position, whatever was withheld in memory then. Lives on one core.
+//! `durable_through` ≥ N, no read that may see it runs, and no deferred write to it is outstanding. The allocator's is the
+//! only bitmap. What the records say differs from it by what is freed and not yet free, and by what is taken and in no
+//! record yet; what a checkpoint says differs from that by the changes of later records. All of these are flips of bits, so
+//! the pages that a checkpoint stores follow from the allocator's, exactly as of its record. Lives on one core.
 
 use std::cell::{Cell, RefCell};
-use std::collections::BTreeMap;
+use std::collections::VecDeque;
 
-use allocator::limits::PAGE_BLOCKS;
-use allocator::{AllocResult, Allocator, BitmapAllocator, Extent, HybridAllocator, Page, Space};
+use allocator::limits::PAGE_BYTES;
+use allocator::{AllocResult, Allocator, BitmapAllocator, Extent, HybridAllocator, Space};
 
 use super::effect::merge;
+use super::flips::{FLIP_BYTES, Flips, STEP};
 use crate::fault::{Fault, Planted};
 
 /// A change of ownership.
@@ -23,55 +25,33 @@ pub enum Change {
     Free(Extent),
 }
 
-impl Change {
-    fn apply(self, bitmap: &mut BitmapAllocator) {
-        let applied = match self {
-            Self::Use(extent) => bitmap.mark_used(extent),
-            Self::Free(extent) => bitmap.release(extent),
-        };
-        assert!(applied.is_ok(), "the records' space changes fit the bitmap: {applied:?}");
-    }
-}
-
-/// Changes in order, and the pages of the bitmap that they are in.
-#[derive(Debug, Default)]
-struct Changes {
-    all: Vec<Change>,
-    /// A bit for each page.
-    pages: Vec<u64>,
-    page_count: u64,
-}
-
-impl Changes {
-    /// `page_bytes`: of space that a page describes.
-    fn push(&mut self, change: Change, page_bytes: u64) {
-        let (Change::Use(extent) | Change::Free(extent)) = change;
-        for page in extent.start / page_bytes..extent.end().div_ceil(page_bytes) {
-            let (word, bit) = (usize::try_from(page / 64).unwrap_or(usize::MAX), 1 << (page % 64));
-            if self.pages.len() <= word {
-                self.pages.resize(word + 1, 0);
-            }
-            self.page_count += u64::from(self.pages[word] & bit == 0);
-            self.pages[word] |= bit;
-        }
-        self.all.push(change);
-    }
+/// Changes that a checkpoint is made of.
+#[derive(Clone, Debug)]
+pub struct Frozen {
+    /// The last record that they are from.
+    pub record: u64,
+    /// The changes since the checkpoint before.
+    pub flips: Flips,
+    /// Bytes used as of the record.
+    pub used: u64,
 }
 
 /// See the module.
 pub struct SpaceBook {
     /// What can be allocated.
     pub space: Space<HybridAllocator>,
-    shadow: RefCell<BitmapAllocator>,
-    changes: RefCell<Changes>,
+    /// Bytes used as of the last record.
+    used: Cell<u64>,
+    changes: RefCell<Flips>,
     /// Those of the generation being checkpointed.
-    frozen: RefCell<Changes>,
-    withheld: RefCell<BTreeMap<u64, Vec<Extent>>>,
+    frozen: RefCell<Option<Frozen>>,
+    /// Freed by which record, ascending.
+    withheld: RefCell<VecDeque<(u64, Extent)>>,
     withheld_bytes: Cell<u64>,
     /// Allowed by the journal; waits for reads older than the mark and for deferred writes.
     ready: RefCell<Vec<(u64, Extent)>>,
-    /// The device is being told that it is unused; not free before it knows.
-    discarding_bytes: Cell<u64>,
+    /// The device is being told that they are unused; not free before it knows.
+    discarding: RefCell<Vec<Extent>>,
     /// Lent to the key-value store's file system, ascending.
     lent: RefCell<Vec<Extent>>,
     fault: Fault,
@@ -79,16 +59,17 @@ pub struct SpaceBook {
 
 impl SpaceBook {
     /// Starts from the bitmap at the checkpoint, with nothing changed since.
-    pub fn new(shadow: BitmapAllocator, reserve: u64, lent: Vec<Extent>, fault: Fault) -> Self {
+    pub fn new(bitmap: BitmapAllocator, reserve: u64, lent: Vec<Extent>, fault: Fault) -> Self {
+        let (block, used) = (bitmap.block_size(), bitmap.capacity() - bitmap.free_bytes());
         Self {
-            space: Space::new(shadow.clone().into(), reserve),
-            shadow: RefCell::new(shadow),
-            changes: RefCell::default(),
+            space: Space::new(bitmap.into(), reserve),
+            used: Cell::new(used),
+            changes: RefCell::new(Flips::new(block)),
             frozen: RefCell::default(),
             withheld: RefCell::default(),
             withheld_bytes: Cell::new(0),
             ready: RefCell::default(),
-            discarding_bytes: Cell::new(0),
+            discarding: RefCell::default(),
             lent: RefCell::new(merge(lent)),
             fault,
         }
@@ -115,7 +96,15 @@ impl SpaceBook {
         if self.fault.is(Planted::FreedSpaceReusedEarly) {
             return self.give_back(extent);
         }
-        self.withheld.borrow_mut().entry(record).or_default().push(extent);
+        let mut withheld = self.withheld.borrow_mut();
+        assert!(
+            withheld.back().is_none_or(|(last, _)| *last <= record),
+            "records take effect in their order"
+        );
+        if withheld.len() == withheld.capacity() {
+            withheld.reserve_exact(STEP);
+        }
+        withheld.push_back((record, extent));
         self.withheld_bytes.set(self.withheld_bytes.get() + extent.len);
     }
 
@@ -150,32 +139,30 @@ impl SpaceBook {
     /// Bytes that are freed and not yet free.
     pub fn pending_bytes(&self) -> u64 {
         let ready = self.ready.borrow().iter().map(|(_, extent)| extent.len).sum::<u64>();
-        self.withheld_bytes.get() + ready + self.discarding_bytes.get()
+        let discarding = self.discarding.borrow().iter().map(|extent| extent.len).sum::<u64>();
+        self.withheld_bytes.get() + ready + discarding
     }
 
     /// Notes that extents taken by [`Self::take_ready`] are being discarded.
     pub fn discarding(&self, extents: &[Extent]) {
-        let bytes = extents.iter().map(|extent| extent.len).sum::<u64>();
-        self.discarding_bytes.set(self.discarding_bytes.get() + bytes);
+        self.discarding.borrow_mut().extend_from_slice(extents);
     }
 
     /// Returns an extent whose discard ended to the allocator.
     pub fn discarded(&self, extent: Extent) {
-        self.discarding_bytes.set(self.discarding_bytes.get() - extent.len);
+        self.discarding.borrow_mut().retain(|other| *other != extent);
         self.give_back(extent);
     }
 
     /// Whether discards are under way.
     pub fn is_discarding(&self) -> bool {
-        self.discarding_bytes.get() > 0
+        !self.discarding.borrow().is_empty()
     }
 
     /// The journal allows what records up to `record` freed. `mark` separates the reads that may see it.
     pub fn allow(&self, record: u64, mark: u64) {
         let mut withheld = self.withheld.borrow_mut();
-        let later = withheld.split_off(&(record + 1));
-        let allowed = std::mem::replace(&mut *withheld, later);
-        for extent in allowed.into_values().flatten() {
+        while let Some((_, extent)) = withheld.pop_front_if(|(freed_by, _)| *freed_by <= record) {
             self.withheld_bytes.set(self.withheld_bytes.get() - extent.len);
             self.ready.borrow_mut().push((mark, extent));
         }
@@ -201,51 +188,118 @@ impl SpaceBook {
     }
 
     fn note(&self, change: Change) {
-        let page_bytes = PAGE_BLOCKS * self.shadow.borrow().block_size();
-        self.changes.borrow_mut().push(change, page_bytes);
+        let (Change::Use(extent) | Change::Free(extent)) = change;
+        self.used.set(match change {
+            Change::Use(_) => self.used.get() + extent.len,
+            Change::Free(_) => self.used.get() - extent.len,
+        });
+        self.changes.borrow_mut().push(extent);
     }
 
-    /// Starts a new generation of changes. The one before was checkpointed.
-    pub fn freeze(&self) {
-        let changes = std::mem::take(&mut *self.changes.borrow_mut());
-        let before = self.frozen.replace(changes);
-        assert!(before.all.is_empty(), "{} changes of an earlier generation", before.all.len());
+    /// Starts a new generation of changes; those so far, up to `record`, are for a checkpoint.
+    pub fn freeze(&self, record: u64) {
+        self.check();
+        let next = Flips::new(self.block());
+        let flips = self.changes.replace(next);
+        let before = self.frozen.replace(Some(Frozen { record, flips, used: self.used.get() }));
+        assert!(before.is_none(), "one checkpoint at a time");
+    }
+
+    /// Gives the pages that the frozen generation changed, as of its record, and the bytes used then.
+    pub fn frozen_pages(&self, mut page: impl FnMut(u64, &[u8; PAGE_BYTES])) -> u64 {
+        let frozen = self.frozen.borrow();
+        let Some(frozen) = &*frozen else { panic!("there is a frozen generation until it is settled") };
+        let (mut later, mut pending) = (self.changes.borrow_mut(), Flips::new(self.block()));
+        self.pending().into_iter().for_each(|extent| pending.push(extent));
+        later.sort();
+        pending.sort();
+        for index in frozen.flips.pages() {
+            let bits = self.space.with(|allocator| allocator.page(index));
+            let Ok(mut bits) = bits else { panic!("what changed is in the space: {bits:?}") };
+            pending.flip_page(index, &mut bits);
+            later.flip_page(index, &mut bits);
+            page(index, &bits);
+        }
+        frozen.used
+    }
+
+    /// The frozen generation is in the key-value store.
+    pub fn settle(&self) {
+        self.frozen.replace(None);
+    }
+
+    /// The changes that the key-value store does not have, of the generation being checkpointed and of the one after.
+    pub fn generations(&self) -> (Option<Frozen>, Flips) {
+        (self.frozen.borrow().clone(), self.changes.borrow().clone())
+    }
+
+    /// Bytes of memory that changes take until checkpoints have them.
+    pub fn change_bytes(&self) -> u64 {
+        let frozen = self.frozen.borrow().as_ref().map_or(0, |frozen| frozen.flips.count());
+        let withheld = self.withheld.borrow().len() * size_of::<(u64, Extent)>();
+        frozen * FLIP_BYTES + self.active_change_bytes() + u64::try_from(withheld).unwrap_or(u64::MAX / 4)
+    }
+
+    /// Those that the next freeze would take.
+    pub fn active_change_bytes(&self) -> u64 {
+        self.changes.borrow().count() * FLIP_BYTES
     }
 
     /// Pages of the whole bitmap.
     pub fn pages(&self) -> u64 {
-        self.shadow.borrow().pages()
+        self.space.with(Allocator::pages)
     }
 
     /// Most pages that checkpoints of the changes so far store, if changes in `more` blocks, each perhaps in a page of its
     /// own, are added.
     pub fn pages_max(&self, more: u64) -> u64 {
-        let next = self.changes.borrow().page_count.saturating_add(more).min(self.pages());
-        self.frozen.borrow().page_count + next
+        let next = self.changes.borrow().page_count().saturating_add(more).min(self.pages());
+        self.frozen.borrow().as_ref().map_or(0, |frozen| frozen.flips.page_count()) + next
     }
 
-    /// Applies the frozen generation's changes to the shadow and gives the pages to store.
-    pub fn checkpoint(&self) -> Vec<(u64, Page)> {
-        let mut shadow = self.shadow.borrow_mut();
-        for change in self.frozen.take().all {
-            change.apply(&mut shadow);
-        }
-        shadow.take_dirty_pages()
-    }
-
-    /// Bytes used as of the last checkpoint.
-    pub fn shadow_used(&self) -> u64 {
-        let shadow = self.shadow.borrow();
-        shadow.capacity() - shadow.free_bytes()
-    }
-
-    /// The bitmap with every change so far, whether checkpointed or not.
+    /// The allocator's bitmap as the records have it: without what is freed and not yet free, or taken and not yet used.
     pub fn current(&self) -> BitmapAllocator {
-        let mut current = self.shadow.borrow().clone();
-        for change in self.frozen.borrow().all.iter().chain(&self.changes.borrow().all) {
-            change.apply(&mut current);
+        let mut bitmap = self.space.with(|allocator| allocator.bitmap().clone());
+        for extent in self.pending() {
+            let released = bitmap.release(extent);
+            assert!(released.is_ok(), "what is not free yet is in use until then: {released:?}");
         }
-        current
+        bitmap
+    }
+
+    /// Bytes of memory held.
+    pub fn memory_bytes(&self) -> usize {
+        let marked = self.withheld.borrow().capacity() + self.ready.borrow().capacity();
+        // A node of a tree is at least half full.
+        let extents = self.discarding.borrow().capacity()
+            + self.lent.borrow().capacity()
+            + 2 * self.space.taken().len();
+        self.space.with(Allocator::memory_bytes)
+            + self.changes.borrow().memory_bytes()
+            + self.frozen.borrow().as_ref().map_or(0, |frozen| frozen.flips.memory_bytes())
+            + extents * size_of::<Extent>()
+            + marked * size_of::<(u64, Extent)>()
+    }
+
+    /// What the allocator has in use and the records have not.
+    fn pending(&self) -> Vec<Extent> {
+        let mut pending = self.space.taken();
+        pending.extend(self.withheld.borrow().iter().map(|(_, extent)| extent));
+        pending.extend(self.ready.borrow().iter().map(|(_, extent)| extent));
+        pending.extend(&*self.discarding.borrow());
+        pending
+    }
+
+    /// That nothing is missing and nothing twice.
+    fn check(&self) {
+        let taken = self.space.taken().iter().map(|extent| extent.len).sum::<u64>();
+        let (free, capacity) = self.space.with(|allocator| (allocator.free_bytes(), allocator.capacity()));
+        let (all, used) = (free + self.pending_bytes() + taken, self.used.get());
+        assert!(all + used == capacity, "{all} bytes are free or will be, {used} of {capacity} used");
+    }
+
+    fn block(&self) -> u64 {
+        self.space.with(Allocator::block_size)
     }
 }
 
@@ -269,6 +323,46 @@ mod tests {
         assert_eq!(book.lent(), loan[1..]);
     }
 
+    /// The worst that there can be on a device of a TiB: every page of the bitmap in pieces, every hint there, and as many
+    /// changes as there may be, of both generations; once all of them withheld, once none.
+    #[test]
+    fn memory_per_tib_is_at_most_35_mb() {
+        const TIB: u64 = 1 << 40;
+        let mut bitmap = BitmapAllocator::new(TIB, 4096);
+        for index in 0..bitmap.pages() {
+            let mut page = [0x55; PAGE_BYTES];
+            page[1000..3000].fill(0xff);
+            bitmap.load_page(index, &page).expect("a page");
+        }
+        let geometry = nvme::Geometry { size: TIB, ..nvme::SimDiskConfig::new("disk", 1 << 30).geometry };
+        let most = crate::engine::Options::for_device(&geometry).space_change_bytes_max;
+        for free in [false, true] {
+            let book = SpaceBook::new(bitmap.clone(), 0, vec![], Fault::default());
+            let blocks: Vec<u64> = bitmap.free_extents().iter().map(|extent| extent.start).collect();
+            let mut blocks = blocks.iter().cycle().step_by(997).map(|start| Extent::new(*start, 4096));
+            let mut frozen = false;
+            let mut record = 0;
+            while book.change_bytes() < most {
+                let extent = blocks.next().expect("endless");
+                record += 1;
+                if free {
+                    // As if it had been in use before.
+                    book.used.set(book.used.get() + extent.len);
+                    book.freed(record, extent);
+                } else {
+                    book.used(extent);
+                }
+                if !frozen && book.change_bytes() > most / 2 {
+                    frozen = true;
+                    let flips = book.changes.replace(Flips::new(4096));
+                    book.frozen.replace(Some(Frozen { record, flips, used: 0 }));
+                }
+            }
+            let bytes = book.memory_bytes();
+            assert!((34_000_000..=35_000_000).contains(&bytes), "{bytes} bytes, withheld: {free}");
+        }
+    }
+
     #[test]
     fn freed_space_waits_for_its_record_and_its_readers() {
         let book = SpaceBook::new(BitmapAllocator::new_free(1 << 20, 4096), 0, vec![], Fault::default());
@@ -289,9 +383,12 @@ mod tests {
         ready.into_iter().for_each(|extent| book.give_back(extent));
         assert_eq!(free(), before + 8192);
         assert_eq!(book.pending_bytes(), 0);
-        book.freeze();
-        let pages = book.checkpoint();
-        assert!(pages.len() <= 1);
-        assert_eq!(book.shadow_used(), 0);
+        book.freeze(7);
+        let mut pages = 0;
+        let used = book.frozen_pages(|_, page| {
+            pages += 1;
+            assert!(page[..32].iter().all(|byte| *byte == 0xff), "all is free as of record 7");
+        });
+        assert_eq!((pages, used), (1, 0));
     }
 }

@@ -81,6 +81,7 @@ pub fn run(setup: &Setup) -> Result<Tally, String> {
     world.options.overlay_bytes_max = [24 << 10, 1 << 20][random.below(2) as usize];
     world.options.cache_bytes_max = [1, 1 << 20][random.below(2) as usize];
     world.options.discard = random.one_in(2);
+    world.options.space_change_bytes_max = [512, 512 << 10][usize::try_from(setup.seed / 2 % 2).unwrap_or(0)];
     world.options.inline_bytes_max = [0, 2000][usize::try_from(setup.seed % 2).unwrap_or(0)];
     if setup.fault.is(Planted::DeferredBeforeAllowed) {
         // It takes a crash just after a payload went to its place: as many of these as there can be.
