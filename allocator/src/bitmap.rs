@@ -77,6 +77,16 @@ impl BitmapAllocator {
         (extents_max as u64).min(blocks).saturating_add(1).saturating_mul(pick + run)
     }
 
+    /// Counts the words touched from now on.
+    pub(crate) fn start_counting(&self) {
+        self.touched.set(0);
+    }
+
+    /// Words touched since counting was started.
+    pub(crate) fn counted(&self) -> u64 {
+        self.touched.get()
+    }
+
     pub(crate) fn touch(&self, words: u64) {
         self.touched.set(self.touched.get() + words);
     }
@@ -315,7 +325,7 @@ impl BitmapAllocator {
         if wanted > self.free {
             return Err(AllocError::NoSpace { wanted: request.len, available: self.free_bytes() });
         }
-        self.touched.set(0);
+        self.start_counting();
         let mut at = request.hint.map_or(self.cursor, |hint| hint / self.block_size);
         let mut remaining = wanted;
         let mut taken: Vec<(u64, u64)> = Vec::new();

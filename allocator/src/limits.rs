@@ -40,6 +40,9 @@ pub const LONG_RUNS_PER_BIN_MIN: usize = 64;
 /// is long enough in any case.
 pub const BEST_FIT_TRIES: usize = 4;
 
+/// Most zones that may be open at once; each allocation looks at all that are.
+pub const OPEN_ZONES_MAX: usize = 128;
+
 /// Longest single allocation, bytes; bounds the work of one call.
 pub const REQUEST_BYTES_MAX: u64 = 1 << 30;
 

@@ -35,6 +35,15 @@ pub enum AllocError {
     /// Some of the range is in use already.
     #[error("{0} is not all free")]
     NotFree(Extent),
+    /// No such zone.
+    #[error("zone {index} of {zones}")]
+    NoZone { index: u64, zones: u64 },
+    /// Something in it is in use.
+    #[error("zone {index} has {alive} bytes in use")]
+    ZoneAlive { index: u64, alive: u64 },
+    /// Not aligned, before something in use, or behind the zone.
+    #[error("write pointer {write} of zone {index} is not a block from {least} to {most}")]
+    WritePointer { index: u64, write: u64, least: u64, most: u64 },
     /// A bitmap page that cannot belong to this space.
     #[error("bitmap page {index} of {pages}: {reason}")]
     BadPage { index: u64, pages: u64, reason: &'static str },
@@ -137,6 +146,67 @@ pub trait Allocator {
     fn used_extents(&self) -> Vec<Extent> {
         collect(|from| self.next_used(from))
     }
+}
+
+/// How far a zone is written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ZoneState {
+    /// Nothing is written.
+    Empty,
+    /// Space is being taken from it.
+    Open,
+    /// Written in part, and not open.
+    Closed,
+    /// Written to its end.
+    Full,
+}
+
+/// A zone. What is before its write pointer and not in use is dead.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Zone {
+    /// Where it is.
+    pub extent: Extent,
+    /// How far it is written.
+    pub state: ZoneState,
+    /// The write pointer: bytes from the zone's start.
+    pub write: u64,
+    /// Bytes in use.
+    pub alive: u64,
+}
+
+impl Zone {
+    /// Bytes that only a reset makes free.
+    pub fn dead(&self) -> u64 {
+        self.write - self.alive
+    }
+}
+
+/// An allocator of a device with zones, each of which is written in ascending order and emptied as a whole.
+///
+/// What it does not promise of [`Allocator`]'s contract, and what it promises besides:
+/// - Free is only what lies behind the write pointers. What is released is dead, neither free nor in use, until its zone is
+///   reset; what is passed over to align a piece is dead as well. So an allocation may fail although much was released.
+/// - Within a zone, space is handed out in ascending order; the caller writes it in that order.
+/// - An allocation succeeds whenever enough is free only if its unit is the block: a zone's rest is tried for a larger unit
+///   only if the zone is open, or no closed zone has more left.
+/// - No more than [`Zones::open_max`] zones are open. One more is opened by closing that with the least left.
+/// - [`Allocator::mark_free`] resets the zones in which it leaves nothing in use: space newly owned is empty.
+/// - [`Allocator::mark_used`] moves a write pointer up if what it takes is behind it. A bitmap page has the blocks that are
+///   not in use, dead or free. So a state can be rebuilt from extents, or pages, and the device's write pointers.
+pub trait Zones: Allocator {
+    /// Number of zones.
+    fn zones(&self) -> u64;
+    /// How one is.
+    fn zone(&self, index: u64) -> AllocResult<Zone>;
+    /// Most zones that are open at once.
+    fn open_max(&self) -> usize;
+    /// Empties a zone with nothing in use, which the caller resets on the device before anything is written to it.
+    fn reset(&mut self, index: u64) -> AllocResult<()>;
+    /// A zone's write pointer, bytes from its start, as the device has it: for rebuilding. The zone is not open afterwards.
+    fn set_write_pointer(&mut self, index: u64, write: u64) -> AllocResult<()>;
+    /// The zone to clean: of those that are not open, the one with the most dead bytes, the first of equals; none if nothing
+    /// is dead. Always current, without looking at every zone.
+    fn victim(&self) -> Option<u64>;
 }
 
 fn collect(next: impl Fn(u64) -> Option<Extent>) -> Vec<Extent> {

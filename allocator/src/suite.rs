@@ -11,7 +11,7 @@ use crate::limits::{PAGE_BLOCKS, REQUEST_BYTES_MAX};
 use crate::oracle::ExtentAllocator;
 use crate::seam::{AllocError, Allocator, Request};
 
-const BLOCK: u64 = 4096;
+pub(crate) const BLOCK: u64 = 4096;
 
 /// Runs everything.
 pub fn run<A: Allocator>(make: impl Fn(u64, u64) -> A) {
@@ -32,7 +32,7 @@ pub fn request(len: u64, unit: u64, extents_max: usize) -> Request {
     Request { len, unit, extents_max, hint: None }
 }
 
-fn starts_all_used<A: Allocator>(make: &impl Fn(u64, u64) -> A) {
+pub(crate) fn starts_all_used<A: Allocator>(make: &impl Fn(u64, u64) -> A) {
     let space = make(10 * BLOCK + 17, BLOCK);
     assert_eq!((space.capacity(), space.block_size()), (10 * BLOCK, BLOCK));
     assert_eq!((space.free_bytes(), space.free_runs(), space.dirty_pages()), (0, 0, 0));
@@ -54,7 +54,7 @@ fn allocates_all_there_is<A: Allocator>(make: &impl Fn(u64, u64) -> A) {
     assert_eq!(refused, Err(AllocError::NoSpace { wanted: BLOCK, available: 0 }));
 }
 
-fn prefers_contiguous_space<A: Allocator>(make: &impl Fn(u64, u64) -> A) {
+pub(crate) fn prefers_contiguous_space<A: Allocator>(make: &impl Fn(u64, u64) -> A) {
     let mut space = make(4 * PAGE_BLOCKS * BLOCK, BLOCK);
     space.mark_free(Extent::new(0, space.capacity())).unwrap();
     assert_eq!(space.fragmentation(), 0.0);
@@ -89,7 +89,7 @@ fn respects_units_and_extents<A: Allocator>(make: &impl Fn(u64, u64) -> A) {
     assert_eq!(out.len(), 3, "a failing request adds nothing");
 }
 
-fn refuses_nonsense<A: Allocator>(make: &impl Fn(u64, u64) -> A) {
+pub(crate) fn refuses_nonsense<A: Allocator>(make: &impl Fn(u64, u64) -> A) {
     let mut space = make(256 * BLOCK, BLOCK);
     space.mark_free(Extent::new(0, 256 * BLOCK)).unwrap();
     let mut out = Vec::new();
@@ -120,7 +120,7 @@ fn refuses_nonsense<A: Allocator>(make: &impl Fn(u64, u64) -> A) {
     space.allocate(&wild, &mut out).unwrap();
 }
 
-fn failing_changes_nothing<A: Allocator>(make: &impl Fn(u64, u64) -> A) {
+pub(crate) fn failing_changes_nothing<A: Allocator>(make: &impl Fn(u64, u64) -> A) {
     let mut space = make(64 * BLOCK, BLOCK);
     space.mark_free(Extent::new(8 * BLOCK, 8 * BLOCK)).unwrap();
     let before = (space.free_extents(), space.free_runs(), space.free_bytes());
@@ -165,6 +165,15 @@ fn same(left: &impl Allocator, right: &impl Allocator) {
     assert_eq!(left.used_extents(), right.used_extents());
     assert_eq!((left.free_bytes(), left.free_runs()), (right.free_bytes(), right.free_runs()));
     assert_eq!(left.fragmentation(), right.fragmentation());
+    assert_eq!(left.fragmentation(), fragmentation(left));
+}
+
+/// What [`Allocator::fragmentation`] keeps current, by looking at every free run: of the pairs of free blocks that would be
+/// neighbours if all free space were one run, how many are not.
+pub(crate) fn fragmentation(space: &impl Allocator) -> f64 {
+    let free = space.free_extents();
+    let blocks = free.iter().map(|extent| extent.len / space.block_size()).sum::<u64>();
+    if blocks < 2 { 0.0 } else { (free.len() - 1) as f64 / (blocks - 1) as f64 }
 }
 
 /// Random operations, mirrored to the oracle by exact ranges.

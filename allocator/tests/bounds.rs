@@ -3,7 +3,7 @@
 #![expect(clippy::unwrap_used, reason = "tests fail by panicking")]
 
 use allocator::suite::request;
-use allocator::{Allocator, BitmapAllocator, Extent, HybridAllocator};
+use allocator::{Allocator, BitmapAllocator, Extent, HybridAllocator, ZoneLayout, ZonedAllocator, Zones};
 
 const BLOCK: u64 = 4096;
 const TIB: u64 = 1 << 40;
@@ -128,4 +128,32 @@ fn hints_find_what_a_bounded_search_passes_by() {
     let mut out = Vec::new();
     space.allocate(&request(2048 * BLOCK, BLOCK, 1), &mut out).unwrap();
     assert_eq!(out, [Extent::new(95 * (128 << 20), 2048 * BLOCK)], "with what it joined");
+}
+
+#[test]
+fn a_zoned_allocation_looks_at_open_zones_only() {
+    let layout = ZoneLayout { zone_bytes: 256 << 20, open_max: 14 };
+    let mut space = ZonedAllocator::new(TIB, BLOCK, layout);
+    space.mark_free(Extent::new(0, TIB)).unwrap();
+    let mut out = Vec::new();
+    let mut state = 3_u64;
+    for _ in 0..30_000 {
+        state = state.wrapping_mul(6364136223846793005).wrapping_add(1442695040888963407);
+        let blocks = [1, 16, 1024, 20_000][(state >> 40) as usize % 4];
+        let hint = Some((state >> 20) % TIB);
+        let request = allocator::Request { hint, ..request(blocks * BLOCK, BLOCK, 1 << 16) };
+        let before = space.work().words;
+        space.allocate(&request, &mut out).unwrap();
+        if state >> 63 == 0 {
+            let piece = out.swap_remove((state >> 30) as usize % out.len());
+            space.release(piece).unwrap();
+        }
+        let words = space.work().words - before;
+        assert!(
+            words <= space.words_bound(blocks, 1 << 16).min(blocks / 8 + 400),
+            "{words} words for {blocks}"
+        );
+    }
+    assert!(space.victim().is_some());
+    assert!(space.memory_bytes() <= 35_000_000, "{} bytes", space.memory_bytes());
 }

@@ -1,6 +1,8 @@
 //! The suite over every allocator of this crate.
 
-use allocator::{BitmapAllocator, BtreeAllocator, ExtentAllocator, HybridAllocator, suite};
+use allocator::{
+    BitmapAllocator, BtreeAllocator, ExtentAllocator, HybridAllocator, ZonedAllocator, suite, suite_zoned,
+};
 
 #[test]
 fn bitmap() {
@@ -20,4 +22,9 @@ fn hybrid() {
 #[test]
 fn btree() {
     suite::run(BtreeAllocator::new);
+}
+
+#[test]
+fn zoned() {
+    suite_zoned::run(ZonedAllocator::new);
 }
