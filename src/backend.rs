@@ -12,7 +12,7 @@ use nvme::uring::{Polling, UringDevice};
 use nvme::{BlockDevice, BlockingDevice, BlockingPartition, DeviceFile, Partition};
 use rt::{Core, Lane};
 use store::label::{Label, Labelled, MAGIC, size_min as label_size_min};
-use store::{Engine, FormatOptions, Options, Superblock};
+use store::{Engine, FormatOptions, FreeList, Options, Superblock};
 use uuid::Uuid;
 
 /// First bytes of a device of ours.
@@ -46,6 +46,8 @@ pub struct NewDevice {
     pub slices: u32,
     /// OSD of the first slice.
     pub first_osd: u32,
+    /// How their stores keep what is free.
+    pub free_list: FreeList,
 }
 
 /// A slice that was made.
@@ -104,7 +106,8 @@ async fn make_slice(
 ) -> anyhow::Result<()> {
     let view = Partition::new(device.clone(), "slice", window.start, window.len)?;
     let usual = FormatOptions::for_window(uuid, window.len);
-    let options = FormatOptions { kv_bytes: usual.kv_bytes.max(KV_BYTES_MIN), ..usual };
+    let kv_bytes = usual.kv_bytes.max(KV_BYTES_MIN);
+    let options = FormatOptions { kv_bytes, free_list: new.free_list, ..usual };
     let (superblocks, space) = kv_places(&Engine::regions(&view, &options)?);
     let unit = RocksOptions::for_space(space.len).alloc_unit().max(view.geometry().block_size);
     let format =

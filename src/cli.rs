@@ -6,6 +6,7 @@ use std::process::ExitCode;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use serde_json::json;
+use store::FreeList;
 
 use crate::size::parse_size;
 use crate::store_tool::StoreOptions;
@@ -55,7 +56,8 @@ pub enum Action {
     Up(UpOptions),
     /// Make the monitor's and OSDs' stores of a cluster without starting it.
     #[command(after_help = "Examples:\n  spirula mkfs --dir /srv/demo --osds 4 --size 32G\n  \
-                            spirula mkfs --dir /srv/fast --device /dev/nvme0n1 --force")]
+                            spirula mkfs --dir /srv/fast --device /dev/nvme0n1 --force\n  \
+                            spirula mkfs --dir /srv/large --device /dev/nvme0n1 --free-list merge")]
     Mkfs(UpOptions),
     /// Run only the monitor of a cluster made by `mkfs` or `up`.
     Mon(MonOptions),
@@ -93,6 +95,10 @@ pub struct UpOptions {
     /// for most virtual disks that is 'rotating'. It is kept.
     #[arg(long, value_enum)]
     pub media: Option<Media>,
+    /// How OSDs keep what is free in their key-value stores: 'pages', written as a whole when something in them changed, or
+    /// 'merge', which writes only what changed: for large devices with small random writes. Default: pages. It is kept.
+    #[arg(long, value_name = "KIND", value_parser = parse_free_list)]
+    pub free_list: Option<FreeList>,
     /// Format devices even if they hold somebody's data. That data is lost.
     #[arg(long)]
     pub force: bool,
@@ -104,6 +110,11 @@ pub struct UpOptions {
     /// Number of cores (threads) that drive the OSDs. Default: the machine's, but not more than OSDs.
     #[arg(long, value_parser = clap::value_parser!(u16).range(1..=256))]
     pub cores: Option<u16>,
+}
+
+fn parse_free_list(text: &str) -> Result<FreeList, String> {
+    let named = FreeList::ALL.into_iter().find(|kind| kind.name() == text);
+    named.ok_or_else(|| "it is 'pages' or 'merge'".to_owned())
 }
 
 /// What a device is made of.

@@ -11,6 +11,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, bail, ensure};
 use serde_json::{Value, json};
+use store::FreeList;
 use uuid::Uuid;
 
 use crate::backend::size_min;
@@ -45,6 +46,8 @@ pub struct DevicePlan {
     pub slices: u32,
     /// What it is made of, if the kernel is not to be asked.
     pub media: Option<Media>,
+    /// How the OSDs on it keep what is free.
+    pub free_list: FreeList,
 }
 
 impl DevicePlan {
@@ -225,6 +228,7 @@ fn file_plans(dir: &ClusterDir, options: &UpOptions) -> anyhow::Result<Vec<Devic
             first_osd: osd,
             slices: 1,
             media: options.media,
+            free_list: options.free_list.unwrap_or_default(),
         })
         .collect();
     Ok(plans)
@@ -251,7 +255,8 @@ fn device_plans(options: &UpOptions) -> anyhow::Result<Vec<DevicePlan>> {
             "the device {} is given twice",
             path.display()
         );
-        plans.push(DevicePlan { path, create: None, first_osd, slices, media: options.media });
+        let free_list = options.free_list.unwrap_or_default();
+        plans.push(DevicePlan { path, create: None, first_osd, slices, media: options.media, free_list });
     }
     Ok(plans)
 }
@@ -283,6 +288,16 @@ pub fn check_matches(plan: &Plan, options: &UpOptions, dir: &ClusterDir) -> anyh
             dir.path().display(),
             other.media.map_or("without --media".into(), |kept| format!("with '--media {}'", kept.name())),
             media.name()
+        );
+    }
+    if let Some(kind) = options.free_list
+        && let Some(other) = plan.devices.iter().find(|device| device.free_list != kind)
+    {
+        bail!(
+            "the cluster in {} was made with '--free-list {}', not {}: it is kept; start it without --free-list",
+            dir.path().display(),
+            other.free_list.name(),
+            kind.name()
         );
     }
     for device in &options.device {
@@ -360,6 +375,7 @@ fn encode_plan(plan: &Plan) -> Value {
                 "first_osd": device.first_osd,
                 "slices": device.slices,
                 "media": device.media.map(Media::name),
+                "free_list": device.free_list.name(),
             })
         })
         .collect();
@@ -385,6 +401,7 @@ fn decode_plan(value: &Value) -> anyhow::Result<Plan> {
             first_osd: u32::try_from(number(device, "first_osd")?)?,
             slices: u32::try_from(number(device, "slices")?)?,
             media: decode_media(device)?,
+            free_list: decode_free_list(device)?,
         });
     }
     Ok(Plan {
@@ -404,6 +421,13 @@ fn decode_media(device: &Value) -> anyhow::Result<Option<Media>> {
     }
 }
 
+/// A plan of before there was a choice does not have it.
+fn decode_free_list(device: &Value) -> anyhow::Result<FreeList> {
+    let Some(value) = device.get("free_list") else { return Ok(FreeList::Pages) };
+    let named = FreeList::ALL.into_iter().find(|kind| value.as_str() == Some(kind.name()));
+    named.with_context(|| format!("'free_list' is {value}, not \"pages\" or \"merge\""))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -414,17 +438,30 @@ mod tests {
             fsid: Uuid::from_u128(7),
             mon_port: 3300,
             devices: vec![
-                DevicePlan { path: "/a".into(), create: Some(1 << 30), first_osd: 0, slices: 1, media: None },
+                DevicePlan {
+                    path: "/a".into(),
+                    create: Some(1 << 30),
+                    first_osd: 0,
+                    slices: 1,
+                    media: None,
+                    free_list: FreeList::Pages,
+                },
                 DevicePlan {
                     path: "/b".into(),
                     create: None,
                     first_osd: 1,
                     slices: 3,
                     media: Some(Media::Ssd),
+                    free_list: FreeList::Merge,
                 },
             ],
         };
         assert_eq!(decode_plan(&encode_plan(&plan)).expect("decodes"), plan);
+        let mut old = encode_plan(&plan);
+        for device in old["devices"].as_array_mut().expect("devices") {
+            device.as_object_mut().expect("a device").remove("free_list");
+        }
+        assert_eq!(decode_plan(&old).expect("decodes").devices[1].free_list, FreeList::Pages);
         assert_eq!(plan.osds(), 4);
         assert_eq!(plan.osd(3).map(|(device, slice)| (device.path.clone(), slice)), Some(("/b".into(), 2)));
         assert!(plan.osd(4).is_none());

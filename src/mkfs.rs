@@ -114,7 +114,8 @@ async fn make_stores(
 ) -> anyhow::Result<()> {
     let mut osds = Vec::new();
     for (plan, file) in devices {
-        let new = NewDevice { file, fsid, slices: plan.slices, first_osd: plan.first_osd };
+        let (slices, first_osd) = (plan.slices, plan.first_osd);
+        let new = NewDevice { file, fsid, slices, first_osd, free_list: plan.free_list };
         let slices = backend::make(core, &new, || bar.inc(1)).await?;
         let rotational = new.file.geometry().rotational;
         for (slice, made) in (0..).zip(slices) {

@@ -11,7 +11,7 @@ use bluefs::kv::SimKv;
 use nvme::{BlockDevice, Partition, SimDisk};
 use rt::Core;
 use store::label::Labelled;
-use store::{Engine, FormatOptions, Options, Superblock};
+use store::{Engine, FormatOptions, FreeList, Options, Superblock};
 use uuid::Uuid;
 
 use crate::scenario::Scenario;
@@ -63,12 +63,7 @@ pub async fn make(core: &Core, node: &NodeStore) -> Result<(), String> {
     let labelled = Labelled::plan(&*device, id, node.fsid, vec![node.uuid.get()]).map_err(text)?;
     let window = labelled.window(&*device, 0).map_err(text)?;
     let view = Partition::new(device.clone(), "slice", window.start, window.len).map_err(text)?;
-    let options = FormatOptions {
-        store: node.uuid.get(),
-        journal_bytes: node.scenario.journal_bytes,
-        pg_log_bytes: node.scenario.pg_log_bytes,
-        kv_bytes: node.scenario.kv_bytes,
-    };
+    let options = format_options(node);
     let (superblocks, space) = kv_places(&Engine::regions(&view, &options).map_err(text)?);
     let fs = FsFormat {
         uuid: node.uuid.get(),
@@ -84,6 +79,18 @@ pub async fn make(core: &Core, node: &NodeStore) -> Result<(), String> {
     labelled.write(&*device).await.map_err(text)?;
     node.stage.set(Stage::Down);
     Ok(())
+}
+
+/// Of the free lists, stores of even identities have one kind, the others the other.
+fn format_options(node: &NodeStore) -> FormatOptions {
+    let store = node.uuid.get();
+    FormatOptions {
+        store,
+        journal_bytes: node.scenario.journal_bytes,
+        pg_log_bytes: node.scenario.pg_log_bytes,
+        kv_bytes: node.scenario.kv_bytes,
+        free_list: if store.as_u128().is_multiple_of(2) { FreeList::Pages } else { FreeList::Merge },
+    }
 }
 
 /// An open store.
@@ -146,12 +153,7 @@ impl Regions {
             "regions",
             nvme::Geometry { size: window.len, ..device.geometry().clone() },
         );
-        let options = FormatOptions {
-            store: node.uuid.get(),
-            journal_bytes: node.scenario.journal_bytes,
-            pg_log_bytes: node.scenario.pg_log_bytes,
-            kv_bytes: node.scenario.kv_bytes,
-        };
+        let options = format_options(node);
         Ok(Self { window, superblock: Engine::regions(&memory, &options).map_err(text)? })
     }
 

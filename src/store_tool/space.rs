@@ -65,7 +65,7 @@ impl Look {
                 "id": superblock.store.to_string(), "generation": superblock.generation,
                 "window": superblock.window, "block": superblock.block, "epoch": superblock.epoch,
                 "journal": region(superblock.journal), "pg_log": region(superblock.pg_log),
-                "kv": region(superblock.kv),
+                "kv": region(superblock.kv), "free_list": superblock.free_list().name(),
             },
         });
         // A label is for scripts; people read it indented.

@@ -18,6 +18,7 @@ mod counters;
 mod deferred;
 mod effect;
 mod flips;
+pub(crate) mod free_list;
 mod fsck;
 mod kv_room;
 mod layout;
@@ -58,7 +59,7 @@ use crate::transaction::Transaction;
 use crate::types::{CollectionId, LogVersion, ObjectId, ObjectStat, PoolOptions, PoolStats};
 
 pub use open::{OpenError, OpenResult};
-pub use options::{FormatOptions, Options};
+pub use options::{FormatOptions, FreeList, Options};
 pub use read::BlockPlace;
 use state::Inner;
 

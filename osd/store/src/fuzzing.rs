@@ -9,6 +9,7 @@ use std::fmt::Debug;
 use std::sync::OnceLock;
 
 use allocator::Extent;
+use allocator::limits::PAGE_BYTES;
 use bytes::Bytes;
 use uuid::Uuid;
 
@@ -16,7 +17,7 @@ use crate::checksum::{ChecksumKind, Checksums};
 use crate::codec::DecodeResult;
 use crate::compression::{Algorithm, Hints};
 use crate::engine::pg_log::{self, LogChange, PgLog, Window};
-use crate::engine::{apply, checkpoint};
+use crate::engine::{apply, checkpoint, free_list};
 use crate::export::{self, ExportHeader};
 use crate::fault::Fault;
 use crate::journal::format::{self, HEADER_BYTES, Header, Item};
@@ -212,18 +213,32 @@ fn collection(input: &[u8]) {
     }
 }
 
-/// A bitmap page: position of the checkpoint, bits; and any one flipped bit of what is stored.
+/// A bitmap page: position of the checkpoint, bits. A chunk: bits. And any one flipped bit of what is stored.
 fn bitmap_page(input: &[u8]) {
-    drop(checkpoint::decode_page(Bytes::copy_from_slice(input)));
-    let Some((position, page)) = input.split_first_chunk::<8>() else {
+    drop(free_list::decode_page(Bytes::copy_from_slice(input)));
+    drop(free_list::decode_chunk(Bytes::copy_from_slice(input)));
+    let Some((position, bits)) = input.split_first_chunk::<8>() else {
         return;
     };
-    let stored = checkpoint::encode_page(u64::from_le_bytes(*position), page);
-    assert_eq!(checkpoint::decode_page(stored.clone()), Ok(Bytes::copy_from_slice(page)));
+    let mut page = Box::new([0; PAGE_BYTES]);
+    page.iter_mut().zip(bits).for_each(|(to, from)| *to = *from);
+    let stored = free_list::encode_page(u64::from_le_bytes(*position), &page[..]);
+    let damaged = one_bit_flipped(&stored, position);
+    assert!(free_list::decode_page(damaged).is_err(), "a byte of a page is not covered");
+    assert_eq!(free_list::decode_page(stored), Ok(page));
+    if let Some(chunk) = bits.first_chunk() {
+        let stored = free_list::encode_chunk(chunk);
+        let damaged = one_bit_flipped(&stored, position);
+        assert!(free_list::decode_chunk(damaged).is_err(), "a byte of a chunk is not covered");
+        assert_eq!(free_list::decode_chunk(stored), Ok(*chunk));
+    }
+}
+
+fn one_bit_flipped(stored: &Bytes, place: &[u8; 8]) -> Bytes {
     let mut damaged = stored.to_vec();
-    let at = usize::from(position[0]) % damaged.len();
-    damaged[at] ^= 1 << (position[1] & 7);
-    assert!(checkpoint::decode_page(Bytes::from(damaged)).is_err(), "byte {at} is not covered");
+    let at = usize::from(u16::from_le_bytes([place[0], place[2]])) % damaged.len();
+    damaged[at] ^= 1 << (place[1] & 7);
+    Bytes::from(damaged)
 }
 
 /// Header and body of a group, and the same written again with a checksum that fits.
@@ -588,6 +603,7 @@ pub fn seeds(name: &str) -> Vec<Vec<u8>> {
                 keys::omap_entry(7, b"key"),
                 keys::omap_header(7),
                 keys::bitmap_page(0, 9),
+                keys::bitmap_chunk(9),
             ];
             all.iter().map(|key| key.to_vec()).collect()
         }

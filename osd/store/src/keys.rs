@@ -13,6 +13,8 @@ const OMAP: u8 = b'M';
 const COLLECTION: u8 = b'C';
 const STATISTICS: u8 = b'T';
 const BITMAP: u8 = b'B';
+/// Where the chunks are, beside the copies of pages.
+const CHUNKS: u8 = 2;
 const SHARE: u8 = b'R';
 const ONODE: u8 = b'o';
 const SHARD: u8 = b'x';
@@ -118,6 +120,11 @@ pub fn all_statistics() -> (Bytes, Bytes) {
 /// The range of bitmap pages of one copy.
 pub fn all_bitmap_pages(copy: u8) -> (Bytes, Bytes) {
     (Bytes::from(vec![BITMAP, copy]), Bytes::from(vec![BITMAP, copy + 1]))
+}
+
+/// The range of chunks of the free list.
+pub fn all_bitmap_chunks() -> (Bytes, Bytes) {
+    all_bitmap_pages(CHUNKS)
 }
 
 /// The range of omap ids waiting to be reaped.
@@ -246,7 +253,12 @@ pub fn bitmap_page(copy: u8, page: u64) -> Bytes {
     Bytes::from(key)
 }
 
-/// The page number in a key of [`bitmap_page`].
+/// Key of a chunk of the free list.
+pub fn bitmap_chunk(chunk: u64) -> Bytes {
+    bitmap_page(CHUNKS, chunk)
+}
+
+/// The number in a key of [`bitmap_page`] or [`bitmap_chunk`].
 pub fn parse_bitmap_page(key: &Bytes) -> DecodeResult<u64> {
     let mut cursor = Cursor { key, at: 2 };
     let page = u64::from_be_bytes(cursor.array("bitmap page")?);

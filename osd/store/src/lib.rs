@@ -29,7 +29,7 @@ mod types;
 
 pub use checksum::ChecksumKind;
 pub use compression::{Algorithm, Compression, CompressionMode, Hints};
-pub use engine::{BlockPlace, Engine, FormatOptions, FreeSpace, OpenError, OpenResult, Options};
+pub use engine::{BlockPlace, Engine, FormatOptions, FreeList, FreeSpace, OpenError, OpenResult, Options};
 pub use export::{ExportError, ExportHeader, ExportReader, ExportWriter};
 pub use fault::{Fault, Planted};
 pub use memstore::MemStore;

@@ -5,6 +5,7 @@ use allocator::Extent;
 use bytes::Bytes;
 use uuid::Uuid;
 
+use crate::FreeList;
 use crate::codec::{DecodeError, DecodeResult, Decoder, Encoder};
 
 const MAGIC: u64 = u64::from_le_bytes(*b"SPIRSLIC");
@@ -19,7 +20,9 @@ const COUNTER_MAX: u64 = 1 << 62;
 /// list, since any version may ignore them.
 pub const RO_COMPAT_KNOWN: u64 = 0;
 /// Incompatible features that this version knows: unknown ones forbid everything.
-pub const INCOMPAT_KNOWN: u64 = INCOMPAT_RETURNS
+pub const INCOMPAT_KNOWN: u64 = INCOMPAT_MOUNT | INCOMPAT_MERGED_FREE_LIST;
+/// Those of them that every mount sets, because it may write what they stand for.
+pub const INCOMPAT_MOUNT: u64 = INCOMPAT_RETURNS
     | INCOMPAT_SHARES
     | INCOMPAT_CHECKSUMS
     | INCOMPAT_COMPRESSION
@@ -38,6 +41,8 @@ pub const INCOMPAT_COMPRESSION: u64 = 8;
 pub const INCOMPAT_INLINE: u64 = 16;
 /// Incompatible: values of shards may be of version 3.
 pub const INCOMPAT_COMPACT_SHARDS: u64 = 32;
+/// Incompatible: changes are merged into the free list, in chunks. Set when a store is formatted so.
+pub const INCOMPAT_MERGED_FREE_LIST: u64 = 256;
 
 /// Feature bits of a superblock or label.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -184,6 +189,14 @@ impl Superblock {
             pg_log,
             kv,
         })
+    }
+
+    /// How the free list is kept.
+    pub fn free_list(&self) -> FreeList {
+        match self.features.incompat & INCOMPAT_MERGED_FREE_LIST {
+            0 => FreeList::Pages,
+            _ => FreeList::Merge,
+        }
     }
 
     /// Where the copies are: the first block of the window and the last.

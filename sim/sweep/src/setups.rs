@@ -5,7 +5,7 @@ use std::time::Duration;
 use bluefs::fs::limits::LOG_BYTES_MIN_DEFAULT;
 use bluefs_rocks::RocksOptions;
 use nvme::{Geometry, MemoryDevice};
-use store::{Algorithm, Compression, CompressionMode, Options};
+use store::{Algorithm, Compression, CompressionMode, FreeList, Options};
 
 use crate::stack::{Below, Setup};
 
@@ -31,6 +31,7 @@ pub fn simulated() -> Setup {
         identity: 1,
         slices: 1,
         slice: 0,
+        free_list: FreeList::Pages,
         journal_bytes: 64 << 10,
         pg_log_bytes: 64 << 10,
         kv_bytes: 880 << 10,
@@ -62,11 +63,13 @@ fn compression(algorithm: Algorithm) -> Compression {
     }
 }
 
-/// The same on one of 512-byte blocks that seeks: whole blocks are deferred too, and freed space is discarded.
+/// The same on one of 512-byte blocks that seeks: whole blocks are deferred too, and freed space is discarded. Changes are
+/// merged into the free list.
 pub fn small_blocks() -> Setup {
     let base = simulated();
     Setup {
         geometry: geometry(TWO_SEGMENTS, 512),
+        free_list: FreeList::Merge,
         options: Options {
             deferred_whole_max: 8 << 10,
             inline_bytes_max: 700,
@@ -90,6 +93,7 @@ pub fn rocks() -> Setup {
         identity: 1,
         slices: 2,
         slice: 1,
+        free_list: FreeList::Merge,
         journal_bytes: 256 << 10,
         pg_log_bytes: 64 << 10,
         kv_bytes,

@@ -16,7 +16,7 @@ use nvme::{
 use rt::sim::Sim;
 use rt::{Core, CoreId, Lane};
 use store::label::{LabelError, Labelled};
-use store::{Engine, FormatOptions, OpenError, Options, Superblock};
+use store::{Engine, FormatOptions, FreeList, OpenError, Options, Superblock};
 use uuid::Uuid;
 
 use crate::late::LateDevice;
@@ -43,6 +43,8 @@ pub struct Setup {
     pub slices: usize,
     /// The one in use.
     pub slice: usize,
+    /// How the free list is kept.
+    pub free_list: FreeList,
     /// Bytes of the journal.
     pub journal_bytes: u64,
     /// Bytes of the placement groups' log.
@@ -161,6 +163,7 @@ async fn format_slice(
         journal_bytes: setup.journal_bytes,
         pg_log_bytes: setup.pg_log_bytes,
         kv_bytes: setup.kv_bytes,
+        free_list: setup.free_list,
     };
     let regions = Engine::regions(&view, &options).map_err(|error| error.to_string())?;
     let (superblocks, space) = kv_places(&regions, setup.unit);

@@ -15,6 +15,8 @@ use nvme::DmaBuf;
 use rt::Group;
 
 use super::admit::Demand;
+use super::free_list;
+use super::options::FreeList;
 use super::pg_log::Window;
 use super::state::{Inner, Pending};
 use super::writer::GroupEnd;
@@ -100,27 +102,6 @@ impl CheckpointRecord {
     }
 }
 
-/// A bitmap page as it is stored: position of the checkpoint, checksum, bits.
-pub fn encode_page(position: u64, page: &[u8]) -> Bytes {
-    let mut e = Encoder::with_capacity(12 + page.len());
-    e.u64(position);
-    e.u32(crc32c::crc32c_append(crc32c::crc32c(&position.to_le_bytes()), page));
-    e.raw(page);
-    e.into_bytes()
-}
-
-/// The bits of a stored page, if its checksum is right.
-pub fn decode_page(value: Bytes) -> DecodeResult<Bytes> {
-    let mut d = Decoder::new(value);
-    let position = d.u64("position of a bitmap page")?;
-    let stored = d.u32("checksum of a bitmap page")?;
-    let page = d.raw(d.left(), "bitmap page")?;
-    if stored != crc32c::crc32c_append(crc32c::crc32c(&position.to_le_bytes()), &page) {
-        return d.invalid("checksum of a bitmap page", 8, stored.into());
-    }
-    Ok(page)
-}
-
 impl Inner {
     /// Makes checkpoints when they are wanted, until the store closes.
     pub async fn checkpoint_when_wanted(self: Rc<Self>) {
@@ -193,10 +174,14 @@ impl Inner {
             panic!("record {record} is durable, so a group ends there")
         };
         let mut batch = batch(ops, pending);
-        let used = self.space.frozen_pages(|number, page| {
-            let value = encode_page(end.position, page);
-            batch.ops.extend((0..2).map(|copy| KvOp::Put(keys::bitmap_page(copy, number), value.clone())));
-        });
+        let used = match self.superblock.free_list() {
+            FreeList::Pages => self.space.frozen_pages(|page, bits| {
+                batch.ops.extend(free_list::page_ops(end.position, page, bits));
+            }),
+            FreeList::Merge => self.space.frozen_flips(|page, flips| {
+                batch.ops.extend(free_list::flip_ops(page, flips));
+            }),
+        };
         let state = CheckpointRecord { end, next_omap_id, log, used, lent };
         batch.ops.push(KvOp::Put(keys::CHECKPOINT, state.encode()));
         self.counters.checkpoint_bytes.add(batch.ops.iter().map(op_bytes).sum());
@@ -365,17 +350,6 @@ mod tests {
         assert_eq!(CheckpointRecord::decode(value.clone()), Ok(record));
         for len in 0..value.len() {
             assert!(CheckpointRecord::decode(value.slice(..len)).is_err());
-        }
-    }
-
-    #[test]
-    fn a_damaged_page_is_noticed() {
-        let value = encode_page(77, &[5; 4096]);
-        assert_eq!(decode_page(value.clone()), Ok(Bytes::from(vec![5; 4096])));
-        for at in (0..value.len()).step_by(97) {
-            let mut damaged = value.to_vec();
-            damaged[at] ^= 1;
-            assert!(decode_page(Bytes::from(damaged)).is_err());
         }
     }
 }

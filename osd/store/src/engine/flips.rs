@@ -1,6 +1,7 @@
 //! [`Flips`]: extents that changed hands. Whether they were used or freed need not be known: a bitmap in which they are
 //! flipped is as it was before. So their order does not matter, and each takes eight bytes.
 
+use super::free_list::CHUNK_BLOCKS;
 use allocator::limits::{BLOCKS_MAX, PAGE_BLOCKS, PAGE_BYTES};
 use allocator::{AllocResult, Allocator, BitmapAllocator, Extent};
 
@@ -25,12 +26,14 @@ pub struct Flips {
     /// A bit for each page that has one.
     pages: Vec<u64>,
     page_count: u64,
+    /// At least as many as the chunks that have one.
+    chunk_count: u64,
 }
 
 impl Flips {
     /// None yet, of blocks of `block` bytes.
     pub fn new(block: u64) -> Self {
-        Self { block, all: Vec::new(), sorted: true, pages: Vec::new(), page_count: 0 }
+        Self { block, all: Vec::new(), sorted: true, pages: Vec::new(), page_count: 0, chunk_count: 0 }
     }
 
     /// Flips an extent, which is aligned to blocks.
@@ -45,6 +48,7 @@ impl Flips {
                 self.all.reserve_exact(STEP);
             }
             self.all.push(flip);
+            self.chunk_count += stop.div_ceil(CHUNK_BLOCKS) - at / CHUNK_BLOCKS;
             self.note_page(page);
             at = stop;
         }
@@ -67,6 +71,11 @@ impl Flips {
     /// How many pages have any.
     pub fn page_count(&self) -> u64 {
         self.page_count
+    }
+
+    /// At least as many as the chunks of the free list that have any.
+    pub fn chunk_count(&self) -> u64 {
+        self.chunk_count
     }
 
     /// The pages that have any, ascending.

@@ -10,6 +10,7 @@ use bytes::Bytes;
 
 use super::blocks::Wanted;
 use super::flips::Flips;
+use super::free_list;
 use super::open::{self, OpenError, OpenResult};
 use super::space::Frozen;
 use super::state::{Collection, Inner};
@@ -453,7 +454,7 @@ impl Check {
         let (device, kv, view) = (&*self.inner.device, &self.inner.kv, self.pin.view());
         let record =
             open::read_checkpoint(device, kv, view).await?.map_or(0, |checkpoint| checkpoint.end.record);
-        let stored = open::read_free_list(device, kv, view, &self.inner.superblock).await?;
+        let stored = free_list::read(device, kv, view, &self.inner.superblock).await?;
         Ok((stored, record))
     }
 

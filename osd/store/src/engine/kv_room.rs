@@ -9,7 +9,7 @@ use std::cell::Cell;
 use std::rc::Rc;
 use std::time::Duration;
 
-use allocator::{Class, limits::PAGE_BYTES};
+use allocator::Class;
 use bluefs::kv::{self, ENTRY_BYTES};
 use rt::sync::{Either, select};
 
@@ -18,8 +18,6 @@ use super::state::Inner;
 use crate::object_store::{StoreError, StoreResult};
 use crate::types::PoolStats;
 
-/// Bytes of a page of the bitmap in both its copies.
-pub const PAGE_COST: u64 = 2 * (PAGE_BYTES as u64 + 32 + ENTRY_BYTES);
 /// Bytes that any checkpoint adds.
 const CHECKPOINT_COST: u64 = 1024;
 /// Bytes that it adds for each pool: the statistics.
@@ -90,7 +88,7 @@ impl KvRoom {
 impl Inner {
     /// Has the key-value store keep what it needs ahead, from now on: with every page of the bitmap in a checkpoint.
     pub fn keep_kv_room(&self) {
-        let pages = self.space.pages() * PAGE_COST;
+        let pages = self.space.stored_bytes_max();
         self.kv.keep_headroom(
             self.options.overlay_bytes_max + self.kv_checkpoints() + pages + self.kv_reserve(),
         );
@@ -229,7 +227,7 @@ impl Inner {
             + room.unflushed.get()
             + room.admitted_bytes.get()
             + more.bytes
-            + self.space.pages_max(blocks) * PAGE_COST
+            + self.space.stored_bytes(blocks)
             + self.kv_checkpoints()
     }
 

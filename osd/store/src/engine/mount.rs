@@ -42,7 +42,7 @@ use crate::limits;
 use crate::overlay::Overlay;
 use crate::shard::Shard;
 use crate::share::Share;
-use crate::superblock::{INCOMPAT_KNOWN, Superblock};
+use crate::superblock::{INCOMPAT_MOUNT, Superblock};
 use crate::types::{CollectionId, PoolStats};
 
 /// Keys and values.
@@ -105,7 +105,7 @@ pub async fn mount(
     if !read_only {
         superblock.generation += 1;
         superblock.epoch += 1;
-        superblock.features.incompat |= INCOMPAT_KNOWN;
+        superblock.features.incompat |= INCOMPAT_MOUNT;
         superblock.epoch_start = end.group + 1;
         counters.superblock_bytes_written.add(open::write_superblock(&*device, &superblock).await?);
         counters.flushes.add(2);
@@ -224,7 +224,13 @@ fn build(
         core,
         overlay: Overlay::new(kv.view(), fault),
         cache: RefCell::new(Cache::new(options.cache_bytes_max)),
-        space: SpaceBook::new(bitmap, options.reserve_bytes, checkpoint.lent.clone(), fault),
+        space: SpaceBook::new(
+            bitmap,
+            superblock.free_list(),
+            options.reserve_bytes,
+            checkpoint.lent.clone(),
+            fault,
+        ),
         traffic: Traffic::default(),
         journal: RefCell::new(Writer::new(begin)),
         deferred: Deferred::new(block),

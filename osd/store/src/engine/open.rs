@@ -2,20 +2,19 @@
 
 use std::rc::Rc;
 
-use allocator::{Allocator, BitmapAllocator, Extent, limits::PAGE_BYTES};
+use allocator::{Allocator, BitmapAllocator, Extent};
 use bluefs::kv::{KvError, KvStore, KvView, ScanLimit};
 use bytes::Bytes;
 use nvme::{BlockDevice, DeviceError, DmaBuf};
 
-use super::checkpoint::{CheckpointRecord, decode_page};
-use super::options::FormatOptions;
+use super::checkpoint::CheckpointRecord;
+use super::free_list;
+use super::options::{FormatOptions, FreeList};
 use super::writer::RESERVE_BLOCKS;
-use crate::check::length;
-use crate::codec::DecodeError;
 use crate::journal::scan::ScanError;
 use crate::keys;
 use crate::limits;
-use crate::superblock::{Features, Superblock};
+use crate::superblock::{Features, INCOMPAT_MERGED_FREE_LIST, Superblock};
 
 /// Longest single read of a region.
 const READ_BYTES_MAX: u64 = 1 << 20;
@@ -107,9 +106,14 @@ pub fn regions(device: &dyn BlockDevice, options: &FormatOptions) -> OpenResult<
     if window < need {
         return Err(OpenError::TooSmall { device: device.name().to_owned(), size: geometry.size, need });
     }
+    let incompat = match options.free_list {
+        FreeList::Pages => 0,
+        FreeList::Merge => INCOMPAT_MERGED_FREE_LIST,
+    };
+    let features = Features { incompat, ..Features::default() };
     Ok(Superblock {
         generation: 1,
-        features: Features::default(),
+        features,
         store: options.store,
         window,
         block: u32::try_from(block).unwrap_or(u32::MAX),
@@ -227,7 +231,7 @@ pub async fn read_kv(
 ) -> OpenResult<FromKv> {
     let corrupt = |reason: String| OpenError::Corrupt { device: device.name().to_owned(), reason };
     let checkpoint = read_checkpoint(device, kv, view).await?;
-    let bitmap = read_free_list(device, kv, view, superblock).await?;
+    let bitmap = free_list::read(device, kv, view, superblock).await?;
     if let Some(checkpoint) = &checkpoint {
         let used = bitmap.capacity() - bitmap.free_bytes();
         if used != checkpoint.used {
@@ -258,37 +262,6 @@ pub async fn read_checkpoint(
     decoded.map_err(|error| corrupt(format!("checkpoint: {error}")))
 }
 
-/// What is free as of the checkpoint.
-pub async fn read_free_list(
-    device: &dyn BlockDevice,
-    kv: &Rc<dyn KvStore>,
-    view: &KvView,
-    superblock: &Superblock,
-) -> OpenResult<BitmapAllocator> {
-    let corrupt = |reason: String| OpenError::Corrupt { device: device.name().to_owned(), reason };
-    let mut bitmap = empty_bitmap(superblock);
-    let mut pages = std::collections::BTreeMap::new();
-    for copy in 0..2 {
-        let (start, end) = keys::all_bitmap_pages(copy);
-        for (key, value) in scan_all(kv, view, start, end).await? {
-            let number = keys::parse_bitmap_page(&key).map_err(|error| corrupt(error.to_string()))?;
-            let page: Result<Bytes, DecodeError> = decode_page(value);
-            let best = pages.entry(number).or_insert_with(|| page.clone());
-            if best.is_err() {
-                *best = page;
-            }
-        }
-    }
-    for (number, page) in pages {
-        let page = page.map_err(|error| corrupt(format!("both copies of bitmap page {number}: {error}")))?;
-        let Ok(page) = <&[u8; PAGE_BYTES]>::try_from(&page[..]) else {
-            return Err(corrupt(format!("bitmap page {number} has {} bytes", length(&page))));
-        };
-        bitmap.load_page(number, page).map_err(|error| corrupt(error.to_string()))?;
-    }
-    Ok(bitmap)
-}
-
 /// The bitmap of a store without objects: everything but the regions is free.
 pub fn empty_bitmap(superblock: &Superblock) -> BitmapAllocator {
     let block = u64::from(superblock.block);
@@ -304,17 +277,35 @@ pub fn empty_bitmap(superblock: &Superblock) -> BitmapAllocator {
 async fn scan_all(
     kv: &Rc<dyn KvStore>,
     view: &KvView,
-    mut start: Bytes,
+    start: Bytes,
     end: Bytes,
 ) -> OpenResult<Vec<(Bytes, Bytes)>> {
     let mut all = Vec::new();
+    scan(kv, view, start, end, |key, value| {
+        all.push((key, value));
+        Ok(())
+    })
+    .await?;
+    Ok(all)
+}
+
+/// Hands every key of a range with its value to `take`, until that fails.
+pub(super) async fn scan(
+    kv: &Rc<dyn KvStore>,
+    view: &KvView,
+    mut start: Bytes,
+    end: Bytes,
+    mut take: impl FnMut(Bytes, Bytes) -> OpenResult<()>,
+) -> OpenResult<()> {
     loop {
         let page = kv.scan(view, start, end.clone(), SCAN_PAGE).await?;
         let next = page.entries.last().filter(|_| page.more).map(|(key, _)| keys::after(key));
-        all.extend(page.entries);
+        for (key, value) in page.entries {
+            take(key, value)?;
+        }
         match next {
             Some(next) => start = next,
-            None => return Ok(all),
+            None => return Ok(()),
         }
     }
 }

@@ -9,7 +9,31 @@ use crate::compression::Compression;
 use crate::fault::Fault;
 use crate::limits;
 
-/// Sizes that are fixed when a store is formatted.
+/// How the free list is kept in the key-value store.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum FreeList {
+    /// Pages of 32 Ki blocks, written as a whole, twice, when anything in them changed. Start-up reads the fewest keys.
+    #[default]
+    Pages,
+    /// Chunks of 512 blocks into which changes are merged: writes fewer bytes where changes are far apart, as overwrites of
+    /// a large device are.
+    Merge,
+}
+
+impl FreeList {
+    /// Both.
+    pub const ALL: [Self; 2] = [Self::Pages, Self::Merge];
+
+    /// Its name.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Pages => "pages",
+            Self::Merge => "merge",
+        }
+    }
+}
+
+/// What is fixed when a store is formatted.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct FormatOptions {
     /// Names the store for ever.
@@ -20,6 +44,8 @@ pub struct FormatOptions {
     pub pg_log_bytes: u64,
     /// Bytes that the key-value store's file system owns from the start; 0 if it lives elsewhere.
     pub kv_bytes: u64,
+    /// How the free list is kept.
+    pub free_list: FreeList,
 }
 
 impl FormatOptions {
@@ -32,6 +58,7 @@ impl FormatOptions {
             journal_bytes: part(64, 64 << 10, 64 << 20),
             pg_log_bytes: part(128, 256 << 10, 64 << 20),
             kv_bytes: part(16, 4 << 20, 1 << 30),
+            free_list: FreeList::default(),
         }
     }
 }

@@ -14,6 +14,7 @@ use allocator::{AllocResult, Allocator, BitmapAllocator, Extent, HybridAllocator
 
 use super::effect::merge;
 use super::flips::{FLIP_BYTES, Flips, STEP};
+use super::options::FreeList;
 use crate::fault::{Fault, Planted};
 
 /// A change of ownership.
@@ -40,6 +41,8 @@ pub struct Frozen {
 pub struct SpaceBook {
     /// What can be allocated.
     pub space: Space<HybridAllocator>,
+    /// What checkpoints store of it.
+    stored: FreeList,
     /// Bytes used as of the last record.
     used: Cell<u64>,
     changes: RefCell<Flips>,
@@ -59,10 +62,17 @@ pub struct SpaceBook {
 
 impl SpaceBook {
     /// Starts from the bitmap at the checkpoint, with nothing changed since.
-    pub fn new(bitmap: BitmapAllocator, reserve: u64, lent: Vec<Extent>, fault: Fault) -> Self {
+    pub fn new(
+        bitmap: BitmapAllocator,
+        stored: FreeList,
+        reserve: u64,
+        lent: Vec<Extent>,
+        fault: Fault,
+    ) -> Self {
         let (block, used) = (bitmap.block_size(), bitmap.capacity() - bitmap.free_bytes());
         Self {
             space: Space::new(bitmap.into(), reserve),
+            stored,
             used: Cell::new(used),
             changes: RefCell::new(Flips::new(block)),
             frozen: RefCell::default(),
@@ -200,7 +210,8 @@ impl SpaceBook {
     pub fn freeze(&self, record: u64) {
         self.check();
         let next = Flips::new(self.block());
-        let flips = self.changes.replace(next);
+        let mut flips = self.changes.replace(next);
+        flips.sort();
         let before = self.frozen.replace(Some(Frozen { record, flips, used: self.used.get() }));
         assert!(before.is_none(), "one checkpoint at a time");
     }
@@ -219,6 +230,18 @@ impl SpaceBook {
             pending.flip_page(index, &mut bits);
             later.flip_page(index, &mut bits);
             page(index, &bits);
+        }
+        frozen.used
+    }
+
+    /// Gives what the frozen generation flipped, page by page, and the bytes used as of its record.
+    pub fn frozen_flips(&self, mut page: impl FnMut(u64, &[u8; PAGE_BYTES])) -> u64 {
+        let frozen = self.frozen.borrow();
+        let Some(frozen) = &*frozen else { panic!("there is a frozen generation until it is settled") };
+        for index in frozen.flips.pages() {
+            let mut flips = [0; PAGE_BYTES];
+            frozen.flips.flip_page(index, &mut flips);
+            page(index, &flips);
         }
         frozen.used
     }
@@ -245,16 +268,19 @@ impl SpaceBook {
         self.changes.borrow().count() * FLIP_BYTES
     }
 
-    /// Pages of the whole bitmap.
-    pub fn pages(&self) -> u64 {
-        self.space.with(Allocator::pages)
+    /// Most bytes that the key-value store is given for the free list in one checkpoint.
+    pub fn stored_bytes_max(&self) -> u64 {
+        self.stored.cost(self.space.with(Allocator::pages), u64::MAX)
     }
 
-    /// Most pages that checkpoints of the changes so far store, if changes in `more` blocks, each perhaps in a page of its
-    /// own, are added.
-    pub fn pages_max(&self, more: u64) -> u64 {
-        let next = self.changes.borrow().page_count().saturating_add(more).min(self.pages());
-        self.frozen.borrow().as_ref().map_or(0, |frozen| frozen.flips.page_count()) + next
+    /// Most bytes that it is given in checkpoints of the changes so far, if changes in `more` blocks, each perhaps in a page
+    /// of its own, are added.
+    pub fn stored_bytes(&self, more: u64) -> u64 {
+        let next = self.changes.borrow();
+        let pages = next.page_count().saturating_add(more).min(self.space.with(Allocator::pages));
+        let chunks = next.chunk_count().saturating_add(more);
+        let cost = |frozen: &Frozen| self.stored.cost(frozen.flips.page_count(), frozen.flips.chunk_count());
+        self.frozen.borrow().as_ref().map_or(0, cost) + self.stored.cost(pages, chunks)
     }
 
     /// The allocator's bitmap as the records have it: without what is freed and not yet free, or taken and not yet used.
@@ -313,7 +339,7 @@ mod tests {
     fn loans_join_and_come_back_in_parts() {
         let loan = [Extent::new(0, 4096), Extent::new(8192, 4096)];
         let bitmap = BitmapAllocator::new_free(1 << 20, 4096);
-        let book = SpaceBook::new(bitmap, 0, loan.to_vec(), Fault::default());
+        let book = SpaceBook::new(bitmap, FreeList::Pages, 0, loan.to_vec(), Fault::default());
         book.lend(Extent::new(4096, 4096));
         assert_eq!(book.lent(), vec![Extent::new(0, 12_288)]);
         assert!(!book.take_lent(Extent::new(8192, 8192)), "not all of it is lent");
@@ -337,7 +363,7 @@ mod tests {
         let geometry = nvme::Geometry { size: TIB, ..nvme::SimDiskConfig::new("disk", 1 << 30).geometry };
         let most = crate::engine::Options::for_device(&geometry).space_change_bytes_max;
         for free in [false, true] {
-            let book = SpaceBook::new(bitmap.clone(), 0, vec![], Fault::default());
+            let book = SpaceBook::new(bitmap.clone(), FreeList::Pages, 0, vec![], Fault::default());
             let blocks: Vec<u64> = bitmap.free_extents().iter().map(|extent| extent.start).collect();
             let mut blocks = blocks.iter().cycle().step_by(997).map(|start| Extent::new(*start, 4096));
             let mut frozen = false;
@@ -365,7 +391,8 @@ mod tests {
 
     #[test]
     fn freed_space_waits_for_its_record_and_its_readers() {
-        let book = SpaceBook::new(BitmapAllocator::new_free(1 << 20, 4096), 0, vec![], Fault::default());
+        let bitmap = BitmapAllocator::new_free(1 << 20, 4096);
+        let book = SpaceBook::new(bitmap, FreeList::Pages, 0, vec![], Fault::default());
         let mut reservation = book.space.reserve(8192, Class::Ordinary).expect("room");
         let request = Request { len: 8192, unit: 4096, extents_max: 8, hint: None };
         let extents = reservation.take(&request).expect("room").commit();
@@ -390,5 +417,7 @@ mod tests {
             assert!(page[..32].iter().all(|byte| *byte == 0xff), "all is free as of record 7");
         });
         assert_eq!((pages, used), (1, 0));
+        let used = book.frozen_flips(|_, flips| assert_eq!(*flips, [0; PAGE_BYTES], "used and freed"));
+        assert_eq!(used, 0);
     }
 }

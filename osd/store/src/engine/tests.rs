@@ -6,6 +6,7 @@ mod compression;
 mod conformance;
 mod crash;
 mod damaged_keys;
+mod free_list;
 mod full_of_keys;
 mod history;
 mod kv;

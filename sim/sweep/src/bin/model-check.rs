@@ -16,7 +16,7 @@ use rt::sim::RandomStream;
 use rt::{Core, LocalBoxFuture};
 use serde_json::json;
 use store::suite::{Host, Shape, Tally, random};
-use store::{Algorithm, ChecksumKind, Compression, CompressionMode, ObjectStore, Options};
+use store::{Algorithm, ChecksumKind, Compression, CompressionMode, FreeList, ObjectStore, Options};
 
 /// Draws transactions of every kind of op from seeds, applies them to a store on a simulated device and to the memory store,
 /// and compares everything that can be read: after each, and as a whole whenever the store is closed and opened.
@@ -181,6 +181,7 @@ fn setup(dice: &mut RandomStream, is_tight: bool) -> Setup {
     let kv_bytes = 2 << 20;
     Setup {
         geometry,
+        free_list: pick(dice, &FreeList::ALL),
         journal_bytes: pick(dice, &[256 << 10, 1 << 20]),
         pg_log_bytes: 512 << 10,
         kv_bytes,

@@ -77,8 +77,15 @@ fn apply(map: &mut Map, op: &KvOp) {
         }
         KvOp::DeleteRange(start, end) => map.retain(|key, _| key < start || key >= end),
         KvOp::Merge(key, operand) => {
-            assert_eq!(merge_operator(key), Some(MergeOperator::AddI64));
             let old = map.get(key).cloned().unwrap_or_default();
+            if merge_operator(key) == Some(MergeOperator::Xor) {
+                let byte = |bytes: &Bytes, at: usize| bytes.get(at).copied().unwrap_or(0);
+                let len = operand.len().max(old.len());
+                let flipped: Vec<u8> = (0..len).map(|at| byte(&old, at) ^ byte(operand, at)).collect();
+                map.insert(key.clone(), Bytes::from(flipped));
+                return;
+            }
+            assert_eq!(merge_operator(key), Some(MergeOperator::AddI64));
             let get = |bytes: &Bytes, at: usize| {
                 bytes.get(at..at + 8).map_or(0, |b| i64::from_le_bytes(b.try_into().expect("eight")))
             };

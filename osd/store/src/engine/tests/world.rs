@@ -11,7 +11,7 @@ use rt::Core;
 use uuid::Uuid;
 
 use super::kv::TestKv;
-use crate::engine::{Engine, FormatOptions, OpenResult, Options};
+use crate::engine::{Engine, FormatOptions, FreeList, OpenResult, Options};
 use crate::superblock::Superblock;
 
 /// BlueFS's unit and smallest log.
@@ -46,6 +46,7 @@ impl World {
             journal_bytes,
             pg_log_bytes: 256 << 10,
             kv_bytes: 0,
+            free_list: FreeList::ALL[usize::try_from((seed ^ seed / 2) % 2).expect("small")],
         };
         let options = Options { reserve_bytes: 64 << 10, ..Options::default() };
         Self { disk: SimDisk::new(config, seed), below: Below::Plain(TestKv::new()), options, format }

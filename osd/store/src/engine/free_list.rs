@@ -1,0 +1,232 @@
+//! The free list as the key-value store has it, in the form that the store was formatted with; see [`FreeList`].
+//!
+//! *Pages* are absolute: two copies, each with the position of its checkpoint and a checksum. *Flips* are merged: under the
+//! key of a chunk of blocks is what differs from a store without objects, and an operand is what a checkpoint changes. Its
+//! checksum is linear, so the checksums of operands become that of the value as the bits do. Operands are applied once: a
+//! batch is in the key-value store whole or not at all, together with the position from which replay goes on.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::rc::Rc;
+
+use allocator::limits::{PAGE_BLOCKS, PAGE_BYTES};
+use allocator::{Allocator, BitmapAllocator};
+use bluefs::kv::{ENTRY_BYTES, KvOp, KvStore, KvView};
+use bytes::Bytes;
+use nvme::BlockDevice;
+
+use super::open::{self, OpenError, OpenResult};
+use super::options::FreeList;
+use crate::codec::{DecodeResult, Decoder, Encoder};
+use crate::keys;
+use crate::superblock::Superblock;
+
+/// Bytes of bits in a chunk: 512 blocks. A change costs its key and value; a mount reads all that ever changed.
+pub const CHUNK_BYTES: usize = 64;
+/// Blocks of a chunk.
+pub const CHUNK_BLOCKS: u64 = 8 * CHUNK_BYTES as u64;
+/// Chunks of a page.
+const CHUNKS_PER_PAGE: u64 = PAGE_BLOCKS / CHUNK_BLOCKS;
+
+/// What the key-value store is given for a page, in both its copies, bytes.
+const PAGE_COST: u64 = 2 * (PAGE_BYTES as u64 + 32 + ENTRY_BYTES);
+/// What it is given for a chunk.
+const CHUNK_COST: u64 = CHUNK_BYTES as u64 + 32 + ENTRY_BYTES;
+
+impl FreeList {
+    /// Most bytes that a checkpoint gives the key-value store for changes in so many pages and chunks.
+    pub(super) fn cost(self, pages: u64, chunks: u64) -> u64 {
+        match self {
+            Self::Pages => pages * PAGE_COST,
+            Self::Merge => chunks.min(pages * CHUNKS_PER_PAGE) * CHUNK_COST,
+        }
+    }
+}
+
+/// Both copies of a page, as of the checkpoint that ends at a position of the journal.
+pub fn page_ops(position: u64, page: u64, bits: &[u8; PAGE_BYTES]) -> [KvOp; 2] {
+    let value = encode_page(position, bits);
+    [0, 1].map(|copy| KvOp::Put(keys::bitmap_page(copy, page), value.clone()))
+}
+
+/// Operands for what is flipped in a page.
+pub fn flip_ops(page: u64, flips: &[u8; PAGE_BYTES]) -> impl Iterator<Item = KvOp> {
+    let chunks = (page * CHUNKS_PER_PAGE..).zip(flips.as_chunks::<CHUNK_BYTES>().0);
+    let changed = chunks.filter(|(_, bits)| bits.iter().any(|byte| *byte != 0));
+    changed.map(|(chunk, bits)| KvOp::Merge(keys::bitmap_chunk(chunk), encode_chunk(bits)))
+}
+
+/// What is free as of the checkpoint.
+pub async fn read(
+    device: &dyn BlockDevice,
+    kv: &Rc<dyn KvStore>,
+    view: &KvView,
+    superblock: &Superblock,
+) -> OpenResult<BitmapAllocator> {
+    let corrupt = |reason: String| OpenError::Corrupt { device: device.name().to_owned(), reason };
+    let mut bitmap = open::empty_bitmap(superblock);
+    match superblock.free_list() {
+        FreeList::Pages => {
+            let mut good = BTreeSet::new();
+            let mut bad = BTreeMap::new();
+            for copy in 0..2 {
+                let (start, end) = keys::all_bitmap_pages(copy);
+                open::scan(kv, view, start, end, |key, value| {
+                    let number = keys::parse_bitmap_page(&key).map_err(|error| corrupt(error.to_string()))?;
+                    if good.contains(&number) {
+                        return Ok(());
+                    }
+                    match decode_page(value) {
+                        Ok(page) => {
+                            bitmap.load_page(number, &page).map_err(|error| corrupt(error.to_string()))?;
+                            good.insert(number);
+                        }
+                        Err(error) => drop(bad.insert(number, error)),
+                    }
+                    Ok(())
+                })
+                .await?;
+            }
+            bad.retain(|number, _| !good.contains(number));
+            if let Some((number, error)) = bad.first_key_value() {
+                return Err(corrupt(format!("both copies of bitmap page {number}: {error}")));
+            }
+        }
+        FreeList::Merge => {
+            let (start, end) = keys::all_bitmap_chunks();
+            open::scan(kv, view, start, end, |key, value| {
+                let flipped = keys::parse_bitmap_page(&key)
+                    .and_then(|chunk| Ok((chunk, decode_chunk(value)?)))
+                    .map_err(|error| corrupt(format!("free list at {}: {error}", key.escape_ascii())))?;
+                flip_chunk(&mut bitmap, flipped).map_err(|error| corrupt(error.to_string()))
+            })
+            .await?;
+        }
+    }
+    Ok(bitmap)
+}
+
+fn flip_chunk(
+    bitmap: &mut BitmapAllocator,
+    (chunk, flips): (u64, [u8; CHUNK_BYTES]),
+) -> allocator::AllocResult<()> {
+    let (page, within) = (chunk / CHUNKS_PER_PAGE, chunk % CHUNKS_PER_PAGE);
+    let mut bits = bitmap.page(page)?;
+    let all = (0..).zip(bits.as_chunks_mut::<CHUNK_BYTES>().0);
+    for (_, chunk) in all.filter(|(number, _)| *number == within) {
+        chunk.iter_mut().zip(flips).for_each(|(byte, flip)| *byte ^= flip);
+    }
+    bitmap.load_page(page, &bits)
+}
+
+/// A page as it is stored: position of the checkpoint, checksum, bits.
+pub fn encode_page(position: u64, page: &[u8]) -> Bytes {
+    let mut e = Encoder::with_capacity(12 + page.len());
+    e.u64(position);
+    e.u32(crc32c::crc32c_append(crc32c::crc32c(&position.to_le_bytes()), page));
+    e.raw(page);
+    e.into_bytes()
+}
+
+/// The bits of a stored page, if its checksum is right.
+pub fn decode_page(value: Bytes) -> DecodeResult<Box<[u8; PAGE_BYTES]>> {
+    let mut d = Decoder::new(value);
+    let position = d.u64("position of a bitmap page")?;
+    let stored = d.u32("checksum of a bitmap page")?;
+    let page = d.raw(PAGE_BYTES, "bitmap page")?;
+    d.end("bitmap page")?;
+    if stored != crc32c::crc32c_append(crc32c::crc32c(&position.to_le_bytes()), &page) {
+        return d.invalid("checksum of a bitmap page", 8, stored.into());
+    }
+    let mut bits = Box::new([0; PAGE_BYTES]);
+    bits.copy_from_slice(&page);
+    Ok(bits)
+}
+
+/// A chunk, or an operand for it, as it is stored: checksum, bits.
+pub fn encode_chunk(flips: &[u8; CHUNK_BYTES]) -> Bytes {
+    let mut e = Encoder::with_capacity(4 + CHUNK_BYTES);
+    e.u32(linear_crc(flips));
+    e.raw(flips);
+    e.into_bytes()
+}
+
+/// The bits of a stored chunk, if its checksum is right.
+pub fn decode_chunk(value: Bytes) -> DecodeResult<[u8; CHUNK_BYTES]> {
+    let mut d = Decoder::new(value);
+    let stored = d.u32("checksum of a bitmap chunk")?;
+    let raw = d.raw(CHUNK_BYTES, "bitmap chunk")?;
+    d.end("bitmap chunk")?;
+    let mut flips = [0; CHUNK_BYTES];
+    flips.copy_from_slice(&raw);
+    if stored != linear_crc(&flips) {
+        return d.invalid("checksum of a bitmap chunk", 0, stored.into());
+    }
+    Ok(flips)
+}
+
+/// A crc32c that begins with 0 and is not inverted: of an exclusive or it is the exclusive or.
+fn linear_crc(bits: &[u8; CHUNK_BYTES]) -> u32 {
+    !crc32c::crc32c_append(u32::MAX, bits)
+}
+
+#[cfg(test)]
+mod tests {
+    use bluefs::kv::{MergeOperator, merge};
+    use proptest::prelude::*;
+
+    use super::*;
+
+    #[test]
+    fn a_damaged_page_is_noticed() {
+        let value = encode_page(77, &[5; PAGE_BYTES]);
+        assert_eq!(decode_page(value.clone()), Ok(Box::new([5; PAGE_BYTES])));
+        for at in (0..value.len()).step_by(97) {
+            let mut damaged = value.to_vec();
+            damaged[at] ^= 1;
+            assert!(decode_page(Bytes::from(damaged)).is_err());
+        }
+    }
+
+    #[test]
+    fn a_damaged_chunk_is_noticed() {
+        let value = encode_chunk(&[5; CHUNK_BYTES]);
+        for at in 0..value.len() {
+            let mut damaged = value.to_vec();
+            damaged[at] ^= 1;
+            assert!(decode_chunk(Bytes::from(damaged)).is_err());
+            assert!(decode_chunk(value.slice(..at)).is_err());
+        }
+    }
+
+    #[test]
+    fn only_chunks_with_flips_become_operands() {
+        let mut flips = [0; PAGE_BYTES];
+        (flips[0], flips[CHUNK_BYTES * 9 + 3]) = (1, 0x80);
+        let keys: Vec<_> = flip_ops(7, &flips)
+            .map(|op| match op {
+                KvOp::Merge(key, value) => {
+                    (keys::parse_bitmap_page(&key).expect("a key"), decode_chunk(value).expect("a chunk"))
+                }
+                other => panic!("{other:?}"),
+            })
+            .collect();
+        let mut second = [0; CHUNK_BYTES];
+        second[3] = 0x80;
+        assert_eq!((keys[0].0, keys[1]), (7 * 64, (7 * 64 + 9, second)));
+    }
+
+    proptest! {
+        #[test]
+        fn merged_operands_are_a_chunk(a: [u8; 32], b: [u8; 32]) {
+            let wide = |half: [u8; 32], at: usize| {
+                let mut bits = [0; CHUNK_BYTES];
+                bits[at..at + 32].copy_from_slice(&half);
+                bits
+            };
+            let (a, b) = (wide(a, 0), wide(b, 17));
+            let merged = merge(MergeOperator::Xor, Some(&encode_chunk(&a)), &encode_chunk(&b));
+            let both: Vec<u8> = a.iter().zip(b).map(|(a, b)| a ^ b).collect();
+            prop_assert_eq!(decode_chunk(merged).map(|bits| bits.to_vec()), Ok(both));
+        }
+    }
+}
