@@ -9,8 +9,8 @@ use std::cell::Cell;
 
 use crate::extent::Extent;
 use crate::limits::{
-    BLOCK_BYTES_MIN, BLOCKS_MAX, LINE_WORDS, LONG_RUN_TRIES, PAGE_BLOCKS, PAGE_BYTES, PAGE_WORDS,
-    UNIT_BLOCKS_MAX,
+    BLOCK_BYTES_MIN, BLOCKS_MAX, LINE_WORDS, LONG_RUN_BLOCKS, LONG_RUN_TRIES, LONG_RUN_TRIES_PER_REQUEST,
+    PAGE_BLOCKS, PAGE_BYTES, PAGE_WORDS, UNIT_BLOCKS_MAX,
 };
 use crate::page::BitmapPage;
 use crate::seam::{AllocError, AllocResult, Allocator, Page, Request, Work, check_range, check_request};
@@ -69,12 +69,23 @@ impl BitmapAllocator {
         new
     }
 
-    /// Upper bound of the words one allocation of `blocks` in at most `extents_max` pieces may touch.
+    /// Upper bound of the words one allocation of `blocks` in at most `extents_max` pieces may touch: some 90 for each piece
+    /// and, from [`LONG_RUN_BLOCKS`] on, some 50 for each of [`LONG_RUN_TRIES_PER_REQUEST`] runs, and as many times the words
+    /// that hold so many blocks.
     pub fn words_bound(&self, blocks: u64, extents_max: usize) -> u64 {
-        let find = 2 * (2 * LINE_WORDS as u64 + 1) + 2 * self.dirty.height() as u64;
-        let run = 2 * (blocks / 64 + 3);
-        let pick = (ORDERS as u64 + LONG_RUN_TRIES as u64) * (find + run) + run;
-        (extents_max as u64).min(blocks).saturating_add(1).saturating_mul(pick + run)
+        let find = self.words_to_find();
+        let whole = blocks / 64 + 2;
+        // Whether it fits where the last one ended, a look at every order, one find, the run around it; and its change, with
+        // the lines around the first and last word.
+        let piece = whole + ORDERS as u64 + find + 2 * whole + 2 * LINE_WORDS as u64 + 4;
+        let pieces = (extents_max as u64).min(blocks).saturating_add(1);
+        let tries = if blocks < LONG_RUN_BLOCKS { 0 } else { LONG_RUN_TRIES_PER_REQUEST as u64 };
+        tries * (find + 2 * whole) + pieces.saturating_mul(piece) + 2 * whole
+    }
+
+    /// Most words that finding one piece touches: two lines of each of two pages, and a climb up and down a tree.
+    fn words_to_find(&self) -> u64 {
+        1 + 2 * (1 + 2 * LINE_WORDS as u64) + 2 * self.dirty.height() as u64
     }
 
     /// Counts the words touched from now on.
@@ -195,14 +206,16 @@ impl BitmapAllocator {
 
     /// Where to take up to `wanted` blocks from: at `from` if they fit there, else the first run that fits them
     /// all, else the largest piece that a bounded search finds.
-    pub(crate) fn pick(&self, wanted: u64, unit: u64, from: u64) -> Option<(u64, u64)> {
+    ///
+    /// `tries` is how many long runs the request may still look at.
+    pub(crate) fn pick(&self, wanted: u64, unit: u64, from: u64, tries: &mut usize) -> Option<(u64, u64)> {
         if self.fits_at(from, wanted, unit) {
             return Some((from, wanted));
         }
         let unit_order = unit.trailing_zeros() as usize;
         let fitting_order = wanted.next_power_of_two().trailing_zeros() as usize;
         if fitting_order >= ORDERS {
-            let long = self.pick_long(wanted, unit, from);
+            let long = self.pick_long(wanted, unit, from, tries);
             if long.is_some() {
                 return long;
             }
@@ -216,10 +229,11 @@ impl BitmapAllocator {
     }
 
     /// For more than a word's worth: the longest of the first few runs that hold a whole word.
-    fn pick_long(&self, wanted: u64, unit: u64, from: u64) -> Option<(u64, u64)> {
+    fn pick_long(&self, wanted: u64, unit: u64, from: u64, tries: &mut usize) -> Option<(u64, u64)> {
         let mut best: Option<(u64, u64)> = None;
         let mut at = from;
-        for _ in 0..LONG_RUN_TRIES {
+        for _ in 0..LONG_RUN_TRIES.min(*tries) {
+            *tries -= 1;
             let Some(block) = self.find(ORDERS - 1, at) else { break };
             let (start, len) = self.widen(block, wanted, unit);
             if best.is_none_or(|(_, longest)| len > longest) {
@@ -314,12 +328,12 @@ impl BitmapAllocator {
     }
 
     /// Allocates pieces that `pick` chooses: of so many blocks at most, in this unit, from there on if it does not matter
-    /// where. What it gives is free, aligned to the unit, not empty and not longer than asked for.
+    /// where, looking at so many long runs. What it gives is free, aligned to the unit, not empty and not longer than asked for.
     pub(crate) fn allocate_by(
         &mut self,
         request: &Request,
         out: &mut Vec<Extent>,
-        mut pick: impl FnMut(&Self, u64, u64, u64) -> Option<(u64, u64)>,
+        mut pick: impl FnMut(&Self, u64, u64, u64, &mut usize) -> Option<(u64, u64)>,
     ) -> AllocResult<()> {
         let (wanted, unit) = check_request(request, self.block_size)?;
         if wanted > self.free {
@@ -328,9 +342,10 @@ impl BitmapAllocator {
         self.start_counting();
         let mut at = request.hint.map_or(self.cursor, |hint| hint / self.block_size);
         let mut remaining = wanted;
+        let mut tries = LONG_RUN_TRIES_PER_REQUEST;
         let mut taken: Vec<(u64, u64)> = Vec::new();
         while remaining > 0 {
-            let picked = pick(self, remaining, unit, at);
+            let picked = pick(self, remaining, unit, at, &mut tries);
             let joins =
                 picked.is_some_and(|(start, _)| taken.last().is_some_and(|last| last.0 + last.1 == start));
             let Some((start, len)) = picked.filter(|_| joins || taken.len() < request.extents_max) else {

@@ -7,7 +7,8 @@
 use crate::bitmap::BitmapAllocator;
 use crate::extent::Extent;
 use crate::limits::{
-    LONG_RUN_BLOCKS, LONG_RUN_ORDERS, LONG_RUN_TRIES, LONG_RUNS_PER_BIN_MIN, PAGE_BLOCKS, PAGE_BYTES,
+    LONG_RUN_BLOCKS, LONG_RUN_ORDERS, LONG_RUN_TRIES, LONG_RUN_TRIES_PER_REQUEST, LONG_RUNS_PER_BIN_MIN,
+    PAGE_BLOCKS, PAGE_BYTES,
 };
 use crate::long_runs::LongRuns;
 use crate::seam::{AllocError, AllocResult, Allocator, Page, Request, Work};
@@ -40,9 +41,9 @@ impl HybridAllocator {
 
     /// Upper bound of the words one allocation of `blocks` in at most `extents_max` pieces may touch.
     pub fn words_bound(&self, blocks: u64, extents_max: usize) -> u64 {
-        let pieces = (extents_max as u64).min(blocks).saturating_add(1);
-        let hint = 2 * ((blocks + MEASURED_MAX) / 64 + 3);
-        self.bitmap.words_bound(blocks, extents_max) + pieces.saturating_mul(LONG_RUN_TRIES as u64 * hint)
+        let hint = (blocks + MEASURED_MAX) / 64 + 2;
+        let tries = if blocks < LONG_RUN_BLOCKS { 0 } else { LONG_RUN_TRIES_PER_REQUEST as u64 };
+        self.bitmap.words_bound(blocks, extents_max) + tries * hint
     }
 
     /// Notes the long runs of a page.
@@ -75,21 +76,24 @@ impl From<BitmapAllocator> for HybridAllocator {
 }
 
 /// From where to take up to `wanted` blocks, more than a word's worth: from `at` on if they fit there; else from a hinted
-/// run that has them all; else the longest piece among the first few that the bitmap and the hints name.
+/// run that has them all; else the longest piece among the first few that the bitmap and the hints name. `tries` is how
+/// many runs the request may still look at.
 fn pick_long(
     bitmap: &BitmapAllocator,
     long: &mut LongRuns,
     wanted: u64,
     unit: u64,
     at: u64,
+    tries: &mut usize,
 ) -> Option<(u64, u64)> {
     if bitmap.fits_at(at, wanted, unit) {
         return Some((at, wanted));
     }
     let mut shorter = [(0, 0); LONG_RUN_TRIES];
     let mut fits = None;
-    for tried in &mut shorter {
+    for tried in shorter.iter_mut().take(*tries) {
         let Some(hint) = long.take(wanted) else { break };
+        *tries -= 1;
         let (start, free) = look(bitmap, hint, wanted, unit);
         if free >= wanted {
             long.note(start + wanted, free - wanted);
@@ -103,10 +107,11 @@ fn pick_long(
     if fits.is_some() {
         return fits;
     }
-    let found = bitmap.pick(wanted, unit, at)?;
-    if found.1 == wanted {
+    let found = bitmap.pick(wanted, unit, at, tries)?;
+    if found.1 == wanted || *tries == 0 {
         return Some(found);
     }
+    *tries -= 1;
     let hinted = long.take_longest().map(|hint| look(bitmap, hint, wanted, unit));
     match hinted.map(|(start, free)| (start, free.min(wanted) / unit * unit)) {
         Some((start, len)) if len > found.1 => Some((start, len)),
@@ -143,11 +148,11 @@ impl Allocator for HybridAllocator {
 
     fn allocate(&mut self, request: &Request, out: &mut Vec<Extent>) -> AllocResult<()> {
         let long = &mut self.long;
-        self.bitmap.allocate_by(request, out, |bitmap, wanted, unit, at| {
+        self.bitmap.allocate_by(request, out, |bitmap, wanted, unit, at, tries| {
             if wanted < LONG_RUN_BLOCKS {
-                bitmap.pick(wanted, unit, at)
+                bitmap.pick(wanted, unit, at, tries)
             } else {
-                pick_long(bitmap, long, wanted, unit, at)
+                pick_long(bitmap, long, wanted, unit, at, tries)
             }
         })
     }

@@ -27,6 +27,10 @@ pub const BLOCKS_MAX: u64 = 1 << 36;
 /// longest seen. Bounds the search; more would find longer runs on aged disks and cost more per allocation.
 pub const LONG_RUN_TRIES: usize = 8;
 
+/// How many runs all pieces of one request together look at so. After that it takes the next piece that it finds, so a request
+/// for much costs little more than its pieces, however broken the space is.
+pub const LONG_RUN_TRIES_PER_REQUEST: usize = 64;
+
 /// Shortest run, and request, for which the hybrid allocator keeps, and looks at, hints: blocks.
 pub const LONG_RUN_BLOCKS: u64 = 64;
 

@@ -157,3 +157,62 @@ fn a_zoned_allocation_looks_at_open_zones_only() {
     assert!(space.victim().is_some());
     assert!(space.memory_bytes() <= 35_000_000, "{} bytes", space.memory_bytes());
 }
+
+/// The worst that this load meets on a device that is 95 % full and broken into pieces: bounded, and by how much, is what
+/// nobody's clock can tell.
+#[test]
+fn words_on_an_aged_device_are_few() {
+    let blocks = (8 << 30) / BLOCK;
+    let mut space = HybridAllocator::new_free(blocks * BLOCK, BLOCK);
+    let mut held = Vec::new();
+    let mut state = 5_u64;
+    let mut draw = |below: u64| {
+        state ^= state << 13;
+        state ^= state >> 7;
+        state ^= state << 17;
+        state % below
+    };
+    let mut most = [(1, 0), (16, 0), (1024, 0)];
+    for step in 0..400_000_u64 {
+        let wanted = [1, 1, 1, 3, 8, 16, 1, 1][draw(8) as usize];
+        let wanted = if draw(60) == 0 { 1024 } else { wanted };
+        while space.free_bytes() < capacity_left(blocks, wanted) {
+            let index = draw(held.len() as u64) as usize;
+            let extent: Extent = held.swap_remove(index);
+            // Half of the time only a block out of it, as an overwrite does.
+            let at = draw(extent.len / BLOCK);
+            let whole = draw(2) == 0;
+            let part = if whole { extent } else { Extent::new(extent.start + at * BLOCK, BLOCK) };
+            space.release(part).unwrap();
+            let rests = [
+                Extent::new(extent.start, part.start - extent.start),
+                Extent::new(part.end(), extent.end() - part.end()),
+            ];
+            held.extend(rests.into_iter().filter(|rest| rest.len > 0));
+        }
+        let before = space.work().words;
+        space.allocate(&request(wanted * BLOCK, BLOCK, 1 << 16), &mut held).unwrap();
+        let words = space.work().words - before;
+        assert!(
+            words <= space.words_bound(wanted, 1 << 16),
+            "{words} words for {wanted} blocks at step {step}"
+        );
+        for (blocks, most) in &mut most {
+            if *blocks == wanted {
+                *most = words.max(*most);
+            }
+        }
+    }
+    assert!(space.fragmentation() > 0.1, "it is aged: {}", space.fragmentation());
+    let bounds = [(1, 40), (16, 160), (1024, 4500)];
+    for ((blocks, most), (_, bound)) in most.into_iter().zip(bounds) {
+        assert!((1..=bound).contains(&most), "{most} words for {blocks} blocks");
+    }
+    // In one piece, that is: an allocation of a block never touches more.
+    assert!(space.words_bound(1, 1) <= 160, "{}", space.words_bound(1, 1));
+}
+
+/// What must be free so that, with so many more blocks in use, 95 % are.
+fn capacity_left(blocks: u64, wanted: u64) -> u64 {
+    (blocks / 20 + wanted) * BLOCK
+}

@@ -4,6 +4,8 @@
 //! while its page is in the processor's cache and as much again for each line that is not; a tree of extents costs four
 //! searches among millions of nodes, above 500 ns.
 //!
+//! The allocator for zones is not here: what is released there is free only after somebody cleaned the zone.
+//!
 //! Times are less what reading the clock takes. On a shared machine the slowest ones are the machine's; words are exact.
 
 mod aged;

@@ -63,9 +63,9 @@ impl Row {
             "p50 ns",
             "p99 ns",
             "p99.99 ns",
-            "max ns",
+            "p100 ns",
             "words",
-            "max",
+            "most",
             "extents",
             "MB/TiB"
         )
