@@ -9,7 +9,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::rc::Rc;
 
 use allocator::limits::{PAGE_BLOCKS, PAGE_BYTES};
-use allocator::{Allocator, BitmapAllocator};
+use allocator::{AllocResult, Allocator, BitmapAllocator, Page};
 use bluefs::kv::{ENTRY_BYTES, KvOp, KvStore, KvView};
 use bytes::Bytes;
 use nvme::BlockDevice;
@@ -93,29 +93,46 @@ pub async fn read(
         }
         FreeList::Merge => {
             let (start, end) = keys::all_bitmap_chunks();
+            let mut changed = None;
             open::scan(kv, view, start, end, |key, value| {
-                let flipped = keys::parse_bitmap_page(&key)
+                let (chunk, flips) = keys::parse_bitmap_page(&key)
                     .and_then(|chunk| Ok((chunk, decode_chunk(value)?)))
                     .map_err(|error| corrupt(format!("free list at {}: {error}", key.escape_ascii())))?;
-                flip_chunk(&mut bitmap, flipped).map_err(|error| corrupt(error.to_string()))
+                let flipped = flip_chunk(&mut bitmap, &mut changed, chunk, &flips);
+                flipped.map_err(|error| corrupt(error.to_string()))
             })
             .await?;
+            load(&mut bitmap, changed).map_err(|error| corrupt(error.to_string()))?;
         }
     }
     Ok(bitmap)
 }
 
+/// Flips a chunk in `changed`, a page that is not loaded again before another one's turn comes.
 fn flip_chunk(
     bitmap: &mut BitmapAllocator,
-    (chunk, flips): (u64, [u8; CHUNK_BYTES]),
-) -> allocator::AllocResult<()> {
+    changed: &mut Option<(u64, Page)>,
+    chunk: u64,
+    flips: &[u8; CHUNK_BYTES],
+) -> AllocResult<()> {
     let (page, within) = (chunk / CHUNKS_PER_PAGE, chunk % CHUNKS_PER_PAGE);
-    let mut bits = bitmap.page(page)?;
-    let all = (0..).zip(bits.as_chunks_mut::<CHUNK_BYTES>().0);
-    for (_, chunk) in all.filter(|(number, _)| *number == within) {
+    let mut bits = match changed.take() {
+        Some((open, bits)) if open == page => bits,
+        other => {
+            load(bitmap, other)?;
+            bitmap.page(page)?
+        }
+    };
+    let chunks = bits.as_chunks_mut::<CHUNK_BYTES>().0;
+    if let Some(chunk) = usize::try_from(within).ok().and_then(|at| chunks.get_mut(at)) {
         chunk.iter_mut().zip(flips).for_each(|(byte, flip)| *byte ^= flip);
     }
-    bitmap.load_page(page, &bits)
+    *changed = Some((page, bits));
+    Ok(())
+}
+
+fn load(bitmap: &mut BitmapAllocator, changed: Option<(u64, Page)>) -> AllocResult<()> {
+    changed.map_or(Ok(()), |(page, bits)| bitmap.load_page(page, &bits))
 }
 
 /// A page as it is stored: position of the checkpoint, checksum, bits.
@@ -171,10 +188,13 @@ fn linear_crc(bits: &[u8; CHUNK_BYTES]) -> u32 {
 
 #[cfg(test)]
 mod tests {
+    use allocator::{Class, Request};
     use bluefs::kv::{MergeOperator, merge};
     use proptest::prelude::*;
 
     use super::*;
+    use crate::engine::space::SpaceBook;
+    use crate::fault::Fault;
 
     #[test]
     fn a_damaged_page_is_noticed() {
@@ -213,6 +233,29 @@ mod tests {
         let mut second = [0; CHUNK_BYTES];
         second[3] = 0x80;
         assert_eq!((keys[0].0, keys[1]), (7 * 64, (7 * 64 + 9, second)));
+    }
+
+    /// What a checkpoint of scattered changes of a device of a TiB gives the key-value store: 67 MB for pages, 5 for chunks.
+    #[test]
+    fn scattered_changes_cost_less_when_merged() {
+        const TIB: u64 = 1 << 40;
+        let bitmap = BitmapAllocator::new_free(TIB, 4096);
+        let book = SpaceBook::new(bitmap, FreeList::Merge, 0, vec![], Fault::default());
+        let mut random = rt::sim::RandomStream::new(1, "scattered");
+        for _ in 0..32 << 10 {
+            let mut reservation = book.space.reserve(4096, Class::Ordinary).expect("room");
+            let hint = Some(random.below(TIB / 4096) * 4096);
+            let request = Request { len: 4096, unit: 4096, extents_max: 1, hint };
+            let taken = reservation.take(&request).expect("room").commit();
+            taken.into_iter().for_each(|extent| book.used(extent));
+        }
+        let promised = [FreeList::Pages, FreeList::Merge].map(|kind| kind.cost(8192, 32 << 10));
+        book.freeze(1);
+        let (mut pages, mut chunks) = (0, 0);
+        book.frozen_pages(|page, bits| pages += page_ops(1, page, bits).iter().map(KvOp::bytes).sum::<u64>());
+        book.frozen_flips(|page, flips| chunks += flip_ops(page, flips).map(|op| op.bytes()).sum::<u64>());
+        assert!((60 << 20..promised[0]).contains(&pages), "{pages} of {promised:?}");
+        assert!((4 << 20..promised[1]).contains(&chunks), "{chunks} of {promised:?}");
     }
 
     proptest! {

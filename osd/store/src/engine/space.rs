@@ -54,7 +54,7 @@ pub struct SpaceBook {
     /// Allowed by the journal; waits for reads older than the mark and for deferred writes.
     ready: RefCell<Vec<(u64, Extent)>>,
     /// The device is being told that they are unused; not free before it knows.
-    discarding: RefCell<Vec<Extent>>,
+    discarding: RefCell<VecDeque<Extent>>,
     /// Lent to the key-value store's file system, ascending.
     lent: RefCell<Vec<Extent>>,
     fault: Fault,
@@ -155,12 +155,17 @@ impl SpaceBook {
 
     /// Notes that extents taken by [`Self::take_ready`] are being discarded.
     pub fn discarding(&self, extents: &[Extent]) {
-        self.discarding.borrow_mut().extend_from_slice(extents);
+        self.discarding.borrow_mut().extend(extents);
     }
 
     /// Returns an extent whose discard ended to the allocator.
     pub fn discarded(&self, extent: Extent) {
-        self.discarding.borrow_mut().retain(|other| *other != extent);
+        let mut discarding = self.discarding.borrow_mut();
+        // Mostly the first: they end as they began.
+        let at = discarding.iter().position(|other| *other == extent);
+        assert!(at.is_some(), "{extent} was being discarded");
+        at.map(|at| discarding.remove(at));
+        drop(discarding);
         self.give_back(extent);
     }
 
@@ -312,7 +317,7 @@ impl SpaceBook {
         let mut pending = self.space.taken();
         pending.extend(self.withheld.borrow().iter().map(|(_, extent)| extent));
         pending.extend(self.ready.borrow().iter().map(|(_, extent)| extent));
-        pending.extend(&*self.discarding.borrow());
+        pending.extend(self.discarding.borrow().iter());
         pending
     }
 
@@ -357,7 +362,10 @@ mod tests {
         let mut bitmap = BitmapAllocator::new(TIB, 4096);
         for index in 0..bitmap.pages() {
             let mut page = [0x55; PAGE_BYTES];
-            page[1000..3000].fill(0xff);
+            // A run of each kind that there are hints of.
+            for (start, len) in [(0, 8), (100, 16), (200, 32), (300, 64), (500, 128), (1000, 2000)] {
+                page[start..start + len].fill(0xff);
+            }
             bitmap.load_page(index, &page).expect("a page");
         }
         let geometry = nvme::Geometry { size: TIB, ..nvme::SimDiskConfig::new("disk", 1 << 30).geometry };
