@@ -153,6 +153,12 @@ pub struct KvStats {
     pub device_bytes: u64,
     /// Held in memory.
     pub memory_bytes: u64,
+    /// Of that, what could be read from the device again.
+    pub cache_bytes: u64,
+    /// What may be held beside the cache at worst.
+    pub tables_bytes_max: u64,
+    /// What was looked for in the cache and was not there, since open.
+    pub cache_misses: u64,
     /// Written to the device since open, by layer: KV files, BlueFS log.
     pub written_files: u64,
     /// See `written_files`.
@@ -219,6 +225,8 @@ pub trait KvStore {
     ) -> LocalBoxFuture<'static, KvResult<ScanPage>>;
     /// Sizes for reports.
     fn stats(&self) -> KvStats;
+    /// Keeps up to so many bytes of what could be read again. A store may have no choice.
+    fn set_cache_bytes(&self, _bytes: u64) {}
     /// Wants so much headroom from now on, and asks for space where it comes from. Does not wait.
     fn keep_headroom(&self, _bytes: u64) {}
     /// Tries to get so much headroom. Completes when what the lender had is there and, if that is not enough and

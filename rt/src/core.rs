@@ -84,6 +84,10 @@ pub trait World {
         lane: Lane,
         work: Box<dyn FnOnce() -> Box<dyn Any + Send> + Send>,
     ) -> LocalBoxFuture<'static, Box<dyn Any + Send>>;
+    /// See [`Core::resident_bytes`].
+    fn resident_bytes(&self) -> Option<u64> {
+        None
+    }
     /// The backend itself, for crates that have a fast path on one of them (the io_uring block device
     /// asks for the ring this way). Only `nvme` uses it.
     fn as_any(&self) -> &dyn Any;
@@ -173,6 +177,11 @@ impl Core {
                 Err(_) => unreachable!("the bridge returns what the work returned"),
             }
         }
+    }
+
+    /// Physical memory that the whole process takes now, bytes; none where there is no process to speak of.
+    pub fn resident_bytes(&self) -> Option<u64> {
+        self.world.resident_bytes()
     }
 
     /// The backend, see [`World::as_any`].

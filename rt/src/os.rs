@@ -24,6 +24,16 @@ pub(crate) fn bind_to_cpus(cpus: &[usize]) -> io::Result<()> {
     }
 }
 
+/// Bytes of physical memory of this process; none if the kernel does not say.
+pub(crate) fn resident_bytes() -> Option<u64> {
+    let text = std::fs::read_to_string("/proc/self/statm").ok()?;
+    let pages: u64 = text.split_ascii_whitespace().nth(1)?.parse().ok()?;
+    #[expect(unsafe_code, reason = "there is no safe call for this")]
+    // SAFETY: it only looks a number up.
+    let page = unsafe { libc::sysconf(libc::_SC_PAGESIZE) };
+    pages.checked_mul(u64::try_from(page).ok()?)
+}
+
 /// Bits to seed a generator with.
 pub(crate) fn entropy() -> io::Result<[u8; 32]> {
     let mut seed = [0; 32];

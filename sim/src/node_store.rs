@@ -217,6 +217,13 @@ fn options(scenario: &Scenario, device: &dyn BlockDevice) -> Options {
     Options {
         overlay_bytes_max: scenario.overlay_bytes_max,
         cache_bytes_max: scenario.cache_bytes_max,
+        // None, some of what is used, or most of it.
+        data_cache_bytes_max: if scenario.cache_bytes_max > 16 << 10 {
+            2 * scenario.cache_bytes_max
+        } else {
+            0
+        },
+        cache_written: scenario.discard,
         reserve_bytes: 256 << 10,
         deferred_batch_bytes: scenario.deferred_batch_bytes,
         discard: scenario.discard,

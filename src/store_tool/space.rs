@@ -102,7 +102,7 @@ impl Look {
                 "memory_bytes": free.memory });
             writeln!(io::stdout(), "{all}")?;
         } else {
-            let memory = show_size(u64::try_from(free.memory)?);
+            let memory = show_size(free.memory);
             let free = show_size(bytes);
             writeln!(io::stdout(), "osd.{osd}: {rating:.6}, {free} free in {runs} runs, {memory} of memory")?;
         }

@@ -10,9 +10,10 @@ use bluefs::kv::{
     Extent, GRANULE_UNITS, KvBatch, KvError, KvOp, KvResult, KvStats, ScanLimit, ScanPage, headroom, room_for,
 };
 use bytes::Bytes;
+use rocksdb::statistics::Ticker;
 use rocksdb::{
-    ColumnFamily, CompactOptions, DB, ErrorKind, FlushOptions, ReadOptions, Snapshot, WaitForCompactOptions,
-    WriteBatch, WriteOptions,
+    Cache, ColumnFamily, CompactOptions, DB, ErrorKind, FlushOptions, Options, ReadOptions, Snapshot,
+    WaitForCompactOptions, WriteBatch, WriteBufferManager, WriteOptions,
 };
 
 use crate::env::bluefs_env;
@@ -27,6 +28,10 @@ const PATIENCE: Duration = Duration::from_secs(30);
 /// See the module.
 pub(crate) struct Database {
     db: DB,
+    /// Of this database: they have its counts.
+    counted: Options,
+    cache: Cache,
+    tables: WriteBufferManager,
     fs: BlueFs,
     options: RocksOptions,
     /// Something was removed since everything was last compacted.
@@ -58,6 +63,8 @@ struct Room {
     unit: u64,
 }
 
+/// RocksDB's own unit of what it counts in a cache without keeping it there, bytes.
+const CHARGE_BYTES: usize = 256 << 10;
 /// Files of the last level that are compacted, with what lies above them, before other compactions have their turn.
 const FILES_PER_TURN: usize = 16;
 
@@ -77,10 +84,26 @@ impl Database {
     pub(crate) fn open(fs: BlueFs, options: RocksOptions) -> KvResult<Self> {
         fs.be_patient(PATIENCE);
         let env = bluefs_env(fs.clone())?;
-        let families = options.families(&env);
-        let db =
-            DB::open_cf_descriptors(&options.database(&env), &options.dir, families).map_err(kv_error)?;
-        let database = Self { db, fs, options, removed: AtomicBool::new(true), wanted: AtomicU64::new(0) };
+        let cache = options.cache();
+        // It does not stop writers: the engine admits no more than what is sure to fit.
+        let tables = WriteBufferManager::new_write_buffer_manager_with_cache(
+            options.memtable_bytes,
+            false,
+            cache.clone(),
+        );
+        let counted = options.database(&env, &tables);
+        let families = options.families(&env, &cache);
+        let db = DB::open_cf_descriptors(&counted, &options.dir, families).map_err(kv_error)?;
+        let database = Self {
+            db,
+            counted,
+            cache,
+            tables,
+            fs,
+            options,
+            removed: AtomicBool::new(true),
+            wanted: AtomicU64::new(0),
+        };
         database.keep_room(0)?;
         Ok(database)
     }
@@ -139,6 +162,22 @@ impl Database {
         let mut options = WriteOptions::default();
         options.disable_wal(true);
         self.db.write_opt(write, &options).map_err(kv_error)
+    }
+
+    /// Keeps up to so many bytes of blocks in memory.
+    pub(crate) fn set_cache_bytes(&self, bytes: u64) {
+        let bytes = usize::try_from(bytes).unwrap_or(usize::MAX);
+        self.cache.clone().set_capacity(bytes.saturating_add(self.options.memtable_bytes));
+    }
+
+    /// Bytes of memtables, and of blocks in the cache.
+    fn memory(&self) -> (u64, u64) {
+        let tables = self.tables.get_usage();
+        // What memtables take is in the cache by pieces of this size.
+        let charged = tables.next_multiple_of(CHARGE_BYTES);
+        let blocks = self.cache.get_usage().saturating_sub(charged);
+        let wide = |value: usize| u64::try_from(value).unwrap_or(u64::MAX);
+        (wide(tables), wide(blocks))
     }
 
     /// Makes durable what was written before.
@@ -302,7 +341,7 @@ impl Database {
 
     pub(crate) fn stats(&self) -> KvStats {
         let fs = self.fs.stats();
-        let memtables = FAMILIES.iter().map(|name| self.number(name, "rocksdb.cur-size-all-mem-tables"));
+        let (memtables, cache_bytes) = self.memory();
         let wanted = self.wanted.load(Ordering::Relaxed);
         let spare =
             |room: &Room| room.free.saturating_sub(room_for(wanted, room.costs.compaction, room.costs.fixed));
@@ -311,9 +350,10 @@ impl Database {
             self.room().map_or((0, 0, 0, 0), |room| (room.headroom, room.unit, spare(&room), room.free));
         KvStats {
             device_bytes: fs.space_bytes - fs.free_bytes,
-            memory_bytes: memtables.sum::<u64>()
-                + self.number(REST, "rocksdb.block-cache-usage")
-                + fs.buffered_bytes,
+            memory_bytes: memtables + cache_bytes + fs.buffered_bytes,
+            cache_bytes,
+            tables_bytes_max: self.options.tables_bytes_max(),
+            cache_misses: self.counted.get_ticker_count(Ticker::BlockCacheMiss),
             written_files: fs.written_files,
             written_log: fs.written_log,
             flushes: fs.flushes,

@@ -2,9 +2,10 @@
 
 use bluefs::fs::limits::ALLOC_UNIT_DEFAULT;
 use bluefs::kv::{merge, merge_operator};
+use rocksdb::statistics::StatsLevel;
 use rocksdb::{
     BlockBasedOptions, Cache, ColumnFamilyDescriptor, DBCompressionType, Env, InfoLogger, LogLevel,
-    MergeOperands, Options,
+    MergeOperands, Options, WriteBufferManager,
 };
 
 use crate::families::{FAMILIES, NODES};
@@ -14,6 +15,8 @@ pub(crate) const COMPACTION_FILES: u64 = 8;
 
 /// Allocation units that a sorted file has at least, where the device allows.
 const UNITS_PER_FILE: u64 = 64;
+/// What a flush and a compaction hold of what they read and write, bytes.
+const BUFFERS_BYTES: u64 = 8 << 20;
 /// Smallest allocation unit, bytes.
 const ALLOC_UNIT_LEAST: u64 = 4096;
 
@@ -24,7 +27,7 @@ pub struct RocksOptions {
     pub dir: String,
     /// Memtables of all families together are persisted at this size, bytes.
     pub memtable_bytes: usize,
-    /// Cache of decompressed blocks, indexes and filters, bytes.
+    /// Cache of decompressed blocks, indexes and filters to begin with, bytes.
     pub block_cache_bytes: usize,
     /// Size of a sorted file, bytes.
     pub file_bytes: u64,
@@ -45,6 +48,23 @@ impl RocksOptions {
         }
     }
 
+    /// With tables and a cache that leave most of so much memory to others.
+    pub fn within_memory(self, bytes: u64) -> Self {
+        let share =
+            |divisor: u64, least: usize| usize::try_from(bytes / divisor).unwrap_or(usize::MAX).max(least);
+        Self {
+            memtable_bytes: self.memtable_bytes.min(share(32, 256 << 10)),
+            block_cache_bytes: self.block_cache_bytes.min(share(16, 1 << 20)),
+            ..self
+        }
+    }
+
+    /// What is held beside the cache at worst, bytes: memtables that are written while others fill, and buffers of a flush and of
+    /// a compaction.
+    pub(crate) fn tables_bytes_max(&self) -> u64 {
+        u64::try_from(2 * self.memtable_bytes).unwrap_or(u64::MAX) + BUFFERS_BYTES
+    }
+
     /// What BlueFS should allocate for the store by, bytes: each file ends in a unit of its own, and a store of small
     /// files has many.
     pub fn alloc_unit(&self) -> u32 {
@@ -59,14 +79,16 @@ impl RocksOptions {
         self.file_bytes.min(1 << 20)
     }
 
-    pub(crate) fn database(&self, env: &Env) -> Options {
+    pub(crate) fn database(&self, env: &Env, tables: &WriteBufferManager) -> Options {
         let mut options = Options::default();
         options.set_env(env);
         options.create_if_missing(true);
         options.create_missing_column_families(true);
         // Batches span families, and there is no write-ahead log to make that whole again.
         options.set_atomic_flush(true);
-        options.set_db_write_buffer_size(self.memtable_bytes);
+        options.set_write_buffer_manager(tables);
+        options.enable_statistics();
+        options.set_statistics_level(StatsLevel::ExceptHistogramOrTimers);
         options.set_max_background_jobs(2);
         options.set_avoid_unnecessary_blocking_io(true);
         options.set_max_open_files(512);
@@ -83,9 +105,14 @@ impl RocksOptions {
         options
     }
 
-    pub(crate) fn families(&self, env: &Env) -> Vec<ColumnFamilyDescriptor> {
-        let cache = Cache::new_lru_cache(self.block_cache_bytes);
-        let family = |name: &&str| ColumnFamilyDescriptor::new(*name, self.family(env, &cache, name));
+    /// The cache of all families, for [`RocksOptions::families`]. What memtables take counts in it, too, so that both
+    /// together are bounded by it.
+    pub(crate) fn cache(&self) -> Cache {
+        Cache::new_lru_cache(self.block_cache_bytes + self.memtable_bytes)
+    }
+
+    pub(crate) fn families(&self, env: &Env, cache: &Cache) -> Vec<ColumnFamilyDescriptor> {
+        let family = |name: &&str| ColumnFamilyDescriptor::new(*name, self.family(env, cache, name));
         FAMILIES.iter().map(family).collect()
     }
 

@@ -383,6 +383,21 @@ impl KvStore for RocksKv {
         self.shared.stats.get()
     }
 
+    fn set_cache_bytes(&self, bytes: u64) {
+        let shared = Rc::clone(&self.shared);
+        self.shared.core.spawn(Group::Background, "kv cache", async move {
+            let set = shared.job(Lane::Space, move |database| {
+                database.set_cache_bytes(bytes);
+                Ok(database.stats())
+            });
+            match set.await {
+                Ok(stats) => shared.stats.set(stats),
+                // Who uses the store next is told.
+                Err(error) => log::debug!("key-value store: {error}"),
+            }
+        });
+    }
+
     fn keep_headroom(&self, bytes: u64) {
         let shared = Rc::clone(&self.shared);
         self.shared.core.spawn(Group::Background, "kv room", async move {

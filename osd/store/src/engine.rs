@@ -8,6 +8,7 @@ mod admit;
 pub(crate) mod apply;
 mod assemble;
 mod blocks;
+mod budget;
 mod cache;
 pub(crate) mod checkpoint;
 mod clone_range;
@@ -20,10 +21,12 @@ mod effect;
 mod flips;
 pub(crate) mod free_list;
 mod fsck;
+mod held;
 mod kv_room;
 mod layout;
 mod lend;
 mod load;
+mod memory_watch;
 mod mount;
 mod needs;
 mod open;
@@ -53,11 +56,13 @@ use bytes::Bytes;
 use nvme::BlockDevice;
 use rt::{Core, LocalBoxFuture};
 
+use crate::memory::MemoryTarget;
 use crate::object_store::{FsckLevel, FsckReport, ObjectStore, OmapPage, StoreResult, StoreStats, Submitted};
 use crate::superblock::Superblock;
 use crate::transaction::Transaction;
-use crate::types::{CollectionId, LogVersion, ObjectId, ObjectStat, PoolOptions, PoolStats};
+use crate::types::{AccessHints, CollectionId, LogVersion, ObjectId, ObjectStat, PoolOptions, PoolStats};
 
+pub use cache::CachePolicy;
 pub use open::{OpenError, OpenResult};
 pub use options::{FormatOptions, FreeList, Options};
 pub use read::BlockPlace;
@@ -75,7 +80,7 @@ pub struct FreeSpace {
     /// Every free run, ascending.
     pub extents: Vec<Extent>,
     /// Bytes of memory of all that is known about space.
-    pub memory: usize,
+    pub memory: u64,
 }
 
 /// The store of one slice.
@@ -197,18 +202,19 @@ impl Drop for Engine {
 }
 
 impl ObjectStore for Engine {
-    fn submit(&self, transaction: Transaction) -> Submitted {
-        self.inner.submit(transaction)
+    fn submit_with(&self, transaction: Transaction, hints: AccessHints) -> Submitted {
+        self.inner.submit(transaction, hints)
     }
 
-    fn read(
+    fn read_with(
         &self,
         collection: CollectionId,
         object: &ObjectId,
         offset: u64,
         len: u64,
+        hints: AccessHints,
     ) -> LocalBoxFuture<'static, StoreResult<Vec<Bytes>>> {
-        Box::pin(Rc::clone(&self.inner).read(collection, object.clone(), offset, len))
+        Box::pin(Rc::clone(&self.inner).read(collection, object.clone(), offset, len, hints))
     }
 
     fn extents(
@@ -298,6 +304,10 @@ impl ObjectStore for Engine {
         } else {
             known.insert(pool, options);
         }
+    }
+
+    fn set_memory_target(&self, target: Option<MemoryTarget>) -> StoreResult<()> {
+        self.inner.set_memory_target(target)
     }
 
     fn pool_stats(&self) -> Vec<(i64, PoolStats)> {

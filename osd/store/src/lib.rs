@@ -14,6 +14,7 @@ mod journal;
 mod keys;
 pub mod label;
 pub mod limits;
+mod memory;
 mod memstore;
 mod object_store;
 mod onode;
@@ -29,9 +30,12 @@ mod types;
 
 pub use checksum::ChecksumKind;
 pub use compression::{Algorithm, Compression, CompressionMode, Hints};
-pub use engine::{BlockPlace, Engine, FormatOptions, FreeList, FreeSpace, OpenError, OpenResult, Options};
+pub use engine::{
+    BlockPlace, CachePolicy, Engine, FormatOptions, FreeList, FreeSpace, OpenError, OpenResult, Options,
+};
 pub use export::{ExportError, ExportHeader, ExportReader, ExportWriter};
 pub use fault::{Fault, Planted};
+pub use memory::{MemoryKind, MemoryTarget, MemoryUse};
 pub use memstore::MemStore;
 pub use object_store::{
     FsckFinding, FsckLevel, FsckReport, FsckSeverity, ObjectStore, OmapPage, StoreError, StoreResult,
@@ -40,4 +44,6 @@ pub use object_store::{
 pub use removal::remove_objects;
 pub use superblock::{Features, Superblock};
 pub use transaction::{Op, Transaction};
-pub use types::{CollectionId, LogVersion, ObjectId, ObjectStat, PoolOptions, PoolStats};
+pub use types::{
+    AccessHints, CollectionId, Keep, LogVersion, ObjectId, ObjectStat, Pattern, PoolOptions, PoolStats,
+};

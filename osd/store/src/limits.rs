@@ -50,6 +50,8 @@ pub const PG_LOG_ENTRIES_FLOOR: usize = 8;
 pub const PG_LOG_ENTRIES_MAX: usize = 4096;
 /// Read errors logged, and in what time; more are counted.
 pub const READ_ERRORS_LOGGED: (u64, Duration) = (10, Duration::from_secs(10));
+/// Reads ahead of what was asked for that may be under way.
+pub const READ_AHEADS_MAX: u32 = 16;
 /// Most findings of one check; the last one then says that there are more.
 pub const FSCK_FINDINGS_MAX: usize = 1000;
 /// Most objects one `list` returns, and most entries of one omap page.

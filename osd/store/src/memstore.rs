@@ -20,7 +20,7 @@ use crate::object_store::{
     FsckLevel, FsckReport, ObjectStore, OmapPage, StoreError, StoreResult, StoreStats, Submitted,
 };
 use crate::transaction::Transaction;
-use crate::types::{CollectionId, LogVersion, ObjectId, ObjectStat, PoolOptions, PoolStats};
+use crate::types::{AccessHints, CollectionId, LogVersion, ObjectId, ObjectStat, PoolOptions, PoolStats};
 
 use object::MemObject;
 use stage::Stage;
@@ -139,7 +139,7 @@ impl State {
 }
 
 impl ObjectStore for MemStore {
-    fn submit(&self, transaction: Transaction) -> Submitted {
+    fn submit_with(&self, transaction: Transaction, _: AccessHints) -> Submitted {
         let result = self.apply(&transaction);
         let durable = result.clone();
         Submitted {
@@ -152,12 +152,13 @@ impl ObjectStore for MemStore {
         }
     }
 
-    fn read(
+    fn read_with(
         &self,
         collection: CollectionId,
         object: &ObjectId,
         offset: u64,
         len: u64,
+        _: AccessHints,
     ) -> LocalBoxFuture<'static, StoreResult<Vec<Bytes>>> {
         self.with_object(collection, object, |o| o.read(offset, len))
     }
@@ -280,6 +281,7 @@ impl ObjectStore for MemStore {
             omap: sum(|p| p.omap_bytes),
             metadata: 0,
             counters: vec![("transactions", self.transactions.get())],
+            memory: Vec::new(),
         }
     }
 

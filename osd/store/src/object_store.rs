@@ -3,8 +3,9 @@
 use bytes::Bytes;
 use rt::LocalBoxFuture;
 
+use crate::memory::{MemoryTarget, MemoryUse};
 use crate::transaction::Transaction;
-use crate::types::{CollectionId, LogVersion, ObjectId, ObjectStat, PoolOptions, PoolStats};
+use crate::types::{AccessHints, CollectionId, LogVersion, ObjectId, ObjectStat, PoolOptions, PoolStats};
 
 /// Why a call failed. A transaction that fails has no effect at all.
 #[derive(Clone, Debug, thiserror::Error, PartialEq, Eq)]
@@ -74,6 +75,8 @@ pub struct StoreStats {
     /// Named counters, ascending by name: device bytes by layer (`data_bytes_written`, `journal_bytes_written`, …),
     /// flushes, groups, transactions, cache hits and the like, since open.
     pub counters: Vec<(&'static str, u64)>,
+    /// Memory, by kind; nothing of a store that does not count it.
+    pub memory: Vec<MemoryUse>,
 }
 
 /// How thorough a check is.
@@ -130,7 +133,11 @@ pub struct FsckReport {
 /// - `submit` never waits by itself: back-pressure is the delay of `readable`. The caller bounds what it submits.
 pub trait ObjectStore {
     /// Starts a transaction.
-    fn submit(&self, transaction: Transaction) -> Submitted;
+    fn submit(&self, transaction: Transaction) -> Submitted {
+        self.submit_with(transaction, AccessHints::default())
+    }
+    /// Starts a transaction whose client says something of the data that it writes.
+    fn submit_with(&self, transaction: Transaction, hints: AccessHints) -> Submitted;
 
     /// Up to `len` bytes from `offset`, fewer at the object's end, holes as zeroes.
     fn read(
@@ -139,6 +146,17 @@ pub trait ObjectStore {
         object: &ObjectId,
         offset: u64,
         len: u64,
+    ) -> LocalBoxFuture<'static, StoreResult<Vec<Bytes>>> {
+        self.read_with(collection, object, offset, len, AccessHints::default())
+    }
+    /// The same for a client that says something of how it reads.
+    fn read_with(
+        &self,
+        collection: CollectionId,
+        object: &ObjectId,
+        offset: u64,
+        len: u64,
+        hints: AccessHints,
     ) -> LocalBoxFuture<'static, StoreResult<Vec<Bytes>>>;
     /// The parts of the range (clipped to the object's size) that hold data, as (offset, length), ascending, not adjacent.
     fn extents(
@@ -203,6 +221,12 @@ pub trait ObjectStore {
     fn pool_stats(&self) -> Vec<(i64, PoolStats)>;
     /// What a pool wants from now on, until the store is closed. A store may have no choice.
     fn set_pool_options(&self, pool: i64, options: PoolOptions);
+    /// What the store may take of memory, from now on; nothing is said by default. Caches adapt, and writers wait where that is
+    /// not enough. `Invalid` if it is too little for what the store must hold; then nothing changes. A store may take what it
+    /// likes.
+    fn set_memory_target(&self, _target: Option<MemoryTarget>) -> StoreResult<()> {
+        Ok(())
+    }
     /// Checks everything while nothing else runs on the store.
     fn fsck(
         &self,

@@ -18,6 +18,15 @@ const VERSION_SHARED: u8 = 2;
 /// Also with what is compressed, and hints.
 const VERSION_COMPRESSED: u8 = 3;
 
+/// What memory takes beside what is in it: a string's own, a tree's node and what it holds at least, a count of owners.
+const PIECE_BYTES: usize = 24;
+/// See [`PIECE_BYTES`].
+const NODE_BYTES: usize = 736;
+/// See [`PIECE_BYTES`].
+const ATTRS_PER_NODE: usize = 6;
+/// See [`PIECE_BYTES`].
+const RC_BYTES: usize = 24;
+
 /// An object's metadata.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Onode {
@@ -230,7 +239,12 @@ impl Onode {
 
     /// Bytes of memory, for the cache.
     pub fn memory_bytes(&self) -> u64 {
-        length(&self.object.name) + u64::try_from(self.encoded_bytes_max()).unwrap_or(u64::MAX) + 200
+        let names = [&self.object.name, &self.object.namespace, &self.object.key];
+        let text = names.into_iter().chain(self.attrs.iter().flat_map(|(name, value)| [name, value]));
+        let pieces = text.clone().filter(|text| !text.is_empty()).count() * PIECE_BYTES;
+        let nodes = self.attrs.len().div_ceil(ATTRS_PER_NODE) * NODE_BYTES;
+        let fixed = size_of::<Self>() + RC_BYTES + self.shards.capacity() * size_of::<u32>() + pieces + nodes;
+        text.map(|text| length(text)).sum::<u64>() + u64::try_from(fixed).unwrap_or(u64::MAX)
     }
 }
 

@@ -116,6 +116,13 @@ impl Overlay {
         self.active.borrow().bytes.get() + frozen
     }
 
+    /// Keys and bytes of memory.
+    pub fn held(&self) -> (u64, u64) {
+        let keys = |generation: &Generation| generation.entries.borrow().len();
+        let frozen = self.frozen.borrow().as_ref().map_or(0, |frozen| keys(frozen));
+        (u64::try_from(keys(&self.active.borrow()) + frozen).unwrap_or(u64::MAX), self.bytes())
+    }
+
     /// Bytes that the next freeze would take.
     pub fn active_bytes(&self) -> u64 {
         self.active.borrow().bytes.get()

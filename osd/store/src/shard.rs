@@ -368,7 +368,10 @@ impl Shard {
 
     /// Bytes of memory, for the cache.
     pub fn memory_bytes(&self) -> u64 {
-        wide(self.encoded_bytes_max()) + 64
+        let checksums: usize = self.blobs.values().map(|blob| blob.checksums.heap_bytes()).sum();
+        let inline: usize = self.inline.values().map(|bytes| bytes.len() + 24).sum();
+        let lists = self.blobs.memory_bytes() + self.pieces.memory_bytes() + self.inline.memory_bytes();
+        wide(size_of::<Self>() + 24 + checksums + inline + lists)
     }
 }
 

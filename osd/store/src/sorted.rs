@@ -23,6 +23,11 @@ impl<V> Sorted<V> {
         Self { entries: Vec::with_capacity(count) }
     }
 
+    /// Bytes of memory beside this.
+    pub fn memory_bytes(&self) -> usize {
+        self.entries.capacity() * size_of::<(u64, V)>()
+    }
+
     /// Values.
     pub fn len(&self) -> usize {
         self.entries.len()

@@ -59,6 +59,12 @@ impl ObjectId {
     /// `snap` of the writable object.
     pub const HEAD: u64 = u64::MAX - 1;
 
+    /// The same in memory of its own: names that came over the network are parts of long buffers.
+    pub fn owned(&self) -> Self {
+        let own = |text: &Bytes| if text.is_empty() { Bytes::new() } else { Bytes::copy_from_slice(text) };
+        Self { namespace: own(&self.namespace), key: own(&self.key), name: own(&self.name), ..self.clone() }
+    }
+
     /// The key if there is one, else the name.
     pub fn effective_key(&self) -> &Bytes {
         if self.key.is_empty() { &self.name } else { &self.key }
@@ -194,6 +200,46 @@ impl PoolStats {
     pub fn minus(&self, other: &Self) -> Self {
         self.plus(&Self::from_array(other.to_array().map(i64::wrapping_neg)))
     }
+}
+
+/// What a client says of how it uses data. All of it is advice.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct AccessHints {
+    /// Whether it will need it again.
+    pub keep: Keep,
+    /// In which order it reads.
+    pub pattern: Pattern,
+    /// Blocks come from the device, so that they are verified, and stay no longer in memory than the read takes.
+    pub verifies: bool,
+}
+
+/// See [`AccessHints`].
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Keep {
+    /// It did not say.
+    #[default]
+    Usual,
+    /// It will.
+    Long,
+    /// It will not.
+    Not,
+}
+
+/// See [`AccessHints`].
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Pattern {
+    /// It did not say.
+    #[default]
+    Unknown,
+    /// From lower offsets to higher ones.
+    Sequential,
+    /// In none.
+    Random,
+}
+
+impl AccessHints {
+    /// Of a read that looks whether what is stored can be read.
+    pub const VERIFY: Self = Self { keep: Keep::Not, pattern: Pattern::Unknown, verifies: true };
 }
 
 #[cfg(test)]

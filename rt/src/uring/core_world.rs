@@ -212,6 +212,10 @@ impl World for UringCore {
         bridge.submit(lane, work)
     }
 
+    fn resident_bytes(&self) -> Option<u64> {
+        os::resident_bytes()
+    }
+
     fn as_any(&self) -> &dyn Any {
         self
     }

@@ -77,6 +77,8 @@ pub fn small_blocks() -> Setup {
             groups_in_flight: 4,
             group_bytes_max: 8 << 10,
             cache_bytes_max: 1,
+            data_cache_bytes_max: 24 << 10,
+            cache_written: true,
             discard: true,
             ..base.options
         },

@@ -461,6 +461,9 @@ impl KvStore for SimKv {
         KvStats {
             device_bytes: fs.space_bytes - fs.free_bytes,
             memory_bytes: memtables.map(|memtable| memtable.bytes() as u64).sum::<u64>() + fs.buffered_bytes,
+            cache_bytes: 0,
+            tables_bytes_max: 0,
+            cache_misses: 0,
             written_files: fs.written_files,
             written_log: fs.written_log,
             flushes: fs.flushes,

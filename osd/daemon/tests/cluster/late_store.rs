@@ -8,8 +8,9 @@ use bytes::Bytes;
 use rt::LocalBoxFuture;
 use rt::sync::Event;
 use store::{
-    CollectionId, FsckLevel, FsckReport, LogVersion, MemStore, ObjectId, ObjectStat, ObjectStore, OmapPage,
-    PoolOptions, PoolStats, StoreError, StoreResult, StoreStats, Submitted, Transaction,
+    AccessHints, CollectionId, FsckLevel, FsckReport, LogVersion, MemStore, MemoryTarget, ObjectId,
+    ObjectStat, ObjectStore, OmapPage, PoolOptions, PoolStats, StoreError, StoreResult, StoreStats,
+    Submitted, Transaction,
 };
 
 /// The store.
@@ -23,6 +24,11 @@ pub struct LateStore {
     pub doom: Rc<RefCell<Option<StoreError>>>,
     /// What `stats` tells is available; all if none.
     pub available: Cell<Option<u64>>,
+    /// What was said of data that was read, and that was written.
+    pub hints: RefCell<(Vec<AccessHints>, Vec<AccessHints>)>,
+    /// What it was told to take of memory; less than this is refused.
+    pub target: Cell<Option<MemoryTarget>>,
+    pub target_min: Cell<u64>,
 }
 
 impl LateStore {
@@ -36,6 +42,9 @@ impl LateStore {
             refuse: RefCell::default(),
             doom: Rc::default(),
             available: Cell::new(None),
+            hints: RefCell::default(),
+            target: Cell::new(None),
+            target_min: Cell::new(0),
         }
     }
 
@@ -51,7 +60,8 @@ impl LateStore {
 }
 
 impl ObjectStore for LateStore {
-    fn submit(&self, transaction: Transaction) -> Submitted {
+    fn submit_with(&self, transaction: Transaction, hints: AccessHints) -> Submitted {
+        self.hints.borrow_mut().1.push(hints);
         if let Some(error) = self.refuse.borrow_mut().pop_front() {
             let (a, b) = (error.clone(), error);
             return Submitted {
@@ -60,7 +70,7 @@ impl ObjectStore for LateStore {
             };
         }
         let (gate, doom) = (self.gate.borrow().clone(), self.doom.clone());
-        let submitted = self.inner.submit(transaction);
+        let submitted = self.inner.submit_with(transaction, hints);
         let durable = submitted.durable;
         Submitted {
             readable: submitted.readable,
@@ -75,14 +85,16 @@ impl ObjectStore for LateStore {
         }
     }
 
-    fn read(
+    fn read_with(
         &self,
         collection: CollectionId,
         object: &ObjectId,
         offset: u64,
         len: u64,
+        hints: AccessHints,
     ) -> LocalBoxFuture<'static, StoreResult<Vec<Bytes>>> {
-        self.inner.read(collection, object, offset, len)
+        self.hints.borrow_mut().0.push(hints);
+        self.inner.read_with(collection, object, offset, len, hints)
     }
 
     fn extents(
@@ -158,6 +170,14 @@ impl ObjectStore for LateStore {
         collection: CollectionId,
     ) -> LocalBoxFuture<'static, StoreResult<Vec<(LogVersion, Bytes)>>> {
         self.inner.log(collection)
+    }
+
+    fn set_memory_target(&self, target: Option<MemoryTarget>) -> StoreResult<()> {
+        if target.is_some_and(|target| target.bytes < self.target_min.get()) {
+            return Err(StoreError::Invalid("the least is more".to_owned()));
+        }
+        self.target.set(target);
+        Ok(())
     }
 
     fn stats(&self) -> StoreStats {

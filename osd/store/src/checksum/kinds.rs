@@ -152,6 +152,11 @@ impl Checksums {
         self.kind
     }
 
+    /// Bytes of memory beside this.
+    pub fn heap_bytes(&self) -> usize {
+        if self.stored.spilled() { self.stored.capacity() } else { 0 }
+    }
+
     /// Blocks.
     pub fn len(&self) -> usize {
         usize::try_from(self.len).unwrap_or(usize::MAX)

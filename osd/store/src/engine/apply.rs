@@ -1,6 +1,7 @@
 //! What a record's items mean. One function for records that take effect now and for those that replay finds, so
 //! that the two cannot differ.
 
+use allocator::Extent;
 use bytes::Bytes;
 
 use super::pg_log::LogChange;
@@ -63,7 +64,10 @@ impl Inner {
                 Mode::Replay => self.replay_space(record, Change::Use(*extent))?,
             },
             Item::Free(extent) => match mode {
-                Mode::Live => self.space.freed(record, *extent),
+                Mode::Live => {
+                    self.forget_blocks(*extent);
+                    self.space.freed(record, *extent);
+                }
                 Mode::Replay => self.replay_space(record, Change::Free(*extent))?,
             },
             Item::Lend(extent) => {
@@ -85,6 +89,7 @@ impl Inner {
             Item::Deferred(deferred) => {
                 if mode == Mode::Live {
                     self.deferred.add(record, deferred.address, &deferred.payload);
+                    self.replace_blocks(deferred.address, &deferred.payload);
                 }
             }
             Item::InFlight(..) => {}
@@ -105,6 +110,27 @@ impl Inner {
             Item::NextOmapId(id) => self.next_omap_id.set(self.next_omap_id.get().max(*id)),
         }
         Ok(())
+    }
+
+    /// Nobody's blocks need not be kept.
+    fn forget_blocks(&self, extent: Extent) {
+        let mut blocks = self.blocks.borrow_mut();
+        let step = usize::try_from(self.block).unwrap_or(usize::MAX);
+        for address in (extent.start..extent.end()).step_by(step) {
+            if blocks.is_blank() {
+                return;
+            }
+            blocks.forget(address);
+        }
+    }
+
+    /// Blocks that are kept change with what changes them.
+    fn replace_blocks(&self, address: u64, payload: &Bytes) {
+        let mut blocks = self.blocks.borrow_mut();
+        let step = usize::try_from(self.block).unwrap_or(usize::MAX);
+        for (address, start) in (address..).step_by(step).zip((0..payload.len()).step_by(step)) {
+            blocks.replace(address, &payload.slice(start..(start + step).min(payload.len())));
+        }
     }
 
     fn replay_space(&self, record: u64, change: Change) -> Result<(), ApplyError> {

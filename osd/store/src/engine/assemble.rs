@@ -19,6 +19,8 @@ use super::state::Inner;
 use crate::check::length;
 use crate::checksum::{self, Checksum};
 use crate::object_store::{StoreError, StoreResult};
+use crate::shard::Place;
+use crate::types::Keep;
 
 /// Longest device write put together from adjacent blocks.
 const WRITE_BYTES_MAX: u64 = 1 << 20;
@@ -32,6 +34,8 @@ pub struct Assembled {
     pub in_place: Vec<InPlace>,
     /// Data in flight: extents with their checksums.
     pub in_flight: Vec<(Extent, u32)>,
+    /// Blocks to be kept in memory: with their addresses, and births if they had one before.
+    pub to_keep: Vec<(u64, Option<u64>, Checksum, Bytes)>,
     /// New space; given back if this is dropped.
     pub taken: Vec<Taken<HybridAllocator>>,
 }
@@ -139,18 +143,35 @@ impl Inner {
                         None => {
                             let (address, memory) = buffers.next(block);
                             layout::fill_block(content, logical, stored.as_ref(), &kept[index], memory);
-                            Target::Fresh(address, Checksum::of(kind, memory))
+                            let checksum = Checksum::of(kind, memory);
+                            if self.keeps_written(plan.keep, changed.place.as_ref()) {
+                                let data = Bytes::copy_from_slice(memory);
+                                assembled.to_keep.push((address, None, checksum, data));
+                            }
+                            Target::Fresh(address, checksum)
                         }
                         Some(place) => {
                             let mut payload = vec![0; block];
                             layout::fill_block(content, logical, stored.as_ref(), &kept[index], &mut payload);
                             let checksum = Checksum::of(place.checksum.kind(), &payload);
+                            let payload = Bytes::from(payload);
+                            let address = place.address;
+                            if self.keeps_written(plan.keep, None) {
+                                // What is kept already changes when it takes effect.
+                                assembled.to_keep.push((
+                                    address,
+                                    Some(place.birth),
+                                    checksum,
+                                    payload.clone(),
+                                ));
+                            }
+                            let birth = place.birth;
                             assembled.in_place.push(InPlace {
                                 object: index,
                                 shard: *number,
-                                address: place.address,
-                                birth: place.birth,
-                                payload: Bytes::from(payload),
+                                address,
+                                birth,
+                                payload,
                             });
                             Target::InPlace(place.address, checksum)
                         }
@@ -165,6 +186,18 @@ impl Inner {
         let in_flight = buffers.iter().map(|(extent, data)| (*extent, checksum::of_extent(data)));
         assembled.in_flight = in_flight.collect();
         Ok((assembled, buffers))
+    }
+
+    /// Whether a written block is kept in memory: if that is wanted, or if the one in whose place it comes is.
+    fn keeps_written(&self, keep: Keep, instead: Option<&Place>) -> bool {
+        let blocks = self.blocks.borrow();
+        let is_kept = || self.options.cache_written || instead.is_some_and(|place| blocks.has(place));
+        blocks.bytes_max() > 0
+            && match keep {
+                Keep::Long => true,
+                Keep::Usual => is_kept(),
+                Keep::Not => false,
+            }
     }
 
     /// Sends data to new space. The flag is set, and `progress` told, when all of it completed.

@@ -310,6 +310,7 @@ impl Inner {
     pub fn start(self: &Rc<Self>) {
         self.spawn(Group::Commit, "checkpoints", Rc::clone(self).checkpoint_when_wanted());
         self.spawn(Group::Background, "seal", Rc::clone(self).seal_when_idle());
+        self.spawn(Group::Background, "memory", Rc::clone(self).watch_memory());
         self.spawn(Group::Background, "omap reaper", Rc::clone(self).reap_when_wanted());
     }
 }

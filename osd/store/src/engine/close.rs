@@ -24,6 +24,19 @@ impl Inner {
         if first { closed } else { Ok(()) }
     }
 
+    fn all_counters(&self) -> Vec<(&'static str, u64)> {
+        let mut all = self.counters.list();
+        let (hits, misses, came_back) = self.blocks.borrow().uses();
+        all.extend([
+            ("data_cache_hits", hits),
+            ("data_cache_misses", misses),
+            ("data_cache_came_back", came_back),
+            ("cache_came_back", self.cache.borrow().came_back()),
+        ]);
+        all.sort_unstable();
+        all
+    }
+
     async fn finish(self: &Rc<Self>) -> StoreResult<()> {
         if self.checkpoint_is_due()
             && let Err(error) = self.checkpoint().await
@@ -68,7 +81,8 @@ impl Inner {
             stored: sum(|pool| pool.stored),
             omap: sum(|pool| pool.omap_bytes),
             metadata: window.saturating_sub(free).saturating_sub(allocated),
-            counters: self.counters.list(),
+            counters: self.all_counters(),
+            memory: self.memory(),
         }
     }
 }

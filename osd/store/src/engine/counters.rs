@@ -101,6 +101,8 @@ counters! {
     cache_hits,
     /// Onodes and shards fetched from the key-value store.
     cache_misses,
+    /// Blocks read ahead of what was asked for.
+    read_ahead_blocks,
     /// Blobs that became shared.
     shares_begun,
     /// Blobs that are one object's alone again, or gone.
@@ -129,6 +131,10 @@ counters! {
     kv_room_waits,
     /// Times the key-value store was asked again because it had no space for a checkpoint.
     kv_full_retries,
+    /// Times that more memory was held than the target although the caches were as small as they can be.
+    memory_short,
+    /// Transactions that waited for that to end.
+    memory_waits,
     /// Bytes lent to the key-value store's file system.
     lent_bytes,
     /// Bytes that came back from it.

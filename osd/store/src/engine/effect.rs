@@ -6,21 +6,24 @@ use std::collections::BTreeMap;
 use std::rc::Rc;
 
 use allocator::Extent;
+use bytes::Bytes;
 use rt::sync::OneSender;
 use smallvec::SmallVec;
 
 use super::apply::Mode;
 use super::assemble::Assembled;
+use super::cache::Block;
 use super::layout::{self, WrittenShard};
 use super::plan::{Plan, PlannedObject};
 use super::sharing::{self, Moment};
 use super::state::Inner;
 use super::writer::Queued;
+use crate::checksum::Checksum;
 use crate::journal::format::{self, Deferred, Item};
 use crate::keys;
 use crate::object_store::StoreResult;
 use crate::shard::Shard;
-use crate::types::PoolStats;
+use crate::types::{Keep, PoolStats};
 
 /// Range tombstones in the overlay at which a checkpoint is made.
 const RANGES_MAX: usize = 256;
@@ -67,6 +70,7 @@ impl Inner {
             *stats = stats.plus(&of(object.staged.now.as_ref())).minus(&of(object.staged.base.as_deref()));
             self.keep_in_cache(object, shards);
         }
+        let to_keep = std::mem::take(&mut assembled.to_keep);
         let changed = statistics.into_iter().filter(|(_, delta)| *delta != PoolStats::default());
         items.extend(changed.map(|(pool, delta)| Item::Statistics(pool, delta)));
         for taken in assembled.taken.drain(..) {
@@ -89,6 +93,7 @@ impl Inner {
             items.push(Item::NextOmapId(self.next_omap_id.get()));
         }
         self.commit_items(record, &items, data_done, reserved, Some(waiter));
+        self.keep_blocks(record, plan.keep, to_keep);
     }
 
     /// Applies a record's items and queues it. `record` was numbered in the same moment.
@@ -187,6 +192,15 @@ impl Inner {
             }
         }
         items.extend(staged.omap_items());
+    }
+
+    /// Keeps written blocks, which are the newest state from now on.
+    fn keep_blocks(&self, record: u64, keep: Keep, to_keep: Vec<(u64, Option<u64>, Checksum, Bytes)>) {
+        let mut blocks = self.blocks.borrow_mut();
+        for (address, birth, checksum, data) in to_keep {
+            let block = Block { birth: birth.unwrap_or(record), checksum, data };
+            blocks.put(address, block, keep == Keep::Long);
+        }
     }
 
     fn keep_in_cache(&self, object: &mut PlannedObject, shards: NewShards) {

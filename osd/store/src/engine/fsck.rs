@@ -24,7 +24,7 @@ use crate::overlay::Pin;
 use crate::shard::{Blob, Counts, Place, Shard};
 use crate::share::Share;
 use crate::superblock::Superblock;
-use crate::types::{CollectionId, ObjectId, PoolStats};
+use crate::types::{AccessHints, CollectionId, ObjectId, PoolStats};
 
 const PAGE: ScanLimit = ScanLimit { keys: 1024, bytes: 1 << 20 };
 /// Blocks read at a time.
@@ -343,14 +343,14 @@ impl Check {
             while let Some(writing) = self.inner.blocked_by_write(&together.places) {
                 writing.wait().await;
             }
-            if self.inner.read_blocks(name, &together).await.is_ok() {
+            if self.inner.read_blocks(name, &together, AccessHints::VERIFY).await.is_ok() {
                 self.count_verified(&together);
                 continue;
             }
             // One by one, so that each bad block is named and the others count.
             for place in some {
                 let one = wanted(&[*place]);
-                match self.inner.read_blocks(name, &one).await {
+                match self.inner.read_blocks(name, &one, AccessHints::VERIFY).await {
                     Ok(_) => self.count_verified(&one),
                     Err(error) => {
                         // The device's own errors name neither the object nor the place in the store.

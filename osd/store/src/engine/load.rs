@@ -10,6 +10,7 @@ use nvme::DmaBuf;
 use rt::Lane;
 
 use super::blocks::{Blocks, Wanted};
+use super::cache::Block;
 use super::state::Inner;
 use crate::check::length;
 use crate::checksum::Checksum;
@@ -20,7 +21,7 @@ use crate::keys;
 use crate::object_store::{StoreError, StoreResult};
 use crate::onode::Onode;
 use crate::shard::{Place, Shard};
-use crate::types::ObjectId;
+use crate::types::{AccessHints, Keep, ObjectId};
 
 /// Longest device read put together from adjacent blocks.
 const READ_BYTES_MAX: u64 = 1 << 20;
@@ -165,8 +166,13 @@ impl Inner {
 
     /// Reads blocks, each verified against its checksum. The places must be those of the newest state at the moment
     /// of the call: everything that decides where bytes come from happens before the first await.
-    pub async fn read_blocks(self: &Rc<Self>, object: &ObjectId, all: &Wanted) -> StoreResult<Blocks> {
-        let mut blocks = Blocks::stored(self.read_stored(object, &all.places).await?);
+    pub async fn read_blocks(
+        self: &Rc<Self>,
+        object: &ObjectId,
+        all: &Wanted,
+        hints: AccessHints,
+    ) -> StoreResult<Blocks> {
+        let mut blocks = Blocks::stored(self.read_stored(object, &all.places, hints).await?);
         let unusable = |place: Place, problem: String| {
             StoreError::Io(format!(
                 "object {object}, byte {}: the compressed blob at {:#x} of {} cannot be decompressed: {problem}",
@@ -201,19 +207,25 @@ impl Inner {
     }
 
     /// The same for blocks as they are stored, by address.
-    async fn read_stored(
+    pub async fn read_stored(
         self: &Rc<Self>,
         object: &ObjectId,
         places: &[Place],
+        hints: AccessHints,
     ) -> StoreResult<BTreeMap<u64, Bytes>> {
         let mut blocks = BTreeMap::new();
         let mut wanted: BTreeMap<u64, Place> = BTreeMap::new();
         for place in places {
+            if let Some(kept) = self.kept_block(place, hints) {
+                blocks.insert(place.address, kept);
+                continue;
+            }
             match self.deferred.newest(place.address) {
                 Some(payload) => {
                     if !place.checksum.matches(&payload) {
                         return Err(self.mismatch(object, place, &payload));
                     }
+                    self.keep_block(place, || payload.clone(), hints);
                     blocks.insert(place.address, payload);
                 }
                 None => {
@@ -235,9 +247,11 @@ impl Inner {
             for address in (run.start..run.end()).step_by(usize::try_from(self.block).unwrap_or(1)) {
                 let at = usize::try_from(address - run.start).unwrap_or(usize::MAX);
                 let block = buffer.slice(at..at + usize::try_from(self.block).unwrap_or(usize::MAX));
-                let right = wanted.get(&address).is_some_and(|place| place.checksum.matches(&block));
-                if !right {
-                    again.insert(address);
+                match wanted.get(&address).filter(|place| place.checksum.matches(&block)) {
+                    Some(place) => self.keep_read_block(place, &block, hints),
+                    None => {
+                        again.insert(address);
+                    }
                 }
                 blocks.insert(address, block);
             }
@@ -248,13 +262,45 @@ impl Inner {
             let Some(place) = wanted.get(&address) else { continue };
             let buffer = self.read_device(Extent::new(address, self.block)).await;
             let block = buffer.map_err(|error| self.device_failed(&error))?.freeze();
-            if !place.checksum.matches(&block) && !self.options.fault.is(Planted::ChecksumNotVerified) {
-                return Err(self.mismatch(object, place, &block));
+            match place.checksum.matches(&block) {
+                true => self.keep_read_block(place, &block, hints),
+                false if self.options.fault.is(Planted::ChecksumNotVerified) => {}
+                false => return Err(self.mismatch(object, place, &block)),
             }
             blocks.insert(address, block);
         }
         drop(reading);
         Ok(blocks)
+    }
+
+    /// The block at a place of the newest state, if it is in memory and may be taken from there.
+    fn kept_block(&self, place: &Place, hints: AccessHints) -> Option<Bytes> {
+        if hints.verifies {
+            return None;
+        }
+        let mut blocks = self.blocks.borrow_mut();
+        let found = blocks.get(place)?;
+        if hints.keep == Keep::Not {
+            blocks.forget(place.address);
+        }
+        Some(found)
+    }
+
+    /// Keeps a block that came from the device.
+    fn keep_read_block(&self, place: &Place, block: &Bytes, hints: AccessHints) {
+        // A payload that came while the device was read is newer. It is not in place before the read has ended.
+        if self.deferred.newest(place.address).is_none() {
+            self.keep_block(place, || Bytes::copy_from_slice(block), hints);
+        }
+    }
+
+    fn keep_block(&self, place: &Place, data: impl FnOnce() -> Bytes, hints: AccessHints) {
+        let mut blocks = self.blocks.borrow_mut();
+        if hints.verifies || hints.keep == Keep::Not || blocks.bytes_max() == 0 {
+            return;
+        }
+        let block = Block { birth: place.birth, checksum: place.checksum, data: data() };
+        blocks.put(place.address, block, hints.keep == Keep::Long);
     }
 
     fn mismatch(&self, object: &ObjectId, place: &Place, block: &[u8]) -> StoreError {

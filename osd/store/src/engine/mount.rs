@@ -18,7 +18,7 @@ use rt::Core;
 use rt::sync::{Gate, Notify, Semaphore};
 
 use super::apply::{Mode, decode_collection};
-use super::cache::Cache;
+use super::cache::{BlockCache, Cache};
 use super::checkpoint::CheckpointRecord;
 use super::counters::Counters;
 use super::deferred::Deferred;
@@ -221,9 +221,9 @@ fn build(
     let block = u64::from(superblock.block);
     let fault = options.fault;
     Rc::new(Inner {
-        core,
         overlay: Overlay::new(kv.view(), fault),
-        cache: RefCell::new(Cache::new(options.cache_bytes_max)),
+        cache: RefCell::new(Cache::new(options.cache_policy, options.cache_bytes_max, core.random_u64())),
+        blocks: RefCell::new(BlockCache::new(options.cache_policy, options.data_cache_bytes_max, block)),
         space: SpaceBook::new(
             bitmap,
             superblock.free_list(),
@@ -252,12 +252,20 @@ fn build(
         checkpoints: Cell::new(0),
         checkpointing: Cell::new(false),
         kv_room: KvRoom::default(),
+        budget: RefCell::default(),
+        memory_short: Cell::new(false),
+        memory_wanted: Notify::default(),
+        kv_cache_bytes: Cell::new(0),
+        kv_misses_seen: Cell::new(0),
+        kv_came_back: Cell::new(0),
+        read_aheads: Cell::new(0),
         loans: Loans::default(),
         nothing_to_lend: Cell::new(false),
         read_errors: rt::Seldom::new(limits::READ_ERRORS_LOGGED.0, limits::READ_ERRORS_LOGGED.1),
         gate: Gate::default(),
         background: Gate::default(),
         down: RefCell::default(),
+        core,
         counters,
         device,
         kv,

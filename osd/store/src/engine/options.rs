@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use uuid::Uuid;
 
+use super::cache::CachePolicy;
 use crate::checksum::ChecksumKind;
 use crate::compression::Compression;
 use crate::fault::Fault;
@@ -75,6 +76,10 @@ const OVERLAY_PER_KV_RESERVE: u64 = 4;
 const SPACE_CHANGE_BYTES_MIN: u64 = 512 << 10;
 /// Larger devices have a byte for so many of theirs, so half a MiB for each TiB: with the bitmap, 35 MB.
 const SPACE_PER_CHANGE_BYTES: u64 = 2 << 20;
+/// The overlay is at most this part of the memory that a store may take, but has as much as any device allows.
+const MEMORY_PER_OVERLAY: u64 = 16;
+/// See [`MEMORY_PER_OVERLAY`].
+const OVERLAY_BYTES_MIN: u64 = 1 << 20;
 
 /// What may differ from one opening to the next.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -103,8 +108,18 @@ pub struct Options {
     /// Bytes of memory of extents that changed hands since the last checkpoint, eight for each and 24 more until what was
     /// freed may be used, at which writers wait for one; it starts at half of it.
     pub space_change_bytes_max: u64,
-    /// Bytes of clean onodes and shards.
+    /// Bytes of onodes and shards in memory.
     pub cache_bytes_max: u64,
+    /// Bytes of blocks of data in memory.
+    pub data_cache_bytes_max: u64,
+    /// What both let go of first.
+    pub cache_policy: CachePolicy,
+    /// Blocks are kept in memory when they are written, too, whatever the client says. If not, those are that it says it will
+    /// need, and those in whose place one was kept.
+    //= ceph 16.2 bluestore_default_buffered_write
+    pub cache_written: bool,
+    /// What is read ahead for who reads sequentially, bytes; 0 for nothing.
+    pub read_ahead_bytes: u64,
     /// The tail is sealed after this much idleness.
     pub seal_after: Duration,
     /// Bytes that only checkpoints and removals may use.
@@ -136,6 +151,10 @@ impl Default for Options {
             overlay_bytes_max: 64 << 20,
             space_change_bytes_max: SPACE_CHANGE_BYTES_MIN,
             cache_bytes_max: 64 << 20,
+            data_cache_bytes_max: 64 << 20,
+            cache_policy: CachePolicy::default(),
+            cache_written: false,
+            read_ahead_bytes: 256 << 10,
             seal_after: Duration::from_millis(5),
             reserve_bytes: 1 << 20,
             discard: false,
@@ -165,6 +184,12 @@ impl Options {
             reserve_bytes: (4 * overlay_bytes_max).min(geometry.size / 16),
             ..Self::default()
         }
+    }
+
+    /// With an overlay that leaves most of so much memory to other things.
+    pub fn within_memory(self, bytes: u64) -> Self {
+        let most = (bytes / MEMORY_PER_OVERLAY).max(OVERLAY_BYTES_MIN);
+        Self { overlay_bytes_max: self.overlay_bytes_max.min(most), ..self }
     }
 
     /// With payloads that fit the journal several times, so that a record never outgrows a small one.

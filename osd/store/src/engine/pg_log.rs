@@ -64,6 +64,11 @@ impl PgLog {
         (self.region.len / 2).saturating_sub(2 * self.block)
     }
 
+    /// Bytes of the entries in memory.
+    pub fn kept_bytes(&self) -> u64 {
+        self.kept_bytes
+    }
+
     /// Promises bytes to entries, if what is kept and promised still fits a snapshot.
     pub fn reserve(&mut self, bytes: u64) -> bool {
         let fits = self.has_room(bytes);

@@ -23,7 +23,7 @@ use crate::limits;
 use crate::object_store::{StoreError, StoreResult};
 use crate::shard::{Counts, SHARD_BYTES_MAX, Shard};
 use crate::transaction::{Op, Transaction};
-use crate::types::{CollectionId, ObjectId};
+use crate::types::{CollectionId, Keep, ObjectId};
 
 /// Bytes an item takes beside keys and values.
 const ITEM_BYTES: usize = 32;
@@ -54,6 +54,8 @@ pub struct Plan {
     pub moves: bool,
     /// A new omap id was drawn.
     pub draws_omap_id: bool,
+    /// Whether what it writes will be read.
+    pub keep: Keep,
     /// Who uses the shared space that it touches; none if it touches and makes none.
     pub shares: Option<Shares>,
 }
@@ -168,6 +170,7 @@ impl Inner {
             collections,
             collections_seen: creates.then(|| self.collections_version.get()),
             objects,
+            keep: Keep::default(),
             shares,
         };
         let items = plan.collections.iter().chain(&plan.log).map(Item::encoded_bytes_max).sum::<usize>();

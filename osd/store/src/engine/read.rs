@@ -6,6 +6,7 @@ use std::rc::Rc;
 
 use bluefs::kv::ScanLimit;
 use bytes::Bytes;
+use rt::Group;
 
 use super::blocks::{Blocks, Wanted};
 use super::load::{Loaded, not_found, shard_range};
@@ -15,7 +16,7 @@ use crate::keys::{self, ObjectKey};
 use crate::limits;
 use crate::object_store::{OmapPage, StoreError, StoreResult};
 use crate::shard::{Piece, Shard};
-use crate::types::{CollectionId, LogVersion, ObjectId, ObjectStat};
+use crate::types::{AccessHints, CollectionId, LogVersion, ObjectId, ObjectStat, Pattern};
 
 /// Zeroes for holes, in slices.
 static ZEROES: [u8; 64 << 10] = [0; 64 << 10];
@@ -41,6 +42,7 @@ impl Inner {
         object: ObjectId,
         offset: u64,
         len: u64,
+        hints: AccessHints,
     ) -> StoreResult<Vec<Bytes>> {
         self.check_member(collection, &object)?;
         loop {
@@ -60,10 +62,58 @@ impl Inner {
             }
             // From the load's last look to here nothing was awaited: the places are the newest.
             assert!(loaded.is_newest(), "the plan of a read is made at one instant");
-            let blocks =
-                self.read_blocks(&object, &wanted).await.inspect_err(|error| self.unreadable(error))?;
+            let read = self.read_blocks(&object, &wanted, hints).await;
+            let blocks = read.inspect_err(|error| self.unreadable(error))?;
+            if hints.pattern == Pattern::Sequential && !hints.verifies {
+                self.read_ahead(&object, end);
+            }
             return Ok(self.assemble(&loaded, &blocks, offset, end));
         }
+    }
+
+    /// Starts to read what follows in an object into the cache, if it is not there and not too much of that is under way:
+    /// who reads from lower offsets to higher ones wants it next.
+    fn read_ahead(self: &Rc<Self>, object: &ObjectId, from: u64) {
+        let window = self.options.read_ahead_bytes;
+        let is_worth_it = window > 0 && 4 * window <= self.blocks.borrow().bytes_max();
+        if !is_worth_it || self.read_aheads.get() >= limits::READ_AHEADS_MAX {
+            return;
+        }
+        let Some(pass) = self.gate.enter() else { return };
+        self.read_aheads.set(self.read_aheads.get() + 1);
+        let (this, object) = (Rc::clone(self), object.clone());
+        self.spawn(Group::Client, "read ahead", async move {
+            // What cannot be read is told to who asks for it.
+            if let Err(error) = this.fill_ahead(&object, from).await {
+                log::debug!("read ahead: {error}");
+            }
+            this.read_aheads.set(this.read_aheads.get() - 1);
+            drop(pass);
+        });
+    }
+
+    async fn fill_ahead(self: &Rc<Self>, object: &ObjectId, from: u64) -> StoreResult<()> {
+        let window = self.options.read_ahead_bytes;
+        let loaded = self.load_range(object, from, window).await?;
+        let Some(size) = loaded.onode.as_ref().map(|onode| onode.size) else { return Ok(()) };
+        let end = from.saturating_add(window).min(size);
+        if from >= end {
+            return Ok(());
+        }
+        let mut wanted = self.wanted(&loaded, from, end);
+        let blocks = self.blocks.borrow();
+        let first_missing = wanted.places.iter().position(|place| !blocks.has(place));
+        // Half a window at a time, so that a reader of little does not start one at each read.
+        if first_missing.is_none_or(|first| first > wanted.places.len() / 2) {
+            return Ok(());
+        }
+        wanted.places.retain(|place| !blocks.has(place));
+        drop(blocks);
+        if self.blocked_by_write(&wanted.places).is_some() || !loaded.is_newest() {
+            return Ok(());
+        }
+        self.counters.read_ahead_blocks.add(u64::try_from(wanted.places.len()).unwrap_or(0));
+        self.read_stored(object, &wanted.places, AccessHints::default()).await.map(drop)
     }
 
     /// See the seam.

@@ -299,17 +299,18 @@ impl SpaceBook {
     }
 
     /// Bytes of memory held.
-    pub fn memory_bytes(&self) -> usize {
+    pub fn memory_bytes(&self) -> u64 {
         let marked = self.withheld.borrow().capacity() + self.ready.borrow().capacity();
         // A node of a tree is at least half full.
         let extents = self.discarding.borrow().capacity()
             + self.lent.borrow().capacity()
             + 2 * self.space.taken().len();
-        self.space.with(Allocator::memory_bytes)
+        let bytes = self.space.with(Allocator::memory_bytes)
             + self.changes.borrow().memory_bytes()
             + self.frozen.borrow().as_ref().map_or(0, |frozen| frozen.flips.memory_bytes())
             + extents * size_of::<Extent>()
-            + marked * size_of::<(u64, Extent)>()
+            + marked * size_of::<(u64, Extent)>();
+        u64::try_from(bytes).unwrap_or(u64::MAX)
     }
 
     /// What the allocator has in use and the records have not.

@@ -43,6 +43,9 @@ pub struct StagedObject {
 /// Bytes that a part of a block takes in a shard at worst: a blob with one checksum, and a piece.
 pub const PART_BYTES: usize = BLOB_BYTES_MAX + ChecksumKind::BYTES_MAX + PIECE_BYTES_MAX;
 
+/// What is longer is most of the buffer that it came in.
+const OWNED_BYTES_MAX: usize = 64 << 10;
+
 /// What a clone of an object begins as.
 pub struct Copied {
     size: u64,
@@ -131,7 +134,12 @@ impl StagedObject {
             Op::SetHints { hints, .. } => self.create(shard_span).hints = *hints,
             Op::SetAttrs { attrs, .. } => {
                 let onode = self.create(shard_span);
-                onode.attrs.extend(attrs.iter().map(|(name, value)| (name.clone(), value.clone())));
+                for (name, value) in attrs {
+                    match onode.attrs.get_mut(name) {
+                        Some(old) => *old = owned(value),
+                        None => drop(onode.attrs.insert(owned(name), owned(value))),
+                    }
+                }
                 check::check_attrs(onode.attrs.iter())?;
             }
             Op::RemoveAttr { name, .. } => {
@@ -216,7 +224,7 @@ impl StagedObject {
             self.remove()?;
         }
         let Copied { size, attrs, hints, shard_span, contents, omap } = copied;
-        self.now = Some(Onode { size, attrs, hints, ..Onode::new(self.object.clone(), shard_span) });
+        self.now = Some(Onode { size, attrs, hints, ..Onode::new(self.object.owned(), shard_span) });
         self.contents = contents;
         for (key, value) in &omap.entries {
             self.omap_change(key, Some(value), next_omap_id);
@@ -283,10 +291,10 @@ impl StagedObject {
         let entry = |key: &Bytes| keys::omap_entry(id, key);
         items.extend(self.omap.ranges.iter().map(|(first, end)| Item::DeleteRange(entry(first), entry(end))));
         items.extend(self.omap.entries.iter().map(|(key, value)| match value {
-            Some(value) => Item::Put(entry(key), value.clone()),
+            Some(value) => Item::Put(entry(key), owned(value)),
             None => Item::Delete(entry(key)),
         }));
-        items.extend(self.omap.header.iter().map(|header| Item::Put(keys::omap_header(id), header.clone())));
+        items.extend(self.omap.header.iter().map(|header| Item::Put(keys::omap_header(id), owned(header))));
         items
     }
 
@@ -296,7 +304,7 @@ impl StagedObject {
     }
 
     fn create(&mut self, shard_span: u32) -> &mut Onode {
-        self.now.get_or_insert_with(|| Onode::new(self.object.clone(), shard_span))
+        self.now.get_or_insert_with(|| Onode::new(self.object.owned(), shard_span))
     }
 
     fn existing(&mut self) -> StoreResult<&mut Onode> {
@@ -448,4 +456,9 @@ impl StagedObject {
         let reaps = std::mem::take(&mut self.omap.reaps);
         self.omap = StagedOmap { reaps, ..StagedOmap::default() };
     }
+}
+
+/// What stays in memory, in memory of its own: a short part of a long buffer would keep all of that.
+fn owned(bytes: &Bytes) -> Bytes {
+    if bytes.len() < OWNED_BYTES_MAX { Bytes::copy_from_slice(bytes) } else { bytes.clone() }
 }

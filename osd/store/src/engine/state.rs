@@ -11,7 +11,8 @@ use nvme::{BlockDevice, DeviceError};
 use rt::Core;
 use rt::sync::{Gate, Notify, Semaphore};
 
-use super::cache::Cache;
+use super::budget::Budget;
+use super::cache::{BlockCache, Cache};
 use super::counters::Counters;
 use super::deferred::Deferred;
 use super::kv_room::KvRoom;
@@ -25,6 +26,7 @@ use super::writer::Writer;
 use crate::checksum::ChecksumKind;
 use crate::codec::DecodeError;
 use crate::compression::Compression;
+use crate::memory::MemoryTarget;
 use crate::object_store::{StoreError, StoreResult};
 use crate::overlay::Overlay;
 use crate::superblock::Superblock;
@@ -44,6 +46,7 @@ pub struct Inner {
 
     pub overlay: Overlay,
     pub cache: RefCell<Cache>,
+    pub blocks: RefCell<BlockCache>,
     pub space: SpaceBook,
     pub traffic: Traffic,
     pub journal: RefCell<Writer>,
@@ -77,6 +80,17 @@ pub struct Inner {
     pub checkpointing: Cell<bool>,
     /// Changes on their way to the key-value store.
     pub kv_room: KvRoom,
+    /// What may be taken of memory, if anybody said.
+    pub budget: RefCell<Option<(MemoryTarget, Budget)>>,
+    /// More is held than that, and caches are as small as they can be.
+    pub memory_short: Cell<bool>,
+    pub memory_wanted: Notify,
+    /// Bytes that the key-value store's cache was last given; its misses as last seen; those of a full cache.
+    pub kv_cache_bytes: Cell<u64>,
+    pub kv_misses_seen: Cell<u64>,
+    pub kv_came_back: Cell<u64>,
+    /// Reads ahead under way.
+    pub read_aheads: Cell<u32>,
     /// Who lends, and what of it is nobody's at the moment.
     pub loans: Loans,
     /// The last loan asked for found no space.
@@ -155,6 +169,7 @@ impl Inner {
         self.checkpoint_wanted.notify_one();
         self.seal_wanted.notify_one();
         self.reap_wanted.notify_one();
+        self.memory_wanted.notify_one();
     }
 
     /// A failure of the key-value store: final for reads too.

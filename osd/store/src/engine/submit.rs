@@ -22,6 +22,7 @@ use super::state::Inner;
 use crate::check;
 use crate::object_store::{StoreError, StoreResult, Submitted};
 use crate::transaction::Transaction;
+use crate::types::AccessHints;
 
 /// What a plan waits for before it takes effect.
 struct Prepared {
@@ -34,7 +35,7 @@ struct Prepared {
 
 impl Inner {
     /// See the seam.
-    pub fn submit(self: &Rc<Self>, transaction: Transaction) -> Submitted {
+    pub fn submit(self: &Rc<Self>, transaction: Transaction, hints: AccessHints) -> Submitted {
         let (readable_in, readable) = oneshot();
         let (durable_in, durable) = oneshot();
         match self.accept(&transaction) {
@@ -43,7 +44,7 @@ impl Inner {
                 let turn = self.sequencer.enter(transaction.collections());
                 let this = Rc::clone(self);
                 self.spawn(Group::Client, "transaction", async move {
-                    this.run(transaction, turn, readable_in, durable_in).await;
+                    this.run(transaction, hints, turn, readable_in, durable_in).await;
                     drop(pass);
                 });
             }
@@ -72,15 +73,19 @@ impl Inner {
     async fn run(
         self: Rc<Self>,
         transaction: Transaction,
+        hints: AccessHints,
         mut turn: Turn,
         readable: OneSender<StoreResult<()>>,
         durable: OneSender<StoreResult<()>>,
     ) {
         let mut at = self.core.now();
         turn.come().await;
+        if self.memory_short.get() {
+            self.wait_for_memory().await;
+        }
         self.count_stage(&self.counters.stage_turn_ns, &mut at);
         let (record_durable, receiver) = oneshot();
-        let result = self.execute(&transaction, record_durable, &mut at).await;
+        let result = self.execute(&transaction, hints, record_durable, &mut at).await;
         drop(turn);
         match &result {
             Ok(()) => self.counters.transactions.add(1),
@@ -103,6 +108,7 @@ impl Inner {
     async fn execute(
         self: &Rc<Self>,
         transaction: &Transaction,
+        hints: AccessHints,
         durable: OneSender<StoreResult<()>>,
         at: &mut Nanos,
     ) -> StoreResult<()> {
@@ -111,7 +117,8 @@ impl Inner {
         loop {
             self.check_up()?;
             let bases = self.bases(transaction).await?;
-            let plan = self.plan(&bases, transaction, moves_leftovers)?;
+            let mut plan = self.plan(&bases, transaction, moves_leftovers)?;
+            plan.keep = hints.keep;
             self.count_stage(&self.counters.stage_load_ns, at);
             let prepared = self.prepare(&plan, &mut waited, at).await;
             if prepared.is_ok() && !self.is_newest(&bases, &plan) {
@@ -201,7 +208,7 @@ impl Inner {
             while let Some(writing) = self.blocked_by_write(&wanted.places) {
                 writing.wait().await;
             }
-            kept.push(self.read_blocks(&object.object, &wanted).await?);
+            kept.push(self.read_blocks(&object.object, &wanted, AccessHints::default()).await?);
         }
         Ok(kept)
     }

@@ -1,5 +1,6 @@
 //! Tests of the whole engine, in simulated worlds.
 
+mod caching;
 mod checksums;
 mod clones;
 mod compression;

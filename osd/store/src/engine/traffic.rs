@@ -73,6 +73,12 @@ impl Traffic {
         Writing { traffic: self.clone(), start: extent.start, done }
     }
 
+    /// Writes under way, and their bytes.
+    pub fn being_written_in_all(&self) -> (u64, u64) {
+        let writes = self.0.writes.borrow();
+        (u64::try_from(writes.len()).unwrap_or(u64::MAX), writes.values().map(|(len, _)| len).sum())
+    }
+
     /// The event to wait for if part of the extent is being written.
     pub fn being_written(&self, extent: Extent) -> Option<Rc<Event>> {
         let writes = self.0.writes.borrow();

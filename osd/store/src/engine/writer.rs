@@ -74,6 +74,8 @@ struct OnItsWay {
     end: GroupEnd,
     durable_through: u64,
     written: bool,
+    /// Of the buffers that are being written.
+    bytes: u64,
     data: Vec<Rc<Cell<bool>>>,
     waiters: Vec<OneSender<StoreResult<()>>>,
 }
@@ -224,6 +226,15 @@ impl Writer {
         );
         self.sealed = false;
         self.queue.push_back(queued);
+    }
+
+    /// Records and groups, and bytes of memory of those that are not written.
+    pub fn held(&self) -> (u64, u64) {
+        let queued = self.queue.iter().map(|queued| queued.bytes.len() + size_of::<Queued>()).sum::<usize>();
+        let written = self.on_their_way.iter().filter(|group| !group.written).map(|group| group.bytes);
+        let items = self.queue.len() + self.on_their_way.len();
+        let wide = |value: usize| u64::try_from(value).unwrap_or(u64::MAX);
+        (wide(items), wide(queued) + written.sum::<u64>())
     }
 
     /// Asks for a group even if there is no record, so that `durable_through` moves on. It leaves `keep_blocks` of the
@@ -412,6 +423,7 @@ impl Writer {
             end,
             durable_through: self.durable.group,
             written: false,
+            bytes: len,
             data,
             waiters,
         });

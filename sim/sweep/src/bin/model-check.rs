@@ -16,7 +16,9 @@ use rt::sim::RandomStream;
 use rt::{Core, LocalBoxFuture};
 use serde_json::json;
 use store::suite::{Host, Shape, Tally, random};
-use store::{Algorithm, ChecksumKind, Compression, CompressionMode, FreeList, ObjectStore, Options};
+use store::{
+    Algorithm, CachePolicy, ChecksumKind, Compression, CompressionMode, FreeList, ObjectStore, Options,
+};
 
 /// Draws transactions of every kind of op from seeds, applies them to a store on a simulated device and to the memory store,
 /// and compares everything that can be read: after each, and as a whole whenever the store is closed and opened.
@@ -164,6 +166,9 @@ fn setup(dice: &mut RandomStream, is_tight: bool) -> Setup {
         deferred_batch_bytes: pick(dice, &[1, 64 << 10]),
         overlay_bytes_max: pick(dice, &[16 << 10, 128 << 10]),
         cache_bytes_max: pick(dice, &[1, 1 << 20]),
+        data_cache_bytes_max: pick(dice, &[0, 24 << 10, 1 << 20, 64 << 20]),
+        cache_written: dice.one_in(2),
+        cache_policy: pick(dice, &[CachePolicy::TwoQueues, CachePolicy::Lru]),
         groups_in_flight: pick(dice, &[1, 4]),
         large_write_bytes: pick(dice, &[0, 64 << 10]),
         discard: dice.one_in(2),

@@ -10,8 +10,9 @@ use uuid::Uuid;
 
 use super::kv::TestKv;
 use super::world::World;
+use crate::checksum::ChecksumKind;
 use crate::compression::{Algorithm, Compression, CompressionMode};
-use crate::engine::{Engine, FormatOptions, Options};
+use crate::engine::{CachePolicy, Engine, FormatOptions, Options};
 use crate::object_store::ObjectStore;
 use crate::suite::{self, Host};
 
@@ -71,9 +72,29 @@ fn as_on_a_device_that_seeks() {
 }
 
 #[test]
+fn with_what_is_kept_in_memory() {
+    // Without checksums nothing but the cache itself keeps old blocks from being shown.
+    let checksum = ChecksumKind::None;
+    for (seed, data_cache_bytes_max) in [(31, 20 << 10), (32, 200 << 10), (33, 64 << 20), (34, 60 << 10)] {
+        let cache_policy = if seed % 2 == 0 { CachePolicy::Lru } else { CachePolicy::TwoQueues };
+        let cache_written = seed > 32;
+        let options = Options {
+            checksum,
+            data_cache_bytes_max,
+            cache_policy,
+            cache_written,
+            cache_bytes_max: data_cache_bytes_max / 10,
+            ..Options::default()
+        };
+        conforms(seed, options);
+    }
+}
+
+#[test]
 fn with_tiny_caches_and_overlay() {
     let options = Options {
         cache_bytes_max: 1,
+        data_cache_bytes_max: 1,
         overlay_bytes_max: 16 << 10,
         groups_in_flight: 4,
         ..Options::default()

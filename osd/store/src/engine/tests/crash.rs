@@ -12,7 +12,7 @@ use rt::{Core, Group, LocalBoxFuture};
 
 use super::history::Track;
 use super::world::{Below, World};
-use crate::engine::Engine;
+use crate::engine::{CachePolicy, Engine};
 use crate::fault::Planted;
 use crate::object_store::{FsckLevel, ObjectStore, StoreResult};
 use crate::suite::{Generator, Shape, collection, compare_object, join, object};
@@ -80,6 +80,11 @@ pub fn run(setup: &Setup) -> Result<Tally, String> {
     world.options.large_write_bytes = [8 << 10, 64 << 10][random.below(2) as usize];
     world.options.overlay_bytes_max = [24 << 10, 1 << 20][random.below(2) as usize];
     world.options.cache_bytes_max = [1, 1 << 20][random.below(2) as usize];
+    world.options.data_cache_bytes_max = [0, 40 << 10, 1 << 20][usize::try_from(setup.seed % 3).unwrap_or(0)];
+    world.options.cache_written = setup.seed % 5 < 2;
+    if setup.seed % 7 < 2 {
+        world.options.cache_policy = CachePolicy::Lru;
+    }
     world.options.discard = random.one_in(2);
     world.options.space_change_bytes_max = [512, 512 << 10][usize::try_from(setup.seed / 2 % 2).unwrap_or(0)];
     world.options.inline_bytes_max = [0, 2000][usize::try_from(setup.seed % 2).unwrap_or(0)];

@@ -48,7 +48,8 @@ impl World {
             kv_bytes: 0,
             free_list: FreeList::ALL[usize::try_from((seed ^ seed / 2) % 2).expect("small")],
         };
-        let options = Options { reserve_bytes: 64 << 10, ..Options::default() };
+        // Tests look at the device: what is kept in memory is for those that say so.
+        let options = Options { reserve_bytes: 64 << 10, data_cache_bytes_max: 0, ..Options::default() };
         Self { disk: SimDisk::new(config, seed), below: Below::Plain(TestKv::new()), options, format }
     }
 
