@@ -118,11 +118,17 @@ async fn make_slice(
     Ok(())
 }
 
-/// Opens the store of a slice for its OSD.
-pub async fn open(core: &Core, slice: &SliceStore, fsid: Uuid) -> anyhow::Result<Opened> {
+/// Opens the store of a slice for its OSD. `memory` is what it may take, bytes.
+pub async fn open(
+    core: &Core,
+    slice: &SliceStore,
+    fsid: Uuid,
+    memory: Option<u64>,
+) -> anyhow::Result<Opened> {
     let (desk, requests) = space_desk();
-    let Below { view, kv, superblock, label } = open_below(core, slice, fsid, Some(desk)).await?;
+    let Below { view, kv, superblock, label } = open_below(core, slice, fsid, Some(desk), memory).await?;
     let options = options(&*view);
+    let options = memory.map_or(options.clone(), |bytes| options.within_memory(bytes));
     let engine = Engine::mount(core.clone(), view, kv.clone(), options).await?;
     let owned = owned(core, &kv).await?;
     engine.serve_space(requests, &owned, LOAN_UNIT)?;
@@ -138,7 +144,7 @@ async fn owned(core: &Core, kv: &RocksKv) -> anyhow::Result<Vec<Extent>> {
 
 /// Opens the store of a slice to look only.
 pub async fn open_read_only(core: &Core, slice: &SliceStore, fsid: Uuid) -> anyhow::Result<Opened> {
-    let Below { view, kv, superblock, label } = open_below(core, slice, fsid, None).await?;
+    let Below { view, kv, superblock, label } = open_below(core, slice, fsid, None, None).await?;
     let options = options(&*view);
     let owned = owned(core, &kv).await?;
     let engine = Engine::mount_read_only(core.clone(), view, kv, options).await?;
@@ -235,6 +241,7 @@ async fn open_below(
     slice: &SliceStore,
     fsid: Uuid,
     desk: Option<SpaceDesk>,
+    memory: Option<u64>,
 ) -> anyhow::Result<Below> {
     let Window { window, view, superblock, label } = open_window(core, slice, fsid, desk.is_some()).await?;
     let (superblocks, space) = kv_places(&superblock);
@@ -246,6 +253,7 @@ async fn open_below(
     };
     let below = blocking(&slice.file, window);
     let rocks = RocksOptions::for_space(space.len);
+    let rocks = memory.map_or(rocks.clone(), |bytes| rocks.within_memory(bytes));
     let kv = RocksKv::mount(core.clone(), below, mount, desk, rocks).await?;
     Ok(Below { view, kv: Rc::new(kv), superblock, label })
 }

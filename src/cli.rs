@@ -52,7 +52,7 @@ impl Cli {
 pub enum Action {
     /// Start a whole cluster in this process, making what does not exist yet.
     #[command(after_help = "Examples:\n  spirula up\n  spirula up --dir /srv/demo --osds 4 --size 32G\n  \
-                            spirula up --dir /srv/fast --device /dev/nvme0n1 --device /dev/nvme1n1 --osds 4")]
+                            spirula up --dir /srv/fast --device /dev/nvme0n1 --device /dev/nvme1n1 --osds 4 --memory-target 8G")]
     Up(UpOptions),
     /// Make the monitor's and OSDs' stores of a cluster without starting it.
     #[command(after_help = "Examples:\n  spirula mkfs --dir /srv/demo --osds 4 --size 32G\n  \
@@ -110,6 +110,11 @@ pub struct UpOptions {
     /// Number of cores (threads) that drive the OSDs. Default: the machine's, but not more than OSDs.
     #[arg(long, value_parser = clap::value_parser!(u16).range(1..=256))]
     pub cores: Option<u16>,
+    /// Memory that all OSDs of this process may take together, as 2G. Caches adapt to it. Default: half of the machine's, or of
+    /// what the process's control group may take, but not more than 4G for each OSD. 'ceph config set osd osd_memory_target'
+    /// changes it for each while they run.
+    #[arg(long, value_parser = parse_size)]
+    pub memory_target: Option<u64>,
 }
 
 fn parse_free_list(text: &str) -> Result<FreeList, String> {
@@ -152,7 +157,8 @@ pub struct MonOptions {
 
 /// Options of `osd`.
 #[derive(Args)]
-#[command(after_help = "Example:\n  spirula osd --dir /srv/demo --id 0")]
+#[command(after_help = "Examples:\n  spirula osd --dir /srv/demo --id 0\n  \
+                        spirula osd --dir /srv/demo --id 0 --memory-target 2G")]
 pub struct OsdOptions {
     /// Folder of the cluster.
     #[arg(long, default_value = "spirula-data")]
@@ -160,6 +166,10 @@ pub struct OsdOptions {
     /// Which OSD.
     #[arg(long)]
     pub id: u32,
+    /// Memory that it may take, as 2G. Caches adapt to it. Default: half of the machine's, or of what the process's control
+    /// group may take, but not more than 4G. 'ceph config set osd.N osd_memory_target' changes it while it runs.
+    #[arg(long, value_parser = parse_size)]
+    pub memory_target: Option<u64>,
 }
 
 /// Options of `fsck`.

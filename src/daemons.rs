@@ -24,6 +24,7 @@ use crate::backend::{self, SliceStore};
 use crate::cli::{MonOptions, OsdOptions};
 use crate::cluster_dir::{ClusterDir, Plan};
 use crate::cores::{Cores, Orders, Report};
+use crate::memory;
 use crate::mon_port;
 use crate::stop;
 
@@ -37,6 +38,17 @@ pub struct Work {
     pub mon: bool,
     /// It runs these OSDs.
     pub osds: Vec<u32>,
+    /// Memory that each of them may take.
+    pub memory: Memory,
+}
+
+/// Memory for OSDs.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Memory {
+    /// Bytes for each.
+    pub target: u64,
+    /// OSDs of this process.
+    pub osds: u64,
 }
 
 /// Everything a core needs to start its work; may be sent to its thread.
@@ -45,6 +57,7 @@ struct Start {
     mon_address: SocketAddr,
     mon: Option<Arc<DeviceFile>>,
     osds: Vec<(u32, SliceStore)>,
+    memory: Memory,
     host: String,
 }
 
@@ -72,7 +85,8 @@ pub fn start_core(
             SliceStore { file: files.open(device.path.clone(), &device.open_options())?, slice, osd },
         ));
     }
-    let start = Start { fsid: plan.fsid, mon_address: plan.mon_address(), mon, osds, host: hostname() };
+    let (fsid, mon_address, memory) = (plan.fsid, plan.mon_address(), work.memory);
+    let start = Start { fsid, mon_address, mon, osds, memory, host: hostname() };
     cores.start(Config::default(), move |core, orders| run(core, start, orders))
 }
 
@@ -135,7 +149,7 @@ async fn start_all(core: &Core, start: Start, running: &mut Running) -> anyhow::
             Some(Monitor::start(core.clone(), device, config).await.context("the monitor does not start")?);
     }
     for (osd, slice) in start.osds {
-        let opened = backend::open(core, &slice, start.fsid)
+        let opened = backend::open(core, &slice, start.fsid, Some(start.memory.target))
             .await
             .with_context(|| format!("osd.{osd} does not start"))?;
         let config = OsdConfig {
@@ -145,7 +159,8 @@ async fn start_all(core: &Core, start: Start, running: &mut Running) -> anyhow::
             monitors: vec![start.mon_address],
             listen: SocketAddr::from((Ipv4Addr::LOCALHOST, 0)),
             metadata: metadata(core, &slice, &start.host),
-            options: BTreeMap::new(),
+            memory_sharers: start.memory.osds,
+            options: BTreeMap::from([("osd_memory_target".to_owned(), start.memory.target.to_string())]),
         };
         let handle = Osd::start(core.clone(), opened.store.clone(), config)
             .await
@@ -215,12 +230,13 @@ pub fn hostname() -> String {
 
 /// `spirula mon`.
 pub fn run_mon(options: &MonOptions) -> anyhow::Result<ExitCode> {
-    run_part(&options.dir, Work { mon: true, osds: Vec::new() }, "monitor")
+    run_part(&options.dir, Work { mon: true, ..Work::default() }, "monitor")
 }
 
 /// `spirula osd`.
 pub fn run_osd(options: &OsdOptions) -> anyhow::Result<ExitCode> {
-    run_part(&options.dir, Work { mon: false, osds: vec![options.id] }, "osd")
+    let memory = Memory { target: memory::per_osd(options.memory_target, 1)?, osds: 1 };
+    run_part(&options.dir, Work { mon: false, osds: vec![options.id], memory }, "osd")
 }
 
 fn run_part(dir: &std::path::Path, work: Work, what: &str) -> anyhow::Result<ExitCode> {

@@ -8,6 +8,7 @@ mod cores;
 mod daemons;
 mod exporter;
 mod fsck;
+mod memory;
 mod mkfs;
 mod mon_port;
 mod progress;

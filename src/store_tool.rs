@@ -105,7 +105,7 @@ fn look(slice: SliceStore, fsid: Uuid, action: Action, json: bool) -> anyhow::Re
             return bluefs::act(&core, &slice, fsid, action, json).await.map(|()| true);
         }
         let opened = match action.changes() {
-            true => backend::open(&core, &slice, fsid).await?,
+            true => backend::open(&core, &slice, fsid, None).await?,
             false => backend::open_read_only(&core, &slice, fsid).await?,
         };
         let look = Look { osd, fsid, opened, json };

@@ -10,7 +10,8 @@ use anyhow::Context;
 use crate::cli::UpOptions;
 use crate::cluster_dir::{ClusterDir, Plan, check_matches, describe};
 use crate::cores::Cores;
-use crate::daemons::{self, DeviceFiles, Work};
+use crate::daemons::{self, DeviceFiles, Memory, Work};
+use crate::memory;
 use crate::mkfs;
 use crate::stop;
 
@@ -43,10 +44,13 @@ fn start(cores: &mut Cores, dir: &ClusterDir, plan: &Plan, options: &UpOptions) 
         thread::available_parallelism().map_or(1, |cpus| u16::try_from(cpus.get()).unwrap_or(u16::MAX));
     let osds = u16::try_from(plan.osds()).context("too many OSDs")?;
     let count = options.cores.unwrap_or(machine).min(osds).max(1);
+    let target = memory::per_osd(options.memory_target, plan.osds().into())?;
+    let memory = Memory { target, osds: plan.osds().into() };
     let mut work: BTreeMap<u16, Work> = BTreeMap::new();
     for osd in 0..plan.osds() {
         let core = u16::try_from(osd % u32::from(count)).context("too many cores")?;
-        work.entry(core).or_default().osds.push(osd);
+        let work = work.entry(core).or_insert_with(|| Work { memory, ..Work::default() });
+        work.osds.push(osd);
     }
     work.entry(0).or_default().mon = true;
     let mut files = DeviceFiles::default();

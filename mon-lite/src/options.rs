@@ -42,8 +42,11 @@ pub const BEACON_GRACE_SECONDS: &str = "osd_heartbeat_grace";
 /// Seconds after which an OSD scrubs a placement group again; the OSD obeys it.
 pub const DEEP_SCRUB_INTERVAL: &str = "osd_deep_scrub_interval";
 
+/// Bytes of memory that an OSD may take; the OSD obeys it.
+pub const OSD_MEMORY_TARGET: &str = "osd_memory_target";
+
 /// All of them.
-pub const OPTIONS: [OptionInfo; 5] = [
+pub const OPTIONS: [OptionInfo; 6] = [
     OptionInfo {
         name: ALLOW_POOL_DELETE,
         kind: OptionKind::Bool,
@@ -73,6 +76,12 @@ pub const OPTIONS: [OptionInfo; 5] = [
         kind: OptionKind::Seconds,
         default: "604800",
         description: "seconds after which an OSD scrubs a placement group again, 0 for never",
+    },
+    OptionInfo {
+        name: OSD_MEMORY_TARGET,
+        kind: OptionKind::Uint,
+        default: "0",
+        description: "bytes of memory that an OSD may take with its store, 0 for no bound",
     },
 ];
 

@@ -250,6 +250,7 @@ impl Cluster {
                 monitors: vec![self.monitor()],
                 listen: address(Self::osd_host(osd), OSD_PORT),
                 metadata: BTreeMap::from([("hostname".to_owned(), format!("node{osd}"))]),
+                memory_sharers: 1,
                 options: BTreeMap::new(),
             },
             shared: self.shared.clone(),

@@ -128,7 +128,8 @@ impl Metrics {
         let label = osd.to_string();
         for (group, fields) in counters.as_object().into_iter().flatten() {
             for (field, value) in fields.as_object().into_iter().flatten() {
-                let is_gauge = group.starts_with("throttle") || GAUGES.contains(&&**field);
+                let is_gauge =
+                    group.starts_with("throttle") || group == "memory" || GAUGES.contains(&&**field);
                 let kind = if is_gauge { Kind::Gauge } else { Kind::Counter };
                 let help = format!("{field} of {group} in 'ceph tell osd.N perf dump'");
                 let name = format!("{group}_{field}");

@@ -21,6 +21,8 @@ pub struct OsdConfig {
     pub listen: SocketAddr,
     /// What `osd metadata` tells: host, device, slice, core, backend.
     pub metadata: BTreeMap<String, String>,
+    /// OSDs in this process, which share its memory by the same option.
+    pub memory_sharers: u64,
     /// Options given on the command line or in a file.
     pub options: BTreeMap<String, String>,
 }
@@ -59,6 +61,7 @@ pub const KNOWN_OPTIONS: &[(&str, &str)] = &[
     ("osd_failsafe_full_ratio", "0.97"),
     ("osd_max_object_size", "134217728"),
     ("osd_max_write_size", "90"),
+    ("osd_memory_target", "0"),
     ("osd_op_history_size", "20"),
 ];
 
@@ -107,6 +110,11 @@ impl Options {
         for (name, value) in options {
             self.set(OptionSource::Monitor, name, value);
         }
+    }
+
+    /// The value of one source.
+    pub fn of(&self, source: OptionSource, name: &str) -> Option<String> {
+        self.values.borrow().get(name).and_then(|of_name| of_name.get(&source)).cloned()
     }
 
     /// The value that counts.

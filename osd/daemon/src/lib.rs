@@ -16,6 +16,7 @@ mod limits;
 mod link;
 mod listener;
 mod maps;
+mod memory;
 mod monitor;
 mod object_context;
 mod osd;

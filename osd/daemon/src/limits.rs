@@ -32,6 +32,14 @@ pub const CLIENT_BYTES_MAX: u64 = 500 << 20;
 pub const REQUESTS_MAX: u64 = 8192;
 /// Bytes of requests and expected replies of all clients; beyond, no connection is read.
 pub const REQUEST_BYTES_MAX: u64 = 1 << 30;
+/// With a target for memory, requests have this part of it, but not less than [`REQUEST_BYTES_MIN`].
+pub const MEMORY_PER_REQUESTS: u64 = 16;
+/// See [`MEMORY_PER_REQUESTS`].
+pub const REQUEST_BYTES_MIN: u64 = 8 << 20;
+/// Bytes of memory for each byte of a request at worst: as it came, and as it goes to the device.
+pub const REQUEST_COPIES: u64 = 2;
+/// Bytes for maps, connections, contexts of objects, duplicates and the like.
+pub const MEMORY_BESIDE_REQUESTS: u64 = 16 << 20;
 /// Bytes taken from one connection before others get a turn.
 pub const READ_BYTES_PER_TURN: usize = 256 << 10;
 /// What a read without a length is expected to return.

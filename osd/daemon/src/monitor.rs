@@ -23,7 +23,7 @@ use crate::limits::{
 };
 use crate::link::{Admission, Link};
 use crate::osd::Osd;
-use crate::{groups, report};
+use crate::{groups, memory, report};
 
 /// How long nothing is done when nothing happens.
 const TICK: Duration = Duration::from_millis(500);
@@ -161,6 +161,7 @@ impl MonitorSession {
             Ok(Body::OsdMapMessage(maps)) => self.take_maps(maps).await,
             Ok(Body::ConfigMessage(ConfigMessage { options })) => {
                 self.osd.options.replace_monitors(&options);
+                memory::apply_or_warn(&self.osd);
             }
             Ok(_) => {}
             Err(error) => {

@@ -17,13 +17,13 @@ use wire::types::{Addr, AddrVec, Epoch, PgId};
 use crate::answer::Room;
 use crate::config::{Options, OsdConfig};
 use crate::handle::OsdHandle;
-use crate::limits::{self, REQUEST_BYTES_MAX, REQUESTS_MAX};
+use crate::limits::{self, REQUESTS_MAX};
 use crate::maps::Maps;
 use crate::placement_group::PlacementGroup;
 use crate::session::Session;
 use crate::superblock::{self, Identity, SuperblockError};
 use crate::tracker::Tracker;
-use crate::{groups, listener, monitor, requests, scrub, space};
+use crate::{groups, listener, memory, monitor, requests, scrub, space};
 
 /// Why an OSD does not start.
 #[derive(Debug, thiserror::Error)]
@@ -36,6 +36,12 @@ pub enum StartError {
     Group {
         /// Which.
         pg: PgId,
+        /// Why.
+        reason: String,
+    },
+    /// It may not take as much memory as it needs.
+    #[error("{reason}")]
+    Memory {
         /// Why.
         reason: String,
     },
@@ -125,15 +131,19 @@ impl Osd {
         // Nonces tell this process from an earlier one on the same port; 0 is for monitors.
         let nonce = (core.random_u64() as u32).max(1);
         let addrs = AddrVec(vec![Addr::msgr2(accepting.local_addr(), nonce)]);
+        let options = Options::new(&config.options);
+        let target = memory::parse(&options.get(memory::TARGET_OPTION).unwrap_or_default());
+        let request_bytes =
+            memory::request_bytes_max(target.map_err(|reason| StartError::Memory { reason })?);
         let osd = Rc::new(Self {
-            options: Options::new(&config.options),
+            options,
             maps: Maps::new(remembered.map, remembered.full, remembered.increments),
             tracker: Tracker::default(),
             counters: Counters::default(),
             bad_peers: Seldom::new(limits::BAD_PEERS_LOGGED, limits::BAD_PEERS_PERIOD),
             bad_monitors: Seldom::new(1, limits::BAD_MONITORS_PERIOD),
             requests: Semaphore::new(REQUESTS_MAX),
-            request_bytes: Semaphore::new(REQUEST_BYTES_MAX),
+            request_bytes: Semaphore::new(request_bytes),
             store_full: Cell::new(false),
             space_refusals: space::Refusals::default(),
             scrubs: scrub::Scrubs::default(),
@@ -152,6 +162,7 @@ impl Osd {
             store,
             addrs,
         });
+        memory::apply(&osd).map_err(|reason| StartError::Memory { reason })?;
         groups::load(&osd).await?;
         scrub::load(&osd).await.map_err(SuperblockError::from)?;
         osd.spawn(Group::Client, "listener", move |osd| listener::accept_loop(osd, accepting));

@@ -13,7 +13,7 @@ use bytes::Bytes;
 use rt::Nanos;
 use rt::sync::{Either, Notify, select};
 use serde_json::{Value, json};
-use store::{CollectionId, ObjectId, Op, StoreError, StoreResult, Transaction};
+use store::{AccessHints, CollectionId, ObjectId, Op, StoreError, StoreResult, Transaction};
 use wire::codec::{DecodeResult, Reader, Writer};
 use wire::msg::{Alert, Severity};
 use wire::osdmap::{MapFlags, Pool, PoolFlags};
@@ -504,7 +504,7 @@ async fn scrub_object(osd: &Osd, group: &PlacementGroup, name: &ObjectId) -> Sto
     }
     let mut at = 0;
     loop {
-        let read = osd.store.read(collection, name, at, SCRUB_READ_BYTES).await?;
+        let read = osd.store.read_with(collection, name, at, SCRUB_READ_BYTES, AccessHints::VERIFY).await?;
         let bytes = u64::try_from(read.iter().map(Bytes::len).sum::<usize>()).unwrap_or(0);
         at += bytes;
         drop(read);

@@ -17,7 +17,7 @@ use wire::msgr2::Data;
 
 use crate::limits::COMMAND_BYTES_MAX;
 use crate::osd::Osd;
-use crate::scrub;
+use crate::{memory, scrub};
 
 /// What a command gives: JSON, or why not.
 type Answer = Result<Value, Failure>;
@@ -104,6 +104,7 @@ async fn answer(osd: &Rc<Osd>, command: &Command) -> Result<Data, Failure> {
         "dump_historic_ops_by_duration" | "dump_historic_slow_ops" => {
             osd.tracker.dump_slowest(osd.core.now())
         }
+        "dump_mempools" => memory::dump(osd),
         "dump_blocklist" => show::blocklist(osd),
         "dump_pgs" => show::groups(osd),
         "dump_scrubs" => scrub::show(osd),

@@ -8,8 +8,8 @@ use std::time::Duration;
 use cluster::client::{op, read, write};
 use cluster::late_store::LateStore;
 use cluster::{Client, POOL, start, until, with_monitor, with_osd, within};
-use store::{MemStore, ObjectStore, StoreError};
-use wire::msg::{Op, OpArgs, OpCode, RequestFlags, Severity};
+use store::{Keep, MemStore, ObjectStore, Pattern, StoreError};
+use wire::msg::{Op, OpArgs, OpCode, OpFlags, RequestFlags, Severity};
 use wire::osdmap::PoolFlags;
 use wire::types::{Epoch, HObject, PgId, ShardPgId, SnapId, UTime};
 
@@ -632,5 +632,66 @@ fn a_group_whose_import_was_cut_off_is_not_served() {
         let refused = start(&core, 0, Rc::new(store)).await.err().expect("it does not start").to_string();
         let group = format!("{POOL}.{:x}", collection.seed);
         assert!(refused.contains(&group) && refused.contains("remove-pg"), "{refused}");
+    });
+}
+
+#[test]
+fn what_clients_say_of_their_data_reaches_the_store() {
+    let store = Rc::new(LateStore::new(MemStore::new(64 * MIB)));
+    with_osd(store.clone(), async move |world| {
+        let client = world.client(4100).await;
+        let with = |op: Op, flags: OpFlags| op.with_flags(flags);
+        store.hints.take();
+        let data = |offset| write(OpCode::WRITE, offset, b"data");
+        client.run("x", vec![data(0), with(data(10), OpFlags::FADVISE_WILL_NEED)]).await;
+        client.run("x", vec![with(data(0), OpFlags::FADVISE_DONT_NEED)]).await;
+        client.run("x", vec![data(0)]).await;
+        client.run("x", vec![with(read(), OpFlags::FADVISE_SEQUENTIAL)]).await;
+        client
+            .run("x", vec![with(read(), OpFlags::FADVISE_RANDOM), with(read(), OpFlags::FADVISE_NO_CACHE)])
+            .await;
+        client.run("x", vec![read()]).await;
+        let (reads, writes) = store.hints.take();
+        let keeps: Vec<Keep> = writes.iter().map(|hints| hints.keep).collect();
+        assert_eq!(keeps, [Keep::Long, Keep::Not, Keep::Usual]);
+        let said: Vec<_> = reads.iter().map(|hints| (hints.keep, hints.pattern)).collect();
+        let usual = Keep::Usual;
+        let expected = [
+            (usual, Pattern::Sequential),
+            (usual, Pattern::Random),
+            (Keep::Not, Pattern::Unknown),
+            (usual, Pattern::Unknown),
+        ];
+        assert_eq!(said, expected);
+    });
+}
+
+#[test]
+fn memory_is_told_and_its_target_changes_while_the_osd_runs() {
+    let store = Rc::new(LateStore::new(MemStore::new(64 * MIB)));
+    with_osd(store.clone(), async move |world| {
+        let client = world.client(4100).await;
+        let target = || store.target.get().map(|target| target.bytes);
+        assert_eq!(target(), None, "without a bound by default");
+        let set = async |value: &str| {
+            let command =
+                serde_json::json!({ "prefix": "config set", "var": "osd_memory_target", "val": value });
+            client.tell(command).await
+        };
+        assert_eq!((set("1000000000").await.0, target()), (0, Some(1_000_000_000)));
+        assert!(store.target.get().is_some_and(|target| target.above > 0 && target.sharers == 1));
+        store.target_min.set(500_000_000);
+        let (result, why, _) = set("1000").await;
+        assert_eq!((result, why.as_str(), target()), (-22, "the least is more", Some(1_000_000_000)));
+        assert_eq!(set("much").await.0, -22);
+        let command = serde_json::json!({ "prefix": "config get", "var": "osd_memory_target" });
+        assert_eq!(client.tell(command).await.2["osd_memory_target"], "1000000000");
+        let dump = client.tell(serde_json::json!({ "prefix": "dump_mempools" })).await.2;
+        assert!(dump["mempool"]["total"]["bytes"].is_u64(), "{dump}");
+        assert!(dump["mempool"]["by_pool"]["buffer_anon"]["items"].is_u64(), "{dump}");
+        let counters = client.tell(serde_json::json!({ "prefix": "perf dump" })).await.2;
+        assert_eq!(counters["memory"]["target_bytes"], 1_000_000_000, "{counters}");
+        client.tell(serde_json::json!({ "prefix": "config unset", "var": "osd_memory_target" })).await;
+        assert_eq!(target(), None);
     });
 }

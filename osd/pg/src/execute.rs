@@ -4,13 +4,15 @@
 //! effect of those before it; what the ops return together fits a reply.
 
 use bytes::Bytes;
+use store::Keep;
 use wire::msg::{Op, OpFlags, RequestFlags};
 
 use crate::chunks;
 use crate::errno::{OpError, OpResult};
+use crate::hints;
 use crate::limits::{OUTPUT_BYTES_MAX, WRITE_OUTPUT_BYTES_MAX};
 use crate::object_view::{Changes, ObjectView};
-use crate::operation::Operation;
+use crate::operation::{self, Operation};
 use crate::request::Request;
 use crate::{ops_attr, ops_omap, ops_read, ops_write};
 use wire::Errno;
@@ -89,6 +91,8 @@ pub async fn execute(request: &Request, mut view: Box<ObjectView>) -> Result<Exe
     let mut result = 0;
     let mut room = OUTPUT_BYTES_MAX;
     for (op, output) in request.ops.iter().zip(&mut outputs) {
+        let advice = hints::of(op.flags);
+        view.advise(advice, advice.keep != Keep::Usual && operation::may_write(op));
         let (value, failed) = match run(request, op, &mut view).await {
             Ok(done) => match room.checked_sub(done.len()) {
                 Some(left) => {

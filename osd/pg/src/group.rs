@@ -6,7 +6,7 @@
 use std::collections::BTreeMap;
 
 use bytes::Bytes;
-use store::{CollectionId, LogVersion, Op, Transaction};
+use store::{AccessHints, CollectionId, LogVersion, Op, Transaction};
 use wire::codec::{DecodeResult, Reader, Writer};
 use wire::msg::RequestFlags;
 use wire::types::{EVersion, Epoch, PgId};
@@ -77,6 +77,8 @@ impl ReplyVersions {
 pub struct Sealed {
     /// For the store.
     pub transaction: Transaction,
+    /// What the client says of the data in it.
+    pub hints: AccessHints,
     /// The object afterwards; `None` if it does not exist.
     pub after: Option<ObjectState>,
     /// For the reply.
@@ -167,6 +169,7 @@ impl Group {
         let user_before = before.map_or(0, |state| state.info.user_version);
         let collection = self.collection();
         let mut transaction = Transaction::default();
+        let mut hints = AccessHints::default();
         let (kind, after, versions) = match effect {
             Effect::Read => return None,
             Effect::Unchanged => (LogKind::Outcome, before, ReplyVersions::new(version, user_before)),
@@ -185,6 +188,7 @@ impl Group {
                 let user = (previous.last_user_version.max(user_before) + 1).max(version.version);
                 self.info.last_user_version = user;
                 transaction.ops = changes.ops;
+                hints.keep = changes.keep;
                 let after = changes.after.map(|mut state| {
                     state.info.user_version = user;
                     let attrs = BTreeMap::from([(Bytes::from_static(INFO_ATTR), state.info.encode())]);
@@ -213,7 +217,7 @@ impl Group {
             entry: entry.encode(),
         });
         self.duplicates.insert(&entry);
-        Some(Sealed { transaction, after, versions })
+        Some(Sealed { transaction, hints, after, versions })
     }
 
     /// Forgets that a request was answered: the store refused its transaction. Its version stays unused.

@@ -12,6 +12,7 @@ mod errno;
 mod execute;
 pub mod fuzzing;
 mod group;
+mod hints;
 pub mod limits;
 mod listing;
 mod log_entry;

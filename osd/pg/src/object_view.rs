@@ -10,9 +10,10 @@ use std::collections::BTreeMap;
 use std::rc::Rc;
 
 use bytes::Bytes;
-use store::{CollectionId, ObjectId, ObjectStore, Op, StoreError, StoreResult};
+use store::{AccessHints, CollectionId, Keep, ObjectId, ObjectStore, Op, StoreError, StoreResult};
 
 use crate::data_overlay::DataOverlay;
+use crate::hints;
 use crate::object_info::{INFO_ATTR, ObjectInfo, ObjectState};
 use crate::omap_overlay::OmapOverlay;
 
@@ -50,6 +51,10 @@ pub struct ObjectView {
     changes: Vec<Op>,
     modified: bool,
     grew: bool,
+    /// Of the op that runs.
+    hints: AccessHints,
+    /// Of all ops that write.
+    keep: Keep,
 }
 
 /// What a request did to its object.
@@ -61,6 +66,8 @@ pub struct Changes {
     pub after: Option<ObjectState>,
     /// Whether the request adds objects, bytes, attributes or omap entries.
     pub grew: bool,
+    /// Whether the client will read what it writes.
+    pub keep: Keep,
 }
 
 impl ObjectView {
@@ -85,6 +92,8 @@ impl ObjectView {
             changes: Vec::new(),
             modified: false,
             grew: false,
+            hints: AccessHints::default(),
+            keep: Keep::default(),
         })
     }
 
@@ -118,10 +127,18 @@ impl ObjectView {
         self.modified
     }
 
+    /// Takes what the next op says of its data.
+    pub fn advise(&mut self, hints: AccessHints, writes: bool) {
+        self.hints = hints;
+        if writes {
+            self.keep = hints::together(self.keep, hints.keep);
+        }
+    }
+
     /// Ends the request.
     pub fn into_changes(self) -> Changes {
         let grew = self.grew || self.size() > self.base.map_or(0, |state| state.size);
         let created = self.base.is_none() && self.state.is_some();
-        Changes { ops: self.changes, after: self.state, grew: grew || created }
+        Changes { ops: self.changes, after: self.state, grew: grew || created, keep: self.keep }
     }
 }

@@ -20,6 +20,19 @@ impl OpFlags {
     /// Its failure does not fail the request.
     pub const FAIL_OK: Self = Self(2);
 
+    /// The client reads in no order.
+    pub const FADVISE_RANDOM: Self = Self(4);
+    /// It reads from lower offsets to higher ones.
+    pub const FADVISE_SEQUENTIAL: Self = Self(8);
+    /// It will need the data again.
+    pub const FADVISE_WILL_NEED: Self = Self(0x10);
+    /// It will not.
+    pub const FADVISE_DONT_NEED: Self = Self(0x20);
+    /// It need not be kept in memory for this one.
+    pub const FADVISE_NO_CACHE: Self = Self(0x40);
+    /// The data must come from the device.
+    pub const BYPASS_CLEAN_CACHE: Self = Self(0x100);
+
     /// Whether all of `flags` are set.
     pub fn contains(self, flags: Self) -> bool {
         self.0 & flags.0 == flags.0

@@ -1,9 +1,12 @@
 //! Commands on options.
 
+use std::rc::Rc;
+
 use serde_json::{Map, Value, json};
 
 use super::{Answer, Arguments, Failure};
 use crate::config::{KNOWN_OPTIONS, OptionSource};
+use crate::memory::{self, TARGET_OPTION};
 use crate::osd::Osd;
 use crate::scrub::INTERVAL_OPTION;
 use crate::space::FULL_RATIO_OPTION;
@@ -23,9 +26,12 @@ pub fn get(osd: &Osd, arguments: &Arguments) -> Answer {
 }
 
 /// Sets a value that can change while the OSD runs.
-pub fn set(osd: &Osd, arguments: &Arguments) -> Answer {
+pub fn set(osd: &Rc<Osd>, arguments: &Arguments) -> Answer {
     let name = variable(arguments)?;
     let value = arguments.words("val").ok_or_else(|| Failure::invalid("val is missing"))?;
+    if name == TARGET_OPTION {
+        return set_memory_target(osd, &value);
+    }
     let most = match name {
         FULL_RATIO_OPTION => 1.0,
         INTERVAL_OPTION => 1e9,
@@ -40,11 +46,29 @@ pub fn set(osd: &Osd, arguments: &Arguments) -> Answer {
     Ok(json!({ "success": format!("{name} = '{value}'") }))
 }
 
+/// What was in force stays so if the new value is not possible.
+fn set_memory_target(osd: &Rc<Osd>, value: &str) -> Answer {
+    memory::parse(value).map_err(Failure::invalid)?;
+    let before = osd.options.of(OptionSource::Override, TARGET_OPTION);
+    osd.options.set(OptionSource::Override, TARGET_OPTION, value);
+    if let Err(reason) = memory::apply(osd) {
+        match before {
+            Some(before) => osd.options.set(OptionSource::Override, TARGET_OPTION, &before),
+            None => drop(osd.options.unset(OptionSource::Override, TARGET_OPTION)),
+        }
+        return Err(Failure::invalid(reason));
+    }
+    Ok(json!({ "success": format!("{TARGET_OPTION} = '{value}'") }))
+}
+
 /// Undoes [`set`].
-pub fn unset(osd: &Osd, arguments: &Arguments) -> Answer {
+pub fn unset(osd: &Rc<Osd>, arguments: &Arguments) -> Answer {
     let name = variable(arguments)?;
     let removed = osd.options.unset(OptionSource::Override, name);
     crate::space::look(osd);
+    if name == TARGET_OPTION {
+        memory::apply(osd).map_err(Failure::invalid)?;
+    }
     Ok(json!({ "success": if removed { format!("{name} is unset") } else { String::new() } }))
 }
 

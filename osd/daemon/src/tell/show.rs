@@ -4,7 +4,7 @@ use serde_json::{Map, Value, json};
 
 use crate::limits::SHOWN_OPS_MAX;
 use crate::osd::Osd;
-use crate::report;
+use crate::{memory, report};
 
 /// The version, in Ceph's terms.
 pub fn version() -> Value {
@@ -89,6 +89,7 @@ pub fn counters(osd: &Osd) -> Value {
         "stages_r": read_stages,
         "stages_w": write_stages,
         "store": of_store,
+        "memory": memory::counters(osd, &stats.memory),
     })
 }
 

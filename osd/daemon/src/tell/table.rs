@@ -30,6 +30,7 @@ const COMMANDS: &[Entry] = &[
     ("dump_historic_ops", &[], "the newest finished requests"),
     ("dump_historic_ops_by_duration", &[], "the slowest finished requests"),
     ("dump_historic_slow_ops", &[], "the slowest finished requests"),
+    ("dump_mempools", &[], "memory by what it is used for"),
     ("dump_ops_in_flight", &[], "requests in progress"),
     ("dump_pgs", &[], "placement groups here, with their versions"),
     ("dump_scrubs", &[], "scrubs that go on and went before, and the objects that they could not read"),

@@ -39,6 +39,7 @@ pub fn config(whoami: i32) -> OsdConfig {
         monitors: vec![address(MONITOR_HOST, MONITOR_PORT)],
         listen: address(MONITOR_HOST, 0),
         metadata: BTreeMap::from([("hostname".into(), "host".into())]),
+        memory_sharers: 1,
         options: BTreeMap::new(),
     }
 }

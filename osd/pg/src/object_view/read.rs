@@ -33,7 +33,7 @@ impl ObjectView {
     }
 
     async fn read_stored(&self, offset: u64, len: u64) -> StoreResult<Vec<Bytes>> {
-        let data = self.store.read(self.collection, &self.object, offset, len).await?;
+        let data = self.store.read_with(self.collection, &self.object, offset, len, self.hints).await?;
         let got = chunks::total(&data);
         if got != len {
             return Err(StoreError::Io(format!("{:?}: {got} of {len} bytes at {offset}", self.object)));
