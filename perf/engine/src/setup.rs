@@ -46,6 +46,8 @@ pub struct Setup {
     pub kv: Kv,
     /// Objects of at most so many bytes are kept among the keys.
     pub inline: Option<u64>,
+    /// Bytes of blocks that are kept in memory.
+    pub data_cache: Option<u64>,
     /// Bytes of the overlay, and of RocksDB's memtables.
     pub overlay: Option<u64>,
     /// Bytes of a shard.
@@ -94,6 +96,7 @@ fn options(device: &MemoryDevice, setup: &Setup) -> Options {
     let usual = Options::for_device(device.geometry());
     Options {
         inline_bytes_max: setup.inline.unwrap_or(usual.inline_bytes_max),
+        data_cache_bytes_max: setup.data_cache.unwrap_or(usual.data_cache_bytes_max),
         overlay_bytes_max: setup.overlay.unwrap_or(usual.overlay_bytes_max),
         shard_span: setup.shard_span.unwrap_or(usual.shard_span),
         ..usual

@@ -28,13 +28,14 @@ impl Inner {
         let Some(target) = target else {
             *self.budget.borrow_mut() = None;
             self.memory_short.set(false);
+            self.memory_wanted.notify_one();
             let (onodes, data) = (self.options.cache_bytes_max, self.options.data_cache_bytes_max);
             self.cache.borrow_mut().set_bytes_max(onodes);
             self.blocks.borrow_mut().set_bytes_max(data);
             return Ok(());
         };
         let fixed_max = self.fixed_max(&target);
-        let least = Budget::least(fixed_max);
+        let least = Budget::least(fixed_max).max(self.opening_bytes());
         if target.bytes < least {
             return Err(StoreError::Invalid(format!(
                 "a memory target of {} bytes is too little for this store: the least is {least}",
@@ -122,6 +123,11 @@ impl Inner {
             [self.cache.borrow().came_back(), self.blocks.borrow().uses().2, self.kv_came_back.get()];
         let resident = self.core.resident_bytes().map(|bytes| bytes / target.sharers.max(1));
         Reading { resident, cached, fixed, fixed_max: self.fixed_max(target), came_back }
+    }
+
+    /// What it took to open the store, and takes the next time: both rings are read whole.
+    fn opening_bytes(&self) -> u64 {
+        self.superblock.journal.len + self.superblock.pg_log.len + self.space.memory() + UNCOUNTED_BYTES
     }
 
     /// The most that may be held beside the caches.

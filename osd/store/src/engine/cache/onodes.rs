@@ -97,6 +97,12 @@ impl Cache {
         self.objects.came_back()
     }
 
+    /// Bytes that there may be.
+    #[cfg(test)]
+    pub fn bytes_max(&self) -> u64 {
+        self.objects.bytes_max()
+    }
+
     /// See [`Queues::set_bytes_max`].
     pub fn set_bytes_max(&mut self, bytes_max: u64) {
         self.objects.set_bytes_max(bytes_max);

@@ -202,3 +202,28 @@ fn memory_is_bounded_and_counted_by_kind() {
         store.close().await.expect("close");
     });
 }
+
+#[test]
+fn space_that_is_used_again_shows_what_is_there_now() {
+    // Without checksums, and much is kept, so that what a block was before would be shown.
+    let options = Options { checksum: ChecksumKind::None, ..Options::default() };
+    with_cache(2000, options, async |_, _, store| {
+        let objects: Vec<ObjectId> = (0..7).map(|number| object("name", number)).collect();
+        let mut salts = [0; 7];
+        for (salt, which) in (1..400u64).zip((0..7).cycle()) {
+            write(&store, &objects[which], 0, pattern(salt, 16 * BLOCK), AccessHints::default()).await;
+            salts[which] = salt;
+            for (name, salt) in objects.iter().zip(salts).filter(|(_, salt)| *salt > 0) {
+                let found = read(&store, name, 0, 16 * BLOCK, AccessHints::default()).await;
+                assert!(found == pattern(salt, 16 * BLOCK), "write {salt}");
+            }
+            if salt % 10 == 0 {
+                let remove = Op::Remove { collection: collection(), object: objects[which].clone() };
+                store.submit(Transaction { ops: vec![remove] }).durable.await.expect("remove");
+                salts[which] = 0;
+            }
+        }
+        assert!(counter(&store, "data_cache_hits") > 20_000);
+        store.close().await.expect("close");
+    });
+}

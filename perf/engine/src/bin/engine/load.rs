@@ -71,6 +71,7 @@ pub struct Dataset<'a> {
     engine: &'a Engine,
     device: &'a MemoryDevice,
     small_bytes: usize,
+    read_blocks: u64,
     objects: Vec<(CollectionId, ObjectId)>,
     payloads: Vec<Bytes>,
     versions: RefCell<BTreeMap<CollectionId, u64>>,
@@ -97,6 +98,7 @@ impl<'a> Dataset<'a> {
             engine,
             device,
             small_bytes: usize::from(settings.small),
+            read_blocks: settings.read_blocks.min(OBJECT_BYTES / BLOCK),
             objects: (0..objects).map(named).collect(),
             payloads: (0..PAYLOADS).map(payload).collect(),
             versions: RefCell::default(),
@@ -135,7 +137,8 @@ impl<'a> Dataset<'a> {
 
     async fn read(&self) -> StoreResult<()> {
         let (collection, object) = self.any();
-        let read = self.engine.read(*collection, object, self.offset(), BLOCK).await?;
+        let offset = self.below(self.read_blocks) as u64 * BLOCK;
+        let read = self.engine.read(*collection, object, offset, BLOCK).await?;
         assert_eq!(read.iter().map(Bytes::len).sum::<usize>() as u64, BLOCK, "all of it is there");
         Ok(())
     }

@@ -26,6 +26,7 @@ use load::{Dataset, Load, Sample};
 #[command(after_help = "Examples:
   cargo run --release -p engine
   cargo run --release -p engine -- --only overwrite --depth 1
+  cargo run --release -p engine -- --only read --objects 32 --read-blocks 256 --data-cache 0
   valgrind --tool=callgrind target/release/engine --rounds 1 --operations 20000 --kv memory")]
 struct Settings {
     /// Operations of a measurement.
@@ -46,6 +47,12 @@ struct Settings {
     /// Objects of at most so many bytes are kept among the keys. Default: as the OSD does.
     #[arg(long)]
     inline: Option<u16>,
+    /// MiB of blocks that are kept in memory. Default: as the OSD does without a target.
+    #[arg(long)]
+    data_cache: Option<u64>,
+    /// Reads go to so many of each object's first blocks only, so that memory holds them.
+    #[arg(long, default_value_t = 1024, value_parser = clap::value_parser!(u64).range(1..=1024))]
+    read_blocks: u64,
     /// Placement groups.
     #[arg(long, default_value_t = 16, value_parser = clap::value_parser!(u32).range(1..))]
     groups: u32,
@@ -67,7 +74,12 @@ fn main() -> anyhow::Result<()> {
 fn measure(settings: &Settings) -> anyhow::Result<()> {
     let given = settings.clone();
     let samples = run(CoreId(0), &Config::default(), move |core| async move {
-        let setup = Setup { kv: given.kv, inline: given.inline.map(u64::from), ..Setup::default() };
+        let setup = Setup {
+            kv: given.kv,
+            inline: given.inline.map(u64::from),
+            data_cache: given.data_cache.map(|mib| mib << 20),
+            ..Setup::default()
+        };
         let device = setup::device(u64::from(given.objects), 0);
         let engine = setup::make(&core, &device, &setup).await?;
         let data = Dataset::fill(&core, &engine, &device, &given).await?;
@@ -142,6 +154,8 @@ mod tests {
                 groups: 2,
                 small: 512,
                 inline: Some(1024),
+                data_cache: Some(1),
+                read_blocks: 100,
                 kv,
                 only: None,
                 json: Some(json.clone()),
