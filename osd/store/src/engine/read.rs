@@ -101,14 +101,15 @@ impl Inner {
             return Ok(());
         }
         let mut wanted = self.wanted(&loaded, from, end);
-        let blocks = self.blocks.borrow();
-        let first_missing = wanted.places.iter().position(|place| !blocks.has(place));
-        // Half a window at a time, so that a reader of little does not start one at each read.
-        if first_missing.is_none_or(|first| first > wanted.places.len() / 2) {
-            return Ok(());
+        {
+            let blocks = self.blocks.borrow();
+            let first_missing = wanted.places.iter().position(|place| !blocks.has(place));
+            // Half a window at a time, so that a reader of little does not start one at each read.
+            if first_missing.is_none_or(|first| first > wanted.places.len() / 2) {
+                return Ok(());
+            }
+            wanted.places.retain(|place| !blocks.has(place));
         }
-        wanted.places.retain(|place| !blocks.has(place));
-        drop(blocks);
         if self.blocked_by_write(&wanted.places).is_some() || !loaded.is_newest() {
             return Ok(());
         }
