@@ -79,7 +79,7 @@ pub fn run(setup: &Setup) -> Result<Tally, String> {
     world.options.deferred_batch_bytes = [1, 32 << 10, 1 << 20][random.below(3) as usize];
     world.options.large_write_bytes = [8 << 10, 64 << 10][random.below(2) as usize];
     world.options.overlay_bytes_max = [24 << 10, 1 << 20][random.below(2) as usize];
-    world.options.cache_bytes_max = [1, 1 << 20][random.below(2) as usize];
+    world.options.cache_bytes_max = [6 << 10, 1 << 20][random.below(2) as usize];
     world.options.data_cache_bytes_max = [0, 40 << 10, 1 << 20][usize::try_from(setup.seed % 3).unwrap_or(0)];
     world.options.cache_written = setup.seed % 5 < 2;
     if setup.seed % 7 < 2 {
