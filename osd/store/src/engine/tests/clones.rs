@@ -22,6 +22,7 @@ fn with_store(test: impl AsyncFn(Core, Rc<World>, Engine) + 'static) {
 fn with_fault(fault: Fault, test: impl AsyncFn(Core, Rc<World>, Engine) + 'static) {
     let sim = Sim::new(1, Config::default());
     let mut world = World::new(1, 8 << 20, 4096, 256 << 10);
+    world.options.shard_span = 128 << 10;
     world.options.fault = fault;
     // Nothing deferred goes in place unless a checkpoint wants it.
     world.options.deferred_batch_bytes = 1 << 30;

@@ -20,6 +20,7 @@ const SPAN: u64 = 128 << 10;
 fn with_store(test: impl AsyncFn(Core, Rc<World>, Engine) + 'static) {
     let sim = Sim::new(1, Config::default());
     let mut world = World::new(1, 16 << 20, 4096, 256 << 10);
+    world.options.shard_span = 128 << 10;
     world.options.compression = Compression { mode: CompressionMode::Force, ..Compression::default() };
     // Less than what is compressed here takes.
     world.options.reserve_bytes = 8 * BLOCK;
