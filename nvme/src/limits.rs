@@ -59,6 +59,12 @@ pub const PROBE_TAIL_BYTES: u64 = 1 << 20;
 /// Bytes of writes that one recording holds.
 pub const RECORDING_BYTES_MAX: u64 = 2 << 30;
 
+/// Most devices that are joined to one.
+pub const MEMBERS_MAX: usize = 3;
+
+/// An address on a joined device has the member's slot from this bit on: each has 64 PiB of addresses.
+pub const MEMBER_SHIFT: u32 = 56;
+
 const _: () = assert!(BLOCK_SIZE_MIN.is_power_of_two() && BLOCK_SIZE_MAX.is_power_of_two());
 const _: () = assert!(IMAGE_PAGE_BYTES.is_power_of_two() && IMAGE_PAGE_BYTES >= BLOCK_SIZE_MIN as usize);
 const _: () = assert!(FILE_BLOCK_SIZE >= BLOCK_SIZE_MIN && FILE_BLOCK_SIZE <= BLOCK_SIZE_MAX);
