@@ -250,6 +250,7 @@ async fn open_below(
         nonce: core.random_u64(),
         low_water: space.len / LOW_WATER_SHARE,
         lend: space.len / LOW_WATER_SHARE,
+        fast: None,
     };
     let below = blocking(&slice.file, window);
     let rocks = RocksOptions::for_space(space.len);

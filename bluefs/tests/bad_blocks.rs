@@ -26,7 +26,8 @@ fn a_log_in_space_that_cannot_be_read_is_mounted() {
         LocalBlueFs::format(&*device, &format).await.unwrap();
         // Each mount writes a log of its own, the second of these in other space than the first.
         for nonce in 1..4 {
-            let options = MountOptions { superblocks: COPIES, nonce, low_water: 0, lend: 1 << 20 };
+            let options =
+                MountOptions { superblocks: COPIES, nonce, low_water: 0, lend: 1 << 20, fast: None };
             let fs = LocalBlueFs::mount(device.clone(), options, None).await.unwrap();
             let dir = format!("dir{nonce}");
             fs.with(|machine| machine.create_dir(&dir)).unwrap();

@@ -14,7 +14,7 @@ const COPIES: [u64; 2] = [0, 4096];
 const UNIT: u64 = 4096;
 
 fn options(nonce: u64) -> MountOptions {
-    MountOptions { superblocks: COPIES, nonce, low_water: 0, lend: 1 << 20 }
+    MountOptions { superblocks: COPIES, nonce, low_water: 0, lend: 1 << 20, fast: None }
 }
 
 fn format_options(space: Vec<Extent>) -> FormatOptions {

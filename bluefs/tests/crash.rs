@@ -21,7 +21,7 @@ const STAGED: u64 = 1 << 32;
 type State = BTreeMap<String, Vec<u8>>;
 
 fn options(nonce: u64) -> MountOptions {
-    MountOptions { superblocks: COPIES, nonce, low_water: 0, lend: 1 << 20 }
+    MountOptions { superblocks: COPIES, nonce, low_water: 0, lend: 1 << 20, fast: None }
 }
 
 fn base(block_size: u32, atomic: u32) -> MemoryDevice {

@@ -26,7 +26,7 @@ fn example() -> MemoryDevice {
         ..FormatOptions::new(Uuid::from_u128(0x1234), COPIES, vec![Extent::new(8192, 256 << 10)], 42)
     };
     BlueFs::format(&device, &options).unwrap();
-    let mount = MountOptions { superblocks: COPIES, nonce: 43, low_water: 0, lend: 0 };
+    let mount = MountOptions { superblocks: COPIES, nonce: 43, low_water: 0, lend: 0, fast: None };
     let fs = BlueFs::mount(Arc::new(device.clone()), mount, None).unwrap();
     fs.with(|machine| machine.create_dir("db")).unwrap();
     fs.with(|machine| machine.create_dir("gone")).unwrap();
@@ -134,7 +134,7 @@ fn later_features_are_refused() {
     let read =
         |superblock: Superblock| Superblock::choose([Ok(superblock.encode()), Ok(vec![0; 4096])], COPIES);
     assert!(read(Superblock { features_compatible: 1, ..superblock.clone() }).is_ok());
-    let incompatible = read(Superblock { features_incompatible: 1, ..superblock.clone() });
+    let incompatible = read(Superblock { features_incompatible: 2, ..superblock.clone() });
     assert!(matches!(incompatible, Err(FsError::Unsupported { .. })));
     assert!(matches!(read(Superblock { key_id: 1, ..superblock.clone() }), Err(FsError::Unsupported { .. })));
     assert!(read(Superblock { features_read_only: 1, ..superblock.clone() }).unwrap().0.is_read_only());
@@ -202,7 +202,7 @@ fn damaged_superblocks_with_good_checksums() {
             let copy = device.snapshot();
             copy.write_at(0, &DmaBuf::from_slice_padded(&bytes, 512)).unwrap();
             copy.write_at(4096, &DmaBuf::zeroed(4096)).unwrap();
-            let options = MountOptions { superblocks: COPIES, nonce: 1, low_water: 0, lend: 0 };
+            let options = MountOptions { superblocks: COPIES, nonce: 1, low_water: 0, lend: 0, fast: None };
             mounted += u32::from(BlueFs::mount(Arc::new(copy), options, None).is_ok());
         }
     }
@@ -237,7 +237,7 @@ fn damaged_logs_with_good_checksums() {
             accepted += 1;
             // Whatever was accepted can be checked, and a mount of it refuses or works, but does not panic.
             let problems = loaded.check(COPIES);
-            let mount = MountOptions { superblocks: COPIES, nonce: 1, low_water: 0, lend: 0 };
+            let mount = MountOptions { superblocks: COPIES, nonce: 1, low_water: 0, lend: 0, fast: None };
             assert_eq!(loaded.into_machine(mount).is_ok(), problems.is_empty(), "{problems:?}");
         }
     }
@@ -283,6 +283,8 @@ fn record() -> impl Strategy<Value = Record> {
             to_name
         }),
         (name(), name()).prop_map(|(dir, name)| Record::Unlink { dir, name }),
+        (any::<u64>(), any::<u64>(), proptest::collection::vec(extent(), 0..20))
+            .prop_map(|(ino, at, extents)| Record::FileMove { ino: Ino(ino), at, extents }),
         any::<u64>().prop_map(|next| Record::NextIno { next }),
     ]
 }

@@ -28,7 +28,13 @@ async fn format(device: &dyn BlockDevice, space: u64) {
 }
 
 async fn mount(core: &Core, device: Rc<dyn BlockDevice>) -> LocalBlueFs {
-    let options = MountOptions { superblocks: COPIES, nonce: core.random_u64(), low_water: 0, lend: 1 << 20 };
+    let options = MountOptions {
+        superblocks: COPIES,
+        nonce: core.random_u64(),
+        low_water: 0,
+        lend: 1 << 20,
+        fast: None,
+    };
     LocalBlueFs::mount(device, options, None).await.unwrap_or_else(|error| panic!("{error}"))
 }
 
@@ -244,6 +250,7 @@ fn a_task_lends_ahead_and_gets_space_back() {
             nonce: core.random_u64(),
             low_water: 128 << 10,
             lend: 256 << 10,
+            fast: None,
         };
         let fs = LocalBlueFs::mount(device.clone(), options, Some(desk)).await.unwrap();
         let store = SimKv::open(core.clone(), fs.clone(), "kv", SimKvOptions::default()).await.unwrap();

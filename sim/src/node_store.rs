@@ -71,6 +71,7 @@ pub async fn make(core: &Core, node: &NodeStore) -> Result<(), String> {
         alloc_unit: u32::try_from(UNIT).unwrap_or(u32::MAX),
         log_bytes_min: LOG_BYTES_MIN,
         space: vec![space],
+        fast: None,
         nonce: core.random_u64(),
     };
     LocalBlueFs::format(&view, &fs).await.map_err(text)?;
@@ -206,7 +207,8 @@ async fn open_below(
     }
     let (superblocks, space) = kv_places(&superblock);
     let ahead = (space.len / node.scenario.kv_lend_share).next_multiple_of(UNIT);
-    let options = MountOptions { superblocks, nonce: core.random_u64(), low_water: ahead, lend: ahead };
+    let options =
+        MountOptions { superblocks, nonce: core.random_u64(), low_water: ahead, lend: ahead, fast: None };
     let fs = LocalBlueFs::mount(view.clone(), options, desk).await;
     let fs = fs.map_err(|error| format!("BlueFS: {error}"))?;
     let kv = SimKv::open(core.clone(), fs.clone(), DIRECTORY, node.scenario.kv).await.map_err(text)?;

@@ -12,12 +12,13 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use allocator::Extent;
-use nvme::{BlockingDevice, DeviceResult, DmaBuf};
+use nvme::{BlockingDevice, DeviceError, DeviceResult, DmaBuf};
 
 use crate::fs::desk::SpaceDesk;
 use crate::fs::error::{FsError, FsResult};
 use crate::fs::machine::{
-    Commit, FormatOptions, FsStats, Io, Loaded, Machine, MountOptions, Ticket, format, superblock_read_bytes,
+    Commit, FormatOptions, FsStats, Io, Loaded, Machine, MountOptions, Move, MovePlan, Ticket, format,
+    superblock_read_bytes,
 };
 use crate::fs::record::Record;
 use crate::fs::superblock::Superblock;
@@ -176,6 +177,27 @@ impl BlueFs {
         Ok(given)
     }
 
+    /// Moves files' data for up to about `bytes`; gives how much moved, durably. Less than asked for if there is no more, or
+    /// no room for it.
+    pub fn move_files(&self, way: Move, bytes: u64) -> FsResult<u64> {
+        let mut moved = 0;
+        while moved < bytes {
+            let Some(plan) = self.shared.lock()?.begin_move(way)? else { break };
+            let piece = plan.bytes();
+            if !self.shared.copy(&plan)? {
+                self.shared.lock()?.move_failed(plan);
+                continue;
+            }
+            self.shared.flush_device()?;
+            let ticket = self.shared.lock()?.move_done(plan)?;
+            if let Some(ticket) = ticket {
+                self.shared.commit_through(ticket)?;
+                moved += piece;
+            }
+        }
+        Ok(moved)
+    }
+
     /// Writers that find no space, and a lender that has none, look again for so long before they fail: for those to whom
     /// a failed write is final.
     pub fn be_patient(&self, patience: Duration) {
@@ -243,6 +265,21 @@ impl Shared {
             self.lock()?.count_flush();
         }
         Ok(())
+    }
+
+    /// Copies what is to move. False if it cannot be read.
+    fn copy(&self, plan: &MovePlan) -> FsResult<bool> {
+        for (from, to, len) in plan.steps() {
+            match read(&*self.device, from, len) {
+                Ok(bytes) => self.done(self.device.write_at(to, &bytes))?,
+                Err(error @ DeviceError::Io { .. }) => {
+                    log::warn!("a file of the key-value store stays where it is: {error}");
+                    return Ok(false);
+                }
+                Err(error) => return self.done(Err(error)),
+            }
+        }
+        Ok(true)
     }
 
     /// Makes space free that only waits for its free to be durable. False if there is none.

@@ -55,7 +55,7 @@ fn check_spaces(tree: &Tree, superblock: &Superblock, copies: [u64; 2], problems
     let unit = u64::from(superblock.alloc_unit);
     for (start, len) in &tree.spaces {
         let extent = Extent::new(*start, *len);
-        if extent.end() > superblock.device_size || !start.is_multiple_of(unit) || !len.is_multiple_of(unit) {
+        if !superblock.has_place(&extent) || !start.is_multiple_of(unit) || !len.is_multiple_of(unit) {
             problems.push(Problem::Space { extent, device_size: superblock.device_size });
         }
         let held = copies.into_iter().filter(|copy| extent.overlaps(&copy_at(superblock, *copy)));

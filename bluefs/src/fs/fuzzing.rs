@@ -158,7 +158,8 @@ fn mount(log: &[u8], snapshot_bytes: u64) {
         return;
     };
     let problems = loaded.check(COPIES);
-    let options = MountOptions { superblocks: COPIES, nonce: 5, low_water: 1 << 20, lend: 1 << 20 };
+    let options =
+        MountOptions { superblocks: COPIES, nonce: 5, low_water: 1 << 20, lend: 1 << 20, fast: None };
     let machine = loaded.into_machine(options);
     assert!(problems.is_empty() || machine.is_err(), "{problems:?}");
     let Ok(mut machine) = machine else {
@@ -188,6 +189,7 @@ fn sample_superblock(log_bytes: u64) -> Superblock {
         log_id: LOG_ID,
         snapshot_bytes: 0,
         log: vec![Extent::new(8192, log_bytes.max(UNIT))],
+        fast: None,
         key_id: 0,
     }
 }
@@ -212,6 +214,7 @@ fn sample_groups() -> Vec<Vec<Record>> {
             size: 5000,
             extents: vec![Extent::new(1 << 20, 4096), Extent::new(2 << 20, 8192)],
         }],
+        vec![Record::FileMove { ino: Ino(1), at: 4096, extents: vec![Extent::new(3 << 20, 4096)] }],
         vec![Record::FileTruncate { ino: Ino(1), size: 100, allocated: 4096 }],
         vec![
             Record::Rename { dir: text("db"), name: text("a"), to_dir: text("db"), to_name: long.clone() },
@@ -229,7 +232,10 @@ pub(crate) fn seeds(name: &str) -> Vec<Vec<u8>> {
     match name {
         "bluefs_superblock" => {
             let older = Superblock { generation: 3, ..sample_superblock(8192) };
-            vec![[sample_superblock(8192).encode(), older.encode()].concat()]
+            let mut fast = sample_superblock(8192);
+            fast.set_fast(Some(Extent::new(1 << 56, 1 << 20)));
+            let copies = |newer: &Superblock| [newer.encode(), older.encode()].concat();
+            vec![copies(&sample_superblock(8192)), copies(&fast)]
         }
         "bluefs_records" => vec![payloads.concat()],
         "bluefs_log" => {

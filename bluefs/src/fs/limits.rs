@@ -43,6 +43,12 @@ pub const WRITE_CHUNK_BYTES: usize = 512 << 10;
 /// Largest read served at once, bytes.
 pub const READ_BYTES_MAX: usize = 64 << 20;
 
+/// Bytes of a file that move from one space to the other at once.
+pub const MOVE_BYTES: u64 = 4 << 20;
+
+/// Of the fast space, this part stays free for what is new when files move back to it.
+pub const MOVE_KEEPS_SHARE: u64 = 16;
+
 /// Smallest log, bytes, unless formatted otherwise.
 pub const LOG_BYTES_MIN_DEFAULT: u64 = 1 << 20;
 
@@ -55,6 +61,7 @@ pub const ALLOC_UNIT_MAX: u32 = 64 << 20;
 /// Allocation unit, bytes, unless formatted otherwise.
 pub const ALLOC_UNIT_DEFAULT: u32 = 64 << 10;
 
-const _: () = assert!(SUPERBLOCK_BYTES >= 160 + LOG_EXTENTS_MAX * 16);
+const _: () = assert!(SUPERBLOCK_BYTES >= 176 + LOG_EXTENTS_MAX * 16);
+const _: () = assert!(MOVE_BYTES.is_multiple_of(WRITE_CHUNK_BYTES as u64));
 const _: () = assert!(RECORD_EXTENTS_MAX * 16 + 64 < GROUP_BYTES_MAX);
 const _: () = assert!(NAME_BYTES_MAX <= u8::MAX as usize);

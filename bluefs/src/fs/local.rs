@@ -12,13 +12,14 @@ use std::rc::Rc;
 
 use allocator::Extent;
 use futures_util::future::try_join_all;
-use nvme::{BlockDevice, DeviceResult, DmaBuf};
+use nvme::{BlockDevice, DeviceError, DeviceResult, DmaBuf};
 
 use crate::changes::Changes;
 use crate::fs::desk::SpaceDesk;
 use crate::fs::error::{FsError, FsResult};
 use crate::fs::machine::{
-    Commit, FormatOptions, FsStats, Io, Loaded, Machine, MountOptions, Ticket, format, superblock_read_bytes,
+    Commit, FormatOptions, FsStats, Io, Loaded, Machine, MountOptions, Move, MovePlan, Ticket, format,
+    superblock_read_bytes,
 };
 use crate::fs::superblock::Superblock;
 
@@ -170,6 +171,28 @@ impl LocalBlueFs {
         Ok(given)
     }
 
+    /// Moves files' data for up to about `bytes`; gives how much moved, durably. Less than asked for if there is no more, or
+    /// no room for it.
+    pub async fn move_files(&self, way: Move, bytes: u64) -> FsResult<u64> {
+        let mut moved = 0;
+        while moved < bytes {
+            let plan = self.shared.machine()?.begin_move(way)?;
+            let Some(plan) = plan else { break };
+            let piece = plan.bytes();
+            if !self.shared.copy(&plan).await? {
+                self.shared.machine()?.move_failed(plan);
+                continue;
+            }
+            self.shared.flush_device().await?;
+            let ticket = self.shared.machine()?.move_done(plan)?;
+            if let Some(ticket) = ticket {
+                self.shared.commit_through(ticket).await?;
+                moved += piece;
+            }
+        }
+        Ok(moved)
+    }
+
     /// Ends this mount: every later call fails with `reason`, waiting ones too.
     pub fn stop(&self, reason: &str) {
         self.shared.fail(&reason);
@@ -224,6 +247,24 @@ impl Shared {
                 return Ok(false);
             }
         }
+    }
+
+    /// As in the blocking shell.
+    async fn copy(&self, plan: &MovePlan) -> FsResult<bool> {
+        for (from, to, len) in plan.steps() {
+            match self.device.read(from, DmaBuf::zeroed(len)).await {
+                Ok(bytes) => {
+                    let written = self.device.write(to, bytes).await;
+                    self.done(written)?;
+                }
+                Err(error @ DeviceError::Io { .. }) => {
+                    ::log::warn!("a file of the key-value store stays where it is: {error}");
+                    return Ok(false);
+                }
+                Err(error) => return self.done(Err(error)),
+            }
+        }
+        Ok(true)
     }
 
     /// Makes space free that only waits for its free to be durable. False if there is none.

@@ -24,8 +24,8 @@ pub use desk::{SpaceDesk, SpaceRequests, space_desk};
 pub use error::{FsError, FsResult};
 pub use local::{LocalBlueFs, LocalReader, LocalWriter};
 pub use machine::{
-    Amount, Commit, FormatOptions, FsStats, Io, Loaded, Machine, MountOptions, OpenFile, ReadPiece, Ticket,
-    WritePlan, format,
+    Amount, Commit, CopyStep, FormatOptions, FsStats, Io, Loaded, Machine, MountOptions, Move, MovePlan,
+    OpenFile, ReadPiece, ReadPlan, Ticket, WritePlan, format,
 };
 pub use record::{Ino, Record};
 pub use superblock::Superblock;

@@ -58,6 +58,13 @@ pub enum Record {
         dir: String,
         name: String,
     },
+    /// What the file has from `at` of its allocation on, as many bytes as `extents` hold, lies in these now. Only where there
+    /// is a fast space.
+    FileMove {
+        ino: Ino,
+        at: u64,
+        extents: Vec<Extent>,
+    },
     /// Numbers below this were given out already: in a snapshot, so that deleted files' are not used again.
     NextIno {
         next: u64,
@@ -111,6 +118,12 @@ impl Record {
                 out.name(dir);
                 out.name(name);
             }
+            Self::FileMove { ino, at, extents } => {
+                out.u8(11);
+                out.u64(ino.0);
+                out.u64(*at);
+                out.extents(extents);
+            }
             Self::NextIno { next } => {
                 out.u8(10);
                 out.u64(*next);
@@ -140,6 +153,11 @@ impl Record {
             },
             9 => Self::Unlink { dir: from.name()?, name: from.name()? },
             10 => Self::NextIno { next: from.u64()? },
+            11 => Self::FileMove {
+                ino: Ino(from.u64()?),
+                at: from.u64()?,
+                extents: from.extents(RECORD_EXTENTS_MAX)?,
+            },
             kind => return Err(FsError::Unsupported { what: format!("log record of kind {kind}") }),
         })
     }

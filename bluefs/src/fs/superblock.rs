@@ -19,7 +19,10 @@ const CRC_AT: usize = 12;
 
 /// Feature bits this version knows.
 const KNOWN_READ_ONLY: u64 = 0;
-const KNOWN_INCOMPATIBLE: u64 = 0;
+const KNOWN_INCOMPATIBLE: u64 = INCOMPATIBLE_FAST;
+
+/// Incompatible: there is a fast space beside the main one, and the log may have moves of files' extents.
+pub const INCOMPATIBLE_FAST: u64 = 1;
 
 /// See the module.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -46,6 +49,8 @@ pub struct Superblock {
     pub log_id: u64,
     /// Bytes of the log that are the snapshot: a mismatch there is corruption, never a torn tail.
     pub snapshot_bytes: u64,
+    /// Fast space on another device, wholly lent; every extent lies in it or below `device_size`. It has a feature bit.
+    pub fast: Option<Extent>,
     /// Where the log is, in order.
     pub log: Vec<Extent>,
     /// Reserved for encryption at rest; zero means none.
@@ -72,6 +77,7 @@ impl Superblock {
         out.u64(self.snapshot_bytes);
         out.bytes.extend(self.key_id.to_le_bytes());
         out.extents(&self.log);
+        self.fast.iter().for_each(|extent| out.extent(*extent));
         out.bytes.resize(SUPERBLOCK_BYTES, 0);
         let crc = crc32c::crc32c(&out.bytes);
         out.bytes[CRC_AT..CRC_AT + 4].copy_from_slice(&crc.to_le_bytes());
@@ -99,7 +105,7 @@ impl Superblock {
         }
         let mut uuid = [0; 16];
         uuid.copy_from_slice(from.take(16)?);
-        let superblock = Self {
+        let mut superblock = Self {
             uuid: Uuid::from_bytes(uuid),
             generation: from.u64()?,
             features_compatible: from.u64()?,
@@ -113,7 +119,11 @@ impl Superblock {
             snapshot_bytes: from.u64()?,
             key_id: from.u128()?,
             log: from.extents(LOG_EXTENTS_MAX)?,
+            fast: None,
         };
+        if superblock.features_incompatible & INCOMPATIBLE_FAST != 0 {
+            superblock.fast = Some(from.extent()?);
+        }
         superblock.check()?;
         Ok(Some(superblock))
     }
@@ -157,6 +167,18 @@ impl Superblock {
         }
     }
 
+    /// Sets the fast space and its feature bit.
+    pub(crate) fn set_fast(&mut self, fast: Option<Extent>) {
+        self.fast = fast;
+        self.features_incompatible &= !INCOMPATIBLE_FAST;
+        self.features_incompatible |= if fast.is_some() { INCOMPATIBLE_FAST } else { 0 };
+    }
+
+    /// Whether an extent is where space may be.
+    pub(crate) fn has_place(&self, extent: &Extent) -> bool {
+        extent.end() <= self.device_size || self.fast.is_some_and(|fast| fast.contains(extent))
+    }
+
     /// Bytes of the whole log.
     pub fn log_bytes(&self) -> u64 {
         self.log.iter().map(|extent| extent.len).sum()
@@ -182,14 +204,22 @@ impl Superblock {
             && self.alloc_unit <= ALLOC_UNIT_MAX
             && self.device_size / u64::from(self.alloc_unit) <= BLOCKS_MAX
             && self.log_bytes_min <= LOG_BYTES_MIN_MAX;
+        let unit = u64::from(self.alloc_unit.max(1));
+        let fast_ok = self.fast.is_none_or(|fast| {
+            fast.start >= self.device_size
+                && fast.start.is_multiple_of(unit)
+                && fast.len.is_multiple_of(unit)
+                && fast.len / unit <= BLOCKS_MAX
+        });
         let log_ok = !self.log.is_empty()
             && self.log.iter().all(|extent| {
-                extent.end() <= self.device_size
+                self.has_place(extent)
                     && extent.start.is_multiple_of(u64::from(self.alloc_unit))
                     && extent.len.is_multiple_of(u64::from(self.alloc_unit))
                     && extent.len <= LOG_BYTES_MAX
             });
         if !geometry_ok
+            || !fast_ok
             || !log_ok
             || self.log_bytes() > LOG_BYTES_MAX
             || self.snapshot_bytes > self.log_bytes()

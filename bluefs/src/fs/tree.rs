@@ -65,6 +65,32 @@ pub(crate) fn split_extents(extents: &mut Vec<Extent>, bytes: u64) -> Vec<Extent
     cut
 }
 
+/// What a list has of the `len` bytes from `at` on.
+pub(crate) fn extents_within(extents: &[Extent], at: u64, len: u64) -> Vec<Extent> {
+    let (mut skip, mut left) = (at, len);
+    let mut within = Vec::new();
+    for extent in extents {
+        let skipped = extent.len.min(skip);
+        skip -= skipped;
+        let taken = (extent.len - skipped).min(left);
+        left -= taken;
+        if taken > 0 {
+            push_joined(&mut within, Extent::new(extent.start + skipped, taken));
+        }
+    }
+    within
+}
+
+/// Replaces what a list has from `at` on by as many bytes elsewhere; gives what it had there.
+fn replace_extents(extents: &mut Vec<Extent>, at: u64, new: &[Extent]) -> Vec<Extent> {
+    let len = new.iter().map(|extent| extent.len).sum();
+    let old = extents_within(extents, at, len);
+    let after = split_extents(extents, at);
+    let after = extents_within(&after, len, u64::MAX);
+    new.iter().copied().chain(after).for_each(|extent| push_joined(extents, extent));
+    old
+}
+
 fn path(dir: &str, name: &str) -> String {
     format!("{dir}/{name}")
 }
@@ -94,6 +120,7 @@ impl Tree {
             }
             Record::Rename { dir, name, to_dir, to_name } => return self.rename(dir, name, to_dir, to_name),
             Record::Unlink { dir, name } => return self.unlink(dir, name),
+            Record::FileMove { ino, at, extents } => return self.file_move(*ino, *at, extents),
             Record::NextIno { next } => self.next_ino = self.next_ino.max(*next),
         }
         Ok(Vec::new())
@@ -232,6 +259,24 @@ impl Tree {
         inode.size = size;
         inode.allocated = allocated;
         Ok(freed)
+    }
+
+    fn file_move(&mut self, ino: Ino, at: u64, new: &[Extent]) -> FsResult<Vec<Extent>> {
+        let Some(inode) = self.files.get_mut(&ino) else {
+            return Err(FsError::NotFound { path: format!("file {}", ino.0) });
+        };
+        let end = new.iter().try_fold(at, |sum, extent| sum.checked_add(extent.len));
+        if new.is_empty() || end.is_none_or(|end| end > inode.allocated) {
+            let held = inode.allocated;
+            return Err(FsError::corrupt(format!("file {}: {new:?} for bytes from {at} of {held}", ino.0)));
+        }
+        let mut extents = inode.extents.clone();
+        let old = replace_extents(&mut extents, at, new);
+        if extents.len() > FILE_EXTENTS_MAX {
+            return Err(FsError::Limit { what: "extents or bytes of a file" });
+        }
+        inode.extents = extents;
+        Ok(old)
     }
 
     fn rename(&mut self, dir: &str, name: &str, to_dir: &str, to_name: &str) -> FsResult<Vec<Extent>> {

@@ -74,8 +74,13 @@ pub async fn make(core: &Core, device: &MemoryDevice, setup: &Setup) -> anyhow::
 /// Opens a store that keeps its keys in RocksDB.
 pub async fn open(core: &Core, device: &MemoryDevice, setup: &Setup) -> anyhow::Result<Engine> {
     let (superblocks, space) = kv_places(&Engine::superblock(device).await?);
-    let mount =
-        MountOptions { superblocks, nonce: core.random_u64(), low_water: space.len / 4, lend: space.len / 4 };
+    let mount = MountOptions {
+        superblocks,
+        nonce: core.random_u64(),
+        low_water: space.len / 4,
+        lend: space.len / 4,
+        fast: None,
+    };
     let (desk, requests) = space_desk();
     let mut rocks = RocksOptions::for_space(space.len);
     if let Some(bytes) = setup.overlay {

@@ -36,6 +36,7 @@ pub async fn make(core: &Core, path: &Path, size: u64, memory: u64) -> anyhow::R
         nonce: core.random_u64(),
         low_water: space.len / 4,
         lend: space.len / 4,
+        fast: None,
     };
     let (desk, requests) = space_desk();
     let rocks = RocksOptions::for_space(space.len).within_memory(memory);

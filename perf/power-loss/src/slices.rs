@@ -81,6 +81,7 @@ pub async fn open(
         nonce: core.random_u64(),
         low_water: space.len / LOW_WATER_SHARE,
         lend: space.len / LOW_WATER_SHARE,
+        fast: None,
     };
     let blocking = Arc::new(BlockingPartition::new(Arc::new(device.clone()), window.start, window.len));
     let (desk, requests) = space_desk();

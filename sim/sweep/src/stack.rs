@@ -173,6 +173,7 @@ async fn format_slice(
         alloc_unit: setup.unit,
         log_bytes_min: setup.log_bytes_min,
         space: vec![space],
+        fast: None,
         nonce: core.random_u64(),
     };
     let formatted = match setup.below {
@@ -203,8 +204,13 @@ pub async fn mount(core: &Core, setup: &Setup, views: &Views) -> Result<Engine, 
         return Err(failed(format!("the slice holds store {}", superblock.store)));
     }
     let (superblocks, space) = kv_places(&superblock, setup.unit);
-    let mount =
-        MountOptions { superblocks, nonce: core.random_u64(), low_water: setup.low_water, lend: setup.lend };
+    let mount = MountOptions {
+        superblocks,
+        nonce: core.random_u64(),
+        low_water: setup.low_water,
+        lend: setup.lend,
+        fast: None,
+    };
     let below = BlockingPartition::new(views.foreign.clone(), window.start, window.len);
     let raw = BlueFs::load(&below, superblocks).map_err(|error| failed(format!("BlueFS: {error}")))?;
     if let Some(problem) = raw.check(superblocks).first() {

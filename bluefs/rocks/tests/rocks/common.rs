@@ -23,7 +23,7 @@ pub fn mount_options() -> MountOptions {
     // Two runs of a test need not be alike, two mounts must not be.
     static MOUNTS: std::sync::atomic::AtomicU64 = std::sync::atomic::AtomicU64::new(1);
     let nonce = MOUNTS.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
-    MountOptions { superblocks: COPIES, nonce, low_water: 1 << 20, lend: 1 << 20 }
+    MountOptions { superblocks: COPIES, nonce, low_water: 1 << 20, lend: 1 << 20, fast: None }
 }
 
 pub fn rocks_options() -> RocksOptions {

@@ -101,9 +101,10 @@ pub struct FileReader {
 impl FileReader {
     /// Fills `out` from `offset`; gives how many bytes there were before the end of the file.
     pub fn read_at(&self, offset: u64, out: &mut [u8]) -> FsResult<usize> {
-        let pieces = self.shared.lock()?.plan_read(self.ino, offset, out.len())?;
+        // Held until all is read.
+        let mut plan = self.shared.lock()?.plan_read(self.ino, offset, out.len())?;
         let mut filled = 0;
-        for piece in pieces {
+        for piece in plan.pieces.drain(..) {
             let bytes = match &piece {
                 ReadPiece::Memory(bytes) => bytes.len(),
                 ReadPiece::Device { take, .. } => *take,

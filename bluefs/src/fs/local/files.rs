@@ -92,9 +92,10 @@ pub struct LocalReader {
 impl LocalReader {
     /// Up to `len` bytes from `offset`; fewer at the end of the file.
     pub async fn read_at(&self, offset: u64, len: usize) -> FsResult<Bytes> {
-        let pieces = self.shared.machine()?.plan_read(self.ino, offset, len)?;
+        // Held until all is read.
+        let mut plan = self.shared.machine()?.plan_read(self.ino, offset, len)?;
         let mut out = BytesMut::new();
-        for piece in pieces {
+        for piece in plan.pieces.drain(..) {
             match piece {
                 ReadPiece::Memory(bytes) => out.extend_from_slice(&bytes),
                 ReadPiece::Device { offset, len, skip, take } => {

@@ -5,7 +5,7 @@
 
 use std::collections::VecDeque;
 
-use allocator::{AllocError, Allocator, Extent, Request};
+use allocator::{AllocError, Extent, Request};
 use nvme::DmaBuf;
 
 use crate::fs::error::{FsError, FsResult};
@@ -151,13 +151,13 @@ impl Machine {
         loop {
             let request = Request { len, unit, extents_max: LOG_EXTENTS_MAX, hint: None };
             let mut extents = Vec::new();
-            match self.allocator.allocate(&request, &mut extents) {
+            match self.stock.allocate(&request, 0, &mut extents) {
                 Ok(()) => return Ok(extents),
                 Err(AllocError::NoSpace { .. } | AllocError::Fragmented { .. }) if len > least => {
                     len = (len / 2).next_multiple_of(unit).max(least);
                 }
                 Err(_) => {
-                    return Err(FsError::NoSpace { wanted: len, available: self.allocator.free_bytes() });
+                    return Err(FsError::NoSpace { wanted: len, available: self.stock.free_bytes() });
                 }
             }
         }

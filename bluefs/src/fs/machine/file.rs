@@ -1,5 +1,7 @@
 //! Open files: handles, appending, staging sizes, truncating.
 
+use std::sync::Arc;
+
 use allocator::Extent;
 
 use crate::fs::error::{FsError, FsResult};
@@ -29,6 +31,8 @@ pub struct OpenFile {
     pub(super) yields: bool,
     /// The last record about this file.
     pub(super) ticket: Ticket,
+    /// Held by every read of it that was planned since its data last moved.
+    pub(super) lease: Arc<()>,
     /// Name gone: space to free when the last handle closes.
     pub(super) doomed: Option<(Ticket, Vec<Extent>)>,
 }
@@ -70,6 +74,7 @@ impl Machine {
     /// read and given to [`Machine::load_tail`] first.
     pub fn open_append(&mut self, path: &str) -> FsResult<Ino> {
         let ino = self.open_read(path)?;
+        self.moving.touched(ino);
         let Some(open) = self.open.get_mut(&ino) else { unreachable!("just opened") };
         open.readers -= 1;
         if open.writer {
@@ -117,7 +122,7 @@ impl Machine {
         Ok(ino)
     }
 
-    fn open_inode(&mut self, ino: Ino, path: &str) -> FsResult<&mut OpenFile> {
+    pub(super) fn open_inode(&mut self, ino: Ino, path: &str) -> FsResult<&mut OpenFile> {
         let inode = self.tree.inode(ino)?;
         let ticket = self.staged_ticket;
         Ok(self.open.entry(ino).or_insert_with(|| OpenFile {
@@ -132,6 +137,7 @@ impl Machine {
             writing: false,
             yields: false,
             ticket,
+            lease: Arc::default(),
             doomed: None,
         }))
     }

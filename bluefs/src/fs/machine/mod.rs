@@ -12,17 +12,20 @@
 mod commit;
 mod file;
 mod mount;
+mod moving;
 mod space;
+mod stock;
 mod transfer;
 
 use std::collections::BTreeMap;
 
-use allocator::{Allocator, Extent, HybridAllocator};
+use allocator::Extent;
 
 pub use commit::{Commit, Io};
 pub use file::OpenFile;
 pub use mount::{FormatOptions, Loaded, MountOptions, format, superblock_read_bytes};
-pub use transfer::{Amount, ReadPiece, WritePlan};
+pub use moving::{CopyStep, Move, MovePlan};
+pub use transfer::{Amount, ReadPiece, ReadPlan, WritePlan};
 
 use crate::fs::error::{FsError, FsResult};
 use crate::fs::record::{Ino, Record};
@@ -57,6 +60,14 @@ pub struct FsStats {
     pub leaked_bytes: u64,
     /// Appended but still in memory.
     pub buffered_bytes: u64,
+    /// Of the space, on the fast device.
+    pub fast_bytes: u64,
+    /// Of that, in no file and not in the log.
+    pub fast_free_bytes: u64,
+    /// In files or the log, and on the main device although there is a fast one.
+    pub spilled_bytes: u64,
+    /// Moved between the two.
+    pub moved_bytes: u64,
 }
 
 /// See the module.
@@ -66,7 +77,8 @@ pub struct Machine {
     /// Which superblock copy must stay while the other is replaced.
     good_copy: usize,
     tree: Tree,
-    allocator: HybridAllocator,
+    stock: stock::Stock,
+    moving: moving::Moving,
     open: BTreeMap<Ino, OpenFile>,
     log: commit::LogPosition,
     staged: Vec<Record>,
@@ -122,9 +134,15 @@ impl Machine {
 
     /// Numbers for reports.
     pub fn stats(&self) -> FsStats {
+        let space_bytes = self.tree.space_bytes();
+        let fast_bytes = self.superblock.fast.map_or(0, |fast| fast.len);
+        let in_main = space_bytes.saturating_sub(fast_bytes).saturating_sub(self.stock.main_free());
         FsStats {
-            space_bytes: self.tree.space_bytes(),
-            free_bytes: self.allocator.free_bytes(),
+            space_bytes,
+            free_bytes: self.stock.free_bytes(),
+            fast_bytes,
+            fast_free_bytes: self.stock.fast_free(),
+            spilled_bytes: if fast_bytes > 0 { in_main } else { 0 },
             files: self.tree.files.len() as u64,
             buffered_bytes: self.open.values().map(OpenFile::buffered).sum(),
             ..self.stats
@@ -215,12 +233,13 @@ impl Machine {
     /// Whether a commit would make space free.
     pub fn has_frees_waiting(&self) -> bool {
         self.frees.iter().any(|(ticket, _)| *ticket > self.durable_ticket)
+            || self.moving.waits_for_commit(self.durable_ticket)
     }
 
     fn stage_change(&mut self, record: Record) -> FsResult<Ticket> {
         self.check_alive()?;
         let freed = self.stage(record)?;
-        assert!(freed.is_empty(), "only unlink, rename and truncate free space");
+        assert!(freed.is_empty(), "only unlink, rename, truncate and moves free space");
         Ok(self.staged_ticket)
     }
 
@@ -244,7 +263,7 @@ impl Machine {
     /// Gives space back to the allocator.
     fn release(&mut self, extents: impl IntoIterator<Item = Extent>) {
         for extent in extents {
-            let released = self.allocator.release(extent);
+            let released = self.stock.release(extent);
             assert!(released.is_ok(), "own space is in use until released: {released:?}");
         }
     }
@@ -256,5 +275,7 @@ impl Machine {
         self.frees = waiting;
         let ready: Vec<(Ticket, Extent)> = ready;
         self.release(ready.into_iter().map(|(_, extent)| extent));
+        let moved = self.moving.take_free(durable);
+        self.release(moved);
     }
 }

@@ -2,8 +2,8 @@
 
 use std::collections::BTreeMap;
 
+use allocator::Extent;
 use allocator::limits::BLOCKS_MAX;
-use allocator::{Allocator, Extent};
 use nvme::{DmaBuf, Geometry};
 use uuid::Uuid;
 
@@ -14,7 +14,9 @@ use crate::fs::limits::{
 };
 use crate::fs::log::{Replayed, replay};
 use crate::fs::machine::commit::{Io, LogPosition, encode_snapshot, mix, new_log_writes};
+use crate::fs::machine::moving::Moving;
 use crate::fs::machine::space::Lending;
+use crate::fs::machine::stock::Stock;
 use crate::fs::machine::{FsStats, Machine};
 use crate::fs::record::Record;
 use crate::fs::superblock::Superblock;
@@ -33,6 +35,8 @@ pub struct FormatOptions {
     pub log_bytes_min: u64,
     /// Space lent at once; at least four smallest logs.
     pub space: Vec<Extent>,
+    /// Fast space on another device, beyond every address of this one; lent as a whole, too.
+    pub fast: Option<Extent>,
     /// Random bits.
     pub nonce: u64,
 }
@@ -41,7 +45,7 @@ impl FormatOptions {
     /// The usual sizes.
     pub fn new(uuid: Uuid, superblocks: [u64; 2], space: Vec<Extent>, nonce: u64) -> Self {
         let (alloc_unit, log_bytes_min) = (ALLOC_UNIT_DEFAULT, LOG_BYTES_MIN_DEFAULT);
-        Self { uuid, superblocks, alloc_unit, log_bytes_min, space, nonce }
+        Self { uuid, superblocks, alloc_unit, log_bytes_min, space, fast: None, nonce }
     }
 }
 
@@ -56,6 +60,8 @@ pub struct MountOptions {
     pub low_water: u64,
     /// How much to ask for, bytes.
     pub lend: u64,
+    /// Fast space on another device: what the file system has, or more, or the first. Lent as a whole by this mount.
+    pub fast: Option<Extent>,
 }
 
 /// The writes that make a file system. Nothing on the device is read.
@@ -86,7 +92,7 @@ pub fn format(options: &FormatOptions, geometry: &Geometry) -> FsResult<Vec<Io>>
         return Err(FsError::Limit { what: "smallest log: a multiple of the unit, at least four blocks" });
     }
     let mut tree = Tree::default();
-    for extent in &options.space {
+    for extent in options.space.iter().chain(&options.fast) {
         tree.apply(&Record::AddSpace { extent: *extent })?;
     }
     let available = tree.space_bytes();
@@ -97,10 +103,10 @@ pub fn format(options: &FormatOptions, geometry: &Geometry) -> FsResult<Vec<Io>>
     let (snapshot, _) = encode_snapshot(&tree.snapshot(), log_id, block);
     let log_bytes = min.max((2 * snapshot.len() as u64).next_multiple_of(unit));
     let mut log = Vec::new();
-    let mut allocator = Machine::build_allocator(&tree, &[], geometry.size, unit)?;
+    let mut stock = Stock::build(&tree, &[], geometry.size, options.fast, unit)?;
     let request = allocator::Request { len: log_bytes, unit, extents_max: 64, hint: None };
-    allocator.allocate(&request, &mut log).map_err(|_| FsError::NoSpace { wanted: log_bytes, available })?;
-    let superblock = Superblock {
+    stock.allocate(&request, 0, &mut log).map_err(|_| FsError::NoSpace { wanted: log_bytes, available })?;
+    let mut superblock = Superblock {
         uuid: options.uuid,
         generation: 1,
         features_compatible: 0,
@@ -113,8 +119,10 @@ pub fn format(options: &FormatOptions, geometry: &Geometry) -> FsResult<Vec<Io>>
         log_id,
         snapshot_bytes: snapshot.len() as u64,
         log,
+        fast: None,
         key_id: 0,
     };
+    superblock.set_fast(options.fast);
     refuse_problems(check(&tree, &superblock, options.superblocks))?;
     let mut ios = vec![Io::Write(new_log_writes(&superblock, &snapshot)), Io::Flush];
     for offset in options.superblocks {
@@ -144,6 +152,8 @@ pub struct Loaded {
     /// The metadata.
     pub tree: Tree,
     good_copy: usize,
+    /// Bytes of the device as it is now.
+    device_size: u64,
     replayed_groups: u64,
     replayed_bytes: u64,
 }
@@ -169,7 +179,8 @@ impl Loaded {
             tree.apply(record)
                 .map_err(|error| FsError::corrupt(format!("log record {record:?}: {error}")))?;
         }
-        Ok(Self { superblock, tree, good_copy, replayed_groups: groups, replayed_bytes: bytes })
+        let device_size = geometry.size;
+        Ok(Self { superblock, tree, good_copy, device_size, replayed_groups: groups, replayed_bytes: bytes })
     }
 
     /// The records that it came from, of which `log` is the bytes.
@@ -212,15 +223,17 @@ impl Loaded {
             });
         }
         refuse_problems(self.check(options.superblocks))?;
-        let Self { superblock, tree, good_copy, replayed_groups, replayed_bytes } = self;
+        let Self { mut superblock, mut tree, good_copy, device_size, replayed_groups, replayed_bytes } = self;
+        grow(&mut superblock, &mut tree, device_size, options.fast)?;
         let (size, unit) = (superblock.device_size, u64::from(superblock.alloc_unit));
-        let allocator = Machine::build_allocator(&tree, &superblock.log, size, unit)?;
+        let stock = Stock::build(&tree, &superblock.log, size, superblock.fast, unit)?;
         let mut machine = Machine {
             superblock,
             options,
             good_copy,
             tree,
-            allocator,
+            stock,
+            moving: Moving::default(),
             open: BTreeMap::new(),
             log: LogPosition { bytes: replayed_bytes, groups: replayed_groups },
             staged: Vec::new(),
@@ -237,4 +250,37 @@ impl Loaded {
         machine.watch_low_water();
         Ok(machine)
     }
+}
+
+/// Takes over what the devices have become: a larger main device, and a fast space that is larger or new. The log that every
+/// mount begins with tells of it.
+fn grow(
+    superblock: &mut Superblock,
+    tree: &mut Tree,
+    device_size: u64,
+    fast: Option<Extent>,
+) -> FsResult<()> {
+    let unit = u64::from(superblock.alloc_unit);
+    if device_size > superblock.device_size && device_size / unit <= BLOCKS_MAX {
+        superblock.device_size = device_size;
+    }
+    let (had, has) = match (superblock.fast, fast) {
+        (None, None) => return Ok(()),
+        (Some(extent), None) => {
+            return Err(FsError::Space { extent, reason: "is the fast space, and its device is not given" });
+        }
+        (had, Some(has)) => (had.unwrap_or(Extent::new(has.start, 0)), has),
+    };
+    let fits = has.start >= superblock.device_size
+        && has.start.is_multiple_of(unit)
+        && has.len.is_multiple_of(unit)
+        && has.len / unit <= BLOCKS_MAX;
+    if had.start != has.start || has.len < had.len || !fits {
+        return Err(FsError::Space { extent: has, reason: "is not the fast space, or more than it" });
+    }
+    if has.len > had.len {
+        tree.apply(&Record::AddSpace { extent: Extent::new(had.end(), has.len - had.len) })?;
+        superblock.set_fast(Some(has));
+    }
+    Ok(())
 }

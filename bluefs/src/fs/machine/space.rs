@@ -4,7 +4,7 @@
 //! [`Machine::add_space`] or [`Machine::deny_space`]. Room for one new log is never given to files, so the log can
 //! always be compacted.
 
-use allocator::{Allocator, Extent, HybridAllocator};
+use allocator::Extent;
 
 use crate::fs::desk::Answer;
 use crate::fs::error::{FsError, FsResult};
@@ -27,13 +27,19 @@ pub(super) enum Lending {
 impl Machine {
     /// Bytes that files may still take.
     pub fn room(&self) -> u64 {
-        self.allocator.free_bytes().saturating_sub(self.log_reserve())
+        self.stock.free_bytes().saturating_sub(self.log_reserve())
+    }
+
+    /// The same of the fast space and of the main one: the log's own room is in the fast space as far as it has that.
+    pub(super) fn file_room(&self) -> (u64, u64) {
+        let (fast, main, reserve) = (self.stock.fast_free(), self.stock.main_free(), self.log_reserve());
+        (fast.saturating_sub(reserve), main.saturating_sub(reserve.saturating_sub(fast)))
     }
 
     /// Bytes that files may still take once what was let go of is free: an allocation that lacks space commits first.
     pub fn room_ahead(&self) -> u64 {
         let waiting: u64 = self.frees.iter().map(|(_, extent)| extent.len).sum();
-        (self.allocator.free_bytes() + waiting).saturating_sub(self.log_reserve())
+        (self.stock.free_bytes() + waiting + self.moving.waiting_bytes()).saturating_sub(self.log_reserve())
     }
 
     /// How many bytes to ask the lender for, if it is time to; the caller asks.
@@ -87,7 +93,7 @@ impl Machine {
                 });
             }
             self.stage(Record::AddSpace { extent: *extent })?;
-            let freed = self.allocator.mark_free(*extent);
+            let freed = self.stock.mark_free(*extent);
             assert!(freed.is_ok(), "space that was not lent is not free: {freed:?}");
         }
         self.lending = Lending::Quiet;
@@ -113,7 +119,7 @@ impl Machine {
         self.refused = true;
     }
 
-    /// Takes up to `bytes` of free space out of use, in whole multiples of `granule`, of what lies within `among`, as long
+    /// Takes up to `bytes` of free space of the main device out of use, in whole multiples of `granule`, of what lies within `among`, as long
     /// as there is room of `keep` and what is always wanted. The extents belong to the lender once the ticket is durable.
     pub fn give_back(
         &mut self,
@@ -134,7 +140,7 @@ impl Machine {
         for within in among {
             let mut from = within.start;
             while left > 0 {
-                let Some(run) = self.allocator.next_free(from).filter(|run| run.start < within.end()) else {
+                let Some(run) = self.stock.next_main_free(from).filter(|run| run.start < within.end()) else {
                     break;
                 };
                 from = run.end();
@@ -146,7 +152,7 @@ impl Machine {
                 left -= granules;
                 for extent in self.by_lent_extent(Extent::new(start, granules * granule)) {
                     self.stage(Record::RemoveSpace { extent })?;
-                    let taken = self.allocator.mark_used(extent);
+                    let taken = self.stock.mark_used(extent);
                     assert!(taken.is_ok(), "free space can be taken: {taken:?}");
                     given.push(extent);
                 }
@@ -206,24 +212,5 @@ impl Machine {
         if self.room() < below {
             self.lending = Lending::Wanted(self.options.lend);
         }
-    }
-
-    /// The allocator that a tree and a log imply. The tree passed [`crate::fs::check::check`].
-    pub(super) fn build_allocator(
-        tree: &crate::fs::tree::Tree,
-        log: &[Extent],
-        device_size: u64,
-        unit: u64,
-    ) -> FsResult<HybridAllocator> {
-        let mut allocator = HybridAllocator::new(device_size, unit);
-        let bad = |error: allocator::AllocError| FsError::corrupt(format!("extents: {error}"));
-        for (start, len) in &tree.spaces {
-            allocator.mark_free(Extent::new(*start, *len)).map_err(bad)?;
-        }
-        let files = tree.files.values().flat_map(|inode| &inode.extents);
-        for extent in files.chain(log) {
-            allocator.mark_used(*extent).map_err(bad)?;
-        }
-        Ok(allocator)
     }
 }

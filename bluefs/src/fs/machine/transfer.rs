@@ -1,6 +1,8 @@
 //! What goes between an open file and the device: plans of writes and reads, and the space that writes need.
 
-use allocator::{Allocator, Extent, Request};
+use std::sync::Arc;
+
+use allocator::{Extent, Request};
 use bytes::Bytes;
 use nvme::DmaBuf;
 
@@ -45,6 +47,14 @@ pub enum ReadPiece {
     },
     /// Still in memory.
     Memory(Bytes),
+}
+
+/// How to answer a read. Keep it until the device answered: what it names is not used again before.
+#[derive(Debug)]
+pub struct ReadPlan {
+    /// In order.
+    pub pieces: Vec<ReadPiece>,
+    _lease: Arc<()>,
 }
 
 impl Machine {
@@ -92,7 +102,7 @@ impl Machine {
     }
 
     /// How to answer a read; shorter than asked for at the end of the file.
-    pub fn plan_read(&mut self, ino: Ino, offset: u64, len: usize) -> FsResult<Vec<ReadPiece>> {
+    pub fn plan_read(&mut self, ino: Ino, offset: u64, len: usize) -> FsResult<ReadPlan> {
         self.check_alive()?;
         let block = self.block_size();
         let open = self.open_file(ino)?;
@@ -125,8 +135,9 @@ impl Machine {
             let to = (end - open.buffer_start) as usize;
             pieces.push(ReadPiece::Memory(Bytes::copy_from_slice(&open.buffer[from..to])));
         }
+        let lease = Arc::clone(&open.lease);
         self.stats.read += end.saturating_sub(offset);
-        Ok(pieces)
+        Ok(ReadPlan { pieces, _lease: lease })
     }
 
     /// Makes the allocation reach `end`.
@@ -139,9 +150,10 @@ impl Machine {
         let hint = open.extents.last().map(Extent::end);
         let aside = if open.yields { self.aside } else { 0 };
         self.check_room(more, aside)?;
+        let leave = self.log_reserve();
         let request = Request { len: more, unit, extents_max: room.max(1), hint };
         let mut extents = Vec::new();
-        if room == 0 || self.allocator.allocate(&request, &mut extents).is_err() {
+        if room == 0 || self.stock.allocate(&request, leave, &mut extents).is_err() {
             return Err(FsError::Limit { what: "extents of a file" });
         }
         let open = self.open_file_mut(ino)?;

@@ -78,6 +78,7 @@ impl World {
                 alloc_unit: u32::try_from(UNIT).expect("small"),
                 log_bytes_min: LOG_BYTES_MIN,
                 space: vec![space],
+                fast: None,
                 nonce: core.random_u64(),
             };
             LocalBlueFs::format(device, &options).await.expect("format BlueFS");
@@ -104,6 +105,7 @@ impl World {
                 nonce: core.random_u64(),
                 low_water: space.len / 4,
                 lend: 64 << 10,
+                fast: None,
             };
             let fs = LocalBlueFs::mount(Rc::clone(&device), mount, Some(desk)).await.expect("mount BlueFS");
             let owned: Vec<Extent> = fs
