@@ -175,6 +175,12 @@ pub struct KvStats {
     pub spare_bytes: u64,
     /// Room that no key takes, what it wants to keep included.
     pub free_bytes: u64,
+    /// Space on a fast device of its own.
+    pub fast_bytes: u64,
+    /// Of that, free.
+    pub fast_free_bytes: u64,
+    /// In use on the main device although there is a fast one.
+    pub spilled_bytes: u64,
 }
 
 /// Why a call failed. Anything but `Full` is final for the store: it must be closed and opened again.
@@ -245,6 +251,10 @@ pub trait KvStore {
         _among: Vec<Extent>,
     ) -> LocalBoxFuture<'static, KvResult<Vec<Extent>>> {
         Box::pin(std::future::ready(Ok(Vec::new())))
+    }
+    /// Moves up to about `bytes` of what spilled from the fast device back to it, if it has room; gives how much moved.
+    fn move_back(&self, _bytes: u64) -> LocalBoxFuture<'static, KvResult<u64>> {
+        Box::pin(std::future::ready(Ok(0)))
     }
     /// Waits for running work and lets go of the device. Does not flush.
     fn close(&self) -> LocalBoxFuture<'static, KvResult<()>>;

@@ -91,6 +91,7 @@ fn format_options(node: &NodeStore) -> FormatOptions {
         pg_log_bytes: node.scenario.pg_log_bytes,
         kv_bytes: node.scenario.kv_bytes,
         free_list: if store.as_u128().is_multiple_of(2) { FreeList::Pages } else { FreeList::Merge },
+        parts: store::devices::Parts::default(),
     }
 }
 

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
-use bluefs::fs::BlueFs;
+use bluefs::fs::{BlueFs, Move};
 use bluefs::kv::{
     Extent, GRANULE_UNITS, KvBatch, KvError, KvOp, KvResult, KvStats, ScanLimit, ScanPage, headroom, room_for,
 };
@@ -258,6 +258,12 @@ impl Database {
         Ok((given, self.stats()))
     }
 
+    /// See the seam.
+    pub(crate) fn move_back(&self, bytes: u64) -> KvResult<(u64, KvStats)> {
+        let moved = self.fs.move_files(Move::IntoFast, bytes).map_err(fs_error)?;
+        Ok((moved, self.stats()))
+    }
+
     /// Wants so much headroom from now on.
     pub(crate) fn want(&self, headroom: u64) -> KvResult<KvStats> {
         self.wanted.store(headroom, Ordering::Relaxed);
@@ -362,6 +368,9 @@ impl Database {
             flush_bytes: headroom_of_units(FAMILIES.len() as u64 + 1) * unit,
             spare_bytes,
             free_bytes,
+            fast_bytes: fs.fast_bytes,
+            fast_free_bytes: fs.fast_free_bytes,
+            spilled_bytes: fs.spilled_bytes,
         }
     }
 

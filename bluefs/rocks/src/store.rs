@@ -432,6 +432,16 @@ impl KvStore for RocksKv {
         })
     }
 
+    fn move_back(&self, bytes: u64) -> LocalBoxFuture<'static, KvResult<u64>> {
+        let shared = Rc::clone(&self.shared);
+        Box::pin(async move {
+            let (moved, stats) =
+                shared.job(Lane::Compaction, move |database| database.move_back(bytes)).await?;
+            shared.stats.set(stats);
+            Ok(moved)
+        })
+    }
+
     fn close(&self) -> LocalBoxFuture<'static, KvResult<()>> {
         let shared = Rc::clone(&self.shared);
         let closed = shared.gate.close();

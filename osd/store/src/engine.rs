@@ -99,12 +99,18 @@ impl Engine {
         open::regions(device, options)
     }
 
-    /// The superblock on `device`: it tells where the key-value store's file system begins.
+    /// The superblock on a store's main device alone: it names the parts that are to be joined to it.
+    pub async fn main_superblock(device: &dyn BlockDevice) -> OpenResult<Superblock> {
+        Ok(open::read_main_superblock(device).await?.0)
+    }
+
+    /// The superblock on `device`: it tells where the key-value store's file system begins. An error if a part that it names
+    /// is not joined to it as it was left.
     pub async fn superblock(device: &dyn BlockDevice) -> OpenResult<Superblock> {
         Ok(open::read_superblock(device).await?.0)
     }
 
-    /// Opens the store on `device`.
+    /// Opens the store on `device`, to which the parts on other devices are joined.
     pub async fn mount(
         core: Core,
         device: Rc<dyn BlockDevice>,

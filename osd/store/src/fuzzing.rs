@@ -463,6 +463,7 @@ fn sample_superblock() -> Superblock {
         epoch: 9,
         epoch_start: 1000,
         key_id: 0,
+        parts: crate::devices::Parts::default(),
         journal: Extent::new(4096, 1 << 20),
         pg_log: Extent::new(2 << 20, 1 << 20),
         kv: Extent::new(4 << 20, 8 << 20),

@@ -6,6 +6,7 @@ mod check;
 mod checksum;
 pub mod codec;
 mod compression;
+pub mod devices;
 mod engine;
 mod export;
 mod fault;

@@ -280,6 +280,9 @@ impl ObjectStore for MemStore {
             stored: sum(|p| p.stored),
             omap: sum(|p| p.omap_bytes),
             metadata: 0,
+            fast: 0,
+            fast_available: 0,
+            spilled: 0,
             counters: vec![("transactions", self.transactions.get())],
             memory: Vec::new(),
         }

@@ -72,6 +72,12 @@ pub struct StoreStats {
     pub omap: u64,
     /// Bytes of the key-value store, journal and other metadata.
     pub metadata: u64,
+    /// Bytes of a fast device for keys, beside `total`; 0 if there is none.
+    pub fast: u64,
+    /// Of these, free.
+    pub fast_available: u64,
+    /// Bytes of keys that are in `metadata` although there is a fast device for them.
+    pub spilled: u64,
     /// Named counters, ascending by name: device bytes by layer (`data_bytes_written`, `journal_bytes_written`, …),
     /// flushes, groups, transactions, cache hits and the like, since open.
     pub counters: Vec<(&'static str, u64)>,

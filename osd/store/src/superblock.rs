@@ -3,10 +3,12 @@
 
 use allocator::Extent;
 use bytes::Bytes;
+use nvme::joined::member_base;
 use uuid::Uuid;
 
 use crate::FreeList;
 use crate::codec::{DecodeError, DecodeResult, Decoder, Encoder};
+use crate::devices::Parts;
 
 const MAGIC: u64 = u64::from_le_bytes(*b"SPIRSLIC");
 const VERSION: u16 = 1;
@@ -20,7 +22,7 @@ const COUNTER_MAX: u64 = 1 << 62;
 /// list, since any version may ignore them.
 pub const RO_COMPAT_KNOWN: u64 = 0;
 /// Incompatible features that this version knows: unknown ones forbid everything.
-pub const INCOMPAT_KNOWN: u64 = INCOMPAT_MOUNT | INCOMPAT_MERGED_FREE_LIST;
+pub const INCOMPAT_KNOWN: u64 = INCOMPAT_MOUNT | INCOMPAT_MERGED_FREE_LIST | INCOMPAT_PARTS;
 /// Those of them that every mount sets, because it may write what they stand for.
 pub const INCOMPAT_MOUNT: u64 = INCOMPAT_RETURNS
     | INCOMPAT_SHARES
@@ -43,6 +45,8 @@ pub const INCOMPAT_INLINE: u64 = 16;
 pub const INCOMPAT_COMPACT_SHARDS: u64 = 32;
 /// Incompatible: changes are merged into the free list, in chunks. Set when a store is formatted so.
 pub const INCOMPAT_MERGED_FREE_LIST: u64 = 256;
+/// Incompatible: the store has parts on other devices, which the superblock names.
+pub const INCOMPAT_PARTS: u64 = 512;
 
 /// Feature bits of a superblock or label.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -101,9 +105,11 @@ pub struct Superblock {
     pub epoch_start: u64,
     /// Key that the slice's data is encrypted with; 0, none, in this version.
     pub key_id: u64,
-    /// Journal.
+    /// Parts on other devices. They have a feature bit.
+    pub parts: Parts,
+    /// Journal: on the part for it, or in the window.
     pub journal: Extent,
-    /// Log of the placement groups.
+    /// Log of the placement groups, behind it.
     pub pg_log: Extent,
     /// What the key-value store's file system owns from the start.
     pub kv: Extent,
@@ -127,6 +133,9 @@ impl Superblock {
         for region in [self.journal, self.pg_log, self.kv] {
             e.u64(region.start);
             e.u64(region.len);
+        }
+        if self.features.incompat & INCOMPAT_PARTS != 0 {
+            self.parts.encode(&mut e);
         }
         e.u32(crc32c::crc32c(e.as_slice()));
         e.finish()
@@ -153,10 +162,16 @@ impl Superblock {
         let mut region = || -> DecodeResult<Extent> {
             let at = d.at();
             let (start, len) = (d.u64("region")?, d.u64("region")?);
-            let extent = Extent::checked(start, len).filter(|extent| extent.end() <= window);
-            extent.ok_or(DecodeError::Value { what: "region", at, value: start })
+            Extent::checked(start, len).ok_or(DecodeError::Value { what: "region", at, value: start })
         };
         let (journal, pg_log, kv) = (region()?, region()?, region()?);
+        let has_parts = features.incompat & INCOMPAT_PARTS != 0;
+        let parts = if has_parts { Parts::decode(&mut d)? } else { Parts::default() };
+        for (region, parts) in [(journal, parts), (pg_log, parts), (kv, Parts::default())] {
+            if !parts.has_place(region, window) {
+                return d.invalid("region", 0, region.start);
+            }
+        }
         let end = d.at();
         let stored = d.u32("checksum")?;
         if stored != crc32c::crc32c(bytes.get(..end).unwrap_or_default()) {
@@ -185,6 +200,7 @@ impl Superblock {
             epoch,
             epoch_start,
             key_id,
+            parts,
             journal,
             pg_log,
             kv,
@@ -197,6 +213,17 @@ impl Superblock {
             0 => FreeList::Pages,
             _ => FreeList::Merge,
         }
+    }
+
+    /// Sets the parts and their feature bit, and with them where the journal and the placement groups' log are: in the same
+    /// place of one device or another.
+    pub fn set_parts(&mut self, parts: Parts) {
+        self.parts = parts;
+        self.features.incompat &= !INCOMPAT_PARTS;
+        self.features.incompat |= if parts.is_empty() { 0 } else { INCOMPAT_PARTS };
+        let base = member_base(parts.journal_role().slot());
+        self.journal.start = base + u64::from(self.block);
+        self.pg_log.start = self.journal.end();
     }
 
     /// Where the copies are: the first block of the window and the last.
@@ -214,6 +241,7 @@ impl Superblock {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::devices::Part;
 
     fn sample() -> Superblock {
         Superblock {
@@ -226,6 +254,7 @@ mod tests {
             epoch: 9,
             epoch_start: 1000,
             key_id: 0,
+            parts: Parts::default(),
             journal: Extent::new(4096, 1 << 20),
             pg_log: Extent::new(2 << 20, 1 << 20),
             kv: Extent::new(4 << 20, 8 << 20),
@@ -234,9 +263,30 @@ mod tests {
 
     #[test]
     fn round_trips_and_notices_every_flipped_bit() {
-        let bytes = sample().encode();
+        round_trips(&sample());
+        let part = |id, len| Some(Part { id: Uuid::from_u128(id), len });
+        for parts in [
+            Parts { db: part(1, 64 << 20), wal: None },
+            Parts { db: None, wal: part(2, 4 << 20) },
+            Parts { db: part(1, 64 << 20), wal: part(2, 4 << 20) },
+        ] {
+            let mut superblock = sample();
+            superblock.set_parts(parts);
+            assert_ne!(superblock.journal, sample().journal);
+            round_trips(&superblock);
+            superblock.set_parts(Parts::default());
+            assert_eq!(superblock.features, sample().features);
+            // A region on a part that is not there, or too small for it.
+            superblock.set_parts(parts);
+            superblock.parts = Parts { db: part(1, 1 << 20), wal: part(2, 1 << 20) };
+            assert!(Superblock::decode(Bytes::from(superblock.encode())).is_err());
+        }
+    }
+
+    fn round_trips(superblock: &Superblock) {
+        let bytes = superblock.encode();
         assert!(bytes.len() <= SUPERBLOCK_BYTES);
-        assert_eq!(Superblock::decode(Bytes::from(bytes.clone())), Ok(sample()));
+        assert_eq!(Superblock::decode(Bytes::from(bytes.clone())).as_ref(), Ok(superblock));
         for at in 0..bytes.len() {
             for bit in 0..8 {
                 let mut damaged = bytes.clone();

@@ -164,6 +164,7 @@ async fn format_slice(
         pg_log_bytes: setup.pg_log_bytes,
         kv_bytes: setup.kv_bytes,
         free_list: setup.free_list,
+        parts: store::devices::Parts::default(),
     };
     let regions = Engine::regions(&view, &options).map_err(|error| error.to_string())?;
     let (superblocks, space) = kv_places(&regions, setup.unit);

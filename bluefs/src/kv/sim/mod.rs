@@ -21,7 +21,7 @@ use bytes::Bytes;
 use rt::{Core, Group, LocalBoxFuture};
 
 use crate::changes::Changes;
-use crate::fs::{FsError, LocalBlueFs};
+use crate::fs::{FsError, LocalBlueFs, Move};
 use crate::kv::{
     GRANULE_UNITS, KvBatch, KvError, KvOp, KvResult, KvStats, KvStore, KvView, ScanLimit, ScanPage, headroom,
     room_for,
@@ -472,6 +472,9 @@ impl KvStore for SimKv {
             flush_bytes: self.shared.costs().2,
             spare_bytes: self.shared.fs.with(|machine| Ok(machine.spare())).unwrap_or_default(),
             free_bytes: self.shared.fs.with(|machine| Ok(machine.room_ahead())).unwrap_or_default(),
+            fast_bytes: fs.fast_bytes,
+            fast_free_bytes: fs.fast_free_bytes,
+            spilled_bytes: fs.spilled_bytes,
         }
     }
 
@@ -496,6 +499,11 @@ impl KvStore for SimKv {
     ) -> LocalBoxFuture<'static, KvResult<Vec<Extent>>> {
         let shared = Rc::clone(&self.shared);
         Box::pin(async move { shared.give_back(bytes, keep, compact, &among).await })
+    }
+
+    fn move_back(&self, bytes: u64) -> LocalBoxFuture<'static, KvResult<u64>> {
+        let shared = Rc::clone(&self.shared);
+        Box::pin(async move { shared.fs.move_files(Move::IntoFast, bytes).await.map_err(fs_error) })
     }
 
     fn close(&self) -> LocalBoxFuture<'static, KvResult<()>> {

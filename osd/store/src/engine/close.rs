@@ -68,10 +68,11 @@ impl Inner {
             |field: fn(&PoolStats) -> i64| u64::try_from(pools.values().map(field).sum::<i64>()).unwrap_or(0);
         let free = self.space.space.with(Allocator::free_bytes) + self.space.pending_bytes();
         // What is lent and holds nothing counts: keys may have it, and what can be spared comes back for data.
+        let kv = self.kv.stats();
         let lent = self.space.lent().iter().map(|extent| extent.len).sum();
         let available = self.space.space.available(Class::Ordinary)
             + self.space.pending_bytes()
-            + self.kv.stats().free_bytes.min(lent);
+            + kv.free_bytes.saturating_sub(kv.fast_free_bytes).min(lent);
         let allocated = sum(|pool| pool.allocated);
         let window = self.superblock.window;
         StoreStats {
@@ -81,6 +82,9 @@ impl Inner {
             stored: sum(|pool| pool.stored),
             omap: sum(|pool| pool.omap_bytes),
             metadata: window.saturating_sub(free).saturating_sub(allocated),
+            fast: kv.fast_bytes,
+            fast_available: kv.fast_free_bytes,
+            spilled: kv.spilled_bytes,
             counters: self.all_counters(),
             memory: self.memory(),
         }

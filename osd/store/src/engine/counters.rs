@@ -139,4 +139,6 @@ counters! {
     lent_bytes,
     /// Bytes that came back from it.
     returned_bytes,
+    /// Bytes of its files that had spilled to the main device and moved back to the fast one.
+    moved_back_bytes,
 }

@@ -113,7 +113,9 @@ impl Check {
         let superblock = &self.inner.superblock;
         let block = self.inner.block;
         let places = Superblock::places(superblock.window, block).map(|place| Extent::new(place, block));
-        let mut regions = vec![superblock.journal, superblock.pg_log];
+        // Their place is kept although they may be on another device.
+        let logs = Extent::new(block, superblock.journal.len + superblock.pg_log.len);
+        let mut regions = vec![logs];
         regions.extend(places);
         regions.extend(Some(superblock.kv).filter(|kv| kv.len > 0));
         regions.extend(self.inner.space.lent());

@@ -26,6 +26,8 @@ const EXTENTS_MAX: usize = 16;
 const RETURNS_MAX: usize = 16;
 /// How often lent space that nobody needs is looked for.
 const RETURN_PAUSE: Duration = Duration::from_secs(2);
+/// How much of what spilled to the main device moves back to the fast one at a time, bytes.
+const MOVE_BYTES: u64 = 16 << 20;
 /// How often the key-value store compacts at most so that something can come back: that may rewrite all of it.
 const COMPACT_PAUSE: Duration = Duration::from_secs(30);
 /// Data space is short below this part of the window: then all that can be spared comes back.
@@ -84,6 +86,7 @@ impl Inner {
     pub fn check_owned(&self, owned: &[Extent]) -> StoreResult<()> {
         let mut known = self.space.lent();
         known.push(self.superblock.kv);
+        known.extend(self.superblock.fast());
         match without(&merge(owned.to_vec()), &merge(known)).first() {
             None => Ok(()),
             Some(foreign) => Err(StoreError::Io(format!(
@@ -176,6 +179,7 @@ impl Inner {
             if !self.checkpointing.get() {
                 self.renew_view();
             }
+            self.move_spilled_back().await;
             let bytes = self.worth_returning();
             if bytes == 0 || self.background.is_closing() {
                 continue;
@@ -187,6 +191,17 @@ impl Inner {
             }
         }
         drop(pass);
+    }
+
+    /// What spilled from the fast device goes back to it, as far as that has room again.
+    async fn move_spilled_back(&self) {
+        if self.kv.stats().spilled_bytes == 0 || self.background.is_closing() {
+            return;
+        }
+        match self.kv.move_back(MOVE_BYTES).await {
+            Ok(moved) => self.counters.moved_back_bytes.add(moved),
+            Err(error) => drop(self.kv_failed(&error)),
+        }
     }
 
     /// How much should come back: all that can if data is short of space, else what is a lot.

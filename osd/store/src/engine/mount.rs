@@ -33,6 +33,7 @@ use super::state::{Collection, Inner, Pending};
 use super::traffic::Traffic;
 use super::writer::{Begin, GroupEnd, Writer};
 use crate::checksum;
+use crate::devices;
 use crate::fault::Planted;
 use crate::journal::format::{self, Item};
 use crate::journal::ring::Ring;
@@ -107,6 +108,7 @@ pub async fn mount(
         superblock.epoch += 1;
         superblock.features.incompat |= INCOMPAT_MOUNT;
         superblock.epoch_start = end.group + 1;
+        counters.superblock_bytes_written.add(devices::write_headers(&*device, &superblock).await?);
         counters.superblock_bytes_written.add(open::write_superblock(&*device, &superblock).await?);
         counters.flushes.add(2);
     }

@@ -11,6 +11,7 @@ use super::checkpoint::CheckpointRecord;
 use super::free_list;
 use super::options::{FormatOptions, FreeList};
 use super::writer::RESERVE_BLOCKS;
+use crate::devices::{self, PartError, Parts, Role};
 use crate::journal::scan::ScanError;
 use crate::keys;
 use crate::limits;
@@ -68,6 +69,9 @@ pub enum OpenError {
         /// What and where.
         reason: String,
     },
+    /// A part on another device is not there, or another.
+    #[error(transparent)]
+    Part(#[from] PartError),
     /// The device failed.
     #[error(transparent)]
     Device(#[from] DeviceError),
@@ -111,7 +115,7 @@ pub fn regions(device: &dyn BlockDevice, options: &FormatOptions) -> OpenResult<
         FreeList::Merge => INCOMPAT_MERGED_FREE_LIST,
     };
     let features = Features { incompat, ..Features::default() };
-    Ok(Superblock {
+    let mut superblock = Superblock {
         generation: 1,
         features,
         store: options.store,
@@ -121,15 +125,26 @@ pub fn regions(device: &dyn BlockDevice, options: &FormatOptions) -> OpenResult<
         epoch: 0,
         epoch_start: 1,
         key_id: 0,
+        parts: Parts::default(),
         journal,
         pg_log,
         kv,
-    })
+    };
+    superblock.set_parts(options.parts);
+    for role in Role::BESIDE {
+        let need = superblock.part_bytes_min(role);
+        if let Some(part) = options.parts.get(role).filter(|part| part.len < need) {
+            let device = device.name().to_owned();
+            return Err(PartError::TooSmall { device, role: role.name(), len: part.len, need }.into());
+        }
+    }
+    Ok(superblock)
 }
 
 /// Makes an empty store. What was there is gone as soon as this returns; the key-value store must be empty.
 pub async fn format(device: &dyn BlockDevice, options: &FormatOptions) -> OpenResult<Superblock> {
     let superblock = regions(device, options)?;
+    devices::write_headers(device, &superblock).await?;
     write_superblock(device, &superblock).await?;
     Ok(superblock)
 }
@@ -151,8 +166,15 @@ pub async fn write_superblock(device: &dyn BlockDevice, superblock: &Superblock)
     Ok(2 * u64::from(superblock.block))
 }
 
-/// Reads the superblock; gives also whether writing is allowed.
+/// Reads the superblock and checks that the parts it names are there; gives also whether writing is allowed.
 pub async fn read_superblock(device: &dyn BlockDevice) -> OpenResult<(Superblock, bool)> {
+    let (superblock, writable) = read_main_superblock(device).await?;
+    devices::check(device, &superblock).await?;
+    Ok((superblock, writable))
+}
+
+/// Reads the superblock, whatever other devices it names.
+pub async fn read_main_superblock(device: &dyn BlockDevice) -> OpenResult<(Superblock, bool)> {
     let name = || device.name().to_owned();
     let block = block_of(device.geometry().block_size);
     let window = device.geometry().size / block * block;

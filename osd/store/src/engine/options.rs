@@ -7,6 +7,7 @@ use uuid::Uuid;
 use super::cache::CachePolicy;
 use crate::checksum::ChecksumKind;
 use crate::compression::Compression;
+use crate::devices::Parts;
 use crate::fault::Fault;
 use crate::limits;
 
@@ -47,6 +48,8 @@ pub struct FormatOptions {
     pub kv_bytes: u64,
     /// How the free list is kept.
     pub free_list: FreeList,
+    /// Parts on other devices, which are joined to the one that is formatted.
+    pub parts: Parts,
 }
 
 impl FormatOptions {
@@ -60,6 +63,7 @@ impl FormatOptions {
             pg_log_bytes: part(128, 256 << 10, 64 << 20),
             kv_bytes: part(16, 4 << 20, 1 << 30),
             free_list: FreeList::default(),
+            parts: Parts::default(),
         }
     }
 }

@@ -13,6 +13,7 @@ mod history;
 mod kv;
 mod memory;
 mod on_the_way_back;
+mod parts;
 mod planted;
 mod returns;
 mod small;

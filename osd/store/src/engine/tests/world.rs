@@ -6,11 +6,12 @@ use std::rc::Rc;
 use allocator::Extent;
 use bluefs::fs::{FormatOptions as FsFormat, LocalBlueFs, MountOptions, space_desk};
 use bluefs::kv::{KvStore, SimKv, SimKvOptions};
-use nvme::{BlockDevice, SimDisk, SimDiskConfig};
+use nvme::{BlockDevice, Joined, JoinedState, SimDisk, SimDiskConfig};
 use rt::Core;
 use uuid::Uuid;
 
 use super::kv::TestKv;
+use crate::devices::{Part, Parts, Role};
 use crate::engine::{Engine, FormatOptions, FreeList, OpenResult, Options};
 use crate::superblock::Superblock;
 
@@ -31,6 +32,8 @@ pub enum Below {
 #[derive(Clone)]
 pub struct World {
     pub disk: SimDisk,
+    /// Disks of the store's parts.
+    pub parts: [(Role, Option<SimDisk>); 2],
     pub below: Below,
     pub options: Options,
     pub format: FormatOptions,
@@ -47,10 +50,13 @@ impl World {
             pg_log_bytes: 256 << 10,
             kv_bytes: 0,
             free_list: FreeList::ALL[usize::try_from((seed ^ seed / 2) % 2).expect("small")],
+            parts: Parts::default(),
         };
         // Tests look at the device: what is kept in memory is for those that say so.
         let options = Options { reserve_bytes: 64 << 10, data_cache_bytes_max: 0, ..Options::default() };
-        Self { disk: SimDisk::new(config, seed), below: Below::Plain(TestKv::new()), options, format }
+        let parts = Role::BESIDE.map(|role| (role, None));
+        let below = Below::Plain(TestKv::new());
+        Self { disk: SimDisk::new(config, seed), parts, below, options, format }
     }
 
     /// With the whole stack on the disk; `kv_bytes` are BlueFS's from the start.
@@ -60,8 +66,41 @@ impl World {
         self
     }
 
+    /// With a disk of `bytes` for these parts each.
+    pub fn with_parts(mut self, seed: u64, roles: &[Role], bytes: u64) -> Self {
+        let block_size = self.disk.to_memory().geometry().block_size;
+        for (role, disk) in self.parts.iter_mut().filter(|(role, _)| roles.contains(role)) {
+            let mut config = SimDiskConfig::new(role.name(), bytes);
+            config.geometry.block_size = block_size;
+            *disk = Some(SimDisk::new(config, seed));
+            let id = Uuid::from_u128(1000 + role.slot() as u128);
+            self.format.parts.set(*role, Some(Part { id, len: bytes }));
+        }
+        self
+    }
+
     pub fn device(&self, core: &Core) -> Rc<dyn BlockDevice> {
-        Rc::new(self.disk.open(core))
+        let main: Rc<dyn BlockDevice> = Rc::new(self.disk.open(core));
+        if self.parts.iter().all(|(_, disk)| disk.is_none()) {
+            return main;
+        }
+        let part = |disk: &Option<SimDisk>| disk.as_ref().map(|disk| Rc::new(disk.open(core)) as _);
+        let [db, wal] = self.parts.each_ref().map(|(_, disk)| part(disk));
+        Rc::new(Joined::new(vec![Some(main), db, wal], JoinedState::new()))
+    }
+
+    pub fn disks(&self) -> impl Iterator<Item = &SimDisk> {
+        std::iter::once(&self.disk).chain(self.parts.iter().filter_map(|(_, disk)| disk.as_ref()))
+    }
+
+    /// Power loss: each disk loses what its own cache had.
+    pub fn crash(&self) {
+        self.disks().for_each(SimDisk::crash);
+    }
+
+    /// The process ends, the power stays.
+    pub fn end_process(&self) {
+        self.disks().for_each(SimDisk::end_process);
     }
 
     pub async fn format(&self, core: &Core) {
@@ -78,7 +117,7 @@ impl World {
                 alloc_unit: u32::try_from(UNIT).expect("small"),
                 log_bytes_min: LOG_BYTES_MIN,
                 space: vec![space],
-                fast: None,
+                fast: superblock.fast(),
                 nonce: core.random_u64(),
             };
             LocalBlueFs::format(device, &options).await.expect("format BlueFS");
@@ -105,7 +144,7 @@ impl World {
                 nonce: core.random_u64(),
                 low_water: space.len / 4,
                 lend: 64 << 10,
-                fast: None,
+                fast: superblock.fast(),
             };
             let fs = LocalBlueFs::mount(Rc::clone(&device), mount, Some(desk)).await.expect("mount BlueFS");
             let owned: Vec<Extent> = fs

@@ -1,0 +1,131 @@
+//! Stores with parts on other devices: one that is missing, somebody else's, or older than the store is refused, and
+//! nothing is written to any device.
+
+use std::rc::Rc;
+
+use rt::Core;
+use rt::sim::{Config, Sim};
+
+use super::world::World;
+use crate::devices::{PartError, Role};
+use crate::engine::{Engine, OpenError};
+use crate::object_store::{FsckLevel, ObjectStore};
+use crate::suite::{Generator, collection, object};
+use crate::{Op, Transaction};
+
+const PART: u64 = 2 << 20;
+
+fn world(seed: u64, roles: &[Role]) -> World {
+    World::new(seed, 16 << 20, 4096, 64 << 10).with_parts(seed, roles, PART).stacked(2 << 20)
+}
+
+async fn write(store: &Engine, byte: u8) {
+    let data = vec![bytes::Bytes::from(vec![byte; 20_000])];
+    let op = Op::Write { collection: collection(), object: object("a", 1), offset: 0, data };
+    store.submit(Transaction { ops: vec![op] }).durable.await.expect("writes");
+}
+
+/// A life that writes and closes.
+async fn live(core: &Core, world: &World, byte: u8) {
+    let store = world.mount(core).await.expect("mounts");
+    if byte == 1 {
+        store.submit(Generator::prologue()).durable.await.expect("creates");
+    }
+    write(&store, byte).await;
+    store.close().await.expect("closes");
+}
+
+fn writes(world: &World) -> Vec<u64> {
+    world.disks().map(|disk| disk.counters().writes).collect()
+}
+
+/// Both ways in refuse it, before anything is written.
+async fn refused(core: &Core, world: &World, is_it: impl Fn(&PartError) -> bool) {
+    let before = writes(world);
+    let device = world.device(core);
+    for result in [
+        Engine::superblock(&*device).await.map(drop),
+        Engine::mount(
+            core.clone(),
+            Rc::clone(&device),
+            Rc::new(bluefs::kv::MemKv::new()),
+            world.options.clone(),
+        )
+        .await
+        .map(drop),
+    ] {
+        match result {
+            Err(OpenError::Part(error)) => assert!(is_it(&error), "{error}"),
+            other => panic!("{other:?}"),
+        }
+    }
+    assert_eq!(writes(world), before);
+}
+
+#[test]
+fn a_part_that_is_not_the_store_s_own_newest_is_refused() {
+    for role in Role::BESIDE {
+        Sim::new(1, Config::default()).run(0, move |core| async move {
+            let (mut world, other) = (world(1, &[role]), world(2, &[role]));
+            for world in [&world, &other] {
+                world.format(&core).await;
+                live(&core, world, 1).await;
+            }
+            let at = role.slot() - 1;
+            let older = world.parts[at].1.clone().map(|disk| disk.copy());
+            live(&core, &world, 2).await;
+            let own = world.parts[at].1.take();
+            refused(&core, &world, |error| matches!(error, PartError::Missing { .. })).await;
+            world.parts[at].1 = other.parts[at].1.clone();
+            refused(&core, &world, |error| matches!(error, PartError::Foreign { .. })).await;
+            world.parts[at].1 = older;
+            refused(&core, &world, |error| matches!(error, PartError::Stale { .. })).await;
+            world.parts[at].1 = own.as_ref().map(|disk| disk.copy());
+            if let Some(disk) = &world.parts[at].1 {
+                disk.corrupt(40, 1);
+            }
+            refused(&core, &world, |error| matches!(error, PartError::NotOurs { .. })).await;
+            world.parts[at].1 = own;
+            live(&core, &world, 3).await;
+        });
+    }
+}
+
+#[test]
+fn journal_and_keys_are_on_their_own_devices() {
+    for (roles, journal) in [(&[Role::Db][..], 1), (&[Role::Wal], 2), (&[Role::Db, Role::Wal], 2)] {
+        Sim::new(3, Config::default()).run(0, move |core| async move {
+            let world = world(3, roles);
+            world.format(&core).await;
+            let superblock = Engine::superblock(&*world.device(&core)).await.expect("reads");
+            let regions = [superblock.journal, superblock.pg_log];
+            assert!(regions.iter().all(|region| nvme::joined::member_of(region.start).0 == journal));
+            assert_eq!(superblock.fast().is_some(), roles.contains(&Role::Db));
+            // Where the journal would be on the main device.
+            world.disk.count_region("logs", 4096..4096 + superblock.journal.len + superblock.pg_log.len);
+            live(&core, &world, 1).await;
+            let regions = world.disk.regions();
+            assert_eq!(regions.iter().map(|region| region.counters.writes).sum::<u64>(), 0);
+            let store = world.mount(&core).await.expect("mounts");
+            let report = store.fsck(FsckLevel::Deep, Box::new(|_, _| {})).await.expect("checks");
+            assert_eq!(report.findings, []);
+            let stats = store.stats();
+            assert_eq!(stats.fast > 0, roles.contains(&Role::Db));
+            assert!(stats.fast_available < stats.fast || stats.fast == 0);
+            store.close().await.expect("closes");
+        });
+    }
+}
+
+#[test]
+fn a_part_must_have_room_for_what_it_is_for() {
+    Sim::new(4, Config::default()).run(0, |core| async move {
+        for role in Role::BESIDE {
+            let world = World::new(4, 16 << 20, 4096, 64 << 10).with_parts(4, &[role], 128 << 10);
+            let made = Engine::format(&*world.device(&core), &world.format).await;
+            let is_small =
+                matches!(&made, Err(OpenError::Part(PartError::TooSmall { role: name, .. })) if *name == role.name());
+            assert!(is_small, "{made:?}");
+        }
+    });
+}
