@@ -12,8 +12,13 @@ const SEEDS: u64 = 2000;
 
 fn found_within(planted: Planted) -> Option<(u64, String)> {
     (0..SEEDS).find_map(|seed| {
-        let setup =
-            Setup { seed, lives: 8, life_max: Duration::from_millis(60), fault: Fault::planted(planted) };
+        let setup = Setup {
+            seed,
+            lives: 8,
+            life_max: Duration::from_millis(60),
+            fault: Fault::planted(planted),
+            spills: false,
+        };
         match catch_unwind(AssertUnwindSafe(|| run(&setup))) {
             Ok(Ok(_)) => None,
             Ok(Err(failure)) => Some((seed, failure)),
