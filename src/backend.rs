@@ -9,8 +9,12 @@ use anyhow::{Context, ensure};
 use bluefs::fs::{BlueFs, FormatOptions as FsFormat, Loaded, MountOptions, SpaceDesk, space_desk};
 use bluefs_rocks::{RocksKv, RocksOptions};
 use nvme::uring::{Polling, UringDevice};
-use nvme::{BlockDevice, BlockingDevice, BlockingPartition, DeviceFile, Partition};
+use nvme::{
+    BlockDevice, BlockingDevice, BlockingJoined, BlockingPartition, DeviceFile, Joined, JoinedState,
+    Partition,
+};
 use rt::{Core, Lane};
+use store::devices::{Part, PartHeader, Parts, Role};
 use store::label::{Label, Labelled, MAGIC, size_min as label_size_min};
 use store::{Engine, FormatOptions, FreeList, Options, Superblock};
 use uuid::Uuid;
@@ -34,6 +38,8 @@ pub struct SliceStore {
     pub slice: u32,
     /// The OSD it belongs to.
     pub osd: u32,
+    /// Devices that may have parts of it.
+    pub beside: Vec<Arc<DeviceFile>>,
 }
 
 /// A device to format.
@@ -42,12 +48,14 @@ pub struct NewDevice {
     pub file: Arc<DeviceFile>,
     /// Cluster.
     pub fsid: Uuid,
-    /// Slices to cut it into.
-    pub slices: u32,
     /// OSD of the first slice.
     pub first_osd: u32,
     /// How their stores keep what is free.
     pub free_list: FreeList,
+    /// Its stores, one for each slice.
+    pub stores: Vec<Uuid>,
+    /// Devices for parts of them, labelled in memory.
+    pub beside: Vec<(Role, Beside)>,
 }
 
 /// A slice that was made.
@@ -81,10 +89,9 @@ pub fn size_min(slices: u32) -> u64 {
 pub async fn make(core: &Core, new: &NewDevice, done: impl Fn()) -> anyhow::Result<Vec<Made>> {
     let device: Rc<dyn BlockDevice> =
         Rc::new(UringDevice::attach(core, new.file.clone(), Polling::WherePossible)?);
-    let ids: Vec<Uuid> = (0..new.slices).map(|_| Uuid::new_v4()).collect();
-    let labelled = Labelled::plan(&*device, Uuid::new_v4(), new.fsid, ids.clone())?;
+    let labelled = Labelled::plan(&*device, Uuid::new_v4(), new.fsid, new.stores.clone())?;
     let mut made = Vec::new();
-    for (slice, uuid) in ids.into_iter().enumerate() {
+    for (slice, uuid) in new.stores.iter().copied().enumerate() {
         let window = labelled.window(&*device, slice)?;
         make_slice(core, new, &device, window, uuid).await.with_context(|| {
             format!("osd.{} cannot be made on {}", new.first_osd as usize + slice, new.file.name())
@@ -104,18 +111,101 @@ async fn make_slice(
     window: Extent,
     uuid: Uuid,
 ) -> anyhow::Result<()> {
-    let view = Partition::new(device.clone(), "slice", window.start, window.len)?;
+    let main: Rc<dyn BlockDevice> =
+        Rc::new(Partition::new(device.clone(), "slice", window.start, window.len)?);
+    let mut places = Vec::new();
+    let mut parts = Parts::default();
+    for (role, beside) in &new.beside {
+        let place = beside.labelled.window_of(&*beside.attach(core)?, uuid)?;
+        parts.set(*role, Some(Part { id: Uuid::new_v4(), len: place.len }));
+        places.push((*role, beside.file.clone(), place));
+    }
+    let views = join(core, main, blocking(&new.file, window), &places)?;
+    let view = views.view;
     let usual = FormatOptions::for_window(uuid, window.len);
     let kv_bytes = usual.kv_bytes.max(KV_BYTES_MIN);
-    let options = FormatOptions { kv_bytes, free_list: new.free_list, ..usual };
-    let (superblocks, space) = kv_places(&Engine::regions(&view, &options)?);
+    let options = FormatOptions { kv_bytes, free_list: new.free_list, parts, ..usual };
+    let regions = Engine::regions(&*view, &options)?;
+    let (superblocks, space) = kv_places(&regions);
     let unit = RocksOptions::for_space(space.len).alloc_unit().max(view.geometry().block_size);
-    let format =
-        FsFormat { alloc_unit: unit, ..FsFormat::new(uuid, superblocks, vec![space], core.random_u64()) };
-    let below = blocking(&new.file, window);
+    let format = FsFormat {
+        alloc_unit: unit,
+        fast: regions.fast(),
+        ..FsFormat::new(uuid, superblocks, vec![space], core.random_u64())
+    };
+    let below = views.foreign;
     core.alien(Lane::Space, move || BlueFs::format(&*below, &format)).await.context("BlueFS")?;
-    Engine::format(&view, &options).await?;
+    Engine::format(&*view, &options).await?;
     Ok(())
+}
+
+/// A device for parts of stores, and what its label says.
+#[derive(Clone)]
+pub struct Beside {
+    /// The device.
+    pub file: Arc<DeviceFile>,
+    /// Its label and segments.
+    pub labelled: Labelled,
+}
+
+impl Beside {
+    /// Cuts a new one into equal parts for these stores; nothing is written.
+    pub fn plan(core: &Core, file: Arc<DeviceFile>, fsid: Uuid, stores: Vec<Uuid>) -> anyhow::Result<Self> {
+        let device = UringDevice::attach(core, file.clone(), Polling::WherePossible)?;
+        let labelled = Labelled::plan(&device, Uuid::new_v4(), fsid, stores)?;
+        Ok(Self { file, labelled })
+    }
+
+    /// Reads the label of one of this cluster.
+    pub async fn read(core: &Core, file: Arc<DeviceFile>, fsid: Uuid) -> anyhow::Result<Self> {
+        let device = UringDevice::attach(core, file.clone(), Polling::WherePossible)?;
+        let labelled = Labelled::read(&device, Some(fsid)).await?;
+        Ok(Self { file, labelled })
+    }
+
+    /// The whole device.
+    pub fn attach(&self, core: &Core) -> anyhow::Result<Rc<dyn BlockDevice>> {
+        Ok(Rc::new(UringDevice::attach(core, self.file.clone(), Polling::WherePossible)?))
+    }
+
+    /// Writes the label.
+    pub async fn write(&self, core: &Core) -> anyhow::Result<()> {
+        Ok(self.labelled.write(&*self.attach(core)?).await?)
+    }
+}
+
+/// A store's devices as one, for its core and for foreign threads.
+struct Views {
+    view: Rc<dyn BlockDevice>,
+    foreign: Arc<dyn BlockingDevice>,
+}
+
+/// Joins parts to a slice of a main device; without any, that is all there is.
+fn join(
+    core: &Core,
+    main: Rc<dyn BlockDevice>,
+    foreign: Arc<dyn BlockingDevice>,
+    parts: &[(Role, Arc<DeviceFile>, Extent)],
+) -> anyhow::Result<Views> {
+    if parts.is_empty() {
+        return Ok(Views { view: main, foreign });
+    }
+    let mut members = vec![Some(main), None, None];
+    let mut foreign_members = vec![Some(foreign), None, None];
+    for (role, file, place) in parts {
+        let device: Rc<dyn BlockDevice> =
+            Rc::new(UringDevice::attach(core, file.clone(), Polling::WherePossible)?);
+        let part: Rc<dyn BlockDevice> = Rc::new(Partition::new(device, role.name(), place.start, place.len)?);
+        if let (Some(member), Some(other)) =
+            (members.get_mut(role.slot()), foreign_members.get_mut(role.slot()))
+        {
+            *member = Some(part);
+            *other = Some(blocking(file, *place));
+        }
+    }
+    let state = JoinedState::new();
+    let foreign = Arc::new(BlockingJoined::new(foreign_members, state.clone()));
+    Ok(Views { view: Rc::new(Joined::new(members, state)), foreign })
 }
 
 /// Opens the store of a slice for its OSD. `memory` is what it may take, bytes.
@@ -190,8 +280,7 @@ pub struct FileSystem {
 
 /// Reads the file system of a slice; nothing is changed, and nothing in its files need be right.
 pub async fn load_file_system(core: &Core, slice: &SliceStore, fsid: Uuid) -> anyhow::Result<FileSystem> {
-    let Window { window, superblock, .. } = open_window(core, slice, fsid, false).await?;
-    let device = blocking(&slice.file, window);
+    let Window { foreign: device, superblock, .. } = open_window(core, slice, fsid, false).await?;
     let (superblocks, _) = kv_places(&superblock);
     let below = Arc::clone(&device);
     let loaded =
@@ -201,8 +290,8 @@ pub async fn load_file_system(core: &Core, slice: &SliceStore, fsid: Uuid) -> an
 
 /// A slice whose label and superblock are right.
 struct Window {
-    window: Extent,
     view: Rc<dyn BlockDevice>,
+    foreign: Arc<dyn BlockingDevice>,
     superblock: Superblock,
     label: Label,
 }
@@ -223,9 +312,9 @@ async fn open_window(core: &Core, slice: &SliceStore, fsid: Uuid, mends: bool) -
     }
     let index = usize::try_from(slice.slice)?;
     let window = labelled.window(&*device, index)?;
-    let view: Rc<dyn BlockDevice> =
+    let main: Rc<dyn BlockDevice> =
         Rc::new(Partition::new(device, &format!("osd.{}", slice.osd), window.start, window.len)?);
-    let superblock = Engine::superblock(&*view).await?;
+    let superblock = Engine::main_superblock(&*main).await?;
     let expected = labelled.label.slices.get(index).copied().unwrap_or_default();
     ensure!(
         superblock.store == expected,
@@ -233,7 +322,37 @@ async fn open_window(core: &Core, slice: &SliceStore, fsid: Uuid, mends: bool) -
         slice.file.name(),
         superblock.store
     );
-    Ok(Window { window, view, superblock, label: labelled.label })
+    let parts = find_parts(core, slice, fsid, &superblock).await?;
+    let Views { view, foreign } = join(core, main, blocking(&slice.file, window), &parts)?;
+    // Again, with what it needs.
+    let superblock = Engine::superblock(&*view).await?;
+    Ok(Window { view, foreign, superblock, label: labelled.label })
+}
+
+/// Where the parts that a store has are. One that is not found is left to the store to miss.
+async fn find_parts(
+    core: &Core,
+    slice: &SliceStore,
+    fsid: Uuid,
+    superblock: &Superblock,
+) -> anyhow::Result<Vec<(Role, Arc<DeviceFile>, Extent)>> {
+    let mut found = Vec::new();
+    for file in slice.beside.iter().filter(|_| !superblock.parts.is_empty()) {
+        let beside = Beside::read(core, file.clone(), fsid).await?;
+        let device = beside.attach(core)?;
+        let Ok(place) = beside.labelled.window_of(&*device, superblock.store) else { continue };
+        let part = Partition::new(device, "part", place.start, place.len)?;
+        let header = PartHeader::read(&part, superblock.block.into()).await;
+        for role in Role::BESIDE {
+            let is_it = |header: &PartHeader| superblock.parts.get(role).is_some_and(|p| p.id == header.id);
+            // A device that cannot tell may be the only one that can be meant.
+            let only = slice.beside.len() == 1 && superblock.parts.get(role).is_some();
+            if header.as_ref().map_or(only, is_it) {
+                found.push((role, file.clone(), place));
+            }
+        }
+    }
+    Ok(found)
 }
 
 async fn open_below(
@@ -243,16 +362,16 @@ async fn open_below(
     desk: Option<SpaceDesk>,
     memory: Option<u64>,
 ) -> anyhow::Result<Below> {
-    let Window { window, view, superblock, label } = open_window(core, slice, fsid, desk.is_some()).await?;
+    let Window { view, foreign: below, superblock, label } =
+        open_window(core, slice, fsid, desk.is_some()).await?;
     let (superblocks, space) = kv_places(&superblock);
     let mount = MountOptions {
         superblocks,
         nonce: core.random_u64(),
         low_water: space.len / LOW_WATER_SHARE,
         lend: space.len / LOW_WATER_SHARE,
-        fast: None,
+        fast: superblock.fast(),
     };
-    let below = blocking(&slice.file, window);
     let rocks = RocksOptions::for_space(space.len);
     let rocks = memory.map_or(rocks.clone(), |bytes| rocks.within_memory(bytes));
     let kv = RocksKv::mount(core.clone(), below, mount, desk, rocks).await?;

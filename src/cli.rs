@@ -57,7 +57,8 @@ pub enum Action {
     /// Make the monitor's and OSDs' stores of a cluster without starting it.
     #[command(after_help = "Examples:\n  spirula mkfs --dir /srv/demo --osds 4 --size 32G\n  \
                             spirula mkfs --dir /srv/fast --device /dev/nvme0n1 --force\n  \
-                            spirula mkfs --dir /srv/large --device /dev/nvme0n1 --free-list merge")]
+                            spirula mkfs --dir /srv/large --device /dev/nvme0n1 --free-list merge\n  \
+                            spirula mkfs --dir /srv/big --device /dev/sda --device /dev/sdb --db-device /dev/nvme0n1")]
     Mkfs(UpOptions),
     /// Run only the monitor of a cluster made by `mkfs` or `up`.
     Mon(MonOptions),
@@ -91,6 +92,13 @@ pub struct UpOptions {
     /// Block device or file to use instead of a file in the folder; may be given several times.
     #[arg(long)]
     pub device: Vec<PathBuf>,
+    /// Fast block device or file for the keys of all OSDs, and for their journals if there is no --wal-device. Given as often
+    /// as --device: one for the OSDs of each.
+    #[arg(long)]
+    pub db_device: Vec<PathBuf>,
+    /// Fast block device or file for the journals of all OSDs. As with --db-device there may be one for each device.
+    #[arg(long)]
+    pub wal_device: Vec<PathBuf>,
     /// What the devices are made of; it decides how small overwrites are written. Default: what the kernel says, and
     /// for most virtual disks that is 'rotating'. It is kept.
     #[arg(long, value_enum)]

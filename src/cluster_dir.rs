@@ -48,6 +48,8 @@ pub struct DevicePlan {
     pub media: Option<Media>,
     /// How the OSDs on it keep what is free.
     pub free_list: FreeList,
+    /// Devices with parts of its OSDs' stores: for keys, for journals. Which is which, they say themselves.
+    pub beside: Vec<PathBuf>,
 }
 
 impl DevicePlan {
@@ -186,7 +188,7 @@ impl ClusterDir {
             .map(Some)
     }
 
-    /// Writes the plan; only for a new cluster, after all stores were made.
+    /// Writes the plan: of a new cluster after all stores were made, or of one whose devices change.
     pub fn write_plan(&self, plan: &Plan) -> anyhow::Result<()> {
         write_durably(&self.plan_file(), &format!("{:#}\n", encode_plan(plan)))
     }
@@ -209,8 +211,35 @@ impl ClusterDir {
 /// What `up` should make for these options in a new folder.
 pub fn new_plan(dir: &ClusterDir, options: &UpOptions) -> anyhow::Result<Plan> {
     let mon_port = mon_port::choose(options.mon_port)?;
-    let devices = if options.device.is_empty() { file_plans(dir, options)? } else { device_plans(options)? };
+    let mut devices =
+        if options.device.is_empty() { file_plans(dir, options)? } else { device_plans(options)? };
+    for (given, name) in [(&options.db_device, "--db-device"), (&options.wal_device, "--wal-device")] {
+        add_beside(&mut devices, given, name)?;
+    }
     Ok(Plan { fsid: Uuid::new_v4(), mon_port, devices })
+}
+
+/// Gives each device one of these, or all of them the only one.
+fn add_beside(devices: &mut [DevicePlan], given: &[PathBuf], name: &str) -> anyhow::Result<()> {
+    let count = devices.len();
+    ensure!(
+        given.len() <= 1 || given.len() == count,
+        "{name} is given {} times for {count} devices: give one for all, or one for each",
+        given.len()
+    );
+    let mains: Vec<PathBuf> = devices.iter().map(|device| device.path.clone()).collect();
+    for (device, path) in devices.iter_mut().zip(given.iter().cycle()) {
+        let path = path.canonicalize().with_context(|| {
+            format!("cannot use the device {}: give the path of one that exists", path.display())
+        })?;
+        ensure!(
+            !mains.contains(&path) && !device.beside.contains(&path),
+            "the device {} is given twice",
+            path.display()
+        );
+        device.beside.push(path);
+    }
+    Ok(())
 }
 
 fn file_plans(dir: &ClusterDir, options: &UpOptions) -> anyhow::Result<Vec<DevicePlan>> {
@@ -229,6 +258,7 @@ fn file_plans(dir: &ClusterDir, options: &UpOptions) -> anyhow::Result<Vec<Devic
             slices: 1,
             media: options.media,
             free_list: options.free_list.unwrap_or_default(),
+            beside: Vec::new(),
         })
         .collect();
     Ok(plans)
@@ -256,7 +286,15 @@ fn device_plans(options: &UpOptions) -> anyhow::Result<Vec<DevicePlan>> {
             path.display()
         );
         let free_list = options.free_list.unwrap_or_default();
-        plans.push(DevicePlan { path, create: None, first_osd, slices, media: options.media, free_list });
+        plans.push(DevicePlan {
+            path,
+            create: None,
+            first_osd,
+            slices,
+            media: options.media,
+            free_list,
+            beside: Vec::new(),
+        });
     }
     Ok(plans)
 }
@@ -298,6 +336,18 @@ pub fn check_matches(plan: &Plan, options: &UpOptions, dir: &ClusterDir) -> anyh
             dir.path().display(),
             other.free_list.name(),
             kind.name()
+        );
+    }
+    for device in options.db_device.iter().chain(&options.wal_device) {
+        let known = device
+            .canonicalize()
+            .is_ok_and(|path| plan.devices.iter().all(|plan| plan.beside.contains(&path)));
+        ensure!(
+            known,
+            "{} is not a device for keys or journals of the cluster in {}: adding one to a cluster is not possible yet; \
+             start it without",
+            device.display(),
+            dir.path().display()
         );
     }
     for device in &options.device {
@@ -376,6 +426,7 @@ fn encode_plan(plan: &Plan) -> Value {
                 "slices": device.slices,
                 "media": device.media.map(Media::name),
                 "free_list": device.free_list.name(),
+                "beside": device.beside,
             })
         })
         .collect();
@@ -402,6 +453,7 @@ fn decode_plan(value: &Value) -> anyhow::Result<Plan> {
             slices: u32::try_from(number(device, "slices")?)?,
             media: decode_media(device)?,
             free_list: decode_free_list(device)?,
+            beside: decode_beside(device)?,
         });
     }
     Ok(Plan {
@@ -409,6 +461,14 @@ fn decode_plan(value: &Value) -> anyhow::Result<Plan> {
         mon_port: u16::try_from(number(value, "mon_port")?)?,
         devices,
     })
+}
+
+/// Clusters that were made before there were such devices have no list.
+fn decode_beside(device: &Value) -> anyhow::Result<Vec<PathBuf>> {
+    let Some(value) = device.get("beside") else { return Ok(Vec::new()) };
+    let paths = value.as_array().context("'beside' is not a list")?;
+    let path = |path: &Value| path.as_str().map(PathBuf::from).context("'beside' has more than paths");
+    paths.iter().map(path).collect()
 }
 
 fn decode_media(device: &Value) -> anyhow::Result<Option<Media>> {

@@ -22,7 +22,7 @@ use uuid::Uuid;
 
 use crate::backend::{self, SliceStore};
 use crate::cli::{MonOptions, OsdOptions};
-use crate::cluster_dir::{ClusterDir, Plan};
+use crate::cluster_dir::{ClusterDir, DevicePlan, Plan};
 use crate::cores::{Cores, Orders, Report};
 use crate::memory;
 use crate::mon_port;
@@ -80,10 +80,7 @@ pub fn start_core(
     for osd in work.osds {
         let (device, slice) =
             plan.osd(osd).with_context(|| format!("there is no osd.{osd} in this cluster"))?;
-        osds.push((
-            osd,
-            SliceStore { file: files.open(device.path.clone(), &device.open_options())?, slice, osd },
-        ));
+        osds.push((osd, files.slice(device, slice, osd)?));
     }
     let (fsid, mon_address, memory) = (plan.fsid, plan.mon_address(), work.memory);
     let start = Start { fsid, mon_address, mon, osds, memory, host: hostname() };
@@ -95,6 +92,13 @@ pub fn start_core(
 pub struct DeviceFiles(BTreeMap<PathBuf, Arc<DeviceFile>>);
 
 impl DeviceFiles {
+    /// An OSD's slice of a device, with the devices that have parts of it.
+    pub fn slice(&mut self, device: &DevicePlan, slice: u32, osd: u32) -> anyhow::Result<SliceStore> {
+        let file = self.open(device.path.clone(), &device.open_options())?;
+        let beside = device.beside.iter().map(|path| self.open(path.clone(), &OpenOptions::default()));
+        Ok(SliceStore { file, slice, osd, beside: beside.collect::<anyhow::Result<_>>()? })
+    }
+
     /// The device at a path.
     pub fn open(&mut self, path: PathBuf, options: &OpenOptions) -> anyhow::Result<Arc<DeviceFile>> {
         if let Some(file) = self.0.get(&path) {

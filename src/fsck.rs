@@ -28,7 +28,7 @@ pub fn run(options: &FsckOptions) -> anyhow::Result<ExitCode> {
     for osd in ids {
         let (device, slice) =
             plan.osd(osd).with_context(|| format!("there is no osd.{osd} in this cluster"))?;
-        let slice = SliceStore { file: files.open(device.path.clone(), &device.open_options())?, slice, osd };
+        let slice = files.slice(device, slice, osd)?;
         let report = check(slice, plan.fsid, level).with_context(|| format!("osd.{osd}"))?;
         clean &= report.findings.is_empty();
         print(osd, &report, options.json);

@@ -4,6 +4,7 @@
 //! The plan is written last, so an interrupted mkfs leaves no cluster, and can be repeated. One that fails takes away the
 //! files it made.
 
+use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -17,9 +18,10 @@ use nvme::uring::{Polling, UringDevice};
 use nvme::{BlockDevice, DeviceFile, Found, OpenOptions, OwnMagic, Space, probe_foreign};
 use rt::uring::Config;
 use rt::{Core, CoreId};
+use store::devices::Role;
 use uuid::Uuid;
 
-use crate::backend::{self, NewDevice};
+use crate::backend::{self, Beside, NewDevice};
 use crate::cli::{Media, UpOptions};
 use crate::cluster_dir::{ClusterDir, DevicePlan, Plan, describe, new_plan};
 use crate::daemons::{MON_NAME, hostname};
@@ -51,13 +53,24 @@ pub fn make(dir: &ClusterDir, options: &UpOptions) -> anyhow::Result<Plan> {
     for device in &plan.devices {
         devices.push((device.clone(), prepare(device, options.force, &mut files)?));
     }
+    let mut beside = BTreeMap::new();
+    for path in plan.devices.iter().flat_map(|device| &device.beside) {
+        if !beside.contains_key(path) {
+            beside.insert(path.clone(), open_new(path, &OpenOptions::default(), options.force)?);
+        }
+    }
+    let roles: Vec<Role> = [(Role::Db, &options.db_device), (Role::Wal, &options.wal_device)]
+        .into_iter()
+        .filter(|(_, given)| !given.is_empty())
+        .map(|(role, _)| role)
+        .collect();
     let mon = prepare_mon(&dir.mon_store(), &mut files)?;
     let fsid = plan.fsid;
     let host = hostname();
     let bar = progress::bar("making stores", u64::from(plan.osds()) + 1);
     let made = rt::uring::run(CoreId(0), &Config::default(), {
         let bar = bar.clone();
-        move |core| async move { make_stores(&core, fsid, devices, mon, host, &bar).await }
+        move |core| async move { make_stores(&core, fsid, devices, (roles, beside), mon, host, &bar).await }
     });
     bar.finish_and_clear();
     made.context("io_uring cannot be used on this machine")??;
@@ -108,14 +121,28 @@ async fn make_stores(
     core: &Core,
     fsid: Uuid,
     devices: Vec<(DevicePlan, Arc<DeviceFile>)>,
+    (roles, beside): (Vec<Role>, BTreeMap<PathBuf, Arc<DeviceFile>>),
     mon: Arc<DeviceFile>,
     host: String,
     bar: &indicatif::ProgressBar,
 ) -> anyhow::Result<()> {
     let mut osds = Vec::new();
-    for (plan, file) in devices {
-        let (slices, first_osd) = (plan.slices, plan.first_osd);
-        let new = NewDevice { file, fsid, slices, first_osd, free_list: plan.free_list };
+    let stores: Vec<Vec<Uuid>> =
+        devices.iter().map(|(plan, _)| (0..plan.slices).map(|_| Uuid::new_v4()).collect()).collect();
+    let mut labelled = BTreeMap::new();
+    for (path, file) in beside {
+        // Of every device that has it beside.
+        let of = devices.iter().zip(&stores).filter(|((plan, _), _)| plan.beside.contains(&path));
+        let all = of.flat_map(|(_, stores)| stores.iter().copied()).collect();
+        labelled.insert(path, Beside::plan(core, file, fsid, all)?);
+    }
+    for ((plan, file), stores) in devices.into_iter().zip(stores) {
+        // In the order in which they were planned.
+        let parts =
+            roles.iter().copied().zip(plan.beside.iter().filter_map(|path| labelled.get(path).cloned()));
+        let beside = parts.collect();
+        let (first_osd, free_list) = (plan.first_osd, plan.free_list);
+        let new = NewDevice { file, fsid, first_osd, free_list, stores, beside };
         let slices = backend::make(core, &new, || bar.inc(1)).await?;
         let rotational = new.file.geometry().rotational;
         for (slice, made) in (0..).zip(slices) {
@@ -128,6 +155,9 @@ async fn make_stores(
                 size_bytes: made.bytes,
             });
         }
+    }
+    for beside in labelled.values() {
+        beside.write(core).await?;
     }
     let device: Rc<dyn BlockDevice> = Rc::new(UringDevice::attach(core, mon, Polling::Never)?);
     let options = MkfsOptions { fsid, name: MON_NAME.to_owned(), osds, overwrite: true };
@@ -148,26 +178,29 @@ fn prepare(plan: &DevicePlan, force: bool, files: &mut NewFiles) -> anyhow::Resu
     if let Some(bytes) = plan.create {
         files.replace(&plan.path, bytes)?;
     }
-    let file = nvme::open(
-        &plan.path,
-        &OpenOptions { size_min: backend::size_min(plan.slices), ..plan.open_options() },
-    )?;
+    let size_min = backend::size_min(plan.slices);
+    open_new(&plan.path, &OpenOptions { size_min, ..plan.open_options() }, force)
+}
+
+/// Opens a device to be formatted, and refuses somebody's data.
+pub fn open_new(path: &Path, options: &OpenOptions, force: bool) -> anyhow::Result<Arc<DeviceFile>> {
+    let file = nvme::open(path, options)?;
     let own = OwnMagic { magic: backend::LABEL_MAGIC, offset: 0 };
     let found = probe_foreign(&file.blocking(), &[own])
-        .with_context(|| format!("cannot look at what is on {}", plan.path.display()))?;
+        .with_context(|| format!("cannot look at what is on {}", path.display()))?;
     match found {
         None => {}
         Some(found) if force => {
-            log::warn!("{} held {found}; it is formatted because of --force", plan.path.display())
+            log::warn!("{} held {found}; it is formatted because of --force", path.display())
         }
         Some(Found::Own) => bail!(
             "{} belongs to a spirula cluster: start that with 'spirula up --dir' and its folder, or format the device \
              with --force, which loses the data on it",
-            plan.path.display()
+            path.display()
         ),
         Some(found) => bail!(
             "{} holds {found}: choose another device, or format it with --force, which loses that data",
-            plan.path.display()
+            path.display()
         ),
     }
     Ok(file)

@@ -42,7 +42,7 @@ pub fn run(options: &StoreOptions) -> anyhow::Result<ExitCode> {
     let mut slice_of = |osd: u32| -> anyhow::Result<SliceStore> {
         let (device, slice) =
             plan.osd(osd).with_context(|| format!("there is no osd.{osd} in this cluster"))?;
-        Ok(SliceStore { file: files.open(device.path.clone(), &device.open_options())?, slice, osd })
+        files.slice(device, slice, osd)
     };
     let ids = match options.action.only_target() {
         Some(target) if ids.len() > 1 => {

@@ -56,6 +56,15 @@ fn stats(osd: u32, found: &FileSystem, json: bool) -> anyhow::Result<()> {
         allocated += inode.allocated;
     }
     let space = tree.space_bytes();
+    let fast = superblock.fast.map_or(0, |fast| fast.len);
+    let is_fast = |extent: &&Extent| superblock.fast.is_some_and(|fast| fast.contains(extent));
+    let in_fast: u64 = files(found)
+        .flat_map(|(_, inode)| &inode.extents)
+        .chain(&superblock.log)
+        .filter(is_fast)
+        .map(|extent| extent.len)
+        .sum();
+    let spilled = if fast > 0 { allocated + superblock.log_bytes() - in_fast } else { 0 };
     let problems: Vec<String> =
         found.loaded.check(found.superblocks).iter().map(|problem| format!("{problem:?}")).collect();
     if json {
@@ -68,6 +77,7 @@ fn stats(osd: u32, found: &FileSystem, json: bool) -> anyhow::Result<()> {
         let all = json!({
             "osd": osd, "id": superblock.uuid.to_string(), "generation": superblock.generation,
             "alloc_unit": superblock.alloc_unit, "space": space, "size": size, "allocated": allocated,
+            "db_space": fast, "db_used": in_fast, "spilled": spilled,
             "log_bytes": superblock.log_bytes(), "log": superblock.log.iter().map(place).collect::<Vec<_>>(),
             "spaces": tree.spaces.iter().map(|(start, len)| place(&Extent::new(*start, *len))).collect::<Vec<_>>(),
             "files": listed, "problems": problems,
@@ -87,6 +97,15 @@ fn stats(osd: u32, found: &FileSystem, json: bool) -> anyhow::Result<()> {
         tree.spaces.len(),
         show_size(superblock.alloc_unit.into())
     )?;
+    if fast > 0 {
+        writeln!(
+            out,
+            "osd.{osd}: {} of {} of the device for keys used, {} of files and log on the main device",
+            show_size(in_fast),
+            show_size(fast),
+            show_size(spilled)
+        )?;
+    }
     write!(out, "{}", found.loaded.listing())?;
     ensure!(problems.is_empty(), "{}", problems.join("; "));
     Ok(())

@@ -4,6 +4,7 @@ use std::io::{self, Write};
 
 use serde_json::json;
 use store::ObjectStore;
+use store::devices::Role;
 
 use super::Look;
 use crate::size::show_size;
@@ -24,7 +25,9 @@ impl Look {
                 .collect();
             let all = json!({
                 "osd": osd, "total": stats.total, "available": stats.available, "allocated": stats.allocated,
-                "stored": stats.stored, "omap": stats.omap, "metadata": stats.metadata, "pools": pools,
+                "stored": stats.stored, "omap": stats.omap, "metadata": stats.metadata,
+                "db": { "total": stats.fast, "available": stats.fast_available, "spilled": stats.spilled },
+                "pools": pools,
             });
             writeln!(io::stdout(), "{all}")?;
             return Ok(true);
@@ -40,6 +43,15 @@ impl Look {
             show_size(stats.omap),
             show_size(stats.metadata)
         )?;
+        if stats.fast > 0 {
+            writeln!(
+                out,
+                "osd.{osd}: {} of a device for keys, {} available; {} of keys are on the main device",
+                show_size(stats.fast),
+                show_size(stats.fast_available),
+                show_size(stats.spilled)
+            )?;
+        }
         for (pool, used) in pools {
             writeln!(
                 out,
@@ -53,6 +65,13 @@ impl Look {
     pub fn label(&self) -> anyhow::Result<bool> {
         let (label, superblock) = (&self.opened.label, &self.opened.superblock);
         let region = |extent: allocator::Extent| json!({ "offset": extent.start, "length": extent.len });
+        let parts: serde_json::Map<_, _> = Role::BESIDE
+            .into_iter()
+            .filter_map(|role| {
+                let part = superblock.parts.get(role)?;
+                Some((role.name().to_owned(), json!({ "id": part.id.to_string(), "length": part.len })))
+            })
+            .collect();
         let slices: Vec<_> = label.slices.iter().map(ToString::to_string).collect();
         let all = json!({
             "osd": self.osd,
@@ -66,6 +85,7 @@ impl Look {
                 "window": superblock.window, "block": superblock.block, "epoch": superblock.epoch,
                 "journal": region(superblock.journal), "pg_log": region(superblock.pg_log),
                 "kv": region(superblock.kv), "free_list": superblock.free_list().name(),
+                "parts": parts,
             },
         });
         // A label is for scripts; people read it indented.

@@ -230,3 +230,50 @@ fn a_store_that_is_gone_or_changed_its_size() {
         spirula(&[command, "--dir", &dir]).refused(1, &["block"]);
     }
 }
+
+#[test]
+fn keys_and_journals_have_devices_of_their_own() {
+    let folder = Folder::new();
+    let (db, wal) = (folder.path("db"), folder.path("wal"));
+    blank(&db, 128 << 20);
+    blank(&wal, 32 << 20);
+    let dir = folder.text("c");
+    let (db_name, wal_name) = (folder.text("db"), folder.text("wal"));
+    let make = [&["mkfs", "--dir", &dir, "--size", SIZE, "--osds", "2", "--mon-port", "0"][..]].concat();
+    let with = |more: &[&str]| spirula(&[&make[..], more].concat());
+    with(&["--db-device", &folder.text("none")]).refused(1, &["none", "one that exists"]);
+    with(&["--db-device", &db_name, "--wal-device", &db_name]).refused(1, &[&db_name, "given twice"]);
+    let three = ["--db-device", &db_name, "--db-device", &wal_name, "--db-device", &dir];
+    with(&three).refused(1, &["--db-device is given 3 times for 2 devices"]);
+    let made = with(&["--db-device", &db_name, "--wal-device", &wal_name]);
+    assert_eq!(made.code, Some(0), "{made:?}");
+    Cluster::up(&folder.path("c"), &["--db-device", &db_name]).stop();
+    spirula(&["up", "--dir", &dir, "--wal-device", &folder.text("none")])
+        .refused(1, &["none", "not possible yet"]);
+    let checked = spirula(&["fsck", "--dir", &dir, "--deep"]);
+    assert_eq!(checked.code, Some(0), "{checked:?}");
+    let said = spirula(&["store", "--dir", &dir, "statfs"]);
+    assert!(said.out.matches("of a device for keys").count() == 2, "{said:?}");
+    let said = spirula(&["store", "--dir", &dir, "--id", "1", "--json", "bluefs", "stats"]);
+    assert!(said.out.contains("\"spilled\":0") && !said.out.contains("\"db_used\":0"), "{said:?}");
+
+    // Somebody else's, blank, an older copy, none: no OSD starts, and nothing is written.
+    let older = fs::read(&wal).expect("read");
+    Cluster::up(&folder.path("c"), &[]).stop();
+    let newest = fs::read(&wal).expect("read");
+    let refused = |bytes: &[u8], words: &[&str]| {
+        fs::write(&wal, bytes).expect("written");
+        let before = (fs::read(&db).expect("read"), fs::read(&wal).expect("read"));
+        for command in [&["up"][..], &["fsck"], &["osd", "--id", "0"]] {
+            spirula(&[command, &["--dir", &dir]].concat()).refused(1, words);
+        }
+        assert!(before == (fs::read(&db).expect("read"), fs::read(&wal).expect("read")));
+    };
+    refused(&older, &["wal", "older copy", "would lose data"]);
+    refused(&vec![0; newest.len()], &["wal", "no label of spirula"]);
+    fs::write(&wal, &newest).expect("written");
+    Cluster::up(&folder.path("c"), &[]).stop();
+    let other = folder.text("other");
+    let other = ["mkfs", "--dir", &other, "--size", SIZE, "--mon-port", "0", "--db-device", &db_name];
+    spirula(&other).refused(1, &[&db_name, "belongs to a spirula cluster"]);
+}

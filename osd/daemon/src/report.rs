@@ -40,7 +40,7 @@ pub fn beacon(osd: &Osd) -> OsdBeacon {
 pub fn alerts(osd: &Osd) -> OsdAlert {
     OsdAlert {
         osd: osd.config.whoami,
-        alerts: space::alert(osd).into_iter().chain(scrub::alert(osd)).collect(),
+        alerts: [space::alert(osd), space::spillover(osd), scrub::alert(osd)].into_iter().flatten().collect(),
     }
 }
 

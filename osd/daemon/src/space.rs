@@ -19,6 +19,10 @@ use crate::osd::Osd;
 /// Code of the health check that an OSD raises while its store refuses what grows.
 const ALERT_CODE: &str = "OSD_STORE_FULL";
 
+/// Code of the health check while keys are on the main device although there is a fast one for them.
+//= ceph 16.2 mon: the name of this health check
+const SPILLOVER_CODE: &str = "BLUEFS_SPILLOVER";
+
 /// Name of the option with the share of the store, 0 to 1, beyond which nothing grows.
 pub const FULL_RATIO_OPTION: &str = "osd_failsafe_full_ratio";
 const FULL_RATIO_DEFAULT: f64 = 0.97;
@@ -80,6 +84,25 @@ pub fn alert(osd: &Osd) -> Option<Alert> {
     })
 }
 
+/// That the device for keys is too small for them: the store works on, and is slower.
+pub fn spillover(osd: &Osd) -> Option<Alert> {
+    let stats = osd.store.stats();
+    let text = spillover_text(stats.fast, stats.fast_available, stats.spilled)?;
+    Some(Alert { code: SPILLOVER_CODE.to_owned(), severity: Severity::Warning, text })
+}
+
+fn spillover_text(fast: u64, available: u64, spilled: u64) -> Option<String> {
+    (spilled > 0).then(|| {
+        format!(
+            "{} MiB of keys are on the main device: of the {} MiB of the db device {} MiB are free; they move back when \
+             it has room",
+            spilled.div_ceil(1 << 20),
+            fast >> 20,
+            available >> 20
+        )
+    })
+}
+
 #[expect(clippy::cast_precision_loss, reason = "a ratio needs no precision")]
 fn is_full(total: u64, available: u64, ratio: f64) -> bool {
     let used = total.saturating_sub(available) as f64;
@@ -88,7 +111,16 @@ fn is_full(total: u64, available: u64, ratio: f64) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use super::is_full;
+    use super::{is_full, spillover_text};
+
+    #[test]
+    fn spilled_keys_are_told_of() {
+        assert_eq!(spillover_text(64 << 20, 0, 0), None);
+        let text = spillover_text(64 << 20, 3 << 20, 1).expect("told");
+        assert!(
+            text.starts_with("1 MiB of keys") && text.contains("64 MiB") && text.contains("3 MiB are free")
+        );
+    }
 
     #[test]
     fn full_means_the_ratio_is_reached() {

@@ -190,6 +190,13 @@ impl PartHeader {
         e.finish()
     }
 
+    /// Reads that of the part that `device` is; an error says what is there instead.
+    pub async fn read(device: &dyn BlockDevice, block: u64) -> Result<Self, String> {
+        let buffer = DmaBuf::zeroed(usize::try_from(block).unwrap_or(usize::MAX));
+        let read = device.read(0, buffer).await.map_err(|error| error.to_string())?;
+        Self::decode(read.freeze()).map_err(|error| error.to_string())
+    }
+
     /// Reads them.
     pub fn decode(bytes: Bytes) -> DecodeResult<Self> {
         let mut d = Decoder::new(bytes.clone());

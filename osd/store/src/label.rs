@@ -68,6 +68,8 @@ pub enum LabelError {
     Features { device: String, unknown: u64 },
     #[error("{device} has {slices} slices, there is no slice {slice}")]
     NoSlice { device: String, slices: usize, slice: usize },
+    #[error("{device} has no part for store {store}: it belongs to others")]
+    OtherStores { device: String, store: Uuid },
     #[error(transparent)]
     Device(#[from] DeviceError),
 }
@@ -193,6 +195,13 @@ impl Labelled {
         }
         let segments = read_table(device, &label, &mut damaged).await?;
         Ok(Self { label, segments, damaged })
+    }
+
+    /// The part of the device that belongs to a store.
+    pub fn window_of(&self, device: &dyn BlockDevice, store: Uuid) -> LabelResult<Extent> {
+        let slice = self.label.slices.iter().position(|slice| *slice == store);
+        let other = || LabelError::OtherStores { device: device.name().to_owned(), store };
+        self.window(device, slice.ok_or_else(other)?)
     }
 
     /// The part of the device that a slice owns.
