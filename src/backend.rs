@@ -1,6 +1,7 @@
 //! The real backends composed into stores: a slice of a device through io_uring, and the engine on it with RocksDB on
 //! BlueFS as its key-value store. The only place of the command that names them.
 
+use std::path::PathBuf;
 use std::rc::Rc;
 use std::sync::Arc;
 
@@ -388,4 +389,50 @@ fn kv_places(superblock: &Superblock) -> ([u64; 2], Extent) {
     let first = superblock.kv.start.next_multiple_of(LOAN_UNIT);
     let last = superblock.kv.end() / LOAN_UNIT * LOAN_UNIT - LOAN_UNIT;
     ([first, last], Extent::new(first + LOAN_UNIT, last - first - LOAN_UNIT))
+}
+
+/// Where the store of a slice lies: each device's role, its path, and the bytes that are the store's.
+pub async fn places(
+    core: &Core,
+    slice: &SliceStore,
+    fsid: Uuid,
+) -> anyhow::Result<Vec<(Role, PathBuf, u64)>> {
+    let Window { superblock, .. } = open_window(core, slice, fsid, false).await?;
+    let mut places = vec![(Role::Main, slice.file.path().to_owned(), superblock.window)];
+    for (role, file, place) in find_parts(core, slice, fsid, &superblock).await? {
+        places.push((role, file.path().to_owned(), place.len));
+    }
+    Ok(places)
+}
+
+/// The superblock of a slice's store; an error if it has a device for this.
+pub async fn store_without(
+    core: &Core,
+    slice: &SliceStore,
+    fsid: Uuid,
+    role: Role,
+) -> anyhow::Result<Superblock> {
+    let superblock = open_window(core, slice, fsid, false).await?.superblock;
+    let (osd, name) = (slice.osd, role.name());
+    ensure!(superblock.parts.get(role).is_none(), "osd.{osd} has a {name} device already");
+    Ok(superblock)
+}
+
+/// Gives the store of a slice its part of a device, unless it has it.
+pub async fn add_part(
+    core: &Core,
+    slice: &SliceStore,
+    fsid: Uuid,
+    role: Role,
+    beside: &Beside,
+) -> anyhow::Result<()> {
+    let Window { view, superblock, .. } = open_window(core, slice, fsid, true).await?;
+    if superblock.parts.get(role).is_some() {
+        return Ok(());
+    }
+    let device = beside.attach(core)?;
+    let place = beside.labelled.window_of(&*device, superblock.store)?;
+    let part = Partition::new(device, role.name(), place.start, place.len)?;
+    Engine::add_part(&*view, &part, role, Uuid::new_v4()).await?;
+    Ok(())
 }

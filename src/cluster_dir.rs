@@ -344,8 +344,7 @@ pub fn check_matches(plan: &Plan, options: &UpOptions, dir: &ClusterDir) -> anyh
             .is_ok_and(|path| plan.devices.iter().all(|plan| plan.beside.contains(&path)));
         ensure!(
             known,
-            "{} is not a device for keys or journals of the cluster in {}: adding one to a cluster is not possible yet; \
-             start it without",
+            "{} is not a device for keys or journals of the cluster in {}: add it with 'spirula store device add'",
             device.display(),
             dir.path().display()
         );

@@ -4,6 +4,7 @@
 mod args;
 mod bluefs;
 mod change;
+mod device;
 mod objects;
 mod portable;
 mod space;
@@ -34,7 +35,10 @@ struct Look {
 
 /// Runs the command.
 pub fn run(options: &StoreOptions) -> anyhow::Result<ExitCode> {
-    let (_dir, plan) = ClusterDir::existing(&options.dir)?;
+    let (dir, plan) = ClusterDir::existing(&options.dir)?;
+    if let Action::Device(action) = &options.action {
+        return device::run(&dir, &plan, action, options.json);
+    }
     let ids = plan.osds_meant(options.id);
     let is_of_one = options.action.is_of_one_store();
     ensure!(!is_of_one || ids.len() == 1, "there are {} OSDs: say which with --id", ids.len());
@@ -143,7 +147,7 @@ impl Look {
             Action::Export(options) => self.export(options).await,
             Action::Import(options) => self.import(options).await,
             Action::Log(options) => self.log(options.group).await,
-            Action::Bluefs(_) => unreachable!("it is done without opening the store"),
+            Action::Bluefs(_) | Action::Device(_) => unreachable!("it is done without opening the store"),
         }
     }
 }

@@ -2,7 +2,8 @@
 
 use std::path::PathBuf;
 
-use clap::{Args, Subcommand};
+use clap::{Args, Subcommand, ValueEnum};
+use store::devices::Role;
 use store::{CollectionId, ObjectId};
 use wire::hash::{hash_object, rjenkins_name_hash};
 
@@ -83,9 +84,50 @@ pub enum Action {
     FreeDump,
     /// In how many pieces the free space is: 0 in one, 1 when no two free blocks are adjacent.
     FreeScore,
+    /// The devices of the stores.
+    #[command(subcommand)]
+    Device(DeviceAction),
     /// The file system below the key-value store. Neither it nor RocksDB is opened, so this works when they cannot be.
     #[command(subcommand)]
     Bluefs(FileSystemAction),
+}
+
+/// The subcommands of `store device`.
+#[derive(Clone, Subcommand)]
+pub enum DeviceAction {
+    /// Which device has what of which OSD.
+    List,
+    /// Gives all OSDs a device for their keys or their journals. If this is killed half way, give the same command again.
+    #[command(after_help = "Example:\n  spirula store --dir /srv/demo device add db /dev/nvme0n1")]
+    Add {
+        /// What it is for: keys, and the journals of those without a wal device; or journals.
+        #[arg(value_enum)]
+        role: SideRole,
+        /// The device; all OSDs share it.
+        path: PathBuf,
+        /// Format it even if it holds somebody's data. That data is lost.
+        #[arg(long)]
+        force: bool,
+    },
+}
+
+/// What a device beside the main one is for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum SideRole {
+    /// Keys.
+    Db,
+    /// Journals.
+    Wal,
+}
+
+impl SideRole {
+    /// As the store has it.
+    pub fn role(self) -> Role {
+        match self {
+            Self::Db => Role::Db,
+            Self::Wal => Role::Wal,
+        }
+    }
 }
 
 /// The subcommands of `store bluefs`.
@@ -251,6 +293,7 @@ impl Action {
             | Self::FreeDump
             | Self::FreeScore
             | Self::Bluefs(_)
+            | Self::Device(_)
             | Self::Export(_) => false,
             Self::Put(_)
             | Self::SetAttr(_)

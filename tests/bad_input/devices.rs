@@ -249,7 +249,7 @@ fn keys_and_journals_have_devices_of_their_own() {
     assert_eq!(made.code, Some(0), "{made:?}");
     Cluster::up(&folder.path("c"), &["--db-device", &db_name]).stop();
     spirula(&["up", "--dir", &dir, "--wal-device", &folder.text("none")])
-        .refused(1, &["none", "not possible yet"]);
+        .refused(1, &["none", "store device add"]);
     let checked = spirula(&["fsck", "--dir", &dir, "--deep"]);
     assert_eq!(checked.code, Some(0), "{checked:?}");
     let said = spirula(&["store", "--dir", &dir, "statfs"]);
@@ -276,4 +276,43 @@ fn keys_and_journals_have_devices_of_their_own() {
     let other = folder.text("other");
     let other = ["mkfs", "--dir", &other, "--size", SIZE, "--mon-port", "0", "--db-device", &db_name];
     spirula(&other).refused(1, &[&db_name, "belongs to a spirula cluster"]);
+}
+
+#[test]
+fn a_cluster_gets_devices_for_keys_and_journals_later() {
+    let folder = Folder::new();
+    let (db, wal) = (folder.path("db"), folder.path("wal"));
+    blank(&db, 128 << 20);
+    blank(&wal, 32 << 20);
+    let dir = folder.text("c");
+    let made = spirula(&["mkfs", "--dir", &dir, "--size", SIZE, "--osds", "2", "--mon-port", "0"]);
+    assert_eq!(made.code, Some(0), "{made:?}");
+    Cluster::up(&folder.path("c"), &[]).stop();
+    let device = |arguments: &[&str]| spirula(&[&["store", "--dir", &dir, "device"], arguments].concat());
+    device(&["add", "db", &folder.text("none")]).refused(1, &["none", "one that exists"]);
+    let main = folder.path("c").join("osd.1").join("block");
+    device(&["add", "db", main.to_str().expect("UTF-8")]).refused(1, &["holds objects of this cluster"]);
+    let small = folder.path("small");
+    blank(&small, 3 << 20);
+    device(&["add", "wal", &folder.text("small")]).refused(1, &["small", "need at least"]);
+    for (role, path) in [("db", folder.text("db")), ("wal", folder.text("wal"))] {
+        let said = device(&["add", role, &path]);
+        assert_eq!(said.code, Some(0), "{said:?}");
+        // The same again changes nothing.
+        assert_eq!(device(&["add", role, &path]).code, Some(0));
+        Cluster::up(&folder.path("c"), &[]).stop();
+        let checked = spirula(&["fsck", "--dir", &dir, "--deep"]);
+        assert_eq!(checked.code, Some(0), "{checked:?}");
+    }
+    let other = folder.path("other");
+    blank(&other, 128 << 20);
+    device(&["add", "db", &folder.text("other")]).refused(1, &["osd.0 has a db device already"]);
+    let listed = device(&["list"]);
+    for words in ["osd.0: block: ", "osd.1: db: ", "osd.1: wal: "] {
+        assert!(listed.out.contains(words), "{words}: {listed:?}");
+    }
+    // It may be in use.
+    let cluster = Cluster::up(&folder.path("c"), &[]);
+    device(&["list"]).refused(1, &["in use by another process"]);
+    cluster.stop();
 }

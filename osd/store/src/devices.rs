@@ -249,6 +249,10 @@ pub enum PartError {
     Stale { device: String, role: &'static str, expected: u64, found: u64 },
     #[error("{role} needs at least {need} bytes for the store on {device}, and has {len}")]
     TooSmall { device: String, role: &'static str, len: u64, need: u64 },
+    #[error("the store on {device} has a {role} device already")]
+    Present { device: String, role: &'static str },
+    #[error("{role} has blocks of {block_size} bytes, and the store on {device} was made for {most} at most")]
+    Blocks { device: String, role: &'static str, block_size: u32, most: u32 },
     #[error(transparent)]
     Device(#[from] DeviceError),
 }

@@ -55,7 +55,9 @@ use bluefs::kv::KvStore;
 use bytes::Bytes;
 use nvme::BlockDevice;
 use rt::{Core, LocalBoxFuture};
+use uuid::Uuid;
 
+use crate::devices::Role;
 use crate::memory::MemoryTarget;
 use crate::object_store::{FsckLevel, FsckReport, ObjectStore, OmapPage, StoreResult, StoreStats, Submitted};
 use crate::superblock::Superblock;
@@ -108,6 +110,18 @@ impl Engine {
     /// is not joined to it as it was left.
     pub async fn superblock(device: &dyn BlockDevice) -> OpenResult<Superblock> {
         Ok(open::read_superblock(device).await?.0)
+    }
+
+    /// Gives a store that nobody has open a part of this role, all of `part`; `device` is the store's as it is joined now. The
+    /// journal and the placement groups' log are copied there if that is where they belong then; keys move with the mounts
+    /// to come. The store has the part once all of that is durable; before that nothing of it has changed.
+    pub async fn add_part(
+        device: &dyn BlockDevice,
+        part: &dyn BlockDevice,
+        role: Role,
+        id: Uuid,
+    ) -> OpenResult<Superblock> {
+        open::add_part(device, part, role, id).await
     }
 
     /// Opens the store on `device`, to which the parts on other devices are joined.

@@ -5,13 +5,15 @@ use std::rc::Rc;
 use allocator::{Allocator, BitmapAllocator, Extent};
 use bluefs::kv::{KvError, KvStore, KvView, ScanLimit};
 use bytes::Bytes;
+use nvme::joined::member_of;
 use nvme::{BlockDevice, DeviceError, DmaBuf};
+use uuid::Uuid;
 
 use super::checkpoint::CheckpointRecord;
 use super::free_list;
 use super::options::{FormatOptions, FreeList};
 use super::writer::RESERVE_BLOCKS;
-use crate::devices::{self, PartError, Parts, Role};
+use crate::devices::{self, Part, PartError, Parts, Role};
 use crate::journal::scan::ScanError;
 use crate::keys;
 use crate::limits;
@@ -215,6 +217,60 @@ pub async fn read_main_superblock(device: &dyn BlockDevice) -> OpenResult<(Super
         return Err(OpenError::Corrupt { device: name(), reason });
     }
     Ok((superblock, writable))
+}
+
+/// See [`super::Engine::add_part`].
+pub async fn add_part(
+    device: &dyn BlockDevice,
+    part: &dyn BlockDevice,
+    role: Role,
+    id: Uuid,
+) -> OpenResult<Superblock> {
+    let name = || device.name().to_owned();
+    let (before, writable) = read_superblock(device).await?;
+    if !writable {
+        return Err(OpenError::Features { device: name(), unknown: before.features.ro_compat });
+    }
+    if before.parts.get(role).is_some() {
+        return Err(PartError::Present { device: name(), role: role.name() }.into());
+    }
+    let block_size = part.geometry().block_size;
+    if block_size > before.journal_block {
+        let (device, role) = (name(), role.name());
+        return Err(PartError::Blocks { device, role, block_size, most: before.journal_block }.into());
+    }
+    let block = u64::from(before.block);
+    let (len, need) = (part.geometry().size / block * block, before.part_bytes_min(role));
+    if len < need {
+        return Err(PartError::TooSmall { device: name(), role: role.name(), len, need }.into());
+    }
+    let mut after = before.clone();
+    let mut parts = before.parts;
+    parts.set(role, Some(Part { id, len }));
+    after.set_parts(parts);
+    after.generation += 1;
+    if after.journal != before.journal {
+        for (from, to) in [(before.journal, after.journal), (before.pg_log, after.pg_log)] {
+            copy(device, from, part, member_of(to.start).1).await?;
+        }
+    }
+    devices::write_header(part, 0, &after, role, Part { id, len }).await?;
+    part.flush().await?;
+    write_superblock(device, &after).await?;
+    Ok(after)
+}
+
+/// Copies a region to a place of another device. Not durable yet.
+async fn copy(device: &dyn BlockDevice, from: Extent, to: &dyn BlockDevice, place: u64) -> OpenResult<()> {
+    let mut done = 0;
+    while done < from.len {
+        let len = (from.len - done).min(READ_BYTES_MAX);
+        let buffer = DmaBuf::zeroed(usize::try_from(len).unwrap_or(usize::MAX));
+        let bytes = device.read(from.start + done, buffer).await?;
+        to.write(place + done, bytes).await?;
+        done += len;
+    }
+    Ok(())
 }
 
 /// Reads a whole region.

@@ -3,8 +3,10 @@
 
 use std::rc::Rc;
 
+use nvme::{MemoryDevice, SimDisk, SimDiskConfig};
 use rt::Core;
-use rt::sim::{Config, Sim};
+use rt::sim::{Config, RandomStream, Sim};
+use uuid::Uuid;
 
 use super::world::World;
 use crate::devices::{PartError, Role};
@@ -128,4 +130,65 @@ fn a_part_must_have_room_for_what_it_is_for() {
             assert!(is_small, "{made:?}");
         }
     });
+}
+
+/// A store that crashed gets a part, crashes in the middle of that, too, and has everything.
+fn add(seed: u64, role: Role) -> bool {
+    let mut random = RandomStream::new(seed, "adding a part");
+    let mut world = World::new(seed, 16 << 20, 4096, 64 << 10).stacked(2 << 20);
+    world.parts[role.slot() - 1].1 = Some(SimDisk::new(SimDiskConfig::new(role.name(), PART), seed));
+    let world = Rc::new(world);
+    let sim = Sim::new(seed, Config::default());
+    let of = Rc::clone(&world);
+    sim.run(0, move |core| async move {
+        of.format(&core).await;
+        live(&core, &of, 1).await;
+        let store = of.mount(&core).await.expect("mounts");
+        write(&store, 2).await;
+    });
+    sim.kill_silently(0);
+    world.crash();
+    let part =
+        move |core: &Core, world: &World| world.parts[role.slot() - 1].1.as_ref().map(|disk| disk.open(core));
+    let of = Rc::clone(&world);
+    let core = sim.core(0);
+    core.clone().spawn(rt::Group::Client, "adding", async move {
+        let device = of.device(&core);
+        if let Some(part) = part(&core, &of) {
+            // Cut off in the middle.
+            drop(Engine::add_part(&*device, &part, role, Uuid::from_u128(9)).await);
+        }
+    });
+    sim.run_for(std::time::Duration::from_micros(random.below(9_000)));
+    sim.kill_silently(0);
+    world.crash();
+    sim.run(0, move |core| async move {
+        let device = world.device(&core);
+        let superblock = Engine::superblock(&*device).await.expect("reads");
+        let was_added = superblock.parts.get(role).is_some();
+        if !was_added {
+            let part = part(&core, &world).expect("a disk");
+            let added = Engine::add_part(&*device, &part, role, Uuid::from_u128(10)).await.expect("adds");
+            assert_ne!(added.journal, superblock.journal);
+        }
+        let again = Engine::add_part(&*device, &MemoryDevice::new(PART), role, Uuid::from_u128(11)).await;
+        assert!(matches!(again, Err(OpenError::Part(PartError::Present { .. }))), "{again:?}");
+        let store = world.mount(&core).await.expect("mounts");
+        let data = store.read(collection(), &object("a", 1), 0, u64::MAX).await.expect("reads");
+        assert!(crate::suite::join(data)[..] == [2; 20_000]);
+        let report = store.fsck(FsckLevel::Deep, Box::new(|_, _| {})).await.expect("checks");
+        assert_eq!(report.findings, []);
+        assert_eq!(store.stats().fast > 0, role == Role::Db);
+        store.close().await.expect("closes");
+        live(&core, &world, 3).await;
+        was_added
+    })
+}
+
+#[test]
+fn a_part_is_added_whole_or_not_at_all() {
+    for role in Role::BESIDE {
+        let added = (0..40).filter(|seed| add(*seed, role)).count();
+        assert!((5..=35).contains(&added), "{added} of 40 were in time");
+    }
 }
