@@ -114,12 +114,12 @@ impl Parts {
     pub fn has_place(&self, extent: Extent, window: u64) -> bool {
         let (slot, start) = member_of(extent.start);
         let size = match slot {
-            0 => window,
-            1 => self.db.map_or(0, |part| part.len),
-            2 => self.wal.map_or(0, |part| part.len),
-            _ => 0,
+            0 => Some(window),
+            1 => self.db.map(|part| part.len),
+            2 => self.wal.map(|part| part.len),
+            _ => None,
         };
-        start.checked_add(extent.len).is_some_and(|end| end <= size)
+        start.checked_add(extent.len).is_some_and(|end| size.is_some_and(|size| end <= size))
     }
 
     pub(crate) fn encode(&self, e: &mut Encoder) {

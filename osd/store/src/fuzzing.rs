@@ -16,6 +16,7 @@ use uuid::Uuid;
 use crate::checksum::{ChecksumKind, Checksums};
 use crate::codec::DecodeResult;
 use crate::compression::{Algorithm, Hints};
+use crate::devices::{Part, Parts};
 use crate::engine::pg_log::{self, LogChange, PgLog, Window};
 use crate::engine::{apply, checkpoint, free_list};
 use crate::export::{self, ExportHeader};
@@ -85,8 +86,9 @@ pub(crate) fn fixed_point<T: Debug + PartialEq>(
 fn superblock(input: &[u8]) {
     let written = sample_superblock().encode().len();
     let mut sealed = input.to_vec();
-    sealed.resize(written, 0);
-    let (content, checksum) = sealed.split_at_mut(written - 4);
+    let sealed_len = input.len().max(written);
+    sealed.resize(sealed_len, 0);
+    let (content, checksum) = sealed.split_at_mut(sealed_len - 4);
     checksum.copy_from_slice(&crc32c::crc32c(content).to_le_bytes());
     for bytes in [Bytes::copy_from_slice(input), Bytes::from(sealed)] {
         let encode = |superblock: &Superblock| Bytes::from(superblock.encode());
@@ -102,7 +104,9 @@ fn superblock(input: &[u8]) {
             epoch_start: found.epoch_start + 1,
             ..found
         };
-        assert!(next.journal.end() <= next.window && next.pg_log.end() <= next.window);
+        let fits = |region| next.parts.has_place(region, next.window);
+        assert!(fits(next.journal) && fits(next.pg_log) && next.kv.end() <= next.window);
+        assert!(next.fast().is_none_or(|fast| fits(fast)));
     }
 }
 
@@ -463,7 +467,7 @@ fn sample_superblock() -> Superblock {
         epoch: 9,
         epoch_start: 1000,
         key_id: 0,
-        parts: crate::devices::Parts::default(),
+        parts: Parts::default(),
         journal: Extent::new(4096, 1 << 20),
         pg_log: Extent::new(2 << 20, 1 << 20),
         kv: Extent::new(4 << 20, 8 << 20),
@@ -556,7 +560,12 @@ pub fn seeds(name: &str) -> Vec<Vec<u8>> {
     format::push_record(&mut body, &format::encode_record(&items));
     match name {
         "store_label" | "store_segment_table" => label::fuzzing::seeds(name),
-        "store_superblock" => vec![sample_superblock().encode()],
+        "store_superblock" => {
+            let part = |id, len| Some(Part { id: Uuid::from_u128(id), len });
+            let mut joined = sample_superblock();
+            joined.set_parts(Parts { db: part(1, 1 << 30), wal: part(2, 1 << 29) });
+            vec![sample_superblock().encode(), joined.encode()]
+        }
         "store_transaction" => vec![sample_transaction(object).encode().to_vec()],
         "store_export" => {
             let group = CollectionId { pool: 3, seed: 1 };

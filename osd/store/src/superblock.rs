@@ -177,13 +177,14 @@ impl Superblock {
         if stored != crc32c::crc32c(bytes.get(..end).unwrap_or_default()) {
             return d.invalid("checksum", end, stored.into());
         }
-        let blocks_valid = block.is_power_of_two()
+        let blocks_valid = window < member_base(1)
+            && block.is_power_of_two()
             && journal_block.is_power_of_two()
             && journal_block >= 512
             && block >= journal_block
             && u64::from(block) <= window / 2;
         if !blocks_valid {
-            return d.invalid("block size", 0, block.into());
+            return d.invalid("window or block size", 0, block.into());
         }
         for counter in [generation, epoch, epoch_start] {
             if counter > COUNTER_MAX {
