@@ -93,7 +93,7 @@ pub struct UpOptions {
     #[arg(long)]
     pub device: Vec<PathBuf>,
     /// Fast block device or file for the keys of all OSDs, and for their journals if there is no --wal-device. Given as often
-    /// as --device: one for the OSDs of each.
+    /// as --device: one for the OSDs of each. OSDs that share one run in one process.
     #[arg(long)]
     pub db_device: Vec<PathBuf>,
     /// Fast block device or file for the journals of all OSDs. As with --db-device there may be one for each device.

@@ -1,7 +1,7 @@
 //! The folder of a cluster: what is in it, who holds it, and the configuration written for clients.
 //!
-//! `cluster.json` is written once, when the folder is made, and says what the cluster consists of; everything that
-//! changes at run time lives in the monitor's and OSDs' stores.
+//! `cluster.json` is written when the folder is made, and when a device is added, and says what the cluster consists of;
+//! everything that changes at run time lives in the monitor's and OSDs' stores.
 
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Write};
@@ -504,6 +504,7 @@ mod tests {
                     slices: 1,
                     media: None,
                     free_list: FreeList::Pages,
+                    beside: Vec::new(),
                 },
                 DevicePlan {
                     path: "/b".into(),
@@ -512,13 +513,16 @@ mod tests {
                     slices: 3,
                     media: Some(Media::Ssd),
                     free_list: FreeList::Merge,
+                    beside: vec!["/c".into()],
                 },
             ],
         };
         assert_eq!(decode_plan(&encode_plan(&plan)).expect("decodes"), plan);
         let mut old = encode_plan(&plan);
         for device in old["devices"].as_array_mut().expect("devices") {
-            device.as_object_mut().expect("a device").remove("free_list");
+            let device = device.as_object_mut().expect("a device");
+            device.remove("free_list");
+            device.remove("beside");
         }
         assert_eq!(decode_plan(&old).expect("decodes").devices[1].free_list, FreeList::Pages);
         assert_eq!(plan.osds(), 4);

@@ -4,7 +4,7 @@ use std::io::{self, Write};
 use std::path::Path;
 use std::process::ExitCode;
 
-use anyhow::{Context, ensure};
+use anyhow::{Context, bail, ensure};
 use nvme::OpenOptions;
 use rt::CoreId;
 use rt::uring::Config;
@@ -36,6 +36,31 @@ fn slices(plan: &Plan, files: &mut DeviceFiles) -> anyhow::Result<Vec<SliceStore
         files.slice(device, slice, osd)
     };
     (0..plan.osds()).map(slice).collect()
+}
+
+/// That no store has a part of another kind on the device, nor of this kind on another device.
+fn check_unused(plan: &Plan, files: &mut DeviceFiles, role: Role, path: &Path) -> anyhow::Result<()> {
+    let shown = path.display();
+    let of_all = plan.devices.iter().all(|device| device.beside.iter().any(|other| other == path));
+    ensure!(of_all, "{shown} is a device of some of this cluster's OSDs already: choose another one");
+    let (slices, fsid) = (slices(plan, files)?, plan.fsid);
+    let found = rt::uring::run(CoreId(0), &Config::default(), move |core| async move {
+        let mut found = Vec::new();
+        for slice in slices {
+            let osd = slice.osd;
+            let places = backend::places(&core, &slice, fsid).await.with_context(|| format!("osd.{osd}"))?;
+            found.extend(places.into_iter().map(|(role, path, _)| (osd, role, path)));
+        }
+        anyhow::Ok(found)
+    });
+    let found = found.context("io_uring cannot be used on this machine")??;
+    if let Some((osd, other, _)) = found.iter().find(|(_, other, place)| place == path && *other != role) {
+        bail!("{shown} is the {} device of osd.{osd}: choose another one", other.name());
+    }
+    if let Some((osd, _, place)) = found.iter().find(|(_, other, place)| place != path && *other == role) {
+        bail!("osd.{osd} has a {} device already: {}", role.name(), place.display());
+    }
+    Ok(())
 }
 
 fn list(plan: &Plan, files: &mut DeviceFiles, json: bool) -> anyhow::Result<()> {
@@ -73,8 +98,11 @@ fn add(
     })?;
     let is_main = plan.devices.iter().any(|device| device.path == path);
     ensure!(!is_main, "{} holds objects of this cluster: choose another device", path.display());
-    // Named already by a call that did not get to its end.
-    let is_named = plan.devices.iter().all(|device| device.beside.contains(&path));
+    // Named already: by a call that did not get to its end, if it is in use for nothing else.
+    let is_named = plan.devices.iter().any(|device| device.beside.contains(&path));
+    if is_named {
+        check_unused(plan, files, role, &path)?;
+    }
     let file = match is_named {
         true => files.open(path.clone(), &OpenOptions::default())?,
         false => open_new(&path, &OpenOptions::default(), force)?,

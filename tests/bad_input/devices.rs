@@ -300,6 +300,10 @@ fn a_cluster_gets_devices_for_keys_and_journals_later() {
         assert_eq!(said.code, Some(0), "{said:?}");
         // The same again changes nothing.
         assert_eq!(device(&["add", role, &path]).code, Some(0));
+        let other = if role == "db" { "wal" } else { "db" };
+        let in_use = format!("is the {role} device of osd.0");
+        device(&["add", other, &path]).refused(1, &[&in_use]);
+        device(&["add", other, &path, "--force"]).refused(1, &[&in_use]);
         Cluster::up(&folder.path("c"), &[]).stop();
         let checked = spirula(&["fsck", "--dir", &dir, "--deep"]);
         assert_eq!(checked.code, Some(0), "{checked:?}");

@@ -251,6 +251,10 @@ pub enum PartError {
     TooSmall { device: String, role: &'static str, len: u64, need: u64 },
     #[error("the store on {device} has a {role} device already")]
     Present { device: String, role: &'static str },
+    #[error(
+        "what is to be the {role} device of the store on {device} is its {other} device: give another one"
+    )]
+    InUse { device: String, role: &'static str, other: &'static str },
     #[error("{role} has blocks of {block_size} bytes, and the store on {device} was made for {most} at most")]
     Blocks { device: String, role: &'static str, block_size: u32, most: u32 },
     #[error(transparent)]

@@ -16,6 +16,9 @@ use smallvec::SmallVec;
 use crate::check::length;
 use crate::fault::{Fault, Planted};
 
+/// Keys that a scan asks the key-value store for at most if those before were hidden.
+const HIDDEN_KEYS_MAX: usize = 1024;
+
 /// See the module.
 pub struct Overlay {
     view: RefCell<KvView>,
@@ -302,15 +305,19 @@ impl Pin {
         end: Bytes,
         limit: ScanLimit,
     ) -> KvResult<ScanPage> {
-        let (mut out, mut cursor) = (ScanPage::default(), start);
+        let (mut out, mut cursor, mut page_keys) = (ScanPage::default(), start, limit.keys);
         loop {
             let below = self.below_ranges(cursor.clone());
             let page = match end.is_empty() || below < end {
-                true => kv.scan(&self.view, below, end.clone(), limit).await?,
+                true => {
+                    kv.scan(&self.view, below, end.clone(), ScanLimit { keys: page_keys, ..limit }).await?
+                }
                 false => ScanPage::default(),
             };
             // Only as far as this page reaches is the key-value store's content known.
             let reach = page.entries.last().filter(|_| page.more).map(|(last, _)| crate::keys::after(last));
+            // Where much was removed, and is still in the store, more is asked for at a time.
+            page_keys = page_keys.saturating_mul(2).min(limit.keys.max(HIDDEN_KEYS_MAX));
             let is_full = self.merge(page.entries, &cursor, reach.as_ref().unwrap_or(&end), limit, &mut out);
             match reach {
                 Some(reach) if !is_full => cursor = reach,
@@ -331,7 +338,7 @@ impl Pin {
     }
 
     /// Adds the entries of `[start, end)` to `out`, with what the key-value store has of them; whether there are more than
-    /// go into it. Looks at no more than it takes.
+    /// go into it. Of what does not go into it only removed keys are looked at.
     fn merge(
         &self,
         stored: Vec<(Bytes, Bytes)>,
@@ -460,7 +467,7 @@ mod tests {
                 (keys, page.more, kv.entries.get())
             };
             let keys = |numbers: std::ops::Range<u64>| numbers.map(key).collect::<Vec<_>>();
-            assert_eq!(scan(6).await, (keys(6..10), true, 12), "these, four hidden ones, four behind");
+            assert_eq!(scan(6).await, (keys(6..10), true, 22), "these, eight hidden ones, what is behind");
             assert_eq!(scan(11).await, (keys(9000..9004), true, 4));
             assert_eq!(scan(9008).await, ([keys(9008..9010), keys(9990..9992)].concat(), true, 4));
             assert_eq!(scan(9997).await, (keys(9997..10_000), false, 3));

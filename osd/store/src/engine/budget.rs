@@ -51,13 +51,27 @@ pub struct Budget {
     caches: u64,
     pieces: [u64; 3],
     came_back: [u64; 3],
+    /// Since when it is short.
+    shortage: Option<Shortage>,
 }
+
+/// More is held than may be, and nothing is left to let go of.
+#[derive(Clone, Copy, Debug)]
+struct Shortage {
+    /// What was held when it last became noticeably less.
+    held: u64,
+    /// Looks since then.
+    looks: u32,
+}
+
+/// After so many looks without an effect writers are not kept waiting any more: what is too much is not theirs.
+const LOOKS_IN_VAIN: u32 = 20;
 
 impl Budget {
     /// For a store that may take `target` bytes of memory, of which `fixed_max` may be needed beside the caches.
     pub fn new(target: u64, fixed_max: u64) -> Self {
         let caches = ceiling(target, fixed_max) / 2;
-        Self { target, caches: caches.max(CACHES_MIN), pieces: BEGIN, came_back: [0; 3] }
+        Self { target, caches: caches.max(CACHES_MIN), pieces: BEGIN, came_back: [0; 3], shortage: None }
     }
 
     /// The least that a store with so much beside the caches can be given.
@@ -89,10 +103,20 @@ impl Budget {
         self.divide(reading);
     }
 
-    /// Whether what is held is more than the target although caches are as small as they can be.
-    pub fn is_short(&self, reading: &Reading) -> bool {
+    /// Whether what is held is more than the target although caches are as small as they can be, and waiting makes it less.
+    /// To be asked once a look.
+    pub fn is_short(&mut self, reading: &Reading) -> bool {
         let held = reading.resident.unwrap_or(reading.fixed + reading.cached);
-        held > self.target && self.caches <= CACHES_MIN
+        if held <= self.target || self.caches > CACHES_MIN {
+            self.shortage = None;
+            return false;
+        }
+        let shortage = self.shortage.get_or_insert(Shortage { held, looks: 0 });
+        match held < shortage.held - shortage.held / 64 {
+            true => *shortage = Shortage { held, looks: 0 },
+            false => shortage.looks = shortage.looks.saturating_add(1),
+        }
+        shortage.looks <= LOOKS_IN_VAIN
     }
 
     fn divide(&mut self, reading: &Reading) {
@@ -173,6 +197,11 @@ mod tests {
         budget.adjust(&reading(1200, 10));
         assert_eq!(budget.sizes().iter().sum::<u64>(), CACHES_MIN);
         assert!(budget.is_short(&reading(1200, 10)) && !budget.is_short(&reading(1000, 10)));
+        for _ in 0..LOOKS_IN_VAIN {
+            assert!(budget.is_short(&reading(1200, 10)));
+        }
+        assert!(!budget.is_short(&reading(1200, 10)), "waiting is in vain");
+        assert!(budget.is_short(&reading(1150, 10)), "it becomes less after all");
         budget.adjust(&reading(60, 10));
         assert!(budget.sizes().iter().sum::<u64>() <= 80 * MIB && before > 800 * MIB);
     }

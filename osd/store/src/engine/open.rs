@@ -13,7 +13,7 @@ use super::checkpoint::CheckpointRecord;
 use super::free_list;
 use super::options::{FormatOptions, FreeList};
 use super::writer::RESERVE_BLOCKS;
-use crate::devices::{self, Part, PartError, Parts, Role};
+use crate::devices::{self, Part, PartError, PartHeader, Parts, Role};
 use crate::journal::scan::ScanError;
 use crate::keys;
 use crate::limits;
@@ -172,6 +172,7 @@ pub async fn write_superblock(device: &dyn BlockDevice, superblock: &Superblock)
 pub async fn read_superblock(device: &dyn BlockDevice) -> OpenResult<(Superblock, bool)> {
     let (superblock, writable) = read_main_superblock(device).await?;
     devices::check(device, &superblock).await?;
+    check_block_size(device, &superblock, |made, has| made == has)?;
     Ok((superblock, writable))
 }
 
@@ -208,15 +209,22 @@ pub async fn read_main_superblock(device: &dyn BlockDevice) -> OpenResult<(Super
     if superblock.window != window || u64::from(superblock.block) != block {
         return Err(OpenError::SizeChanged { device: name(), expected: superblock.window, found: window });
     }
-    if superblock.journal_block != device.geometry().block_size {
-        let reason = format!(
-            "it was made for blocks of {} bytes, the device has {}",
-            superblock.journal_block,
-            device.geometry().block_size
-        );
-        return Err(OpenError::Corrupt { device: name(), reason });
-    }
+    // Those of another device may be larger.
+    check_block_size(device, &superblock, |made, has| made >= has)?;
     Ok((superblock, writable))
+}
+
+fn check_block_size(
+    device: &dyn BlockDevice,
+    superblock: &Superblock,
+    fits: impl Fn(u32, u32) -> bool,
+) -> OpenResult<()> {
+    let (made, has) = (superblock.journal_block, device.geometry().block_size);
+    if fits(made, has) {
+        return Ok(());
+    }
+    let reason = format!("it was made for blocks of {made} bytes, the device has {has}");
+    Err(OpenError::Corrupt { device: device.name().to_owned(), reason })
 }
 
 /// See [`super::Engine::add_part`].
@@ -240,6 +248,14 @@ pub async fn add_part(
         return Err(PartError::Blocks { device, role, block_size, most: before.journal_block }.into());
     }
     let block = u64::from(before.block);
+    // What it begins with may be left of an adding that did not get to its end, but not in use.
+    let first = part.read(0, DmaBuf::zeroed(usize::try_from(block).unwrap_or(usize::MAX))).await;
+    if let Some(header) = first.ok().and_then(|buffer| PartHeader::decode(buffer.freeze()).ok()) {
+        let is_known = |role: &Role| before.parts.get(*role).is_some_and(|part| part.id == header.id);
+        if let Some(other) = Role::BESIDE.into_iter().find(is_known) {
+            return Err(PartError::InUse { device: name(), role: role.name(), other: other.name() }.into());
+        }
+    }
     let (len, need) = (part.geometry().size / block * block, before.part_bytes_min(role));
     if len < need {
         return Err(PartError::TooSmall { device: name(), role: role.name(), len, need }.into());

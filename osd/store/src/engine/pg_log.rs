@@ -210,7 +210,8 @@ pub fn read(ring: &Ring, window: Window, block: u64) -> DecodeResult<Vec<LogChan
             changes.push(match kind {
                 1 => {
                     let version = LogVersion { epoch: d.u32("epoch")?, version: d.u64("version")? };
-                    LogChange::Entry(id, version, d.bytes("log entry")?)
+                    // In memory of its own: a part of what was read would keep all of the ring.
+                    LogChange::Entry(id, version, Bytes::copy_from_slice(&d.bytes("log entry")?))
                 }
                 2 => LogChange::Drop(id),
                 other => return d.invalid("kind of log change", 0, other.into()),

@@ -79,10 +79,11 @@ impl Inner {
         durable: OneSender<StoreResult<()>>,
     ) {
         let mut at = self.core.now();
-        turn.come().await;
+        // Not in its turn, where those behind it would wait for its wait and then for theirs.
         if self.memory_short.get() {
             self.wait_for_memory().await;
         }
+        turn.come().await;
         self.count_stage(&self.counters.stage_turn_ns, &mut at);
         let (record_durable, receiver) = oneshot();
         let result = self.execute(&transaction, hints, record_durable, &mut at).await;

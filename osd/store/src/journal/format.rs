@@ -290,26 +290,26 @@ impl Item {
     fn decode(d: &mut Decoder) -> DecodeResult<Self> {
         let at = d.at();
         Ok(match d.u8("kind of item")? {
-            1 => Self::Put(d.bytes("key")?, d.bytes("value")?),
-            2 => Self::Delete(d.bytes("key")?),
-            3 => Self::DeleteRange(d.bytes("start")?, d.bytes("end")?),
+            1 => Self::Put(owned(d, "key")?, owned(d, "value")?),
+            2 => Self::Delete(owned(d, "key")?),
+            3 => Self::DeleteRange(owned(d, "start")?, owned(d, "end")?),
             4 => Self::decode_statistics(d, PoolStats::FIELDS_PLAIN)?,
             14 => Self::decode_statistics(d, PoolStats::FIELDS)?,
             5 => Self::Allocate(decode_extent(d)?),
             6 => Self::Free(decode_extent(d)?),
             7 => Self::Lend(decode_extent(d)?),
             8 => Self::Deferred(Deferred {
-                onode: d.bytes("onode key")?,
+                onode: owned(d, "onode key")?,
                 shard: d.u32("shard")?,
                 birth: d.u64("birth")?,
                 address: d.u64("address")?,
-                payload: d.bytes("payload")?,
+                payload: owned(d, "payload")?,
             }),
             9 => Self::InFlight(decode_extent(d)?, d.u32("checksum")?),
             10 => Self::LogEntry(
                 decode_collection(d)?,
                 LogVersion { epoch: d.u32("log epoch")?, version: d.u64("log version")? },
-                d.bytes("log entry")?,
+                owned(d, "log entry")?,
             ),
             11 => Self::LogDrop(decode_collection(d)?),
             12 => Self::NextOmapId(d.u64("omap id")?),
@@ -333,6 +333,11 @@ impl Item {
         }
         Ok(Self::Statistics(pool, PoolStats::from_array(delta)))
     }
+}
+
+/// Bytes in memory of their own: a part of what was read would keep all of the journal.
+fn owned(d: &mut Decoder, what: &'static str) -> DecodeResult<Bytes> {
+    Ok(Bytes::copy_from_slice(&d.bytes(what)?))
 }
 
 fn encode_extent(e: &mut Encoder, kind: u8, extent: Extent) {

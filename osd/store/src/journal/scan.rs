@@ -58,6 +58,17 @@ pub enum ScanError {
         /// What is wrong and how we know that it was durable.
         reason: String,
     },
+    /// Somebody mounted the store after what its superblock says.
+    #[error(
+        "the journal was written by mount {found}, and the superblock says that {epoch} was the last: it is an older copy, and \
+         starting with it would lose data"
+    )]
+    Older {
+        /// Of the superblock.
+        epoch: u64,
+        /// Of a group.
+        found: u64,
+    },
 }
 
 /// The chain from `start`.
@@ -87,9 +98,16 @@ pub fn scan(ring: &Ring, start: &Start, fault: Fault) -> Result<Vec<Group>, Scan
             let proof = format!("{reason}, and epoch {} began with group {}", start.epoch, start.epoch_start);
             return damaged(&next, proof);
         }
-        if let Some(later) = later_proof(ring, &next) {
-            let proof = format!("{reason}, and group {} says that it was", later.group);
-            return damaged(&next, proof);
+        match later_proof(ring, &next) {
+            // No group of an epoch is written before the superblock has it.
+            Some(later) if later.epoch > next.epoch => {
+                return Err(ScanError::Older { epoch: next.epoch, found: later.epoch });
+            }
+            Some(later) => {
+                let proof = format!("{reason}, and group {} says that it was", later.group);
+                return damaged(&next, proof);
+            }
+            None => {}
         }
         return Ok(groups);
     }
@@ -140,7 +158,7 @@ fn read_group(ring: &Ring, next: &Start, fault: Fault) -> Result<Group, Stop> {
     Ok(Group { header, checksum: stored, end: next.position + len, records })
 }
 
-/// A valid group of this epoch anywhere in the ring which says that the group that `next` looks for was durable.
+/// A valid group anywhere in the ring which is of a later epoch, or says that the group that `next` looks for was durable.
 fn later_proof(ring: &Ring, next: &Start) -> Option<Header> {
     let header_len = u64::try_from(HEADER_BYTES).unwrap_or(u64::MAX);
     let mut place = 0;
@@ -150,10 +168,11 @@ fn later_proof(ring: &Ring, next: &Start) -> Option<Header> {
         let Some(bytes) = ring.read(here, header_len) else { continue };
         let Ok((header, stored)) = Header::decode(bytes.clone()) else { continue };
         let claims = header.store == format::store_tag(next.store)
-            && header.epoch == next.epoch
             && header.position % ring.size() == here
-            && header.group > next.group
-            && header.durable_through >= next.group;
+            && (header.epoch > next.epoch
+                || header.epoch == next.epoch
+                    && header.group > next.group
+                    && header.durable_through >= next.group);
         let len = header_len + u64::from(header.body);
         if claims
             && let Some(whole) = ring.read(here, len)

@@ -3,7 +3,7 @@
 
 use std::rc::Rc;
 
-use nvme::{MemoryDevice, SimDisk, SimDiskConfig};
+use nvme::{BlockDevice, MemoryDevice, SimDisk, SimDiskConfig};
 use rt::Core;
 use rt::sim::{Config, RandomStream, Sim};
 use uuid::Uuid;
@@ -11,6 +11,7 @@ use uuid::Uuid;
 use super::world::World;
 use crate::devices::{PartError, Role};
 use crate::engine::{Engine, OpenError};
+use crate::journal::scan::ScanError;
 use crate::object_store::{FsckLevel, ObjectStore};
 use crate::suite::{Generator, collection, object};
 use crate::{Op, Transaction};
@@ -89,6 +90,66 @@ fn a_part_that_is_not_the_store_s_own_newest_is_refused() {
             refused(&core, &world, |error| matches!(error, PartError::NotOurs { .. })).await;
             world.parts[at].1 = own;
             live(&core, &world, 3).await;
+        });
+    }
+}
+
+#[test]
+fn a_main_device_that_is_older_than_its_journal_is_refused() {
+    Sim::new(1, Config::default()).run(0, move |core| async move {
+        let mut world = world(1, &[Role::Wal]);
+        world.format(&core).await;
+        live(&core, &world, 1).await;
+        let older = world.disk.copy();
+        // The header of the wal part is one mount ahead of it, as if that had been interrupted.
+        live(&core, &world, 2).await;
+        let newest = std::mem::replace(&mut world.disk, older);
+        let before = writes(&world);
+        let refused = world.mount(&core).await.map(drop);
+        assert!(
+            matches!(
+                &refused,
+                Err(OpenError::Journal { error: ScanError::Older { epoch: 1, found: 2 }, .. })
+            ),
+            "{refused:?}"
+        );
+        assert_eq!(writes(&world)[1], before[1], "the journal is as it was");
+        world.disk = newest;
+        live(&core, &world, 3).await;
+    });
+}
+
+#[test]
+fn blocks_of_a_part_may_be_larger_than_the_main_device_s() {
+    for role in Role::BESIDE {
+        Sim::new(1, Config::default()).run(0, move |core| async move {
+            let mut world =
+                World::new(1, 16 << 20, 512, 64 << 10).with_parts(1, &[role], PART).stacked(2 << 20);
+            world.parts[role.slot() - 1].1 = Some(SimDisk::new(SimDiskConfig::new(role.name(), PART), 1));
+            assert_eq!(world.device(&core).geometry().block_size, 4096);
+            world.format(&core).await;
+            let main: Rc<dyn BlockDevice> = Rc::new(world.disk.open(&core));
+            Engine::main_superblock(&*main).await.expect("reads");
+            live(&core, &world, 1).await;
+            live(&core, &world, 2).await;
+        });
+    }
+}
+
+#[test]
+fn a_part_in_use_is_not_added_as_another() {
+    for role in Role::BESIDE {
+        Sim::new(1, Config::default()).run(0, move |core| async move {
+            let world = world(1, &[role]);
+            world.format(&core).await;
+            live(&core, &world, 1).await;
+            let other = if role == Role::Db { Role::Wal } else { Role::Db };
+            let part = world.parts[role.slot() - 1].1.as_ref().map(|disk| disk.open(&core)).expect("a part");
+            let before = writes(&world);
+            let added = Engine::add_part(&*world.device(&core), &part, other, Uuid::from_u128(9)).await;
+            assert!(matches!(&added, Err(OpenError::Part(PartError::InUse { .. }))), "{added:?}");
+            assert_eq!(writes(&world), before);
+            live(&core, &world, 2).await;
         });
     }
 }
