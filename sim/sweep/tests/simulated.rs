@@ -8,7 +8,7 @@ use std::sync::atomic::Ordering;
 
 use crash_sweep::{Counts, Setup, Thoroughness, Totals, simulated, small_blocks, sweep_workload, workload};
 
-const KINDS: usize = 20;
+const KINDS: usize = 21;
 
 fn threads() -> usize {
     std::thread::available_parallelism().map_or(1, usize::from)
