@@ -229,7 +229,18 @@ impl Inner {
                     blocks.insert(place.address, payload);
                 }
                 None => {
-                    wanted.insert(place.address, *place);
+                    // Two shards may each be sound and claim the same block: only one of them would be verified.
+                    let other = wanted.insert(place.address, *place);
+                    let is_same =
+                        |other: &Place| (other.birth, other.checksum) == (place.birth, place.checksum);
+                    if !other.as_ref().is_none_or(is_same) {
+                        return Err(StoreError::Io(format!(
+                            "object {object}, byte {}: the block at {:#x} of {} is claimed twice; fsck tells more",
+                            place.logical,
+                            place.address,
+                            self.device.name()
+                        )));
+                    }
                 }
             }
         }

@@ -1,4 +1,4 @@
-//! A device that gives wrong bytes once, and one that keeps giving them.
+//! A device that gives wrong bytes once, one that keeps giving them, and a block that is described in two ways.
 
 use std::cell::Cell;
 use std::rc::Rc;
@@ -8,8 +8,12 @@ use rt::LocalBoxFuture;
 use rt::sim::{Config, Sim};
 
 use super::world::World;
+use crate::checksum::{Checksum, ChecksumKind};
+use crate::engine::blocks::Wanted;
 use crate::object_store::{ObjectStore, StoreError};
+use crate::shard::Place;
 use crate::suite::{Generator, collection, join, object, pattern};
+use crate::types::AccessHints;
 use crate::{Op, Transaction};
 
 /// The next reads give a wrong bit each.
@@ -105,6 +109,40 @@ fn a_block_that_does_not_match_is_read_once_more_and_then_refused() {
         let mut expect = data.to_vec();
         expect[10..17].copy_from_slice(&pattern(2, 7));
         assert!(read().await.is_ok_and(|read| read == expect));
+        store.close().await.expect("close");
+    });
+}
+
+#[test]
+fn a_block_that_two_shards_claim_is_refused() {
+    let sim = Sim::new(1, Config::default());
+    let world = World::new(1, 8 << 20, 4096, 256 << 10);
+    sim.run(0, |core| async move {
+        world.format(&core).await;
+        let store = world.mount(&core).await.expect("mount");
+        store.submit(Generator::prologue()).durable.await.expect("create");
+        let (name, data) = (object("object", 1), pattern(1, 4096));
+        let ops = vec![Op::Write {
+            collection: collection(),
+            object: name.clone(),
+            offset: 0,
+            data: vec![data.clone()],
+        }];
+        store.submit(Transaction { ops }).durable.await.expect("write");
+        let found = store.block_places(collection(), &name).await.expect("places");
+        let (address, birth) = (found[0].address, found[0].birth);
+        let checksum = Checksum::of(ChecksumKind::Crc32c, &data);
+        let (is_shared, is_packed) = (false, false);
+        let place =
+            Place { blob: address, index: 0, address, checksum, birth, is_shared, is_packed, logical: 0 };
+        let foreign = Place { birth: birth + 1, ..place };
+        let stale = Place { checksum: Checksum::of(ChecksumKind::Crc32c, b"other"), ..place };
+        for (second, is_right) in [(place, true), (foreign, false), (stale, false)] {
+            let mut wanted = Wanted::default();
+            wanted.places.extend([second, place]);
+            let read = store.inner.read_blocks(&name, &wanted, AccessHints::default()).await;
+            assert_eq!(read.is_ok(), is_right, "{second:?}: {read:?}");
+        }
         store.close().await.expect("close");
     });
 }
