@@ -181,6 +181,8 @@ pub struct KvStats {
     pub fast_free_bytes: u64,
     /// In use on the main device although there is a fast one.
     pub spilled_bytes: u64,
+    /// Ranges that were removed by tombstones and then compacted, so that seeks need not step over these, since open.
+    pub ranges_compacted: u64,
 }
 
 /// Why a call failed. Anything but `Full` is final for the store: it must be closed and opened again.

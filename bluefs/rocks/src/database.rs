@@ -1,8 +1,8 @@
 //! [`Database`]: an open RocksDB, and what is done with it. Everything here blocks and runs on foreign threads.
 
 use std::collections::BTreeSet;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use bluefs::fs::{BlueFs, Move};
@@ -19,6 +19,7 @@ use rocksdb::{
 use crate::env::bluefs_env;
 use crate::families::{FAMILIES, REST, cut, family_of};
 use crate::options::RocksOptions;
+use crate::removed::{Removed, RemovedRanges};
 use crate::report::{FamilyReport, RocksReport};
 use crate::room::{Costs, Sorted, costs};
 
@@ -36,6 +37,7 @@ pub(crate) struct Database {
     options: RocksOptions,
     /// Something was removed since everything was last compacted.
     removed: AtomicBool,
+    ranges: Mutex<RemovedRanges>,
     /// Headroom to keep, bytes.
     wanted: AtomicU64,
 }
@@ -102,6 +104,7 @@ impl Database {
             fs,
             options,
             removed: AtomicBool::new(true),
+            ranges: Mutex::default(),
             wanted: AtomicU64::new(0),
         };
         database.keep_room(0)?;
@@ -141,6 +144,7 @@ impl Database {
 
     fn write(&self, batch: KvBatch) -> KvResult<()> {
         let mut write = WriteBatch::default();
+        let mut ranges = Vec::new();
         for op in batch.ops {
             match op {
                 KvOp::Put(key, value) => write.put_cf(self.family(family_of(&key)), key, value),
@@ -154,14 +158,22 @@ impl Database {
                 KvOp::DeleteRange(start, end) => {
                     self.removed.store(true, Ordering::Relaxed);
                     for (family, from, to) in cut(&start, &end) {
-                        write.delete_range_cf(self.family(family), from, to);
+                        write.delete_range_cf(self.family(family), &from, &to);
+                        ranges.push(Removed { family, from, to });
                     }
                 }
             }
         }
         let mut options = WriteOptions::default();
         options.disable_wal(true);
-        self.db.write_opt(write, &options).map_err(kv_error)
+        self.db.write_opt(write, &options).map_err(kv_error)?;
+        self.with_ranges(|all| ranges.into_iter().for_each(|range| all.wrote(range)));
+        Ok(())
+    }
+
+    fn with_ranges<T>(&self, work: impl FnOnce(&mut RemovedRanges) -> T) -> T {
+        // Nothing that is done with them panics half-way.
+        work(&mut self.ranges.lock().unwrap_or_else(PoisonError::into_inner))
     }
 
     /// Keeps up to so many bytes of blocks in memory.
@@ -185,7 +197,9 @@ impl Database {
         let families: Vec<&ColumnFamily> = FAMILIES.iter().map(|name| self.family(name)).collect();
         let mut options = FlushOptions::default();
         options.set_wait(true);
+        let ranges = self.with_ranges(RemovedRanges::flushing);
         self.db.flush_cfs_opt(&families.iter().collect::<Vec<_>>(), &options).map_err(kv_error)?;
+        self.with_ranges(|all| all.flushed(ranges));
         self.check_background()?;
         self.keep_room(0)?;
         Ok(self.stats())
@@ -317,14 +331,37 @@ impl Database {
     /// for, inputs of those before them included; and it is about a few files, so that others, which flushes may wait for,
     /// have their turn.
     pub(crate) fn compact(&self) -> KvResult<()> {
+        let tombstones = self.with_ranges(RemovedRanges::take).tombstones;
+        let all = |family| Removed { family, from: Bytes::new(), to: Bytes::new() };
+        self.compact_within(FAMILIES.map(all).to_vec())?;
+        self.with_ranges(|ranges| ranges.compacted_more(tombstones));
+        Ok(())
+    }
+
+    /// Whether so many ranges were removed that they are worth a compaction.
+    pub(crate) fn has_ranges_to_compact(&self) -> bool {
+        self.with_ranges(|ranges| ranges.are_many())
+    }
+
+    /// Compacts what was removed by ranges, as [`Self::compact`] does everything, so that seeks need not step over tombstones.
+    pub(crate) fn compact_ranges(&self) -> KvResult<()> {
+        let taken = self.with_ranges(RemovedRanges::take);
+        self.compact_within(taken.ranges)?;
+        self.with_ranges(|ranges| ranges.compacted_more(taken.tombstones));
+        Ok(())
+    }
+
+    fn compact_within(&self, ranges: Vec<Removed>) -> KvResult<()> {
         let mut options = CompactOptions::default();
         options.set_exclusive_manual_compaction(true);
-        for name in FAMILIES {
-            let cuts = self.cuts(name)?;
-            let mut from = None;
-            for to in cuts.into_iter().map(Some).chain([None]) {
-                self.db.compact_range_cf_opt(self.family(name), from.as_deref(), to.as_deref(), &options);
-                from = to;
+        for Removed { family, from, to } in ranges {
+            let is_inside = |cut: &Vec<u8>| cut[..] > from[..] && (to.is_empty() || cut[..] < to[..]);
+            let cuts: Vec<_> = self.cuts(family)?.into_iter().filter(is_inside).collect();
+            let mut from = Some(from.to_vec());
+            for to in cuts.into_iter().chain([to.to_vec()]) {
+                let bound = Some(&to[..]).filter(|to| !to.is_empty());
+                self.db.compact_range_cf_opt(self.family(family), from.as_deref(), bound, &options);
+                from = Some(to);
             }
         }
         self.db.wait_for_compact(&WaitForCompactOptions::default()).map_err(kv_error)?;
@@ -371,6 +408,7 @@ impl Database {
             fast_bytes: fs.fast_bytes,
             fast_free_bytes: fs.fast_free_bytes,
             spilled_bytes: fs.spilled_bytes,
+            ranges_compacted: self.with_ranges(|ranges| ranges.compacted()),
         }
     }
 

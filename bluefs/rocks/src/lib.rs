@@ -8,6 +8,7 @@ mod database;
 mod env;
 mod families;
 mod options;
+mod removed;
 mod report;
 mod room;
 mod store;

@@ -14,8 +14,8 @@ use bluefs::fs::{BlueFs, MountOptions, SpaceDesk};
 use bluefs::kv::{Extent, KvBatch, KvError, KvResult, KvStats, KvStore, KvView, ScanLimit, ScanPage};
 use bytes::Bytes;
 use nvme::BlockingDevice;
-use rt::sync::{Gate, Notify, OneSender, Pass, oneshot};
-use rt::{Core, Group, Lane, LocalBoxFuture};
+use rt::sync::{Either, Gate, Notify, OneSender, Pass, oneshot, select};
+use rt::{Core, Group, Lane, LocalBoxFuture, Nanos};
 
 use crate::database::{Database, HeldSnapshot};
 use crate::options::RocksOptions;
@@ -28,6 +28,8 @@ const BATCHES_PER_JOB_MAX: usize = 64;
 const ANSWER_PAUSE: Duration = Duration::from_millis(1);
 /// See [`ANSWER_PAUSE`].
 const ANSWER_TRIES_MAX: u32 = 5000;
+/// Between two compactions of what was removed by ranges: each may rewrite all that the newest files overlap.
+const RANGES_PAUSE: Duration = Duration::from_secs(10);
 
 /// See the module. Clones are handles on the same store.
 #[derive(Clone)]
@@ -57,6 +59,10 @@ struct Shared {
     failed: RefCell<Option<KvError>>,
     stats: Cell<KvStats>,
     compacting: Cell<bool>,
+    /// Somebody waits to compact what was removed by ranges.
+    ranges_wait: Cell<bool>,
+    /// When that was last done.
+    ranges_compacted: Cell<Option<Nanos>>,
 }
 
 /// What a [`KvView`] of this store holds; its snapshot is released on a foreign thread.
@@ -108,6 +114,8 @@ impl RocksKv {
             failed: RefCell::default(),
             stats: Cell::new(stats),
             compacting: Cell::new(false),
+            ranges_wait: Cell::new(false),
+            ranges_compacted: Cell::new(None),
         };
         Ok(Self { shared: Rc::new(shared) })
     }
@@ -248,22 +256,54 @@ impl Shared {
         self.compacting.set(true);
         let shared = Rc::clone(self);
         self.core.spawn(Group::Background, "kv compaction", async move {
-            let compacted = shared.core.alien(Lane::Compaction, move || {
+            let work = move || {
                 if database.take_turn_to_compact(wanted) {
                     database.compact()?;
                 }
                 Ok(database.stats())
-            });
-            match compacted.await {
-                Ok(stats) => shared.stats.set(stats),
-                // Closing cuts it short.
-                Err(_) if shared.gate.is_closing() => {}
-                Err(error) => shared.fail(&error),
-            }
-            shared.compacting.set(false);
-            shared.progress.notify_all();
+            };
+            shared.compact_with(work).await;
             drop(pass);
         });
+    }
+
+    /// Compacts what was removed by ranges, if that was much and a while after it was last done.
+    fn compact_ranges(self: &Rc<Self>) {
+        let (Ok(pass), Ok(database)) = (self.check(), self.database()) else { return };
+        if !database.has_ranges_to_compact() || self.ranges_wait.replace(true) {
+            return;
+        }
+        let shared = Rc::clone(self);
+        self.core.spawn(Group::Background, "kv range compaction", async move {
+            let since = shared.ranges_compacted.get().map(|at| shared.core.now().0.saturating_sub(at.0));
+            let pause = since
+                .map_or(Duration::ZERO, |since| RANGES_PAUSE.saturating_sub(Duration::from_nanos(since)));
+            let rest = Box::pin(shared.core.sleep(pause));
+            let mut is_closing = matches!(select(rest, pass.closing()).await, Either::Right(_));
+            while shared.compacting.get() && !is_closing {
+                is_closing =
+                    matches!(select(shared.progress.notified(), pass.closing()).await, Either::Right(_));
+            }
+            if !is_closing {
+                shared.compacting.set(true);
+                shared.compact_with(move || database.compact_ranges().map(|()| database.stats())).await;
+                shared.ranges_compacted.set(Some(shared.core.now()));
+            }
+            shared.ranges_wait.set(false);
+            drop(pass);
+        });
+    }
+
+    /// Whoever comes here has set `compacting`.
+    async fn compact_with(&self, work: impl FnOnce() -> KvResult<KvStats> + Send + 'static) {
+        match self.core.alien(Lane::Compaction, work).await {
+            Ok(stats) => self.stats.set(stats),
+            // Closing cuts it short.
+            Err(_) if self.gate.is_closing() => {}
+            Err(error) => self.fail(&error),
+        }
+        self.compacting.set(false);
+        self.progress.notify_all();
     }
 
     /// See the seam. Many short jobs rather than one that waits: the lender may need the thread.
@@ -303,6 +343,7 @@ impl Shared {
             Ok(stats) => {
                 self.stats.set(stats);
                 self.compact_if_scarce(Some(0));
+                self.compact_ranges();
                 Ok(())
             }
             Err(error) => {

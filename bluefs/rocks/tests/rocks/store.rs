@@ -2,11 +2,13 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
 
 use crate::common::{COPIES, formatted, on_core, open};
 use bluefs::fs::BlueFs;
 use bluefs::kv::suite::{self, Workload, contents};
-use bluefs::kv::{KvError, KvStore, MemKv};
+use bluefs::kv::{KvBatch, KvError, KvOp, KvStore, MemKv};
+use bytes::Bytes;
 use nvme::{BlockingDevice, DeviceError, DeviceResult, Geometry, MemoryDevice};
 
 #[test]
@@ -41,6 +43,44 @@ fn what_was_flushed_is_there_after_reopening() {
             let loaded = BlueFs::load(&*device, COPIES).unwrap();
             assert_eq!(loaded.check(COPIES), []);
         }
+    });
+}
+
+#[test]
+fn removed_ranges_are_compacted_without_being_asked() {
+    on_core(|core| async move {
+        let store = open(&core, Arc::new(formatted(16 << 20))).await;
+        let key = |number: u32| Bytes::from(format!("M{number:08}"));
+        for first in (0..40_000).step_by(1000) {
+            let puts = (first..first + 1000).map(|number| KvOp::Put(key(number), Bytes::from(vec![7; 20])));
+            store.apply(KvBatch { ops: puts.collect() }).await.unwrap();
+        }
+        store.flush().await.unwrap();
+        // Not the last one, and each by itself.
+        for first in (0..39_000).step_by(1000) {
+            let range = KvOp::DeleteRange(key(first), key(first + 1000));
+            store.apply(KvBatch { ops: vec![range] }).await.unwrap();
+        }
+        assert_eq!(store.stats().ranges_compacted, 0);
+        store.flush().await.unwrap();
+        for _ in 0..1000 {
+            if store.stats().ranges_compacted == 39 {
+                break;
+            }
+            core.sleep(Duration::from_millis(10)).await;
+        }
+        assert_eq!(store.stats().ranges_compacted, 39);
+        let report = store.report().await.unwrap();
+        let omap = report.families.iter().find(|family| family.name == "M").unwrap();
+        assert_eq!(omap.keys_estimated, 1000, "what was removed is not in files any more: {report:?}");
+        assert_eq!(contents(&store, &store.view()).await.len(), 1000);
+        // A few are not worth it.
+        store.apply(KvBatch { ops: vec![KvOp::DeleteRange(key(39_000), key(39_500))] }).await.unwrap();
+        store.flush().await.unwrap();
+        core.sleep(Duration::from_secs(60)).await;
+        assert_eq!(store.stats().ranges_compacted, 39);
+        assert_eq!(contents(&store, &store.view()).await.len(), 500);
+        store.close().await.unwrap();
     });
 }
 

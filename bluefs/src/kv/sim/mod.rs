@@ -475,6 +475,7 @@ impl KvStore for SimKv {
             fast_bytes: fs.fast_bytes,
             fast_free_bytes: fs.fast_free_bytes,
             spilled_bytes: fs.spilled_bytes,
+            ranges_compacted: 0,
         }
     }
 

@@ -32,6 +32,7 @@ impl Inner {
             ("data_cache_misses", misses),
             ("data_cache_came_back", came_back),
             ("cache_came_back", self.cache.borrow().came_back()),
+            ("kv_ranges_compacted", self.kv.stats().ranges_compacted),
         ]);
         all.sort_unstable();
         all
