@@ -11,7 +11,11 @@ pub const INFO_ATTR: &[u8] = b"_";
 /// First byte of every attribute set by clients.
 pub const USER_ATTR_PREFIX: u8 = b'u';
 
-const VERSION: u8 = 1;
+const VERSION: u8 = 2;
+/// Flag of an encoded info: what was truncated follows.
+const TRUNCATED: u8 = 1;
+/// Flag of an encoded info: the client's hints follow.
+const HINTED: u8 = 2;
 
 /// The store's name of a client's attribute.
 pub fn user_attr(name: &[u8]) -> Bytes {
@@ -41,33 +45,48 @@ pub struct ObjectInfo {
 }
 
 impl ObjectInfo {
-    /// The attribute's value.
+    /// The attribute's value: it is written with every change of the object, so what is 0 is left out.
     pub fn encode(&self) -> Bytes {
+        let is_truncated = (self.truncate_seq, self.truncate_size) != (0, 0);
+        let hints = (self.expected_object_size, self.expected_write_size, self.alloc_hint_flags);
+        let is_hinted = hints != (0, 0, 0);
         let mut w = Writer::with_capacity(64);
-        w.env(VERSION, 1, |w| {
+        w.env(VERSION, VERSION, |w| {
+            w.u8(if is_truncated { TRUNCATED } else { 0 } | if is_hinted { HINTED } else { 0 });
             w.u64(self.user_version);
             w.put(&self.mtime);
-            w.u32(self.truncate_seq);
-            w.u64(self.truncate_size);
-            w.u64(self.expected_object_size);
-            w.u64(self.expected_write_size);
-            w.u32(self.alloc_hint_flags);
+            if is_truncated {
+                w.u32(self.truncate_seq);
+                w.u64(self.truncate_size);
+            }
+            if is_hinted {
+                w.u64(self.expected_object_size);
+                w.u64(self.expected_write_size);
+                w.u32(self.alloc_hint_flags);
+            }
         });
         w.finish()
     }
 
     /// Reads the attribute's value.
     pub fn decode(value: Bytes) -> DecodeResult<Self> {
-        Reader::new("object info", value).env("object info", VERSION, |r, _| {
-            Ok(Self {
-                user_version: r.u64()?,
-                mtime: r.get()?,
-                truncate_seq: r.u32()?,
-                truncate_size: r.u64()?,
-                expected_object_size: r.u64()?,
-                expected_write_size: r.u64()?,
-                alloc_hint_flags: r.u32()?,
-            })
+        Reader::new("object info", value).env("object info", VERSION, |r, version| {
+            // The first version had everything.
+            let flags = if version < VERSION { TRUNCATED | HINTED } else { r.u8()? };
+            if flags & !(TRUNCATED | HINTED) != 0 {
+                return Err(r.error("flags of an object info", format!("{flags:#x}")));
+            }
+            let mut info = Self { user_version: r.u64()?, mtime: r.get()?, ..Self::default() };
+            if flags & TRUNCATED != 0 {
+                info.truncate_seq = r.u32()?;
+                info.truncate_size = r.u64()?;
+            }
+            if flags & HINTED != 0 {
+                info.expected_object_size = r.u64()?;
+                info.expected_write_size = r.u64()?;
+                info.alloc_hint_flags = r.u32()?;
+            }
+            Ok(info)
         })
     }
 }
@@ -79,4 +98,52 @@ pub struct ObjectState {
     pub size: u64,
     /// Metadata.
     pub info: ObjectInfo,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn samples() -> [ObjectInfo; 4] {
+        let plain = ObjectInfo {
+            user_version: 7,
+            mtime: UTime { seconds: 8, nanoseconds: 9 },
+            ..ObjectInfo::default()
+        };
+        let truncated = ObjectInfo { truncate_seq: 3, truncate_size: 4, ..plain };
+        let hinted = ObjectInfo { expected_object_size: 4 << 20, alloc_hint_flags: 1, ..plain };
+        [plain, truncated, hinted, ObjectInfo { truncate_size: 5, expected_write_size: 6, ..hinted }]
+    }
+
+    #[test]
+    fn round_trips_and_is_short() {
+        for info in samples() {
+            assert_eq!(ObjectInfo::decode(info.encode()), Ok(info));
+        }
+        assert_eq!(samples().map(|info| info.encode().len()), [23, 35, 43, 55]);
+    }
+
+    #[test]
+    fn the_first_version_is_read() {
+        for info in samples() {
+            let mut w = Writer::new();
+            w.env(1, 1, |w| {
+                w.u64(info.user_version);
+                w.put(&info.mtime);
+                w.u32(info.truncate_seq);
+                w.u64(info.truncate_size);
+                w.u64(info.expected_object_size);
+                w.u64(info.expected_write_size);
+                w.u32(info.alloc_hint_flags);
+            });
+            assert_eq!(ObjectInfo::decode(w.finish()), Ok(info));
+        }
+    }
+
+    #[test]
+    fn unknown_flags_are_refused() {
+        let mut value = samples()[0].encode().to_vec();
+        value[6] = 4;
+        assert!(ObjectInfo::decode(Bytes::from(value)).is_err());
+    }
 }

@@ -126,6 +126,12 @@ impl Encoder {
         }
     }
 
+    /// A length as [`Self::varint`], then the bytes.
+    pub fn short_bytes(&mut self, value: &[u8]) {
+        self.varint(u64::try_from(value.len()).unwrap_or(u64::MAX));
+        self.raw(value);
+    }
+
     /// Overwrites four bytes at `at` that were appended before.
     pub fn patch_u32(&mut self, at: usize, value: u32) {
         self.out[at..at + 4].copy_from_slice(&value.to_le_bytes());
@@ -145,6 +151,16 @@ impl Encoder {
     pub fn into_bytes(self) -> Bytes {
         Bytes::from(self.out)
     }
+}
+
+/// Signed numbers near 0 as small ones.
+pub fn zigzag(value: i64) -> u64 {
+    ((value << 1) ^ (value >> 63)).cast_unsigned()
+}
+
+/// See [`zigzag`].
+pub fn unzigzag(value: u64) -> i64 {
+    (value >> 1).cast_signed() ^ -(value & 1).cast_signed()
 }
 
 /// Takes fields from the front of a shared byte string; byte fields share its memory.
@@ -247,6 +263,12 @@ impl Decoder {
             }
         }
         Err(DecodeError::Value { what, at, value })
+    }
+
+    /// See [`Encoder::short_bytes`].
+    pub fn short_bytes(&mut self, what: &'static str) -> DecodeResult<Bytes> {
+        let len = self.varint(what)?;
+        self.raw(usize::try_from(len).unwrap_or(usize::MAX), what)
     }
 
     /// An error for a field that began at `at`.

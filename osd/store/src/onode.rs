@@ -1,4 +1,5 @@
-//! The onode: what the store knows about one object besides its data. Encoded whole into one value.
+//! The onode: what the store knows about one object besides its data. Encoded whole into one value, which goes with every
+//! change of the object into the journal and into the key-value store, so it is made to be short.
 
 use std::collections::BTreeMap;
 
@@ -11,12 +12,28 @@ use crate::limits;
 use crate::shard::Counts;
 use crate::types::{ObjectId, PoolStats};
 
-/// No blob is shared.
-const VERSION: u8 = 1;
+/// With the name, and each shard by itself. Not written any more, nor are the next two.
+const VERSION_NAMED: u8 = 1;
 /// With the bytes that are shared.
 const VERSION_SHARED: u8 = 2;
 /// Also with what is compressed, and hints.
 const VERSION_COMPRESSED: u8 = 3;
+/// With a checksum of the key instead of the name, and runs of shards.
+const VERSION_SHORT: u8 = 4;
+
+/// Bytes are shared.
+const SHARED: u8 = 1;
+/// Bytes are compressed.
+const COMPRESSED: u8 = 2;
+/// There is or was an omap.
+const OMAP: u8 = 4;
+/// Where the hints are.
+const HINTS_SHIFT: u32 = 3;
+/// Flags that there are.
+const FLAGS: u8 = SHARED | COMPRESSED | OMAP | 3 << HINTS_SHIFT;
+
+/// Bytes that a shard's number takes in a value: as a run of its own.
+pub const SHARD_NUMBER_BYTES_MAX: usize = 10;
 
 /// What memory takes beside what is in it: a string's own, a tree's node and what it holds at least, a count of owners.
 const PIECE_BYTES: usize = 24;
@@ -30,7 +47,7 @@ const RC_BYTES: usize = 24;
 /// An object's metadata.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Onode {
-    /// The object; also in the key, stored again so that a misplaced value is noticed.
+    /// The object. It is in the key; of that the value has a checksum, so that a misplaced one is noticed.
     pub object: ObjectId,
     /// Logical size, bytes.
     pub size: u64,
@@ -91,14 +108,6 @@ impl Onode {
         [self.stored, self.allocated, self.shared, self.compressed, self.compressed_original] = counts;
     }
 
-    fn version(&self) -> u8 {
-        match (self.shared, self.compressed, self.hints) {
-            (0, 0, Hints::None) => VERSION,
-            (_, 0, Hints::None) => VERSION_SHARED,
-            _ => VERSION_COMPRESSED,
-        }
-    }
-
     /// What the object adds to its pool's statistics.
     pub fn statistics(&self) -> PoolStats {
         let signed = |value: u64| i64::try_from(value).unwrap_or(i64::MAX);
@@ -115,90 +124,161 @@ impl Onode {
         }
     }
 
-    /// The value stored under its key.
-    pub fn encode(&self) -> Bytes {
+    /// The value stored under `key`, which is its key.
+    pub fn encode(&self, key: &[u8]) -> Bytes {
         let mut e = Encoder::with_capacity(self.encoded_bytes_max());
-        let version = self.version();
-        e.u8(version);
-        self.object.encode(&mut e);
+        e.u8(VERSION_SHORT);
+        e.u32(crc32c::crc32c(key));
+        let flag = |is_set: bool, flag: u8| if is_set { flag } else { 0 };
+        e.u8(flag(self.shared > 0, SHARED)
+            | flag(self.compressed > 0, COMPRESSED)
+            | flag(self.omap_id > 0, OMAP)
+            | self.hints.number() << HINTS_SHIFT);
         e.varint(self.size);
         e.varint(self.stored);
         e.varint(self.allocated);
-        if version >= VERSION_SHARED {
+        if self.shared > 0 {
             e.varint(self.shared);
         }
-        if version >= VERSION_COMPRESSED {
+        if self.compressed > 0 {
             e.varint(self.compressed);
             e.varint(self.compressed_original);
-            e.u8(self.hints.number());
         }
-        e.varint(self.omap_id);
-        e.varint(self.omap_keys);
-        e.varint(self.omap_bytes);
-        e.varint(u64::from(self.shard_span));
-        e.count(self.shards.len());
-        let mut last = 0;
-        for shard in &self.shards {
-            e.varint(u64::from(*shard - last));
-            last = *shard;
+        if self.omap_id > 0 {
+            e.varint(self.omap_id);
+            e.varint(self.omap_keys);
+            e.varint(self.omap_bytes);
         }
-        e.count(self.attrs.len());
+        e.varint(self.shard_span.into());
+        let runs = || self.shards.chunk_by(|one, next| one.checked_add(1) == Some(*next));
+        e.varint(wide(runs().count()));
+        let mut end = 0;
+        for run in runs() {
+            let Some(first) = run.first() else { continue };
+            e.varint(u64::from(*first) - end);
+            e.varint(wide(run.len()) - 1);
+            // Between two runs at least one is missing.
+            end = u64::from(*first) + wide(run.len()) + 1;
+        }
+        e.varint(wide(self.attrs.len()));
         for (name, value) in &self.attrs {
-            e.bytes(name);
-            e.bytes(value);
+            e.short_bytes(name);
+            e.short_bytes(value);
         }
         e.into_bytes()
     }
 
     /// At least the length of [`Self::encode`].
     pub fn encoded_bytes_max(&self) -> usize {
-        let o = &self.object;
         let attrs: usize = self.attrs.iter().map(|(name, value)| name.len() + value.len() + 8).sum();
-        144 + o.namespace.len() + o.key.len() + o.name.len() + self.shards.len() * 5 + attrs
+        128 + self.shards.len() * SHARD_NUMBER_BYTES_MAX + attrs
     }
 
-    /// Reads a value.
-    pub fn decode(value: Bytes) -> DecodeResult<Self> {
+    /// Reads the value under `key`, which is the key of `object`.
+    pub fn decode(value: Bytes, key: &[u8], object: &ObjectId) -> DecodeResult<Self> {
         let mut d = Decoder::new(value);
-        let version = d.u8("version of an onode")?;
-        if !(VERSION..=VERSION_COMPRESSED).contains(&version) {
-            return d.invalid("version of an onode", 0, version.into());
+        let onode = match d.u8("version of an onode")? {
+            VERSION_SHORT => Self::decode_short(&mut d, key, object)?,
+            version @ VERSION_NAMED..=VERSION_COMPRESSED => Self::decode_named(&mut d, version, object)?,
+            version => return d.invalid("version of an onode", 0, version.into()),
+        };
+        d.end("onode")?;
+        if onode.size > limits::OBJECT_BYTES_HARD_MAX {
+            return d.invalid("size", d.at(), onode.size);
         }
-        let object = ObjectId::decode(&mut d)?;
-        let size = d.varint("size")?;
-        if size > limits::OBJECT_BYTES_HARD_MAX {
-            return d.invalid("size", d.at(), size);
+        if onode.shared > onode.allocated {
+            return d.invalid("shared", d.at(), onode.shared);
         }
-        let (stored, allocated) = (d.varint("stored")?, d.varint("allocated")?);
-        let shared = if version >= VERSION_SHARED { d.varint("shared")? } else { 0 };
-        let (mut compressed, mut compressed_original, mut hints) = Default::default();
-        if version >= VERSION_COMPRESSED {
-            (compressed, compressed_original) = (d.varint("compressed")?, d.varint("compressed bytes")?);
-            let number = d.u8("hints")?;
-            match Hints::from_number(number) {
-                Some(found) => hints = found,
-                None => return d.invalid("hints", d.at(), number.into()),
-            }
-        }
-        if shared > allocated {
-            return d.invalid("shared", d.at(), shared);
-        }
-        if compressed > allocated
-            || compressed_original > stored
+        let Self { compressed, compressed_original, .. } = onode;
+        if compressed > onode.allocated
+            || compressed_original > onode.stored
             || (compressed == 0) != (compressed_original == 0)
         {
             return d.invalid("compressed", d.at(), compressed);
         }
-        let (omap_id, omap_keys, omap_bytes) =
-            (d.varint("omap id")?, d.varint("omap keys")?, d.varint("omap bytes")?);
-        let span = d.varint("shard span")?;
-        let Some(shard_span) =
-            u32::try_from(span).ok().filter(|span| (1..=limits::SHARD_SPAN_MAX).contains(span))
-        else {
-            return d.invalid("shard span", d.at(), span);
+        Ok(onode)
+    }
+
+    fn decode_short(d: &mut Decoder, key: &[u8], object: &ObjectId) -> DecodeResult<Self> {
+        let at = d.at();
+        let checksum = d.u32("checksum of an onode's key")?;
+        if checksum != crc32c::crc32c(key) {
+            return d.invalid("checksum of an onode's key", at, checksum.into());
+        }
+        let at = d.at();
+        let flags = d.u8("flags of an onode")?;
+        let (true, Some(hints)) = (flags & !FLAGS == 0, Hints::from_number(flags >> HINTS_SHIFT)) else {
+            return d.invalid("flags of an onode", at, flags.into());
         };
+        let (size, stored, allocated) = (d.varint("size")?, d.varint("stored")?, d.varint("allocated")?);
+        let mut onode = Self { size, stored, allocated, hints, ..Self::new(object.owned(), 0) };
+        // What a flag announces is not 0, or there were two values for the same onode.
+        if flags & SHARED != 0 {
+            onode.shared = d.varint("shared")?;
+        }
+        if flags & COMPRESSED != 0 {
+            onode.compressed = d.varint("compressed")?;
+            onode.compressed_original = d.varint("compressed bytes")?;
+        }
+        if flags & OMAP != 0 {
+            onode.omap_id = d.varint("omap id")?;
+            onode.omap_keys = d.varint("omap keys")?;
+            onode.omap_bytes = d.varint("omap bytes")?;
+        }
+        for (flag, value) in [(SHARED, onode.shared), (COMPRESSED, onode.compressed), (OMAP, onode.omap_id)] {
+            if (flags & flag != 0) != (value != 0) {
+                return d.invalid("flags of an onode", at, flags.into());
+            }
+        }
+        onode.shard_span = decode_span(d)?;
+        let mut end = 0u64;
+        for _ in 0..d.varint("runs of shards")? {
+            let (gap, more) = (d.varint("shard number")?, d.varint("shards of a run")?);
+            let first = end.saturating_add(gap);
+            let last = u32::try_from(first.saturating_add(more));
+            let (Ok(first), Ok(last)) = (u32::try_from(first), last) else {
+                return d.invalid("shard number", d.at(), first);
+            };
+            // A few bytes may tell of any run, but no object has so many shards.
+            let least = onode.shard_span.max(limits::SHARD_SPAN_MIN);
+            if u64::from(last).saturating_mul(least.into()) > limits::OBJECT_BYTES_HARD_MAX {
+                return d.invalid("shard number", d.at(), last.into());
+            }
+            onode.shards.extend(first..=last);
+            end = u64::from(last) + 2;
+        }
+        for _ in 0..d.varint("attributes")? {
+            let name = d.short_bytes("attribute name")?;
+            onode.attrs.insert(name, d.short_bytes("attribute value")?);
+        }
+        Ok(onode)
+    }
+
+    fn decode_named(d: &mut Decoder, version: u8, object: &ObjectId) -> DecodeResult<Self> {
+        let at = d.at();
+        if ObjectId::decode(d)? != *object {
+            return d.invalid("name in an onode", at, 0);
+        }
+        let size = d.varint("size")?;
+        let (stored, allocated) = (d.varint("stored")?, d.varint("allocated")?);
+        let mut onode = Self { size, stored, allocated, ..Self::new(object.owned(), 0) };
+        if version >= VERSION_SHARED {
+            onode.shared = d.varint("shared")?;
+        }
+        if version >= VERSION_COMPRESSED {
+            onode.compressed = d.varint("compressed")?;
+            onode.compressed_original = d.varint("compressed bytes")?;
+            let number = d.u8("hints")?;
+            match Hints::from_number(number) {
+                Some(hints) => onode.hints = hints,
+                None => return d.invalid("hints", d.at(), number.into()),
+            }
+        }
+        onode.omap_id = d.varint("omap id")?;
+        onode.omap_keys = d.varint("omap keys")?;
+        onode.omap_bytes = d.varint("omap bytes")?;
+        onode.shard_span = decode_span(d)?;
         let count = d.count(1, "shards")?;
-        let mut shards = Vec::with_capacity(count);
         let mut last = 0u64;
         for index in 0..count {
             let step = d.varint("shard number")?;
@@ -206,33 +286,11 @@ impl Onode {
             let Some(number) = u32::try_from(last).ok().filter(|_| index == 0 || step > 0) else {
                 return d.invalid("shard number", d.at(), last);
             };
-            shards.push(number);
+            onode.shards.push(number);
         }
-        let count = d.count(8, "attributes")?;
-        let mut attrs = BTreeMap::new();
-        for _ in 0..count {
+        for _ in 0..d.count(8, "attributes")? {
             let name = d.bytes("attribute name")?;
-            attrs.insert(name, d.bytes("attribute value")?);
-        }
-        d.end("onode")?;
-        let onode = Self {
-            object,
-            size,
-            attrs,
-            omap_id,
-            omap_keys,
-            omap_bytes,
-            shard_span,
-            shards,
-            stored,
-            allocated,
-            shared,
-            compressed,
-            compressed_original,
-            hints,
-        };
-        if onode.version() != version {
-            return d.invalid("version of an onode", 0, version.into());
+            onode.attrs.insert(name, d.bytes("attribute value")?);
         }
         Ok(onode)
     }
@@ -248,9 +306,30 @@ impl Onode {
     }
 }
 
+fn decode_span(d: &mut Decoder) -> DecodeResult<u32> {
+    let span = d.varint("shard span")?;
+    let found = u32::try_from(span).ok().filter(|span| (1..=limits::SHARD_SPAN_MAX).contains(span));
+    found.map_or_else(|| d.invalid("shard span", d.at(), span), Ok)
+}
+
+fn wide(value: usize) -> u64 {
+    u64::try_from(value).unwrap_or(u64::MAX)
+}
+
+/// What version 3 made of an onode with everything, of object `na\0me` in namespace `n` of pool 1: for tests, and for fuzzing
+/// to begin with.
+pub const VALUE_OF_VERSION_3: [u8; 80] = [
+    0x03, 0x01, 0x00, 0x00, 0x00, 0x00, 0x00, 0x00, 0x00, 0x07, 0x00, 0x00, 0x00, 0x01, 0x00, 0x00, 0x00,
+    0x6e, 0x00, 0x00, 0x00, 0x00, 0x05, 0x00, 0x00, 0x00, 0x6e, 0x61, 0x00, 0x6d, 0x65, 0xfe, 0xff, 0xff,
+    0xff, 0xff, 0xff, 0xff, 0xff, 0xa8, 0x46, 0x84, 0x07, 0x80, 0x40, 0x80, 0x20, 0x80, 0x20, 0xa0, 0x06,
+    0x02, 0x05, 0x02, 0x1e, 0x80, 0x80, 0x08, 0x03, 0x00, 0x00, 0x00, 0x00, 0x02, 0x82, 0x07, 0x01, 0x00,
+    0x00, 0x00, 0x01, 0x00, 0x00, 0x00, 0x61, 0x01, 0x00, 0x00, 0x00, 0x31,
+];
+
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::keys;
 
     fn sample() -> Onode {
         let object = ObjectId {
@@ -267,35 +346,113 @@ mod tests {
             omap_id: 9,
             omap_keys: 3,
             omap_bytes: 400,
-            shards: vec![0, 1, 7, 70_000],
+            shards: vec![0, 1, 2, 7, 9, 10, 70_000],
             stored: 77,
             allocated: 8192,
             ..Onode::new(object, 128 << 10)
         }
     }
 
+    fn read(value: Bytes) -> DecodeResult<Onode> {
+        let object = sample().object;
+        Onode::decode(value, &keys::onode(&object), &object)
+    }
+
+    fn written(onode: &Onode) -> Bytes {
+        onode.encode(&keys::onode(&onode.object))
+    }
+
+    /// As they were.
+    fn written_before(onode: &Onode, version: u8) -> Bytes {
+        let mut e = Encoder::new();
+        e.u8(version);
+        onode.object.encode(&mut e);
+        [onode.size, onode.stored, onode.allocated].into_iter().for_each(|value| e.varint(value));
+        if version >= VERSION_SHARED {
+            e.varint(onode.shared);
+        }
+        if version >= VERSION_COMPRESSED {
+            e.varint(onode.compressed);
+            e.varint(onode.compressed_original);
+            e.u8(onode.hints.number());
+        }
+        let more = [onode.omap_id, onode.omap_keys, onode.omap_bytes, onode.shard_span.into()];
+        more.into_iter().for_each(|value| e.varint(value));
+        e.count(onode.shards.len());
+        let mut last = 0;
+        for shard in &onode.shards {
+            e.varint(u64::from(*shard - last));
+            last = *shard;
+        }
+        e.count(onode.attrs.len());
+        for (name, value) in &onode.attrs {
+            e.bytes(name);
+            e.bytes(value);
+        }
+        e.into_bytes()
+    }
+
+    fn samples() -> [Onode; 6] {
+        let plain = Onode { omap_id: 0, omap_keys: 0, omap_bytes: 0, ..sample() };
+        let compressed = Onode { compressed: 8192, compressed_original: 70, ..sample() };
+        let hinted = Onode { hints: Hints::Both, ..sample() };
+        let bare = Onode::new(sample().object, 64 << 10);
+        [sample(), plain, Onode { shared: 4096, ..sample() }, compressed, hinted, bare]
+    }
+
     #[test]
     fn round_trips() {
-        let compressed = Onode { compressed: 8192, compressed_original: 70, ..sample() };
-        let hinted = Onode { hints: Hints::Incompressible, ..sample() };
-        for onode in [sample(), Onode { shared: 4096, ..sample() }, compressed, hinted] {
-            let value = onode.encode();
+        for onode in samples() {
+            let value = written(&onode);
             assert!(value.len() <= onode.encoded_bytes_max());
-            assert_eq!(Onode::decode(value.clone()), Ok(onode));
+            assert_eq!(read(value.clone()), Ok(onode));
             for len in 0..value.len() {
-                assert!(Onode::decode(value.slice(..len)).is_err());
+                assert!(read(value.slice(..len)).is_err());
             }
         }
     }
 
     #[test]
+    fn what_older_versions_wrote_is_read() {
+        for (onode, version) in samples().into_iter().zip([1, 1, 2, 3, 3, 1]) {
+            let value = written_before(&onode, version);
+            assert!(written(&onode).len() < value.len());
+            assert_eq!(read(value), Ok(onode));
+        }
+    }
+
+    #[test]
+    fn a_value_under_another_key_is_refused() {
+        let other = ObjectId { name: Bytes::from_static(b"other"), ..sample().object };
+        for value in [written(&sample()), written_before(&sample(), 1)] {
+            assert!(Onode::decode(value, &keys::onode(&other), &other).is_err());
+        }
+    }
+
+    #[test]
+    fn a_long_object_that_is_whole_is_told_of_in_a_few_bytes() {
+        let onode = Onode { shards: (0..64).collect(), omap_id: 0, attrs: BTreeMap::new(), ..sample() };
+        assert_eq!(written(&onode).len(), 21);
+    }
+
+    #[test]
+    fn runs_beyond_any_object_are_refused() {
+        let onode = Onode { shards: (0..64).collect(), omap_id: 0, attrs: BTreeMap::new(), ..sample() };
+        let mut value = written(&onode).to_vec();
+        let at = value.len() - 2;
+        assert_eq!(value[at], 63, "the last but one byte says how many follow the first shard");
+        value.splice(at..=at, [0xff, 0xff, 0xff, 0xff, 0x0f]);
+        assert!(read(Bytes::from(value)).is_err());
+    }
+
+    #[test]
     fn damaged_values_are_refused_or_differ() {
-        let value = sample().encode();
+        let value = written(&sample());
         for at in 0..value.len() {
             for bit in 0..8 {
                 let mut damaged = value.to_vec();
                 damaged[at] ^= 1 << bit;
-                if let Ok(found) = Onode::decode(Bytes::from(damaged)) {
+                if let Ok(found) = read(Bytes::from(damaged)) {
                     assert_ne!(found, sample());
                 }
             }

@@ -29,7 +29,8 @@ pub const INCOMPAT_MOUNT: u64 = INCOMPAT_RETURNS
     | INCOMPAT_CHECKSUMS
     | INCOMPAT_COMPRESSION
     | INCOMPAT_INLINE
-    | INCOMPAT_COMPACT_SHARDS;
+    | INCOMPAT_COMPACT_SHARDS
+    | INCOMPAT_SHORT_RECORDS;
 
 /// Incompatible: the journal may hold items that say that lent space came back.
 pub const INCOMPAT_RETURNS: u64 = 1;
@@ -43,6 +44,8 @@ pub const INCOMPAT_COMPRESSION: u64 = 8;
 pub const INCOMPAT_INLINE: u64 = 16;
 /// Incompatible: values of shards may be of version 3.
 pub const INCOMPAT_COMPACT_SHARDS: u64 = 32;
+/// Incompatible: values of onodes may be of version 4, and items of records of the kinds from 15 on.
+pub const INCOMPAT_SHORT_RECORDS: u64 = 64;
 /// Incompatible: changes are merged into the free list, in chunks. Set when a store is formatted so.
 pub const INCOMPAT_MERGED_FREE_LIST: u64 = 256;
 /// Incompatible: the store has parts on other devices, which the superblock names.

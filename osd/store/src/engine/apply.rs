@@ -8,7 +8,7 @@ use super::pg_log::LogChange;
 use super::space::Change;
 use super::state::{Collection, Inner};
 use crate::codec::{DecodeError, DecodeResult, Decoder, Encoder};
-use crate::journal::format::Item;
+use crate::journal::item::Item;
 use crate::keys;
 use crate::types::PoolStats;
 

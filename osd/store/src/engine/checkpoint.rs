@@ -291,10 +291,10 @@ impl Inner {
     async fn reap(self: &Rc<Self>, id: u64) -> StoreResult<()> {
         let (start, end) = keys::omap_whole(id);
         let items = vec![
-            crate::journal::format::Item::DeleteRange(start, end),
-            crate::journal::format::Item::Delete(keys::reap(id)),
+            crate::journal::item::Item::DeleteRange(start, end),
+            crate::journal::item::Item::Delete(keys::reap(id)),
         ];
-        let record_bytes = items.iter().map(crate::journal::format::Item::encoded_bytes_max).sum();
+        let record_bytes = items.iter().map(crate::journal::item::Item::encoded_bytes_max).sum();
         let kv_bytes = u64::try_from(record_bytes).unwrap_or(u64::MAX / 4) + 2 * ENTRY_BYTES;
         let class = Class::Reclaim;
         let admitted = self

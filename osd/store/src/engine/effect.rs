@@ -19,7 +19,8 @@ use super::sharing::{self, Moment};
 use super::state::Inner;
 use super::writer::Queued;
 use crate::checksum::Checksum;
-use crate::journal::format::{self, Deferred, Item};
+use crate::journal::format;
+use crate::journal::item::{Deferred, Item};
 use crate::keys;
 use crate::object_store::StoreResult;
 use crate::shard::Shard;
@@ -175,7 +176,7 @@ impl Inner {
         match (&staged.now, &staged.base) {
             (Some(onode), base) => {
                 if base.as_deref() != Some(onode) {
-                    items.push(Item::Put(key.clone(), onode.encode()));
+                    items.push(Item::Put(key.clone(), onode.encode(key)));
                 }
             }
             (None, Some(_)) => items.push(Item::Delete(key.clone())),

@@ -256,13 +256,8 @@ impl Check {
     }
 
     fn onode(&mut self, key: Bytes, name: &ObjectId, value: Bytes) -> Option<Open> {
-        let onode = match Onode::decode(value) {
-            Ok(onode) if onode.object == *name => onode,
-            Ok(onode) => {
-                let detail = format!("the onode of {name} names {}", onode.object);
-                self.find(FsckSeverity::Fatal, "onode", detail);
-                return None;
-            }
+        let onode = match Onode::decode(value, &key, name) {
+            Ok(onode) => onode,
             Err(error) => {
                 self.find(FsckSeverity::Fatal, "onode", format!("the onode of {name}: {error}"));
                 return None;

@@ -17,7 +17,7 @@ use super::effect::merge;
 use super::state::Inner;
 use super::writer::CHECKPOINT_BLOCKS;
 use crate::fault::Planted;
-use crate::journal::format::Item;
+use crate::journal::item::Item;
 use crate::object_store::{StoreError, StoreResult};
 
 /// Most extents of one loan.

@@ -122,11 +122,7 @@ impl Inner {
         self.counters.cache_misses.add(1);
         let key = &loaded.key;
         let Some(value) = self.fetch(vec![key.clone()]).await?.pop().flatten() else { return Ok(None) };
-        let onode = Onode::decode(value).map_err(|error| self.corrupt("onode", key, &error))?;
-        if onode.object != *object {
-            let error = DecodeError::Value { what: "name in an onode", at: 0, value: 0 };
-            return Err(self.corrupt("onode", key, &error));
-        }
+        let onode = Onode::decode(value, key, object).map_err(|error| self.corrupt("onode", key, &error))?;
         let onode = Rc::new(onode);
         if loaded.is_newest() {
             self.cache.borrow_mut().put_onode(key, Rc::clone(&onode));

@@ -33,13 +33,16 @@ use super::state::{Collection, Inner, Pending};
 use super::traffic::Traffic;
 use super::writer::{Begin, GroupEnd, Writer};
 use crate::checksum;
+use crate::codec::DecodeError;
 use crate::devices;
 use crate::fault::Planted;
-use crate::journal::format::{self, Item};
+use crate::journal::format;
+use crate::journal::item::Item;
 use crate::journal::ring::Ring;
 use crate::journal::scan::{self, Group, Start};
 use crate::keys::{self, ObjectKey};
 use crate::limits;
+use crate::onode::Onode;
 use crate::overlay::Overlay;
 use crate::shard::Shard;
 use crate::share::Share;
@@ -429,9 +432,16 @@ impl Inner {
         let values = self.fetch(vec![onode.clone(), shard_key.clone()]).await?;
         let mut values = values.into_iter();
         let (Some(Some(value)), Some(Some(shard))) = (values.next(), values.next()) else { return Ok(None) };
-        let found =
-            crate::onode::Onode::decode(value).map_err(|error| self.corrupt("onode", onode, &error))?;
-        debug_assert!(matches!(keys::parse_object(onode), Ok(ObjectKey::Onode(_))));
+        let object = match keys::parse_object(onode) {
+            Ok(ObjectKey::Onode(object)) => object,
+            Ok(ObjectKey::Shard(..)) => {
+                let error = DecodeError::Value { what: "key of an onode", at: 0, value: 0 };
+                return Err(self.corrupt("deferred payload", onode, &error));
+            }
+            Err(error) => return Err(self.corrupt("deferred payload", onode, &error)),
+        };
+        let found = Onode::decode(value, onode, &object);
+        let found = found.map_err(|error| self.corrupt("onode", onode, &error))?;
         let shard = Shard::decode(shard, number, found.shard_span, self.block)
             .map_err(|error| self.corrupt("extent map", &shard_key, &error))?;
         Ok(Some(shard))

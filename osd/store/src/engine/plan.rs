@@ -17,10 +17,11 @@ use super::stage::Stage;
 use super::stage_object::{PART_BYTES, StagedObject};
 use super::state::{Collection, Inner};
 use crate::check::length;
-use crate::journal::format::Item;
+use crate::journal::item::Item;
 use crate::keys;
 use crate::limits;
 use crate::object_store::{StoreError, StoreResult};
+use crate::onode::SHARD_NUMBER_BYTES_MAX;
 use crate::shard::{Counts, SHARD_BYTES_MAX, Shard};
 use crate::transaction::{Op, Transaction};
 use crate::types::{CollectionId, Keep, ObjectId};
@@ -193,8 +194,10 @@ impl Inner {
     fn kv_bytes(&self, object: &PlannedObject) -> u64 {
         let staged = &object.staged;
         let key = length(&staged.key) + 8 + ENTRY_BYTES;
-        let onode =
-            staged.now.as_ref().map_or(0, |onode| onode.encoded_bytes_max() + staged.contents.len() * 5);
+        let onode = staged
+            .now
+            .as_ref()
+            .map_or(0, |onode| onode.encoded_bytes_max() + staged.contents.len() * SHARD_NUMBER_BYTES_MAX);
         let mut bytes = key + u64::try_from(onode).unwrap_or(u64::MAX / 4);
         bytes += staged.omap_items().iter().map(kv_bytes).sum::<u64>();
         bytes += u64::try_from(staged.dropped().count()).unwrap_or(u64::MAX / 4) * key;
@@ -211,8 +214,10 @@ impl Inner {
     fn record_bytes(&self, object: &PlannedObject) -> usize {
         let staged = &object.staged;
         let key = staged.key.len() + 8 + ITEM_BYTES;
-        let onode =
-            staged.now.as_ref().map_or(0, |onode| onode.encoded_bytes_max() + staged.contents.len() * 5);
+        let onode = staged
+            .now
+            .as_ref()
+            .map_or(0, |onode| onode.encoded_bytes_max() + staged.contents.len() * SHARD_NUMBER_BYTES_MAX);
         let mut bytes = key + onode + staged.omap_items().iter().map(Item::encoded_bytes_max).sum::<usize>();
         for (_, shard) in staged.dropped() {
             // Of a shared blob, each block may be the last use, or none.

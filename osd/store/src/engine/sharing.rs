@@ -15,7 +15,7 @@ use super::content::Content;
 use super::effect::NewShards;
 use super::plan::PlannedObject;
 use crate::fault::{Fault, Planted};
-use crate::journal::format::Item;
+use crate::journal::item::Item;
 use crate::keys;
 use crate::shard::{Blob, Shard};
 use crate::share::Share;

@@ -12,7 +12,7 @@ use super::read::no_collection;
 use super::stage_object::{PART_BYTES, StagedObject, Taken};
 use super::state::Collection;
 use crate::check;
-use crate::journal::format::Item;
+use crate::journal::item::Item;
 use crate::object_store::{StoreError, StoreResult};
 use crate::transaction::{Op, Transaction};
 use crate::types::{CollectionId, LogVersion, ObjectId};

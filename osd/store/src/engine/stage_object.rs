@@ -13,7 +13,7 @@ use super::needs::{Basis, WholeOmap, in_range};
 use crate::check::{self, length};
 use crate::checksum::ChecksumKind;
 use crate::compression::Hints;
-use crate::journal::format::Item;
+use crate::journal::item::Item;
 use crate::keys;
 use crate::limits;
 use crate::object_store::{StoreError, StoreResult};

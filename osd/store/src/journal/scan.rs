@@ -7,7 +7,8 @@
 
 use uuid::Uuid;
 
-use super::format::{self, HEADER_BYTES, Header, Item};
+use super::format::{self, HEADER_BYTES, Header};
+use super::item::Item;
 use super::ring::Ring;
 use crate::fault::{Fault, Planted};
 
@@ -299,7 +300,7 @@ mod tests {
         start.epoch = 2;
         start.epoch_start = 42;
         assert_eq!(writer.scan(&start), Ok(vec![40, 41]));
-        writer.ring[start.position as usize % SIZE + 600] ^= 1;
+        writer.ring[start.position as usize % SIZE + 590] ^= 1;
         assert!(writer.scan(&start).is_err());
     }
 

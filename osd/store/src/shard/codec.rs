@@ -6,7 +6,7 @@ use smallvec::{SmallVec, smallvec};
 
 use super::{Blob, Packed, Piece, Shard, index, wide};
 use crate::checksum::{ChecksumKind, Checksums};
-use crate::codec::{DecodeResult, Decoder, Encoder};
+use crate::codec::{DecodeResult, Decoder, Encoder, unzigzag, zigzag};
 use crate::compression::Algorithm;
 use crate::limits;
 use crate::sorted::Sorted;
@@ -251,15 +251,6 @@ fn decode_checksums(
         Some(checksums) => Ok(checksums),
         None => d.invalid("checksums", d.at(), count),
     }
-}
-
-/// Signed numbers near 0 as small ones.
-fn zigzag(value: i64) -> u64 {
-    ((value << 1) ^ (value >> 63)).cast_unsigned()
-}
-
-fn unzigzag(value: u64) -> i64 {
-    (value >> 1).cast_signed() ^ -(value & 1).cast_signed()
 }
 
 impl Packed {

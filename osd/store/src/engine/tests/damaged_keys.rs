@@ -184,9 +184,10 @@ fn an_omap_key_that_cannot_be_read_is_found() {
 fn an_onode_that_counts_too_little_is_found_and_its_object_not_written() {
     let damage = |known: BTreeMap<Bytes, Bytes>| {
         let key = keys::onode(&object("name", 1));
-        let onode = Onode::decode(known[&key].clone()).expect("an onode");
+        let onode = Onode::decode(known[&key].clone(), &key, &object("name", 1)).expect("an onode");
         assert_eq!(onode.counts(), [8192, 8192, 0, 0, 0]);
-        KvOp::Put(key, Onode { stored: 4096, ..onode }.encode())
+        let value = Onode { stored: 4096, ..onode }.encode(&key);
+        KvOp::Put(key, value)
     };
     assert_eq!(findings(damage), ["object-statistics", "pool-statistics"]);
     let refused = after(
