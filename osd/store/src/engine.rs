@@ -22,6 +22,7 @@ mod flips;
 pub(crate) mod free_list;
 mod fsck;
 mod held;
+mod known_omap;
 mod kv_room;
 mod layout;
 mod lend;

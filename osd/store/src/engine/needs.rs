@@ -2,12 +2,12 @@
 //! too little.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::ops::Bound;
 use std::rc::Rc;
 
 use bluefs::kv::ScanLimit;
 use bytes::Bytes;
 
+use super::known_omap::{Entries, KnownOmap, sections};
 use super::load::{Loaded, shard_range, total};
 use super::sharing;
 use super::state::Inner;
@@ -21,8 +21,8 @@ use crate::share::Share;
 use crate::transaction::{Op, Transaction};
 use crate::types::{CollectionId, ObjectId};
 
-/// Most existing omap keys that range removals of one transaction may cover: each is counted.
-const OMAP_RANGE_KEYS_MAX: usize = 1 << 20;
+/// Most omap keys that a clone may copy: they are all in memory at once.
+const OMAP_COPY_KEYS_MAX: usize = 1 << 20;
 /// Page of a count.
 const COUNT_PAGE: ScanLimit = ScanLimit { keys: 4096, bytes: 1 << 20 };
 
@@ -58,8 +58,8 @@ impl WholeOmap {
 pub struct Basis {
     /// Its onode and the shards that the ops touch.
     pub loaded: Loaded,
-    /// Existing omap keys that the ops touch, with the bytes of key and value.
-    pub omap: BTreeMap<Bytes, u64>,
+    /// Existing omap entries that the ops touch.
+    pub omap: KnownOmap,
     /// All of it, if an op copies it.
     pub whole_omap: WholeOmap,
 }
@@ -222,9 +222,9 @@ impl Inner {
                 bytes += length(&user) + length(&value);
                 whole.entries.insert(user, value);
             }
-            if whole.entries.len() > OMAP_RANGE_KEYS_MAX || bytes > bytes_max {
+            if whole.entries.len() > OMAP_COPY_KEYS_MAX || bytes > bytes_max {
                 let problem = format!(
-                    "the omap of a clone: at most {OMAP_RANGE_KEYS_MAX} keys and {bytes_max} bytes are left"
+                    "the omap of a clone: at most {OMAP_COPY_KEYS_MAX} keys and {bytes_max} bytes are left"
                 );
                 return Err(StoreError::TooLarge(problem));
             }
@@ -234,37 +234,36 @@ impl Inner {
         Ok(whole)
     }
 
-    async fn count_omap(&self, id: u64, need: &Need) -> StoreResult<BTreeMap<Bytes, u64>> {
-        let mut found = BTreeMap::new();
+    async fn count_omap(&self, id: u64, need: &Need) -> StoreResult<KnownOmap> {
+        let mut known = KnownOmap::default();
         if !need.omap_keys.is_empty() {
             let keys = need.omap_keys.iter().map(|key| keys::omap_entry(id, key)).collect();
             let values = self.fetch(keys).await?;
             for (key, value) in need.omap_keys.iter().zip(values) {
                 if let Some(value) = value {
-                    found.insert(key.clone(), length(key) + length(&value));
+                    known.add_named(key.clone(), length(key) + length(&value));
                 }
             }
         }
-        for (first, end) in &need.omap_ranges {
-            let (mut start, end) = (keys::omap_entry(id, first), keys::omap_entry(id, end));
+        for (first, end) in sections(&need.omap_ranges) {
+            let mut others = Entries::default();
+            let (mut start, stop) = (keys::omap_entry(id, &first), keys::omap_entry(id, &end));
             let pin = self.overlay.pin();
-            while start < end {
-                let page = pin.scan(&*self.kv, start, end.clone(), COUNT_PAGE).await;
+            while start < stop {
+                let page = pin.scan(&*self.kv, start, stop.clone(), COUNT_PAGE).await;
                 let page = page.map_err(|error| self.kv_failed(&error))?;
                 for (key, value) in &page.entries {
                     let user = keys::omap_user_key(key).map_err(|error| self.corrupt("omap", key, &error))?;
-                    let bytes = length(&user) + length(value);
-                    found.insert(user, bytes);
-                }
-                if found.len() > OMAP_RANGE_KEYS_MAX {
-                    let problem = format!("omap keys in a range: at most {OMAP_RANGE_KEYS_MAX}");
-                    return Err(StoreError::TooLarge(problem));
+                    if !need.omap_keys.contains(&user) {
+                        others.add(length(&user) + length(value));
+                    }
                 }
                 let Some((last, _)) = page.entries.last().filter(|_| page.more) else { break };
                 start = keys::after(last);
             }
+            known.add_section(first, end, others);
         }
-        Ok(found)
+        Ok(known)
     }
 
     async fn first_objects(&self, id: CollectionId, bits: u8, max: usize) -> StoreResult<Vec<ObjectId>> {
@@ -286,18 +285,4 @@ impl Inner {
         names.truncate(max);
         Ok(names)
     }
-}
-
-/// The existing keys within `[first, end)`.
-pub fn in_range<'a>(
-    omap: &'a BTreeMap<Bytes, u64>,
-    first: &Bytes,
-    end: &Bytes,
-) -> impl Iterator<Item = (&'a Bytes, &'a u64)> {
-    let bounds = if first < end {
-        (Bound::Included(first.clone()), Bound::Excluded(end.clone()))
-    } else {
-        (Bound::Excluded(Bytes::new()), Bound::Excluded(Bytes::from_static(&[0])))
-    };
-    omap.range(bounds)
 }

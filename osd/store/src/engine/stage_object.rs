@@ -8,8 +8,9 @@ use bytes::Bytes;
 
 use super::clone_range::Lent;
 use super::content::Content;
+use super::known_omap::{Entries, KnownOmap};
 use super::load::{not_found, shard_range, total};
-use super::needs::{Basis, WholeOmap, in_range};
+use super::needs::{Basis, WholeOmap};
 use crate::check::{self, length};
 use crate::checksum::ChecksumKind;
 use crate::compression::Hints;
@@ -84,8 +85,8 @@ pub struct Taken {
 
 #[derive(Default)]
 struct StagedOmap {
-    /// Existing entries that the transaction touches; empty once the omap was replaced.
-    base: BTreeMap<Bytes, u64>,
+    /// Existing entries that the transaction touches and did not remove by a range; empty once the omap was replaced.
+    base: KnownOmap,
     ranges: Vec<(Bytes, Bytes)>,
     entries: BTreeMap<Bytes, Option<Bytes>>,
     header: Option<Bytes>,
@@ -403,10 +404,7 @@ impl StagedObject {
     fn omap_entry(&self, key: &Bytes) -> Option<u64> {
         match self.omap.entries.get(key) {
             Some(staged) => staged.as_ref().map(|value| length(key) + length(value)),
-            None => {
-                let gone = self.omap.ranges.iter().any(|(first, end)| first <= key && key < end);
-                self.omap.base.get(key).copied().filter(|_| !gone)
-            }
+            None => self.omap.base.named(key),
         }
     }
 
@@ -430,18 +428,22 @@ impl StagedObject {
         if first >= end {
             return;
         }
-        let base = in_range(&self.omap.base, first, end).map(|(key, _)| key);
         let staged = self.omap.entries.range(first.clone()..end.clone()).map(|(key, _)| key);
-        let mut touched: Vec<Bytes> = base.chain(staged).cloned().collect();
-        touched.sort();
-        touched.dedup();
-        if touched.is_empty() {
+        let staged: Vec<Bytes> = staged.cloned().collect();
+        for key in &staged {
+            let old = self.omap_entry(key);
+            self.omap_count(old, None);
+            // What is staged hides what there is: that counts no more.
+            self.omap.base.forget(key);
+        }
+        let gone = self.omap.base.remove_range(first, end);
+        if staged.is_empty() && gone == Entries::default() {
             return;
         }
         self.omap_id(next_omap_id);
-        for key in &touched {
-            let old = self.omap_entry(key);
-            self.omap_count(old, None);
+        if let Some(onode) = self.now.as_mut() {
+            onode.omap_keys -= gone.keys;
+            onode.omap_bytes -= gone.bytes;
         }
         self.omap.entries.retain(|key, _| key < first || key >= end);
         self.omap.ranges.push((first.clone(), end.clone()));
