@@ -12,6 +12,10 @@ use super::writer::{Action, CHECKPOINT_BLOCKS};
 use crate::check::length;
 use crate::fault::Planted;
 
+/// Turns that a group leaves to transactions on their way. Those on one collection take effect one after the other, each in a
+/// turn of its own.
+const GATHERING_TURNS: u32 = 8;
+
 /// Waits for all of these writes; the first failure, if one failed.
 pub(super) async fn all_written(
     mut writes: Vec<LocalBoxFuture<'static, DeviceResult<DmaBuf>>>,
@@ -39,6 +43,24 @@ impl Inner {
         if self.journal.borrow().wants_seal() {
             self.seal_wanted.notify_one();
         }
+    }
+
+    /// The same for transactions that took effect, once others have that only need the core to get there: those that a group
+    /// answered go on together, and the first of them would have a group of its own. It waits for nothing but its turns in the
+    /// clients' share, and for none if there are no others.
+    pub async fn pump_when_wanted(self: Rc<Self>) {
+        let Some(pass) = self.background.enter() else { return };
+        while !self.background.is_closing() && self.check_up().is_ok() {
+            rt::sync::select(self.pump_wanted.notified(), pass.closing()).await;
+            for _ in 0..GATHERING_TURNS {
+                if self.executing.get() == 0 {
+                    break;
+                }
+                self.core.yield_now().await;
+            }
+            self.pump();
+        }
+        drop(pass);
     }
 
     fn write_group(self: &Rc<Self>, group: u64, records: u32, pieces: Vec<(u64, DmaBuf)>) {

@@ -42,6 +42,7 @@ impl Inner {
             Ok(pass) => {
                 // The place in line is taken here, not when the task first runs.
                 let turn = self.sequencer.enter(transaction.collections());
+                self.executing.set(self.executing.get() + 1);
                 let this = Rc::clone(self);
                 self.spawn(Group::Client, "transaction", async move {
                     this.run(transaction, hints, turn, readable_in, durable_in).await;
@@ -88,6 +89,7 @@ impl Inner {
         let (record_durable, receiver) = oneshot();
         let result = self.execute(&transaction, hints, record_durable, &mut at).await;
         drop(turn);
+        self.executing.set(self.executing.get() - 1);
         match &result {
             Ok(()) => self.counters.transactions.add(1),
             Err(_) => self.counters.transactions_refused.add(1),
@@ -152,7 +154,7 @@ impl Inner {
             let reserved = admitted.spend();
             self.take_effect(plan, assembled, data_done, reserved, durable);
             self.count_stage(&self.counters.stage_effect_ns, at);
-            self.pump();
+            self.pump_wanted.notify_one();
             return Ok(());
         }
     }

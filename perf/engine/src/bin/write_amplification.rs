@@ -87,6 +87,9 @@ struct Written {
     deferred: u64,
     pg_log: u64,
     all: u64,
+    /// Records and groups of the journal.
+    records: u64,
+    groups: u64,
 }
 
 /// A store, and what there is in it.
@@ -108,7 +111,7 @@ struct Load<'a> {
 fn main() -> anyhow::Result<()> {
     let settings = Settings::parse();
     let mut results = Vec::new();
-    println!("bytes    depth pattern    all   data  journal deferred pg log  keys   phases");
+    println!("bytes    depth pattern    all   data  journal deferred pg log  keys   phases  records/group");
     for pattern in &settings.pattern {
         for bytes in &settings.bytes {
             for depth in &settings.depth {
@@ -134,18 +137,20 @@ fn tell(pattern: Pattern, bytes: u64, depth: u64, written: &Written, phases: u32
     let own = written.data + written.journal + written.deferred + written.pg_log;
     let keys = per(written.all.saturating_sub(own));
     println!(
-        "{bytes:8} {depth:5} {:9} {:5.3}  {:5.3}  {:5.3}   {:5.3}    {:5.3}  {keys:5.3}  {phases:3}",
+        "{bytes:8} {depth:5} {:9} {:5.3}  {:5.3}  {:5.3}   {:5.3}    {:5.3}  {keys:5.3}  {phases:3}     {:7.2}",
         format!("{pattern:?}").to_lowercase(),
         per(written.all),
         per(written.data),
         per(written.journal),
         per(written.deferred),
         per(written.pg_log),
+        written.records as f64 / written.groups as f64,
     );
     json!({
         "bytes": bytes, "depth": depth, "pattern": format!("{pattern:?}").to_lowercase(), "all": per(written.all),
         "data": per(written.data), "journal": per(written.journal), "deferred": per(written.deferred),
         "pg_log": per(written.pg_log), "keys": keys, "phases": phases,
+        "records_per_group": written.records as f64 / written.groups as f64,
     })
 }
 
@@ -290,6 +295,8 @@ impl Load<'_> {
             deferred: of("deferred_bytes_written"),
             pg_log: of("pg_log_bytes_written"),
             all: self.device.bytes_written(),
+            records: of("records"),
+            groups: of("groups"),
         }
     }
 }
@@ -303,6 +310,8 @@ impl Written {
             deferred: self.deferred - before.deferred,
             pg_log: self.pg_log - before.pg_log,
             all: self.all - before.all,
+            records: self.records - before.records,
+            groups: self.groups - before.groups,
         }
     }
 }
