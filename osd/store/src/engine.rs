@@ -21,6 +21,7 @@ mod effect;
 mod flips;
 pub(crate) mod free_list;
 mod fsck;
+mod heal;
 mod held;
 mod known_omap;
 mod kv_room;
@@ -60,7 +61,9 @@ use uuid::Uuid;
 
 use crate::devices::Role;
 use crate::memory::MemoryTarget;
-use crate::object_store::{FsckLevel, FsckReport, ObjectStore, OmapPage, StoreResult, StoreStats, Submitted};
+use crate::object_store::{
+    Copies, FsckLevel, FsckReport, ObjectStore, OmapPage, StoreResult, StoreStats, Submitted,
+};
 use crate::superblock::Superblock;
 use crate::transaction::Transaction;
 use crate::types::{AccessHints, CollectionId, LogVersion, ObjectId, ObjectStat, PoolOptions, PoolStats};
@@ -329,6 +332,10 @@ impl ObjectStore for Engine {
 
     fn set_memory_target(&self, target: Option<MemoryTarget>) -> StoreResult<()> {
         self.inner.set_memory_target(target)
+    }
+
+    fn set_copies(&self, copies: Option<Rc<dyn Copies>>) {
+        *self.inner.copies.borrow_mut() = copies;
     }
 
     fn pool_stats(&self) -> Vec<(i64, PoolStats)> {

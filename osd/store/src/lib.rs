@@ -39,7 +39,7 @@ pub use fault::{Fault, Planted};
 pub use memory::{MemoryKind, MemoryTarget, MemoryUse};
 pub use memstore::MemStore;
 pub use object_store::{
-    FsckFinding, FsckLevel, FsckReport, FsckSeverity, ObjectStore, OmapPage, StoreError, StoreResult,
+    Copies, FsckFinding, FsckLevel, FsckReport, FsckSeverity, ObjectStore, OmapPage, StoreError, StoreResult,
     StoreStats, Submitted,
 };
 pub use removal::remove_objects;

@@ -1,5 +1,7 @@
 //! The seam: what an object store promises to the placement groups above it. Lives on one core.
 
+use std::rc::Rc;
+
 use bytes::Bytes;
 use rt::LocalBoxFuture;
 
@@ -127,6 +129,13 @@ pub struct FsckReport {
     pub bytes_verified: u64,
 }
 
+/// Where an object's bytes may be had when a block of it cannot be read here: from another replica, or computed from others.
+pub trait Copies {
+    /// `len` bytes from `offset`, fewer where the object ends, as a copy of this version of the object has them; none if there is
+    /// none. The store verifies them against its own checksums, so a wrong answer is as good as none.
+    fn fetch(&self, object: &ObjectId, offset: u64, len: u64) -> LocalBoxFuture<'static, Option<Bytes>>;
+}
+
 /// An object store of one slice.
 ///
 /// Contract:
@@ -233,6 +242,9 @@ pub trait ObjectStore {
     fn set_memory_target(&self, _target: Option<MemoryTarget>) -> StoreResult<()> {
         Ok(())
     }
+    /// Whom to ask for blocks that cannot be read, from now on. What is right is served, and written anew. A store may have
+    /// no need of it.
+    fn set_copies(&self, _copies: Option<Rc<dyn Copies>>) {}
     /// Checks everything while nothing else runs on the store.
     fn fsck(
         &self,

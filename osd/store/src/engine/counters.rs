@@ -97,6 +97,8 @@ counters! {
     blocks_read_to_modify,
     /// Blocks whose checksum did not match at the first read.
     checksum_mismatches,
+    /// Blocks that could not be read and that a copy had.
+    blocks_healed,
     /// Onodes and shards found in memory.
     cache_hits,
     /// Onodes and shards fetched from the key-value store.

@@ -249,7 +249,15 @@ impl Inner {
         let buffers = join_all(reads).await;
         let mut again = BTreeSet::new();
         for (run, buffer) in runs.iter().zip(buffers) {
-            let buffer = buffer.map_err(|error| self.device_failed(&error))?.freeze();
+            let buffer = match buffer {
+                Ok(buffer) => buffer.freeze(),
+                // Block by block: one that is bad is no reason to ask for the others elsewhere.
+                Err(error) if self.may_heal(&error) => {
+                    again.extend(wanted.range(run.start..run.end()).map(|(address, _)| *address));
+                    continue;
+                }
+                Err(error) => return Err(self.device_failed(&error)),
+            };
             self.counters.data_bytes_read.add(run.len);
             for address in (run.start..run.end()).step_by(usize::try_from(self.block).unwrap_or(1)) {
                 let at = usize::try_from(address - run.start).unwrap_or(usize::MAX);
@@ -257,6 +265,7 @@ impl Inner {
                 match wanted.get(&address).filter(|place| place.checksum.matches(&block)) {
                     Some(place) => self.keep_read_block(place, &block, hints),
                     None => {
+                        self.counters.checksum_mismatches.add(1);
                         again.insert(address);
                     }
                 }
@@ -265,19 +274,27 @@ impl Inner {
         }
         // Once more: the bytes may have been damaged on their way, and then a second look is right.
         for address in again {
-            self.counters.checksum_mismatches.add(1);
             let Some(place) = wanted.get(&address) else { continue };
-            let buffer = self.read_device(Extent::new(address, self.block)).await;
-            let block = buffer.map_err(|error| self.device_failed(&error))?.freeze();
-            match place.checksum.matches(&block) {
-                true => self.keep_read_block(place, &block, hints),
-                false if self.options.fault.is(Planted::ChecksumNotVerified) => {}
-                false => return Err(self.mismatch(object, place, &block)),
-            }
+            let block = match self.second_look(object, place).await {
+                Ok(block) => {
+                    self.keep_read_block(place, &block, hints);
+                    block
+                }
+                Err(error) => self.heal(object, place).await.ok_or(error)?,
+            };
             blocks.insert(address, block);
         }
         drop(reading);
         Ok(blocks)
+    }
+
+    async fn second_look(&self, object: &ObjectId, place: &Place) -> StoreResult<Bytes> {
+        let buffer = self.read_device(Extent::new(place.address, self.block)).await;
+        let block = buffer.map_err(|error| self.device_failed(&error))?.freeze();
+        match place.checksum.matches(&block) || self.options.fault.is(Planted::ChecksumNotVerified) {
+            true => Ok(block),
+            false => Err(self.mismatch(object, place, &block)),
+        }
     }
 
     /// The block at a place of the newest state, if it is in memory and may be taken from there.

@@ -268,6 +268,8 @@ fn build(
         read_aheads: Cell::new(0),
         loans: Loans::default(),
         nothing_to_lend: Cell::new(false),
+        copies: RefCell::default(),
+        healing: RefCell::default(),
         read_errors: rt::Seldom::new(limits::READ_ERRORS_LOGGED.0, limits::READ_ERRORS_LOGGED.1),
         gate: Gate::default(),
         background: Gate::default(),

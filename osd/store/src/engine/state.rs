@@ -1,7 +1,7 @@
 //! What the engine consists of. One value per open store, shared by its tasks on one core.
 
 use std::cell::{Cell, RefCell};
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::rc::Rc;
 
 use allocator::Extent;
@@ -27,7 +27,7 @@ use crate::checksum::ChecksumKind;
 use crate::codec::DecodeError;
 use crate::compression::Compression;
 use crate::memory::MemoryTarget;
-use crate::object_store::{StoreError, StoreResult};
+use crate::object_store::{Copies, StoreError, StoreResult};
 use crate::overlay::Overlay;
 use crate::superblock::Superblock;
 use crate::types::{CollectionId, LogVersion, PoolOptions, PoolStats};
@@ -98,6 +98,10 @@ pub struct Inner {
     pub loans: Loans,
     /// The last loan asked for found no space.
     pub nothing_to_lend: Cell<bool>,
+    /// Whom to ask for blocks that cannot be read.
+    pub copies: RefCell<Option<Rc<dyn Copies>>>,
+    /// Addresses of blocks that are about to be written anew.
+    pub healing: RefCell<BTreeSet<u64>>,
     /// Bounds the log of read errors.
     pub read_errors: rt::Seldom,
     /// Transactions pass here; closing waits for them.

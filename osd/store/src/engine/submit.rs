@@ -108,7 +108,7 @@ impl Inner {
     }
 
     /// Does everything up to the moment in which the transaction takes effect.
-    async fn execute(
+    pub(super) async fn execute(
         self: &Rc<Self>,
         transaction: &Transaction,
         hints: AccessHints,
@@ -217,7 +217,7 @@ impl Inner {
     }
 }
 
-async fn answer(inner: &Inner, receiver: OneReceiver<StoreResult<()>>) -> StoreResult<()> {
+pub(super) async fn answer(inner: &Inner, receiver: OneReceiver<StoreResult<()>>) -> StoreResult<()> {
     match receiver.await {
         Ok(result) => result,
         Err(_) => {

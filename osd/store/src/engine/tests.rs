@@ -9,6 +9,7 @@ mod crash;
 mod damaged_keys;
 mod free_list;
 mod full_of_keys;
+mod healing;
 mod history;
 mod kv;
 mod memory;
