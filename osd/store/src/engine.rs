@@ -23,6 +23,7 @@ pub(crate) mod free_list;
 mod fsck;
 mod heal;
 mod held;
+mod inspect;
 mod known_omap;
 mod kv_room;
 mod layout;
@@ -69,6 +70,7 @@ use crate::transaction::Transaction;
 use crate::types::{AccessHints, CollectionId, LogVersion, ObjectId, ObjectStat, PoolOptions, PoolStats};
 
 pub use cache::CachePolicy;
+pub use inspect::{Histogram, ObjectDump, Sizes};
 pub use open::{OpenError, OpenResult};
 pub use options::{FormatOptions, FreeList, Options};
 pub use read::BlockPlace;
@@ -188,6 +190,23 @@ impl Engine {
         object: &ObjectId,
     ) -> LocalBoxFuture<'static, StoreResult<Vec<BlockPlace>>> {
         Box::pin(Rc::clone(&self.inner).block_places(collection, object.clone()))
+    }
+
+    /// All that is stored of an object besides its data and its omap: for those who look into stores.
+    pub fn dump(
+        &self,
+        collection: CollectionId,
+        object: &ObjectId,
+    ) -> LocalBoxFuture<'static, StoreResult<ObjectDump>> {
+        Box::pin(Rc::clone(&self.inner).dump(collection, object.clone()))
+    }
+
+    /// How large the parts of the objects of the pools that `wants` names are. Looks at every key of an object.
+    pub fn histogram(
+        &self,
+        wants: impl Fn(i64) -> bool + 'static,
+    ) -> LocalBoxFuture<'static, StoreResult<Histogram>> {
+        Box::pin(Rc::clone(&self.inner).histogram(wants))
     }
 
     /// Whether a checkpoint is being made at this moment.

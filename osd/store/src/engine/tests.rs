@@ -11,6 +11,7 @@ mod free_list;
 mod full_of_keys;
 mod healing;
 mod history;
+mod inspect;
 mod kv;
 mod memory;
 mod on_the_way_back;
