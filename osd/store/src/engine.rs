@@ -65,10 +65,11 @@ use crate::transaction::Transaction;
 use crate::types::{AccessHints, CollectionId, LogVersion, ObjectId, ObjectStat, PoolOptions, PoolStats};
 
 pub use cache::CachePolicy;
+pub use fsck::{Loss, Lost, RepairOptions, RepairReport, Repaired, Repairing};
 pub use open::{OpenError, OpenResult};
 pub use options::{FormatOptions, FreeList, Options};
 pub use read::BlockPlace;
-use state::Inner;
+use state::{Inner, Purpose};
 
 /// Free space of a store's device.
 #[derive(Clone, Debug, PartialEq)]
@@ -131,7 +132,7 @@ impl Engine {
         kv: Rc<dyn KvStore>,
         options: Options,
     ) -> OpenResult<Self> {
-        Ok(Self { inner: mount::mount(core, device, kv, options, false).await? })
+        Ok(Self { inner: mount::mount(core, device, kv, options, Purpose::Serve).await? })
     }
 
     /// Opens the store to look only, as it would be after replay; nothing is written.
@@ -141,7 +142,17 @@ impl Engine {
         kv: Rc<dyn KvStore>,
         options: Options,
     ) -> OpenResult<Self> {
-        Ok(Self { inner: mount::mount(core, device, kv, options, true).await? })
+        Ok(Self { inner: mount::mount(core, device, kv, options, Purpose::Look).await? })
+    }
+
+    /// Opens the store to repair it; see [`Repairing::run`]. What the free list says need not be right for that.
+    pub async fn mount_to_repair(
+        core: Core,
+        device: Rc<dyn BlockDevice>,
+        kv: Rc<dyn KvStore>,
+        options: Options,
+    ) -> OpenResult<Repairing> {
+        Ok(Repairing::new(mount::mount(core, device, kv, options, Purpose::Repair).await?))
     }
 
     /// Lends space to the key-value store's file system when it asks, from now on. `owned` is what it has, `unit` the

@@ -32,14 +32,15 @@ mod types;
 pub use checksum::ChecksumKind;
 pub use compression::{Algorithm, Compression, CompressionMode, Hints};
 pub use engine::{
-    BlockPlace, CachePolicy, Engine, FormatOptions, FreeList, FreeSpace, OpenError, OpenResult, Options,
+    BlockPlace, CachePolicy, Engine, FormatOptions, FreeList, FreeSpace, Loss, Lost, OpenError, OpenResult,
+    Options, RepairOptions, RepairReport, Repaired, Repairing,
 };
 pub use export::{ExportError, ExportHeader, ExportReader, ExportWriter};
 pub use fault::{Fault, Planted};
 pub use memory::{MemoryKind, MemoryTarget, MemoryUse};
 pub use memstore::MemStore;
 pub use object_store::{
-    FsckFinding, FsckLevel, FsckReport, FsckSeverity, ObjectStore, OmapPage, StoreError, StoreResult,
+    FsckFinding, FsckLevel, FsckReport, FsckSeverity, ObjectStore, OmapPage, Remedy, StoreError, StoreResult,
     StoreStats, Submitted,
 };
 pub use removal::remove_objects;

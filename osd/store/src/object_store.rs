@@ -105,11 +105,24 @@ pub enum FsckSeverity {
     Fatal,
 }
 
+/// What can be done about a finding.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Remedy {
+    /// A repair puts it right, and nothing is lost.
+    Repair,
+    /// A repair can only give up what cannot be read, or cannot be right.
+    Discard,
+    /// Nothing, here: what was damaged can only be written again.
+    None,
+}
+
 /// One inconsistency.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct FsckFinding {
     /// How bad.
     pub severity: FsckSeverity,
+    /// What can be done.
+    pub remedy: Remedy,
     /// Short stable name of the kind of finding, `extent-overlap` for example.
     pub kind: &'static str,
     /// What, where, expected, got.

@@ -1,8 +1,13 @@
 //! The check of everything: rebuilds from the onodes what the bitmap, the statistics and the omaps should be, and
 //! compares. Works on the state after replay and writes nothing; with [`FsckLevel::Deep`] it reads every byte.
+//!
+//! A repair ([`repair`]) runs the same check, which then also says what has to change.
 
+mod contested;
+mod fixes;
 mod objects;
 mod omaps;
+mod repair;
 mod shares;
 mod space;
 mod verify;
@@ -10,17 +15,24 @@ mod verify;
 use std::collections::{BTreeMap, BTreeSet};
 use std::rc::Rc;
 
-use allocator::BitmapAllocator;
+use allocator::{BitmapAllocator, Extent};
 use bluefs::kv::ScanLimit;
+use bytes::Bytes;
 
 use super::flips::Flips;
 use super::space::Frozen;
 use super::state::{Collection, Inner};
+use crate::journal::format::Item;
+use crate::keys;
 use crate::limits;
-use crate::object_store::{FsckFinding, FsckLevel, FsckReport, FsckSeverity, StoreResult};
+use crate::object_store::{FsckFinding, FsckLevel, FsckReport, FsckSeverity, Remedy, StoreResult};
 use crate::overlay::Pin;
-use crate::share::Share;
 use crate::types::{CollectionId, ObjectId, PoolStats};
+
+use fixes::Fixes;
+pub use fixes::{Loss, Lost, Repaired};
+pub use repair::{RepairOptions, RepairReport, Repairing};
+use shares::Counted;
 
 const PAGE: ScanLimit = ScanLimit { keys: 1024, bytes: 1 << 20 };
 
@@ -38,12 +50,20 @@ struct Check {
     /// What the allocator has.
     bitmap: BitmapAllocator,
     rebuilt: BitmapAllocator,
+    /// What belongs to no object.
+    regions: Vec<Extent>,
+    /// Claimed by more than one.
+    contested: Vec<Extent>,
+    /// A key, an onode or a shard cannot be read and stays: what seems to be nobody's may be its.
+    has_unreadable: bool,
     found_pools: BTreeMap<i64, PoolStats>,
-    /// Shares, and how often their blocks were found in use.
-    shares: BTreeMap<(u64, u64), (Share, Vec<u32>)>,
+    /// By birth and address.
+    shares: BTreeMap<(u64, u64), Counted>,
     /// Omap id → its object, keys and bytes according to the onode.
     omaps: BTreeMap<u64, (ObjectId, u64, u64)>,
     report: FsckReport,
+    /// What a repair will do; none of a check alone.
+    fixes: Option<Fixes>,
 }
 
 impl Inner {
@@ -54,43 +74,75 @@ impl Inner {
         progress: Box<dyn Fn(u64, u64)>,
     ) -> StoreResult<FsckReport> {
         self.check_open()?;
-        let mut check = Check {
-            pin: self.overlay.pin(),
-            collections: self.collections.borrow().clone(),
-            pools: self.pools.borrow().clone(),
-            reaps: self.reaps.borrow().iter().copied().collect(),
-            next_omap_id: self.next_omap_id.get(),
-            changes: self.space.generations(),
-            bitmap: self.space.current(),
-            rebuilt: BitmapAllocator::new_free(self.superblock.window, self.block),
-            found_pools: BTreeMap::new(),
-            shares: BTreeMap::new(),
-            omaps: BTreeMap::new(),
-            report: FsckReport::default(),
-            inner: Rc::clone(&self),
-        };
-        check.regions();
-        check.shares().await?;
-        check.objects(level, &progress).await?;
-        check.compare_shares();
-        check.omap_entries().await?;
-        check.compare_bitmaps();
-        check.free_list().await?;
-        check.compare_pools();
-        check.logs();
+        let mut check = Check::new(&self, None);
+        check.run(level, &progress).await?;
         Ok(check.report)
     }
 }
 
 impl Check {
-    fn find(&mut self, severity: FsckSeverity, kind: &'static str, detail: String) {
+    /// Of the state at this moment.
+    fn new(inner: &Rc<Inner>, fixes: Option<Fixes>) -> Self {
+        Self {
+            pin: inner.overlay.pin(),
+            collections: inner.collections.borrow().clone(),
+            pools: inner.pools.borrow().clone(),
+            reaps: inner.reaps.borrow().iter().copied().collect(),
+            next_omap_id: inner.next_omap_id.get(),
+            changes: inner.space.generations(),
+            bitmap: inner.space.current(),
+            rebuilt: BitmapAllocator::new_free(inner.superblock.window, inner.block),
+            regions: Vec::new(),
+            contested: Vec::new(),
+            has_unreadable: false,
+            found_pools: BTreeMap::new(),
+            shares: BTreeMap::new(),
+            omaps: BTreeMap::new(),
+            report: FsckReport::default(),
+            fixes,
+            inner: Rc::clone(inner),
+        }
+    }
+
+    async fn run(&mut self, level: FsckLevel, progress: &dyn Fn(u64, u64)) -> StoreResult<()> {
+        self.claim_regions();
+        self.shares().await?;
+        self.objects(level, progress).await?;
+        self.judge_contested().await?;
+        self.compare_shares();
+        self.omap_entries().await?;
+        let problem = self.inner.free_list_problem.borrow().clone();
+        match problem {
+            Some(problem) => self.find(FsckSeverity::Fatal, Remedy::Repair, "free-list", problem),
+            None => {
+                self.compare_bitmaps().await;
+                self.free_list().await?;
+            }
+        }
+        self.compare_pools();
+        self.logs();
+        Ok(())
+    }
+
+    fn find(&mut self, severity: FsckSeverity, remedy: Remedy, kind: &'static str, detail: String) {
         let findings = &mut self.report.findings;
         if findings.len() + 1 < limits::FSCK_FINDINGS_MAX {
-            findings.push(FsckFinding { severity, kind, detail });
+            findings.push(FsckFinding { severity, remedy, kind, detail });
         } else if findings.len() < limits::FSCK_FINDINGS_MAX {
             let detail = "further findings are left out".to_owned();
-            findings.push(FsckFinding { severity: FsckSeverity::Error, kind: "more", detail });
+            let (severity, remedy) = (FsckSeverity::Error, Remedy::None);
+            findings.push(FsckFinding { severity, remedy, kind: "more", detail });
         }
+    }
+
+    /// The next keys and values of a range, of which what is left stays in it; none if nothing was left.
+    async fn page(&self, range: &mut Option<(Bytes, Bytes)>) -> StoreResult<Option<Vec<(Bytes, Bytes)>>> {
+        let Some((start, end)) = range.take() else { return Ok(None) };
+        let page = self.pin.scan(&*self.inner.kv, start, end.clone(), PAGE).await;
+        let page = page.map_err(|error| self.inner.kv_failed(&error))?;
+        let last = page.entries.last().filter(|_| page.more);
+        *range = last.map(|(key, _)| (keys::after(key), end));
+        Ok(Some(page.entries))
     }
 
     fn compare_pools(&mut self) {
@@ -100,7 +152,12 @@ impl Check {
             let should = self.found_pools.get(&pool).copied().unwrap_or_default();
             if is != should {
                 let detail = format!("pool {pool}: {is:?}, expected {should:?}");
-                self.find(FsckSeverity::Error, "pool-statistics", detail);
+                self.find(FsckSeverity::Error, Remedy::Repair, "pool-statistics", detail.clone());
+                // They follow from what else has to change.
+                if self.nothing_changes() {
+                    let change = [Item::Statistics(pool, should.minus(&is))];
+                    self.fix("pool-statistics", detail, change);
+                }
             }
         }
     }
@@ -108,7 +165,7 @@ impl Check {
     fn logs(&mut self) {
         for (id, collection) in std::mem::take(&mut self.collections) {
             if !collection.log.iter().map(|(version, _)| version).is_sorted() {
-                self.find(FsckSeverity::Error, "log-order", format!("log of {id:?}"));
+                self.find(FsckSeverity::Error, Remedy::None, "log-order", format!("log of {id:?}"));
             }
         }
     }

@@ -16,6 +16,8 @@ mod on_the_way_back;
 mod onode_bytes;
 mod parts;
 mod planted;
+mod repair;
+mod repair_cut;
 mod returns;
 mod second_look;
 mod small;

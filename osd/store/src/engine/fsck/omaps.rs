@@ -2,26 +2,28 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::{Check, PAGE};
+use super::Check;
 use crate::check;
+use crate::journal::format::Item;
 use crate::keys;
-use crate::object_store::{FsckSeverity, StoreResult};
+use crate::object_store::{FsckSeverity, Remedy, StoreResult};
+use crate::onode::Onode;
+use crate::types::ObjectId;
 
 impl Check {
     pub(super) async fn omap_entries(&mut self) -> StoreResult<()> {
-        let (mut start, end) = keys::all_omaps();
+        let mut range = Some(keys::all_omaps());
         let mut found: BTreeMap<u64, (u64, u64)> = BTreeMap::new();
         let mut foreign = BTreeSet::new();
-        loop {
-            let page = self.pin.scan(&*self.inner.kv, start, end.clone(), PAGE).await;
-            let page = page.map_err(|error| self.inner.kv_failed(&error))?;
-            let next = page.entries.last().filter(|_| page.more).map(|(key, _)| keys::after(key));
-            for (key, value) in page.entries {
+        // What is counted and owned is only right if the objects stay as they are.
+        let repairs = self.nothing_changes();
+        while let Some(page) = self.page(&mut range).await? {
+            for (key, value) in page {
                 let id = match keys::omap_id(&key) {
                     Ok(id) => id,
                     Err(error) => {
                         let detail = format!("key {}: {error}", key.escape_ascii());
-                        self.find(FsckSeverity::Error, "key", detail);
+                        self.unreadable_key(key, detail);
                         continue;
                     }
                 };
@@ -39,21 +41,41 @@ impl Check {
                     *bytes += check::length(&user) + check::length(&value);
                 }
             }
-            match next {
-                Some(next) => start = next,
-                None => break,
-            }
         }
         for id in foreign {
-            self.find(FsckSeverity::Warning, "omap-without-owner", format!("omap id {id}"));
+            let detail = format!("omap id {id}");
+            self.find(FsckSeverity::Warning, Remedy::Repair, "omap-without-owner", detail.clone());
+            if repairs && !self.has_unreadable {
+                let (start, end) = keys::omap_of_id(id);
+                self.fix("omap-without-owner", detail, [Item::DeleteRange(start, end)]);
+            }
         }
         for (id, (name, keys, bytes)) in std::mem::take(&mut self.omaps) {
             let is = found.get(&id).copied().unwrap_or_default();
             if is != (keys, bytes) {
                 let detail = format!("{name} counts {keys} keys of {bytes} bytes, expected {is:?}");
-                self.find(FsckSeverity::Error, "omap-statistics", detail);
+                self.find(FsckSeverity::Error, Remedy::Repair, "omap-statistics", detail.clone());
+                if repairs {
+                    self.count_omap(&name, is, detail).await?;
+                }
             }
         }
+        Ok(())
+    }
+
+    /// The object counts what there is.
+    async fn count_omap(
+        &mut self,
+        name: &ObjectId,
+        (keys, bytes): (u64, u64),
+        detail: String,
+    ) -> StoreResult<()> {
+        let key = keys::onode(name);
+        let values = self.pin.get(&*self.inner.kv, vec![key.clone()]).await;
+        let value = values.map_err(|error| self.inner.kv_failed(&error))?.pop().flatten();
+        let Some(Ok(mut onode)) = value.map(Onode::decode) else { panic!("{name} was read before") };
+        (onode.omap_keys, onode.omap_bytes) = (keys, bytes);
+        self.fix("omap-statistics", detail, [Item::Put(key, onode.encode())]);
         Ok(())
     }
 }

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use super::super::blocks::Wanted;
 use super::Check;
 use crate::checksum::ChecksumKind;
-use crate::object_store::FsckSeverity;
+use crate::object_store::{FsckSeverity, Remedy};
 use crate::shard::{Place, Shard};
 use crate::types::{AccessHints, ObjectId};
 
@@ -47,7 +47,7 @@ impl Check {
                         // The device's own errors name neither the object nor the place in the store.
                         let (byte, address) = (place.logical, place.address);
                         let detail = format!("{name}, byte {byte}, block at {address:#x}: {error}");
-                        self.find(FsckSeverity::Fatal, "checksum", detail);
+                        self.find(FsckSeverity::Fatal, Remedy::None, "checksum", detail);
                     }
                 }
             }
