@@ -17,7 +17,7 @@ use nvme::{
 use rt::{Core, Lane};
 use store::devices::{Part, PartHeader, Parts, Role};
 use store::label::{Label, Labelled, MAGIC, size_min as label_size_min};
-use store::{Engine, FormatOptions, FreeList, Options, RepairOptions, RepairReport, Superblock};
+use store::{Engine, FormatOptions, FreeList, Options, RepairOptions, RepairReport, Superblock, Watch};
 use uuid::Uuid;
 
 /// First bytes of a device of ours.
@@ -250,13 +250,13 @@ pub async fn repair(
     slice: &SliceStore,
     fsid: Uuid,
     how: RepairOptions,
-    progress: impl Fn(u64, u64),
+    watch: Rc<dyn Watch>,
 ) -> anyhow::Result<RepairReport> {
     let Below { view, kv, .. } = open_below(core, slice, fsid, true, None, None).await?;
     let options = options(&*view);
     let owned = owned(core, &kv).await?;
     let repairing = Engine::mount_to_repair(core.clone(), view, kv, options).await?;
-    Ok(repairing.run(&owned, how, progress).await?)
+    Ok(repairing.run(&owned, how, watch).await?)
 }
 
 #[cfg(not(feature = "planted"))]

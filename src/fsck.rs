@@ -1,12 +1,16 @@
 //! `spirula fsck`: checks, and repairs, the stores of a cluster that is not running.
 
 use std::process::ExitCode;
+use std::rc::Rc;
 
 use anyhow::Context;
+use indicatif::ProgressBar;
 use rt::CoreId;
 use rt::uring::Config;
 use serde_json::{Value, json};
-use store::{FsckFinding, FsckLevel, FsckReport, Loss, Lost, ObjectStore, RepairOptions, RepairReport};
+use store::{
+    FsckFinding, FsckLevel, FsckReport, Loss, Lost, ObjectStore, RepairOptions, RepairReport, Watch,
+};
 use uuid::Uuid;
 
 use crate::backend::{self, SliceStore};
@@ -69,16 +73,22 @@ fn look_after(
     Ok(Outcome { osd, found, repaired })
 }
 
+/// Shows how far a check is.
+struct Shown(ProgressBar);
+
+impl Watch for Shown {
+    fn progress(&self, done: u64, total: u64) {
+        self.0.set_length(total);
+        self.0.set_position(done);
+    }
+}
+
 fn check(slice: SliceStore, fsid: Uuid, level: FsckLevel) -> anyhow::Result<FsckReport> {
     let bar = progress::bar(&format!("checking osd.{}", slice.osd), 0);
     let shown = bar.clone();
     let checked = rt::uring::run(CoreId(0), &Config::default(), move |core| async move {
         let opened = backend::open_read_only(&core, &slice, fsid).await?;
-        let progress = move |done, total| {
-            shown.set_length(total);
-            shown.set_position(done);
-        };
-        let report = opened.store.fsck(level, Box::new(progress)).await?;
+        let report = opened.store.fsck(level, Rc::new(Shown(shown))).await?;
         opened.store.close().await?;
         anyhow::Ok(report)
     });
@@ -90,11 +100,7 @@ fn repair(slice: SliceStore, fsid: Uuid, how: RepairOptions) -> anyhow::Result<R
     let bar = progress::bar(&format!("repairing osd.{}", slice.osd), 0);
     let shown = bar.clone();
     let repaired = rt::uring::run(CoreId(0), &Config::default(), move |core| async move {
-        let progress = move |done, total| {
-            shown.set_length(total);
-            shown.set_position(done);
-        };
-        backend::repair(&core, &slice, fsid, how, progress).await
+        backend::repair(&core, &slice, fsid, how, Rc::new(Shown(shown))).await
     });
     bar.finish_and_clear();
     repaired.context("io_uring cannot be used on this machine")?

@@ -59,7 +59,9 @@ use uuid::Uuid;
 
 use crate::devices::Role;
 use crate::memory::MemoryTarget;
-use crate::object_store::{FsckLevel, FsckReport, ObjectStore, OmapPage, StoreResult, StoreStats, Submitted};
+use crate::object_store::{
+    FsckLevel, FsckReport, ObjectStore, OmapPage, StoreResult, StoreStats, Submitted, Watch,
+};
 use crate::superblock::Superblock;
 use crate::transaction::Transaction;
 use crate::types::{AccessHints, CollectionId, LogVersion, ObjectId, ObjectStat, PoolOptions, PoolStats};
@@ -348,9 +350,9 @@ impl ObjectStore for Engine {
     fn fsck(
         &self,
         level: FsckLevel,
-        progress: Box<dyn Fn(u64, u64)>,
+        watch: Rc<dyn Watch>,
     ) -> LocalBoxFuture<'static, StoreResult<FsckReport>> {
-        Box::pin(Rc::clone(&self.inner).fsck(level, progress))
+        Box::pin(Rc::clone(&self.inner).fsck(level, watch))
     }
 
     fn close(&self) -> LocalBoxFuture<'static, StoreResult<()>> {

@@ -1,5 +1,7 @@
 //! The seam: what an object store promises to the placement groups above it. Lives on one core.
 
+use std::rc::Rc;
+
 use bytes::Bytes;
 use rt::LocalBoxFuture;
 
@@ -129,6 +131,23 @@ pub struct FsckFinding {
     pub detail: String,
 }
 
+/// Who looks at a check while it runs.
+pub trait Watch {
+    /// So many objects are done, of about so many.
+    fn progress(&self, _done: u64, _total: u64) {}
+
+    /// Between two steps, after so many bytes were read: who wants it to go slowly waits. The check ends early if it gives false.
+    fn pause(&self, _bytes: u64) -> LocalBoxFuture<'static, bool> {
+        Box::pin(std::future::ready(true))
+    }
+}
+
+/// Nobody: as fast as it goes.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Unwatched;
+
+impl Watch for Unwatched {}
+
 /// Result of a check.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct FsckReport {
@@ -138,6 +157,8 @@ pub struct FsckReport {
     pub objects: u64,
     /// Bytes verified against checksums.
     pub bytes_verified: u64,
+    /// It did not end early.
+    pub is_whole: bool,
 }
 
 /// An object store of one slice.
@@ -246,11 +267,12 @@ pub trait ObjectStore {
     fn set_memory_target(&self, _target: Option<MemoryTarget>) -> StoreResult<()> {
         Ok(())
     }
-    /// Checks everything while nothing else runs on the store.
+    /// Checks everything as it is at the moment of the call, while transactions go on. What a deep check reads is what there is
+    /// when it comes to it.
     fn fsck(
         &self,
         level: FsckLevel,
-        progress: Box<dyn Fn(u64, u64)>,
+        watch: Rc<dyn Watch>,
     ) -> LocalBoxFuture<'static, StoreResult<FsckReport>>;
     /// Finishes what was submitted, seals the journal and lets go of the device.
     fn close(&self) -> LocalBoxFuture<'static, StoreResult<()>>;

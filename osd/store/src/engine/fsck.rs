@@ -1,5 +1,6 @@
 //! The check of everything: rebuilds from the onodes what the bitmap, the statistics and the omaps should be, and
-//! compares. Works on the state after replay and writes nothing; with [`FsckLevel::Deep`] it reads every byte.
+//! compares. It works on the state of one moment, whatever changes meanwhile, and writes nothing; with [`FsckLevel::Deep`] it reads
+//! every byte of the newest state.
 //!
 //! A repair ([`repair`]) runs the same check, which then also says what has to change.
 
@@ -21,11 +22,12 @@ use bytes::Bytes;
 
 use super::flips::Flips;
 use super::space::Frozen;
-use super::state::{Collection, Inner};
+use super::state::{Collection, Inner, Purpose};
+use crate::check::length;
 use crate::journal::format::Item;
 use crate::keys;
 use crate::limits;
-use crate::object_store::{FsckFinding, FsckLevel, FsckReport, FsckSeverity, Remedy, StoreResult};
+use crate::object_store::{FsckFinding, FsckLevel, FsckReport, FsckSeverity, Remedy, StoreResult, Watch};
 use crate::overlay::Pin;
 use crate::types::{CollectionId, ObjectId, PoolStats};
 
@@ -34,7 +36,8 @@ pub use fixes::{Loss, Lost, Repaired};
 pub use repair::{RepairOptions, RepairReport, Repairing};
 use shares::Counted;
 
-const PAGE: ScanLimit = ScanLimit { keys: 1024, bytes: 1 << 20 };
+/// What is looked at before others have their turn.
+const PAGE: ScanLimit = ScanLimit { keys: 256, bytes: 256 << 10 };
 
 /// The check while it runs: everything of one moment, and what was found.
 struct Check {
@@ -64,26 +67,25 @@ struct Check {
     report: FsckReport,
     /// What a repair will do; none of a check alone.
     fixes: Option<Fixes>,
+    watch: Rc<dyn Watch>,
+    /// It ends early: what was not seen yet says nothing.
+    is_cut: bool,
 }
 
 impl Inner {
     /// See the seam.
-    pub async fn fsck(
-        self: Rc<Self>,
-        level: FsckLevel,
-        progress: Box<dyn Fn(u64, u64)>,
-    ) -> StoreResult<FsckReport> {
+    pub async fn fsck(self: Rc<Self>, level: FsckLevel, watch: Rc<dyn Watch>) -> StoreResult<FsckReport> {
         self.check_open()?;
-        let mut check = Check::new(&self, None);
-        check.run(level, &progress).await?;
+        let mut check = Check::new(&self, watch, None);
+        check.run(level).await?;
         Ok(check.report)
     }
 }
 
 impl Check {
     /// Of the state at this moment.
-    fn new(inner: &Rc<Inner>, fixes: Option<Fixes>) -> Self {
-        Self {
+    fn new(inner: &Rc<Inner>, watch: Rc<dyn Watch>, fixes: Option<Fixes>) -> Self {
+        let mut check = Self {
             pin: inner.overlay.pin(),
             collections: inner.collections.borrow().clone(),
             pools: inner.pools.borrow().clone(),
@@ -100,17 +102,25 @@ impl Check {
             omaps: BTreeMap::new(),
             report: FsckReport::default(),
             fixes,
+            watch,
+            is_cut: false,
             inner: Rc::clone(inner),
-        }
+        };
+        check.claim_regions();
+        check
     }
 
-    async fn run(&mut self, level: FsckLevel, progress: &dyn Fn(u64, u64)) -> StoreResult<()> {
-        self.claim_regions();
+    async fn run(&mut self, level: FsckLevel) -> StoreResult<()> {
         self.shares().await?;
-        self.objects(level, progress).await?;
+        self.objects(level).await?;
         self.judge_contested().await?;
-        self.compare_shares();
+        if !self.is_cut {
+            self.compare_shares();
+        }
         self.omap_entries().await?;
+        if self.is_cut {
+            return Ok(());
+        }
         let problem = self.inner.free_list_problem.borrow().clone();
         match problem {
             Some(problem) => self.find(FsckSeverity::Fatal, Remedy::Repair, "free-list", problem),
@@ -121,6 +131,7 @@ impl Check {
         }
         self.compare_pools();
         self.logs();
+        self.report.is_whole = true;
         Ok(())
     }
 
@@ -135,14 +146,30 @@ impl Check {
         }
     }
 
-    /// The next keys and values of a range, of which what is left stays in it; none if nothing was left.
-    async fn page(&self, range: &mut Option<(Bytes, Bytes)>) -> StoreResult<Option<Vec<(Bytes, Bytes)>>> {
+    /// The next keys and values of a range, of which what is left stays in it; none if nothing was left, or the check ends early.
+    async fn page(&mut self, range: &mut Option<(Bytes, Bytes)>) -> StoreResult<Option<Vec<(Bytes, Bytes)>>> {
+        if self.is_cut {
+            return Ok(None);
+        }
         let Some((start, end)) = range.take() else { return Ok(None) };
         let page = self.pin.scan(&*self.inner.kv, start, end.clone(), PAGE).await;
         let page = page.map_err(|error| self.inner.kv_failed(&error))?;
         let last = page.entries.last().filter(|_| page.more);
         *range = last.map(|(key, _)| (keys::after(key), end));
+        let bytes = page.entries.iter().map(|(key, value)| length(key) + length(value)).sum();
+        self.pause(bytes).await;
         Ok(Some(page.entries))
+    }
+
+    /// Lets others have their turn. What keys show is held for the check meanwhile, so it gives up where that is too much.
+    async fn pause(&mut self, bytes: u64) {
+        self.is_cut |= !self.watch.pause(bytes).await;
+        if self.inner.purpose == Purpose::Serve && self.inner.kv_is_short() {
+            log::warn!(
+                "a check ends early, as there is no room for what it would keep of the key-value store"
+            );
+            self.is_cut = true;
+        }
     }
 
     fn compare_pools(&mut self) {

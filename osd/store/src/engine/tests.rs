@@ -1,5 +1,6 @@
 //! Tests of the whole engine, in simulated worlds.
 
+mod beside;
 mod caching;
 mod checksums;
 mod clones;

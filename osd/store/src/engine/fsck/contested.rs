@@ -68,7 +68,7 @@ impl Check {
     }
 
     /// Who claims these blocks.
-    async fn claims(&self, addresses: &BTreeSet<u64>) -> StoreResult<BTreeMap<u64, Vec<Claim>>> {
+    async fn claims(&mut self, addresses: &BTreeSet<u64>) -> StoreResult<BTreeMap<u64, Vec<Claim>>> {
         let block = self.inner.block;
         let mut claims: BTreeMap<u64, Vec<Claim>> = BTreeMap::new();
         let mut range = Some(keys::all_objects());

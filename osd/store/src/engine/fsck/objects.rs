@@ -27,7 +27,7 @@ pub(super) struct Open {
 }
 
 impl Check {
-    pub(super) async fn objects(&mut self, level: FsckLevel, progress: &dyn Fn(u64, u64)) -> StoreResult<()> {
+    pub(super) async fn objects(&mut self, level: FsckLevel) -> StoreResult<()> {
         let total = self.pools.values().map(|pool| u64::try_from(pool.objects).unwrap_or(0)).sum();
         let mut range = Some(keys::all_objects());
         let mut open: Option<Open> = None;
@@ -41,7 +41,7 @@ impl Check {
                         open = self.onode(&key, &name, value);
                         unreadable = open.is_none().then_some(key);
                         self.report.objects += 1;
-                        progress(self.report.objects, total);
+                        self.watch.progress(self.report.objects, total);
                     }
                     Ok(ObjectKey::Shard(onode, number)) => {
                         match open.as_mut().filter(|open| open.key == onode) {
@@ -56,7 +56,9 @@ impl Check {
                 }
             }
         }
-        self.finish(open.take());
+        if !self.is_cut {
+            self.finish(open.take());
+        }
         Ok(())
     }
 
@@ -173,7 +175,7 @@ impl Check {
             }
         }
         if level == FsckLevel::Deep {
-            self.verify(&name, &shard).await;
+            self.verify(&name, number).await;
         }
         let end = shard.ranges().map(|(at, len)| at + len).max().unwrap_or(0);
         if end > open.onode.size {

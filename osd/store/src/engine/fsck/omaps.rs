@@ -42,6 +42,9 @@ impl Check {
                 }
             }
         }
+        if self.is_cut {
+            return Ok(());
+        }
         for id in foreign {
             let detail = format!("omap id {id}");
             self.find(FsckSeverity::Warning, Remedy::Repair, "omap-without-owner", detail.clone());

@@ -15,7 +15,7 @@ use super::super::state::Inner;
 use super::Check;
 use super::fixes::{Fixes, Loss, Repaired};
 use crate::limits;
-use crate::object_store::{FsckLevel, StoreError, StoreResult};
+use crate::object_store::{FsckLevel, StoreError, StoreResult, Watch};
 
 /// How often the store is checked at most. What depends on what else was repaired comes one round later: shards, then shares,
 /// then omaps, then what pools use.
@@ -54,9 +54,9 @@ impl Repairing {
         self,
         owned: &[Extent],
         options: RepairOptions,
-        progress: impl Fn(u64, u64),
+        watch: Rc<dyn Watch>,
     ) -> StoreResult<RepairReport> {
-        let repaired = self.inner.repair(owned, options, &progress).await;
+        let repaired = self.inner.repair(owned, options, watch).await;
         if let Err(error) = &repaired {
             // What is half repaired in memory must not become durable.
             self.inner.fail(format!("it cannot be repaired: {error}"));
@@ -72,7 +72,7 @@ impl Inner {
         self: &Rc<Self>,
         owned: &[Extent],
         options: RepairOptions,
-        progress: &dyn Fn(u64, u64),
+        watch: Rc<dyn Watch>,
     ) -> StoreResult<RepairReport> {
         let mut report = RepairReport::default();
         for foreign in self.not_lent(owned) {
@@ -83,8 +83,11 @@ impl Inner {
         }
         let mut bytes = 0;
         for _ in 0..ROUNDS_MAX {
-            let mut check = Check::new(self, Some(Fixes::new(options.discards)));
-            check.run(FsckLevel::Metadata, progress).await?;
+            let mut check = Check::new(self, Rc::clone(&watch), Some(Fixes::new(options.discards)));
+            check.run(FsckLevel::Metadata).await?;
+            if check.is_cut {
+                return Err(StoreError::Invalid("it was ended before it was over".into()));
+            }
             let fixes = check.fixes.take().unwrap_or_default();
             report.repaired.extend(fixes.repaired);
             report.lost.extend(fixes.lost);

@@ -1,6 +1,8 @@
 //! Every kind of damage to keys and free list is repaired as far as that loses nothing, and given up where that was asked for:
 //! afterwards the check is clean, what was not given up is as it was, and the store can be used.
 
+use std::rc::Rc;
+
 use std::collections::{BTreeMap, BTreeSet};
 
 use allocator::{Allocator, BitmapAllocator, Extent, Request};
@@ -17,7 +19,7 @@ use crate::engine::checkpoint::CheckpointRecord;
 use crate::engine::free_list::{self, Replacement};
 use crate::engine::{Engine, FreeList, RepairOptions, RepairReport};
 use crate::keys;
-use crate::object_store::{FsckLevel, ObjectStore};
+use crate::object_store::{FsckLevel, ObjectStore, Unwatched};
 use crate::onode::Onode;
 use crate::shard::Shard;
 use crate::share::Share;
@@ -443,7 +445,7 @@ pub type Content = BTreeMap<ObjectId, Option<ObjectDump>>;
 /// What the check finds, and everything that can be read.
 pub async fn look(world: &World, core: &Core) -> Result<(BTreeSet<&'static str>, Content), String> {
     let store = world.mount_on(core, world.device(core), true).await.map_err(|error| error.to_string())?;
-    let report = store.fsck(FsckLevel::Deep, Box::new(|_, _| {})).await.expect("fsck");
+    let report = store.fsck(FsckLevel::Deep, Rc::new(Unwatched)).await.expect("fsck");
     let findings = report.findings.iter().map(|finding| finding.kind).collect();
     let (names, _) = store.list(collection(), None, 1000).await.expect("list");
     let mut content = Content::new();

@@ -13,6 +13,7 @@ use uuid::Uuid;
 use super::kv::TestKv;
 use crate::devices::{Part, Parts, Role};
 use crate::engine::{Engine, FormatOptions, FreeList, OpenResult, Options, RepairOptions, RepairReport};
+use crate::object_store::Unwatched;
 use crate::superblock::Superblock;
 
 /// BlueFS's unit and smallest log.
@@ -187,7 +188,7 @@ impl World {
         drop(below.requests);
         let repairing = Engine::mount_to_repair(core.clone(), device, below.kv, self.options.clone()).await;
         let repairing = repairing.map_err(|error| error.to_string())?;
-        repairing.run(&below.owned, how, |_, _| {}).await.map_err(|error| error.to_string())
+        repairing.run(&below.owned, how, Rc::new(Unwatched)).await.map_err(|error| error.to_string())
     }
 
     /// One of its own that is as this one would be if its process had ended.
