@@ -17,7 +17,7 @@ use nvme::{
 use rt::{Core, Lane};
 use store::devices::{Part, PartHeader, Parts, Role};
 use store::label::{Label, Labelled, MAGIC, size_min as label_size_min};
-use store::{Engine, FormatOptions, FreeList, Options, Superblock};
+use store::{Engine, FormatOptions, FreeList, Options, RepairOptions, RepairReport, Superblock, Watch};
 use uuid::Uuid;
 
 /// First bytes of a device of ours.
@@ -217,7 +217,8 @@ pub async fn open(
     memory: Option<u64>,
 ) -> anyhow::Result<Opened> {
     let (desk, requests) = space_desk();
-    let Below { view, kv, superblock, label } = open_below(core, slice, fsid, Some(desk), memory).await?;
+    let Below { view, kv, superblock, label } =
+        open_below(core, slice, fsid, true, Some(desk), memory).await?;
     let options = options(&*view);
     let options = memory.map_or(options.clone(), |bytes| options.within_memory(bytes));
     let engine = Engine::mount(core.clone(), view, kv.clone(), options).await?;
@@ -235,12 +236,27 @@ async fn owned(core: &Core, kv: &RocksKv) -> anyhow::Result<Vec<Extent>> {
 
 /// Opens the store of a slice to look only.
 pub async fn open_read_only(core: &Core, slice: &SliceStore, fsid: Uuid) -> anyhow::Result<Opened> {
-    let Below { view, kv, superblock, label } = open_below(core, slice, fsid, None, None).await?;
+    let Below { view, kv, superblock, label } = open_below(core, slice, fsid, false, None, None).await?;
     let options = options(&*view);
     let owned = owned(core, &kv).await?;
     let engine = Engine::mount_read_only(core.clone(), view, kv, options).await?;
     engine.check_owned(&owned)?;
     Ok(Opened { uuid: superblock.store, store: Rc::new(engine), label, superblock })
+}
+
+/// Repairs the store of a slice. Its file system gets no space meanwhile: nobody knows yet what is free.
+pub async fn repair(
+    core: &Core,
+    slice: &SliceStore,
+    fsid: Uuid,
+    how: RepairOptions,
+    watch: Rc<dyn Watch>,
+) -> anyhow::Result<RepairReport> {
+    let Below { view, kv, .. } = open_below(core, slice, fsid, true, None, None).await?;
+    let options = options(&*view);
+    let owned = owned(core, &kv).await?;
+    let repairing = Engine::mount_to_repair(core.clone(), view, kv, options).await?;
+    Ok(repairing.run(&owned, how, watch).await?)
 }
 
 #[cfg(not(feature = "planted"))]
@@ -356,15 +372,16 @@ async fn find_parts(
     Ok(found)
 }
 
+/// As [`open_window`], and the key-value store in it.
 async fn open_below(
     core: &Core,
     slice: &SliceStore,
     fsid: Uuid,
+    mends: bool,
     desk: Option<SpaceDesk>,
     memory: Option<u64>,
 ) -> anyhow::Result<Below> {
-    let Window { view, foreign: below, superblock, label } =
-        open_window(core, slice, fsid, desk.is_some()).await?;
+    let Window { view, foreign: below, superblock, label } = open_window(core, slice, fsid, mends).await?;
     let (superblocks, space) = kv_places(&superblock);
     let mount = MountOptions {
         superblocks,

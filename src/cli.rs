@@ -182,8 +182,14 @@ pub struct OsdOptions {
 
 /// Options of `fsck`.
 #[derive(Args)]
-#[command(after_help = "Exit status: 0 clean, 1 could not check, 2 something is wrong.\n\nExamples:\n  \
-                        spirula fsck --dir /srv/demo\n  spirula fsck --dir /srv/demo --id 1 --deep --json")]
+#[command(
+    after_help = "Exit status: 0 clean, or everything was repaired; 1 could not check; 2 something is wrong; 3 something is \
+                  wrong after the repair, too.\n\nWhat a repair can do about a finding is told with it: 'repair' loses nothing; \
+                  'discard' gives up what cannot be read or be right, and needs --discard; for 'none' the data has to be \
+                  written again.\n\nExamples:\n  \
+                  spirula fsck --dir /srv/demo\n  spirula fsck --dir /srv/demo --id 1 --deep --json\n  \
+                  spirula fsck --dir /srv/demo --repair\n  spirula fsck --dir /srv/demo --id 1 --repair --discard"
+)]
 pub struct FsckOptions {
     /// Folder of the cluster.
     #[arg(long, default_value = "spirula-data")]
@@ -194,6 +200,13 @@ pub struct FsckOptions {
     /// Also verify every byte against its checksum.
     #[arg(long)]
     pub deep: bool,
+    /// Repair what is wrong, as far as that loses nothing. A store that is clean is not touched.
+    #[arg(long)]
+    pub repair: bool,
+    /// With --repair: give up objects and ranges that cannot be read, and all but one owner of what is claimed twice. Each is
+    /// told by name.
+    #[arg(long, requires = "repair")]
+    pub discard: bool,
     /// Print JSON.
     #[arg(long)]
     pub json: bool,

@@ -5,7 +5,7 @@ use std::rc::Rc;
 
 use nvme::BlockDevice;
 use rt::sim::{Config, Sim};
-use store::{FsckFinding, FsckLevel, ObjectStore};
+use store::{FsckFinding, FsckLevel, ObjectStore, Unwatched};
 
 use crate::cluster::Node;
 use crate::damage::{self, Place};
@@ -38,7 +38,7 @@ pub fn check(node: &Node) -> Result<Found, String> {
         let engine = node_store::open_read_only(&core, device, &parts).await;
         let engine = engine.map_err(|error| format!("the store does not mount: {error}"))?;
         let replayed_groups = counter(&engine, "replayed_groups");
-        let report = engine.fsck(FsckLevel::Deep, Box::new(|_, _| {})).await;
+        let report = engine.fsck(FsckLevel::Deep, Rc::new(Unwatched)).await;
         let report = report.map_err(|error| error.to_string())?;
         let content = StoreContent::read(&engine).await?;
         let places = damage::places(&engine, &content).await?;
@@ -73,7 +73,7 @@ pub fn check_unmade(node: &Node) -> Result<(), String> {
     in_own_world(node, |core| async move {
         let Ok(engine) = node_store::open_read_only(&core, device, &parts).await else { return Ok(()) };
         let report =
-            engine.fsck(FsckLevel::Deep, Box::new(|_, _| {})).await.map_err(|error| error.to_string())?;
+            engine.fsck(FsckLevel::Deep, Rc::new(Unwatched)).await.map_err(|error| error.to_string())?;
         match report.findings.first() {
             None if report.objects == 0 => Ok(()),
             None => Err(format!("a new store has {} objects", report.objects)),

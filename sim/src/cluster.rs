@@ -17,7 +17,7 @@ use nvme::{SimDisk, SimDiskConfig};
 use osd::{Osd, OsdConfig, OsdHandle};
 use rt::sim::{Sim, address};
 use rt::{Core, Group};
-use store::{Engine, ObjectStore};
+use store::{Engine, FsckLevel, ObjectStore};
 use uuid::Uuid;
 
 use crate::bystander;
@@ -303,6 +303,11 @@ impl Cluster {
             self.shared
                 .fail(format!("osd.{osd}: scrubs found {errors} objects unreadable, and none is damaged"));
         }
+        self.shared.counts.borrow_mut().stores_checked += counters.fscks.get();
+        let errors = counters.fsck_errors.get();
+        if errors > 0 && node.damaged.borrow().is_empty() {
+            self.shared.fail(format!("osd.{osd}: fsck found {errors} problems beside its clients"));
+        }
     }
 
     fn new_osds(&self) -> Vec<NewOsd> {
@@ -377,9 +382,10 @@ impl OsdLife {
                 Ok(handle) => {
                     let handle = Rc::new(handle);
                     *self.daemon.borrow_mut() = Some(handle.clone());
-                    // Every life scrubs what it finds, beside its clients.
+                    // Every life scrubs what it finds and checks its store, beside its clients.
                     let osd = handle.osd();
                     osd.all_groups().iter().for_each(|group| osd.scrubs.want(group.id()));
+                    osd.checks.want(FsckLevel::Deep);
                     let reason = handle.failed().await;
                     return failed(format!("failed: {reason}"));
                 }

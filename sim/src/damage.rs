@@ -7,7 +7,7 @@ use std::rc::Rc;
 use nvme::{BlockDevice, SimDisk};
 use rt::Core;
 use rt::sim::RandomStream;
-use store::{BlockPlace, CollectionId, FsckLevel, ObjectId, ObjectStore};
+use store::{BlockPlace, CollectionId, FsckLevel, ObjectId, ObjectStore, Unwatched};
 
 use crate::check_store::in_own_world;
 use crate::cluster::Node;
@@ -83,8 +83,7 @@ async fn compare_damaged(
     let device: Rc<dyn BlockDevice> = Rc::new(parts.disk.open(core));
     let engine = node_store::open_read_only(core, device, parts).await;
     let engine = engine.map_err(|error| format!("with damaged blocks of data: {error}"))?;
-    let report =
-        engine.fsck(FsckLevel::Deep, Box::new(|_, _| {})).await.map_err(|error| error.to_string())?;
+    let report = engine.fsck(FsckLevel::Deep, Rc::new(Unwatched)).await.map_err(|error| error.to_string())?;
     for (address, (object, offset)) in victims {
         let name = format!("{address:#x}:");
         let found = report.findings.iter().filter(|one| one.kind == "checksum" && one.detail.contains(&name));
@@ -151,7 +150,7 @@ pub fn check_metadata(node: &Node, clean: &StoreContent, groups: u64, seed: u64)
         let counters = engine.stats().counters;
         let replayed =
             counters.iter().find(|(name, _)| *name == "replayed_groups").map_or(0, |(_, count)| *count);
-        if engine.fsck(FsckLevel::Deep, Box::new(|_, _| {})).await.is_err() {
+        if engine.fsck(FsckLevel::Deep, Rc::new(Unwatched)).await.is_err() {
             return Ok(Noticed::Yes);
         }
         let Ok(seen) = StoreContent::read(&engine).await else { return Ok(Noticed::Yes) };

@@ -94,6 +94,8 @@ counts! {
     blocks_damaged,
     /// Objects that OSDs scrubbed.
     objects_scrubbed,
+    /// Checks of stores beside their clients.
+    stores_checked,
     /// Blocks of data damaged on copies, each of which a check and reads of everything must notice.
     copies_damaged,
     /// Bits of metadata flipped on copies, which must be noticed or change nothing.

@@ -19,7 +19,7 @@ const DEPTH: u64 = 16;
 const RECOVERY: Duration = Duration::from_secs(60);
 
 /// Runs `work` against the cluster's pool `p`, which is made if it is not there.
-fn with_pool<T: Send + 'static>(
+pub fn with_pool<T: Send + 'static>(
     cluster: &Cluster,
     work: impl AsyncFnOnce(Core, Pool) -> T + Send + 'static,
 ) -> T {

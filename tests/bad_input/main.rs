@@ -9,4 +9,5 @@ mod load;
 mod peers;
 mod places;
 mod process;
+mod repair;
 mod signals;

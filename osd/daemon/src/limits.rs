@@ -77,12 +77,17 @@ pub const MAPPINGS_PER_TURN: usize = 32;
 /// Objects looked at for one listing reply; a page may have fewer entries than asked for.
 pub const LIST_SCAN_MAX: usize = 8192;
 
+/// Work in the background pauses after so many bytes while clients wait for something.
+pub const BACKGROUND_BYTES: u64 = 256 << 10;
+/// See [`BACKGROUND_BYTES`].
+pub const BACKGROUND_PAUSE: Duration = Duration::from_millis(20);
+/// Findings of a check of the store that are remembered; further ones are counted.
+pub const FSCK_FINDINGS_KEPT: usize = 32;
+
 /// Whether a group is due for a scrub is looked at this often.
 pub const SCRUB_CHECK_INTERVAL: Duration = Duration::from_secs(5);
 /// Bytes that a scrub reads at a time.
-pub const SCRUB_READ_BYTES: u64 = 256 << 10;
-/// It pauses so long after so many bytes while clients wait for something.
-pub const SCRUB_PAUSE: Duration = Duration::from_millis(20);
+pub const SCRUB_READ_BYTES: u64 = BACKGROUND_BYTES;
 /// What an object counts beside its bytes.
 pub const SCRUB_OBJECT_BYTES: u64 = 4096;
 /// What a scrub found until now is written down this often.

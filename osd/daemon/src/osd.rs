@@ -23,7 +23,7 @@ use crate::placement_group::PlacementGroup;
 use crate::session::Session;
 use crate::superblock::{self, Identity, SuperblockError};
 use crate::tracker::Tracker;
-use crate::{groups, listener, memory, monitor, requests, scrub, space};
+use crate::{fsck, groups, listener, memory, monitor, requests, scrub, space};
 
 /// Why an OSD does not start.
 #[derive(Debug, thiserror::Error)]
@@ -68,6 +68,8 @@ pub struct Counters {
     pub scrubbed_objects: Cell<u64>,
     pub scrubbed_bytes: Cell<u64>,
     pub scrub_errors: Cell<u64>,
+    pub fscks: Cell<u64>,
+    pub fsck_errors: Cell<u64>,
 }
 
 /// The daemon's state.
@@ -102,6 +104,8 @@ pub struct Osd {
     pub space_refusals: space::Refusals,
     /// What scrubbing found.
     pub scrubs: scrub::Scrubs,
+    /// Checks of the store.
+    pub checks: fsck::Checks,
     /// The monitor is asked for newer maps when this is set.
     pub map_wanted: Event,
     /// Set when the OSD is up in the map in force.
@@ -147,6 +151,7 @@ impl Osd {
             store_full: Cell::new(false),
             space_refusals: space::Refusals::default(),
             scrubs: scrub::Scrubs::default(),
+            checks: fsck::Checks::default(),
             map_wanted: Event::default(),
             up: Event::default(),
             groups: RefCell::default(),
@@ -169,6 +174,7 @@ impl Osd {
         osd.spawn(Group::Background, "watch connections", listener::watch_loop);
         osd.spawn(Group::Background, "watch space", space::watch_loop);
         osd.spawn(Group::Background, "scrub", scrub::scrub_loop);
+        osd.spawn(Group::Background, "fsck", fsck::check_loop);
         osd.spawn(Group::Client, "monitor session", monitor::session_loop);
         Ok(OsdHandle { osd })
     }

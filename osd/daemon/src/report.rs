@@ -10,7 +10,7 @@ use wire::types::PoolId;
 
 use crate::osd::Osd;
 use crate::placement_group::{IoCounters, PlacementGroup};
-use crate::{scrub, space};
+use crate::{fsck, scrub, space};
 
 /// For `ceph versions` and `ceph osd metadata`.
 const VERSION_TEXT: &str = concat!("spirula ", env!("CARGO_PKG_VERSION"), " (speaks ceph 16.2 pacific)");
@@ -40,7 +40,10 @@ pub fn beacon(osd: &Osd) -> OsdBeacon {
 pub fn alerts(osd: &Osd) -> OsdAlert {
     OsdAlert {
         osd: osd.config.whoami,
-        alerts: [space::alert(osd), space::spillover(osd), scrub::alert(osd)].into_iter().flatten().collect(),
+        alerts: [space::alert(osd), space::spillover(osd), scrub::alert(osd), fsck::alert(osd)]
+            .into_iter()
+            .flatten()
+            .collect(),
     }
 }
 

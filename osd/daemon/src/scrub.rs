@@ -21,10 +21,10 @@ use wire::types::PgId;
 
 use crate::limits::{
     SCRUB_CHECK_INTERVAL, SCRUB_ERROR_BYTES_MAX, SCRUB_ERRORS_KEPT, SCRUB_LIST_MAX, SCRUB_OBJECT_BYTES,
-    SCRUB_OMAP_KEYS, SCRUB_PAUSE, SCRUB_READ_BYTES, SCRUB_REMEMBER_INTERVAL, SCRUB_RETRY_INTERVAL,
-    SCRUBS_PER_PAGE,
+    SCRUB_OMAP_KEYS, SCRUB_READ_BYTES, SCRUB_REMEMBER_INTERVAL, SCRUB_RETRY_INTERVAL, SCRUBS_PER_PAGE,
 };
 use crate::osd::Osd;
+use crate::pace::Pace;
 use crate::placement_group::PlacementGroup;
 use crate::superblock;
 
@@ -47,8 +47,7 @@ pub struct Scrubs {
     cut: Cell<bool>,
     /// More may be due.
     changed: Notify,
-    /// Bytes read since the last pause.
-    unpaused: Cell<u64>,
+    pace: Pace,
 }
 
 /// What is known of one group. Times are in seconds since 1970, 0 for never.
@@ -487,7 +486,7 @@ async fn scrub_object(osd: &Osd, group: &PlacementGroup, name: &ObjectId) -> Sto
     let collection = group.collection();
     osd.store.attrs(collection, name).await?;
     osd.store.omap_header(collection, name).await?;
-    pause(osd, SCRUB_OBJECT_BYTES).await;
+    osd.scrubs.pace.pause(osd, SCRUB_OBJECT_BYTES).await;
     let mut after = None;
     loop {
         let bytes_max = usize::try_from(SCRUB_READ_BYTES).unwrap_or(usize::MAX);
@@ -496,7 +495,7 @@ async fn scrub_object(osd: &Osd, group: &PlacementGroup, name: &ObjectId) -> Sto
             .omap_scan(collection, name, after.take(), Bytes::new(), SCRUB_OMAP_KEYS, bytes_max)
             .await?;
         let bytes: usize = page.entries.iter().map(|(key, value)| key.len() + value.len()).sum();
-        pause(osd, u64::try_from(bytes).unwrap_or(0)).await;
+        osd.scrubs.pace.pause(osd, u64::try_from(bytes).unwrap_or(0)).await;
         match page.entries.last().filter(|_| page.more && is_wanted(osd, group)) {
             Some((key, _)) => after = Some(key.clone()),
             None => break,
@@ -508,23 +507,12 @@ async fn scrub_object(osd: &Osd, group: &PlacementGroup, name: &ObjectId) -> Sto
         let bytes = u64::try_from(read.iter().map(Bytes::len).sum::<usize>()).unwrap_or(0);
         at += bytes;
         drop(read);
-        pause(osd, bytes).await;
+        osd.scrubs.pace.pause(osd, bytes).await;
         // Less than asked for: it ends here.
         if bytes < SCRUB_READ_BYTES || !is_wanted(osd, group) {
             return Ok(at);
         }
     }
-}
-
-/// After so many bytes others have their turn; while clients wait for something, a longer one after some of them.
-async fn pause(osd: &Osd, bytes: u64) {
-    let unpaused = osd.scrubs.unpaused.get() + bytes;
-    if osd.tracker.in_flight() == 0 || unpaused < SCRUB_READ_BYTES {
-        osd.scrubs.unpaused.set(unpaused.min(SCRUB_READ_BYTES));
-        return osd.core.yield_now().await;
-    }
-    osd.scrubs.unpaused.set(0);
-    osd.core.sleep(SCRUB_PAUSE).await;
 }
 
 /// What the operator should know. Of a group that is not served here, whoever serves it tells.

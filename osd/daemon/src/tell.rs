@@ -11,13 +11,14 @@ use std::rc::Rc;
 
 use bytes::Bytes;
 use serde_json::{Map, Value};
+use store::FsckLevel;
 use wire::Errno;
 use wire::msg::{Command, CommandReply};
 use wire::msgr2::Data;
 
 use crate::limits::COMMAND_BYTES_MAX;
 use crate::osd::Osd;
-use crate::{memory, scrub};
+use crate::{fsck, memory, scrub};
 
 /// What a command gives: JSON, or why not.
 type Answer = Result<Value, Failure>;
@@ -113,6 +114,12 @@ async fn answer(osd: &Rc<Osd>, command: &Command) -> Result<Data, Failure> {
             osd.scrubs.stop();
             serde_json::json!({ "wanted": [] })
         }
+        "fsck" => want_check(osd, &arguments)?,
+        "dump_fsck" => fsck::show(osd),
+        "fsck_stop" => {
+            osd.checks.stop();
+            serde_json::json!({ "wanted": null })
+        }
         "sessions" => show::sessions(osd),
         "get_mapped_pools" => show::pools(osd),
         "config show" => options::show(osd),
@@ -129,6 +136,17 @@ async fn answer(osd: &Rc<Osd>, command: &Command) -> Result<Data, Failure> {
         Ok(rendered) => Ok(text(rendered + if compact { "" } else { "\n" })),
         Err(error) => Err(Failure { errno: Errno::EIO, text: error.to_string() }),
     }
+}
+
+/// Wants the store to be checked.
+fn want_check(osd: &Osd, arguments: &Arguments) -> Answer {
+    let (level, name) = match arguments.text("level") {
+        None | Some("metadata") => (FsckLevel::Metadata, "metadata"),
+        Some("deep") => (FsckLevel::Deep, "deep"),
+        Some(other) => return Err(Failure::invalid(format!("'{other}' is neither 'metadata' nor 'deep'"))),
+    };
+    osd.checks.want(level);
+    Ok(serde_json::json!({ "wanted": name }))
 }
 
 /// Wants one group to be scrubbed, or all.

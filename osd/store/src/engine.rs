@@ -63,18 +63,19 @@ use uuid::Uuid;
 use crate::devices::Role;
 use crate::memory::MemoryTarget;
 use crate::object_store::{
-    Copies, FsckLevel, FsckReport, ObjectStore, OmapPage, StoreResult, StoreStats, Submitted,
+    Copies, FsckLevel, FsckReport, ObjectStore, OmapPage, StoreResult, StoreStats, Submitted, Watch,
 };
 use crate::superblock::Superblock;
 use crate::transaction::Transaction;
 use crate::types::{AccessHints, CollectionId, LogVersion, ObjectId, ObjectStat, PoolOptions, PoolStats};
 
 pub use cache::CachePolicy;
+pub use fsck::{Loss, Lost, RepairOptions, RepairReport, Repaired, Repairing};
 pub use inspect::{Histogram, ObjectDump, Sizes};
 pub use open::{OpenError, OpenResult};
 pub use options::{FormatOptions, FreeList, Options};
 pub use read::BlockPlace;
-use state::Inner;
+use state::{Inner, Purpose};
 
 /// Free space of a store's device.
 #[derive(Clone, Debug, PartialEq)]
@@ -137,7 +138,7 @@ impl Engine {
         kv: Rc<dyn KvStore>,
         options: Options,
     ) -> OpenResult<Self> {
-        Ok(Self { inner: mount::mount(core, device, kv, options, false).await? })
+        Ok(Self { inner: mount::mount(core, device, kv, options, Purpose::Serve).await? })
     }
 
     /// Opens the store to look only, as it would be after replay; nothing is written.
@@ -147,7 +148,17 @@ impl Engine {
         kv: Rc<dyn KvStore>,
         options: Options,
     ) -> OpenResult<Self> {
-        Ok(Self { inner: mount::mount(core, device, kv, options, true).await? })
+        Ok(Self { inner: mount::mount(core, device, kv, options, Purpose::Look).await? })
+    }
+
+    /// Opens the store to repair it; see [`Repairing::run`]. What the free list says need not be right for that.
+    pub async fn mount_to_repair(
+        core: Core,
+        device: Rc<dyn BlockDevice>,
+        kv: Rc<dyn KvStore>,
+        options: Options,
+    ) -> OpenResult<Repairing> {
+        Ok(Repairing::new(mount::mount(core, device, kv, options, Purpose::Repair).await?))
     }
 
     /// Lends space to the key-value store's file system when it asks, from now on. `owned` is what it has, `unit` the
@@ -364,9 +375,9 @@ impl ObjectStore for Engine {
     fn fsck(
         &self,
         level: FsckLevel,
-        progress: Box<dyn Fn(u64, u64)>,
+        watch: Rc<dyn Watch>,
     ) -> LocalBoxFuture<'static, StoreResult<FsckReport>> {
-        Box::pin(Rc::clone(&self.inner).fsck(level, progress))
+        Box::pin(Rc::clone(&self.inner).fsck(level, watch))
     }
 
     fn close(&self) -> LocalBoxFuture<'static, StoreResult<()>> {

@@ -39,6 +39,13 @@ pub fn shard(onode: &Bytes, number: u32) -> Bytes {
     Bytes::from(key)
 }
 
+/// The range of an onode's key and all of its shards'.
+pub fn object_whole(onode: &Bytes) -> (Bytes, Bytes) {
+    let mut end = onode.get(..onode.len().saturating_sub(1)).unwrap_or_default().to_vec();
+    end.push(SHARD + 1);
+    (onode.clone(), Bytes::from(end))
+}
+
 /// What a key under the object prefix names.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum ObjectKey {
@@ -154,6 +161,13 @@ pub fn omap_entries(id: u64) -> (Bytes, Bytes) {
 /// The range of everything of an omap.
 pub fn omap_whole(id: u64) -> (Bytes, Bytes) {
     (omap(id, b'-', &[]), omap(id, b'/', &[]))
+}
+
+/// The range of all keys that begin as an omap's do, whatever they are.
+pub fn omap_of_id(id: u64) -> (Bytes, Bytes) {
+    let prefix = omap(id, 0, &[]).slice(..9);
+    let end = after_prefix(&prefix).unwrap_or_default();
+    (prefix, end)
 }
 
 /// The caller's key within an entry's key.

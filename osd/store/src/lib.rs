@@ -32,16 +32,16 @@ mod types;
 pub use checksum::{Checksum, ChecksumKind, Checksums};
 pub use compression::{Algorithm, Compression, CompressionMode, Hints};
 pub use engine::{
-    BlockPlace, CachePolicy, Engine, FormatOptions, FreeList, FreeSpace, Histogram, ObjectDump, OpenError,
-    OpenResult, Options, Sizes,
+    BlockPlace, CachePolicy, Engine, FormatOptions, FreeList, FreeSpace, Histogram, Loss, Lost, ObjectDump,
+    OpenError, OpenResult, Options, RepairOptions, RepairReport, Repaired, Repairing, Sizes,
 };
 pub use export::{ExportError, ExportHeader, ExportReader, ExportWriter};
 pub use fault::{Fault, Planted};
 pub use memory::{MemoryKind, MemoryTarget, MemoryUse};
 pub use memstore::MemStore;
 pub use object_store::{
-    Copies, FsckFinding, FsckLevel, FsckReport, FsckSeverity, ObjectStore, OmapPage, StoreError, StoreResult,
-    StoreStats, Submitted,
+    Copies, FsckFinding, FsckLevel, FsckReport, FsckSeverity, ObjectStore, OmapPage, Remedy, StoreError,
+    StoreResult, StoreStats, Submitted, Unwatched, Watch,
 };
 pub use onode::Onode;
 pub use removal::remove_objects;

@@ -54,6 +54,10 @@ pub const READ_ERRORS_LOGGED: (u64, Duration) = (10, Duration::from_secs(10));
 pub const READ_AHEADS_MAX: u32 = 16;
 /// Most findings of one check; the last one then says that there are more.
 pub const FSCK_FINDINGS_MAX: usize = 1000;
+/// Bytes of keys and values that one repair changes at most: they are one batch.
+pub const REPAIR_BYTES_MAX: usize = 256 << 20;
+/// Objects and ranges that one repair gives up at most: each is told by name.
+pub const REPAIR_LOSSES_MAX: usize = 100_000;
 /// Most objects one `list` returns, and most entries of one omap page.
 pub const LIST_MAX: usize = 16 << 10;
 

@@ -17,7 +17,7 @@ use rt::LocalBoxFuture;
 use crate::check;
 use crate::limits;
 use crate::object_store::{
-    FsckLevel, FsckReport, ObjectStore, OmapPage, StoreError, StoreResult, StoreStats, Submitted,
+    FsckLevel, FsckReport, ObjectStore, OmapPage, StoreError, StoreResult, StoreStats, Submitted, Watch,
 };
 use crate::transaction::Transaction;
 use crate::types::{AccessHints, CollectionId, LogVersion, ObjectId, ObjectStat, PoolOptions, PoolStats};
@@ -297,11 +297,12 @@ impl ObjectStore for MemStore {
     fn fsck(
         &self,
         _level: FsckLevel,
-        progress: Box<dyn Fn(u64, u64)>,
+        watch: Rc<dyn Watch>,
     ) -> LocalBoxFuture<'static, StoreResult<FsckReport>> {
         let objects = u64::try_from(self.state.borrow().objects.len()).unwrap_or(u64::MAX);
-        progress(objects, objects);
-        Box::pin(ready(self.check_open().map(|()| FsckReport { objects, ..FsckReport::default() })))
+        watch.progress(objects, objects);
+        let report = FsckReport { objects, is_whole: true, ..FsckReport::default() };
+        Box::pin(ready(self.check_open().map(|()| report)))
     }
 
     fn close(&self) -> LocalBoxFuture<'static, StoreResult<()>> {

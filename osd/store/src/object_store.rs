@@ -107,16 +107,46 @@ pub enum FsckSeverity {
     Fatal,
 }
 
+/// What can be done about a finding.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Remedy {
+    /// A repair puts it right, and nothing is lost.
+    Repair,
+    /// A repair can only give up what cannot be read, or cannot be right.
+    Discard,
+    /// Nothing, here: what was damaged can only be written again.
+    None,
+}
+
 /// One inconsistency.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct FsckFinding {
     /// How bad.
     pub severity: FsckSeverity,
+    /// What can be done.
+    pub remedy: Remedy,
     /// Short stable name of the kind of finding, `extent-overlap` for example.
     pub kind: &'static str,
     /// What, where, expected, got.
     pub detail: String,
 }
+
+/// Who looks at a check while it runs.
+pub trait Watch {
+    /// So many objects are done, of about so many.
+    fn progress(&self, _done: u64, _total: u64) {}
+
+    /// Between two steps, after so many bytes were read: who wants it to go slowly waits. The check ends early if it gives false.
+    fn pause(&self, _bytes: u64) -> LocalBoxFuture<'static, bool> {
+        Box::pin(std::future::ready(true))
+    }
+}
+
+/// Nobody: as fast as it goes.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Unwatched;
+
+impl Watch for Unwatched {}
 
 /// Result of a check.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -127,6 +157,8 @@ pub struct FsckReport {
     pub objects: u64,
     /// Bytes verified against checksums.
     pub bytes_verified: u64,
+    /// It did not end early.
+    pub is_whole: bool,
 }
 
 /// Where an object's bytes may be had when a block of it cannot be read here: from another replica, or computed from others.
@@ -245,11 +277,12 @@ pub trait ObjectStore {
     /// Whom to ask for blocks that cannot be read, from now on. What is right is served, and written anew. A store may have
     /// no need of it.
     fn set_copies(&self, _copies: Option<Rc<dyn Copies>>) {}
-    /// Checks everything while nothing else runs on the store.
+    /// Checks everything as it is at the moment of the call, while transactions go on. What a deep check reads is what there is
+    /// when it comes to it.
     fn fsck(
         &self,
         level: FsckLevel,
-        progress: Box<dyn Fn(u64, u64)>,
+        watch: Rc<dyn Watch>,
     ) -> LocalBoxFuture<'static, StoreResult<FsckReport>>;
     /// Finishes what was submitted, seals the journal and lets go of the device.
     fn close(&self) -> LocalBoxFuture<'static, StoreResult<()>>;

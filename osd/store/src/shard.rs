@@ -12,6 +12,8 @@ mod codec;
 
 pub(crate) use codec::VALUE_OF_VERSION_1;
 
+use std::collections::BTreeSet;
+
 use allocator::Extent;
 use bytes::Bytes;
 use smallvec::{SmallVec, smallvec};
@@ -267,6 +269,61 @@ impl Shard {
         (used, firsts)
     }
 
+    /// Forgets the bytes of `[from, to)`, and the blocks that nobody uses then; gives what was there: offsets and lengths.
+    pub fn punch(&mut self, from: u64, to: u64, block: u64) -> Vec<(u64, u64)> {
+        let lost = |at: u64, len: u64| (at.max(from), (at + len).min(to));
+        let all = self.ranges().map(|(at, len)| lost(at, len)).filter(|(from, to)| from < to);
+        let all: Vec<(u64, u64)> = all.map(|(from, to)| (from, to - from)).collect();
+        for (at, piece) in std::mem::take(&mut self.pieces) {
+            let end = at + u64::from(piece.len);
+            let (lost_from, lost_to) = lost(at, piece.len.into());
+            if lost_from >= lost_to {
+                self.pieces.insert(at, piece);
+                continue;
+            }
+            if at < lost_from {
+                self.pieces.insert(at, Piece { len: narrow(lost_from - at), ..piece });
+            }
+            if lost_to < end {
+                let blob_offset = piece.blob_offset + narrow(lost_to - at);
+                self.pieces.insert(lost_to, Piece { len: narrow(end - lost_to), blob_offset, ..piece });
+            }
+        }
+        for (at, bytes) in std::mem::take(&mut self.inline) {
+            let (lost_from, lost_to) = lost(at, wide(bytes.len()));
+            if lost_from >= lost_to {
+                self.inline.insert(at, bytes);
+                continue;
+            }
+            let (before, after) = (bytes.slice(..index(lost_from - at)), bytes.slice(index(lost_to - at)..));
+            let kept = [(at, before), (lost_to, after)].into_iter().filter(|(_, bytes)| !bytes.is_empty());
+            kept.for_each(|(at, bytes)| drop(self.inline.insert(at, bytes)));
+        }
+        self.trim(block);
+        all
+    }
+
+    /// Forgets what lies in the blocks at these addresses, of a compressed blob all that it has; gives what was there.
+    pub fn forget_blocks(&mut self, addresses: &BTreeSet<u64>, block: u64) -> Vec<(u64, u64)> {
+        let mut ranges = Vec::new();
+        for (at, piece) in self.pieces.iter() {
+            let Some(blob) = self.blobs.get(piece.blob) else { continue };
+            let end = at + u64::from(piece.len);
+            if blob.packed.is_some() {
+                let stored = piece.blob..piece.blob + blob.bytes(block);
+                ranges.extend(addresses.range(stored).next().map(|_| (*at, end)));
+                continue;
+            }
+            let start = piece.blob + u64::from(piece.blob_offset);
+            for address in addresses.range(start / block * block..start + u64::from(piece.len)) {
+                // Where the piece has this block, in the object.
+                let (from, to) = (at + address.saturating_sub(start), at + (address + block - start));
+                ranges.push((from, to.min(end)));
+            }
+        }
+        ranges.into_iter().flat_map(|(from, to)| self.punch(from, to, block)).collect()
+    }
+
     /// Adds a piece behind all others; joins it with the last one if it continues that in the object and in the blob.
     pub fn append(&mut self, at: u64, piece: Piece) {
         if let Some((last_at, last)) = self.pieces.last_mut()
@@ -489,6 +546,69 @@ mod tests {
                 assert_eq!(found.validate(0, 128 << 10, B), Ok(()));
             }
         }
+    }
+
+    #[test]
+    fn what_is_punched_out_is_a_hole_and_its_blocks_are_free() {
+        // Of the blobs: blocks of pieces, and 10 to 100 and 200 to 205 of another block.
+        let check = |from: u64, to: u64, lost: &[(u64, u64)], left: &[(u64, u64)], blocks: u64| {
+            let mut shard = sample();
+            assert_eq!(shard.punch(from, to, B), lost);
+            assert_eq!(shard.ranges().collect::<Vec<_>>(), left);
+            assert_eq!((shard.validate(0, 128 << 10, B), shard.allocated(B)), (Ok(()), blocks * B));
+        };
+        let (first, second) = ((5 * B + 10, 90), (5 * B + 200, 5));
+        check(0, u64::MAX, &[(0, 4 * B), first, second], &[], 0);
+        check(4 * B, 5 * B, &[], &[(0, 4 * B), first, second], 5);
+        check(B, 2 * B, &[(B, B)], &[(0, B), (2 * B, 2 * B), first, second], 4);
+        check(B + 1, 2 * B, &[(B + 1, B - 1)], &[(0, B + 1), (2 * B, 2 * B), first, second], 5);
+        check(
+            5 * B + 20,
+            5 * B + 203,
+            &[(5 * B + 20, 80), (second.0, 3)],
+            &[(0, 4 * B), (first.0, 10), (5 * B + 203, 2)],
+            5,
+        );
+
+        let inline = |parts: &[(u64, &'static [u8])]| Shard {
+            inline: parts.iter().map(|(at, bytes)| (*at, Bytes::from_static(bytes))).collect(),
+            ..Shard::default()
+        };
+        let mut shard = inline(&[(0, b"abcdef"), (100, b"xyz")]);
+        assert_eq!(shard.punch(2, 101, B), [(2, 4), (100, 1)]);
+        assert_eq!(shard, inline(&[(0, b"ab"), (101, b"yz")]));
+    }
+
+    #[test]
+    fn blocks_that_are_forgotten_take_with_them_what_they_hold() {
+        let check = |addresses: &[u64], lost: &[(u64, u64)]| {
+            let mut shard = sample();
+            let addresses = addresses.iter().map(|block| block * B).collect();
+            assert_eq!(shard.forget_blocks(&addresses, B), lost);
+            assert_eq!(shard.validate(0, 128 << 10, B), Ok(()));
+            assert!(
+                shard
+                    .blobs
+                    .iter()
+                    .all(|(at, blob)| addresses.range(*at..*at + blob.bytes(B)).next().is_none())
+            );
+        };
+        check(&[39, 44, 81], &[]);
+        check(&[42], &[(2 * B, B)]);
+        check(&[40, 43], &[(0, B), (3 * B, B)]);
+        check(&[80], &[(5 * B + 10, 90), (5 * B + 200, 5)]);
+        // Of a compressed blob nothing is left without one of its blocks.
+        let packed = Packed { algorithm: Algorithm::Snappy, raw_blocks: 4, bytes: 5000 };
+        let blob = Blob { birth: 5, checksums: row([&[1], &[2]]), share: None, packed: Some(packed) };
+        let piece = |blob_offset| Piece { len: 4096, blob: 40 * B, blob_offset };
+        let mut shard = Shard {
+            blobs: Sorted::from([(40 * B, blob)]),
+            pieces: Sorted::from([(0, piece(0)), (3 * B, piece(3 * 4096))]),
+            ..Shard::default()
+        };
+        assert_eq!(shard.validate(0, 128 << 10, B), Ok(()));
+        assert_eq!(shard.forget_blocks(&BTreeSet::from([41 * B]), B), [(0, B), (3 * B, B)]);
+        assert!(shard.is_empty() && shard.blobs.is_empty());
     }
 
     #[test]

@@ -15,7 +15,7 @@ use pg::USER_ATTR_PREFIX;
 use rt::{Core, Lane};
 use sim::operation::Content;
 use store::label::Labelled;
-use store::{CollectionId, Engine, FsckLevel, ObjectId, ObjectStore, Options, Superblock};
+use store::{CollectionId, Engine, FsckLevel, ObjectId, ObjectStore, Options, Superblock, Unwatched};
 
 use crate::history::{Digest, digest};
 
@@ -105,7 +105,7 @@ pub async fn open(
 
 /// Everything that fsck finds, bytes against checksums included.
 pub async fn fsck(engine: &Engine) -> anyhow::Result<Vec<String>> {
-    let report = engine.fsck(FsckLevel::Deep, Box::new(|_, _| {})).await?;
+    let report = engine.fsck(FsckLevel::Deep, Rc::new(Unwatched)).await?;
     Ok(report.findings.iter().map(|f| format!("{:?}: {}: {}", f.severity, f.kind, f.detail)).collect())
 }
 

@@ -5,7 +5,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 
 use rt::Core;
-use store::{Engine, FsckLevel, ObjectStore};
+use store::{Engine, FsckLevel, ObjectStore, Unwatched};
 
 use crate::dump::{difference, dump};
 use crate::life::FORMATTED;
@@ -107,7 +107,7 @@ async fn look(store: &Engine, plan: &Plan, expect: &Expectation) -> Result<Vec<u
     if let Some((id, ..)) = collections.iter().find(|(id, ..)| !known(*id)) {
         return Err(format!("there is a collection {id:?} that nobody made"));
     }
-    let report = store.fsck(FsckLevel::Deep, Box::new(|_, _| {})).await;
+    let report = store.fsck(FsckLevel::Deep, Rc::new(Unwatched)).await;
     let report = report.map_err(|error| format!("fsck: {error}"))?;
     match report.findings.first() {
         None => Ok(states),

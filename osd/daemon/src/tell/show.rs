@@ -72,6 +72,8 @@ pub fn counters(osd: &Osd) -> Value {
             "scrubbed_objects": counted.scrubbed_objects.get(),
             "scrubbed_bytes": counted.scrubbed_bytes.get(),
             "scrub_errors": counted.scrub_errors.get(),
+            "fscks": counted.fscks.get(),
+            "fsck_errors": counted.fsck_errors.get(),
             "numpg": osd.all_groups().len(),
             "connections": counted.connections.get(),
             "connections_refused": counted.connections_refused.get(),

@@ -10,7 +10,7 @@ use rt::sync::Event;
 use store::{
     AccessHints, CollectionId, FsckLevel, FsckReport, LogVersion, MemStore, MemoryTarget, ObjectId,
     ObjectStat, ObjectStore, OmapPage, PoolOptions, PoolStats, StoreError, StoreResult, StoreStats,
-    Submitted, Transaction,
+    Submitted, Transaction, Watch,
 };
 
 /// The store.
@@ -196,9 +196,9 @@ impl ObjectStore for LateStore {
     fn fsck(
         &self,
         level: FsckLevel,
-        progress: Box<dyn Fn(u64, u64)>,
+        watch: Rc<dyn Watch>,
     ) -> LocalBoxFuture<'static, StoreResult<FsckReport>> {
-        self.inner.fsck(level, progress)
+        self.inner.fsck(level, watch)
     }
 
     fn close(&self) -> LocalBoxFuture<'static, StoreResult<()>> {

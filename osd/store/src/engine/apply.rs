@@ -6,7 +6,7 @@ use bytes::Bytes;
 
 use super::pg_log::LogChange;
 use super::space::Change;
-use super::state::{Collection, Inner};
+use super::state::{Collection, Inner, Purpose};
 use crate::codec::{DecodeError, DecodeResult, Decoder, Encoder};
 use crate::journal::item::Item;
 use crate::keys;
@@ -134,7 +134,14 @@ impl Inner {
     }
 
     fn replay_space(&self, record: u64, change: Change) -> Result<(), ApplyError> {
-        self.space.replay(change).map_err(|error| ApplyError::Space(record, error))
+        let replayed = self.space.replay(change).map_err(|error| ApplyError::Space(record, error));
+        match replayed {
+            Err(error) if self.purpose == Purpose::Repair => {
+                self.free_list_problem.borrow_mut().get_or_insert_with(|| error.to_string());
+                Ok(())
+            }
+            replayed => replayed,
+        }
     }
 
     /// Keeps what is in memory beside the overlay equal to the keys.

@@ -15,7 +15,7 @@ use nvme::DmaBuf;
 use rt::Group;
 
 use super::admit::Demand;
-use super::free_list;
+use super::free_list::{self, Replacement};
 use super::options::FreeList;
 use super::pg_log::Window;
 use super::state::{Inner, Pending};
@@ -136,16 +136,21 @@ impl Inner {
 
     /// Makes one checkpoint of everything that took effect before the call.
     pub async fn checkpoint(self: &Rc<Self>) -> StoreResult<()> {
+        self.checkpoint_with(None).await
+    }
+
+    /// The same; what a repair found to be free takes the place of what the records say.
+    pub async fn checkpoint_with(self: &Rc<Self>, replaced: Option<Replacement>) -> StoreResult<()> {
         assert!(!self.checkpointing.replace(true), "one checkpoint at a time");
         // Who waits for journal space to record a loan must not wait for this checkpoint, which may wait for the loan.
         self.progress.notify_all();
-        let result = self.make_checkpoint().await;
+        let result = self.make_checkpoint(replaced).await;
         self.checkpointing.set(false);
         self.progress.notify_all();
         result
     }
 
-    async fn make_checkpoint(self: &Rc<Self>) -> StoreResult<()> {
+    async fn make_checkpoint(self: &Rc<Self>, replaced: Option<Replacement>) -> StoreResult<()> {
         let record = self.journal.borrow().last_record();
         // Everything of one moment: between two records.
         let ops = self.overlay.freeze();
@@ -174,11 +179,15 @@ impl Inner {
             panic!("record {record} is durable, so a group ends there")
         };
         let mut batch = batch(ops, pending);
-        let used = match self.superblock.free_list() {
-            FreeList::Pages => self.space.frozen_pages(|page, bits| {
+        let used = match (&replaced, self.superblock.free_list()) {
+            (Some(replaced), _) => {
+                batch.ops.extend(replaced.ops(end.position, &self.superblock));
+                replaced.used()
+            }
+            (None, FreeList::Pages) => self.space.frozen_pages(|page, bits| {
                 batch.ops.extend(free_list::page_ops(end.position, page, bits));
             }),
-            FreeList::Merge => self.space.frozen_flips(|page, flips| {
+            (None, FreeList::Merge) => self.space.frozen_flips(|page, flips| {
                 batch.ops.extend(free_list::flip_ops(page, flips));
             }),
         };

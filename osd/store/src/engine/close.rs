@@ -4,7 +4,7 @@ use std::rc::Rc;
 
 use allocator::{Allocator, Class};
 
-use super::state::Inner;
+use super::state::{Inner, Purpose};
 use crate::object_store::{StoreError, StoreResult, StoreStats};
 use crate::types::PoolStats;
 
@@ -16,7 +16,7 @@ impl Inner {
         let closed = self.background.close();
         self.wake_all();
         closed.await;
-        if first && !self.read_only && self.check_up().is_ok() {
+        if first && self.purpose != Purpose::Look && self.check_up().is_ok() {
             self.finish().await?;
         }
         let closed = self.kv.close().await.map_err(|error| StoreError::Io(error.to_string()));

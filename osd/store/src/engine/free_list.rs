@@ -55,6 +55,52 @@ pub fn flip_ops(page: u64, flips: &[u8; PAGE_BYTES]) -> impl Iterator<Item = KvO
     changed.map(|(chunk, bits)| KvOp::Merge(keys::bitmap_chunk(chunk), encode_chunk(bits)))
 }
 
+/// A free list that takes the place of what is stored, whatever that is.
+pub struct Replacement {
+    /// What is stored, if it can be read.
+    pub stored: Option<BitmapAllocator>,
+    /// What is to be.
+    pub should: BitmapAllocator,
+}
+
+impl Replacement {
+    /// Makes of what is stored what should be, as of the checkpoint that ends at a position of the journal.
+    pub fn ops(&self, position: u64, superblock: &Superblock) -> Vec<KvOp> {
+        let mut ops = Vec::new();
+        let empty = open::empty_bitmap(superblock);
+        let before = self.stored.as_ref().unwrap_or(&empty);
+        if self.stored.is_none() {
+            let ranges = [keys::all_bitmap_pages(0), keys::all_bitmap_pages(1), keys::all_bitmap_chunks()];
+            ops.extend(ranges.map(|(start, end)| KvOp::DeleteRange(start, end)));
+        }
+        for index in 0..before.pages() {
+            let (Ok(before), Ok(bits)) = (before.page(index), self.should.page(index)) else {
+                panic!("page {index} is in both bitmaps")
+            };
+            if before == bits {
+                continue;
+            }
+            match superblock.free_list() {
+                FreeList::Pages => ops.extend(page_ops(position, index, &bits)),
+                FreeList::Merge => {
+                    let mut flips = [0; PAGE_BYTES];
+                    flips
+                        .iter_mut()
+                        .zip(before.iter().zip(bits.iter()))
+                        .for_each(|(flip, (a, b))| *flip = a ^ b);
+                    ops.extend(flip_ops(index, &flips));
+                }
+            }
+        }
+        ops
+    }
+
+    /// Bytes in use.
+    pub fn used(&self) -> u64 {
+        self.should.capacity() - self.should.free_bytes()
+    }
+}
+
 /// What is free as of the checkpoint.
 pub async fn read(
     device: &dyn BlockDevice,

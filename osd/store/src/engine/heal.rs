@@ -11,7 +11,7 @@ use nvme::DeviceError;
 use rt::Group;
 use rt::sync::oneshot;
 
-use super::state::Inner;
+use super::state::{Inner, Purpose};
 use crate::check;
 use crate::object_store::StoreResult;
 use crate::shard::Place;
@@ -56,7 +56,10 @@ impl Inner {
     /// Writes a block that is bad on the device to new space, or in place where that is how blocks are overwritten, unless
     /// somebody else does, or did in the meantime.
     fn write_anew(self: &Rc<Self>, object: &ObjectId, place: Place, block: Bytes) {
-        let Some(collection) = self.collection_of(object).filter(|_| !self.read_only) else { return };
+        if self.purpose != Purpose::Serve {
+            return;
+        }
+        let Some(collection) = self.collection_of(object) else { return };
         if !self.healing.borrow_mut().insert(place.address) {
             return;
         }

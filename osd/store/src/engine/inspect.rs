@@ -145,7 +145,7 @@ impl Inner {
                     ObjectKey::Onode(name) => {
                         histogram.end(open.take());
                         if wants(name.pool) {
-                            let decoded = Onode::decode(value);
+                            let decoded = Onode::decode(value, &key, &name);
                             let onode = decoded.map_err(|error| self.corrupt("onode", &key, &error))?;
                             open = Some(Open { key, onode, inline: 0, run: None });
                         }

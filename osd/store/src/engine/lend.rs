@@ -84,15 +84,20 @@ impl Inner {
 
     /// An error if the file system has what was never lent to it, or came back: two owners.
     pub fn check_owned(&self, owned: &[Extent]) -> StoreResult<()> {
-        let mut known = self.space.lent();
-        known.push(self.superblock.kv);
-        known.extend(self.superblock.fast());
-        match without(&merge(owned.to_vec()), &merge(known)).first() {
+        match self.not_lent(owned).first() {
             None => Ok(()),
             Some(foreign) => Err(StoreError::Io(format!(
                 "the key-value store's file system has {foreign}, which is not lent to it"
             ))),
         }
+    }
+
+    /// What the file system has and was never lent to it. It has a place from the beginning, and one on a fast device.
+    pub fn not_lent(&self, owned: &[Extent]) -> Vec<Extent> {
+        let mut known = self.space.lent();
+        known.push(self.superblock.kv);
+        known.extend(self.superblock.fast());
+        without(&merge(owned.to_vec()), &merge(known))
     }
 
     async fn lend_when_wanted(self: Rc<Self>, requests: SpaceRequests, unit: u64) {

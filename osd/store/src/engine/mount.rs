@@ -29,7 +29,7 @@ use super::options::Options;
 use super::pg_log::{self, LogChange, PgLog, Window};
 use super::sequencer::Sequencer;
 use super::space::SpaceBook;
-use super::state::{Collection, Inner, Pending};
+use super::state::{Collection, Inner, Pending, Purpose};
 use super::traffic::Traffic;
 use super::writer::{Begin, GroupEnd, Writer};
 use crate::checksum;
@@ -42,6 +42,7 @@ use crate::journal::ring::Ring;
 use crate::journal::scan::{self, Group, Start};
 use crate::keys::{self, ObjectKey};
 use crate::limits;
+use crate::object_store::StoreError;
 use crate::onode::Onode;
 use crate::overlay::Overlay;
 use crate::shard::Shard;
@@ -61,14 +62,15 @@ pub async fn mount(
     device: Rc<dyn BlockDevice>,
     kv: Rc<dyn KvStore>,
     options: Options,
-    read_only: bool,
+    purpose: Purpose,
 ) -> OpenResult<Rc<Inner>> {
-    if !read_only {
+    let writes = purpose != Purpose::Look;
+    if writes {
         // A process that was killed leaves completed writes in the device's cache; what we read must be durable.
         device.flush().await?;
     }
     let (mut superblock, writable) = open::read_superblock(&*device).await?;
-    if !writable && !read_only {
+    if !writable && writes {
         let unknown = superblock.features.ro_compat;
         return Err(OpenError::Features { device: device.name().to_owned(), unknown });
     }
@@ -106,7 +108,7 @@ pub async fn mount(
         position: group.end,
         checksum: group.checksum,
     });
-    if !read_only {
+    if writes {
         superblock.generation += 1;
         superblock.epoch += 1;
         superblock.features.incompat |= INCOMPAT_MOUNT;
@@ -116,14 +118,23 @@ pub async fn mount(
         counters.flushes.add(2);
     }
     counters.replay_truncated_groups.add(truncated);
-    let FromKv { bitmap, collections, statistics, reaps, .. } = from_kv;
-    let inner = build(core, device, kv, options, read_only, superblock, &checkpoint, bitmap, end, counters);
+    let FromKv { free_list, collections, statistics, reaps, .. } = from_kv;
+    let (bitmap, problem) = match free_list {
+        Ok(bitmap) => (bitmap, None),
+        // It is rebuilt. Until then nothing is allocated.
+        Err(OpenError::Corrupt { reason, .. }) if purpose == Purpose::Repair => {
+            (open::empty_bitmap(&superblock), Some(reason))
+        }
+        Err(error) => return Err(error),
+    };
+    let inner = build(core, device, kv, options, purpose, superblock, &checkpoint, bitmap, end, counters);
+    inner.free_list_problem.replace(problem);
     let corrupt = |reason: String| OpenError::Corrupt { device: inner.device.name().to_owned(), reason };
     load(&inner, collections, statistics, reaps, log_changes).map_err(|error| corrupt(error.to_string()))?;
     inner.replay(groups).await.map_err(|error| corrupt(error.to_string()))?;
     // The window in the ring and the journal together may hold more than was kept in memory before the crash.
     inner.make_log_room(0);
-    if !read_only {
+    if purpose == Purpose::Serve {
         inner.start();
     }
     Ok(inner)
@@ -202,7 +213,7 @@ fn build(
     device: Rc<dyn BlockDevice>,
     kv: Rc<dyn KvStore>,
     options: Options,
-    read_only: bool,
+    purpose: Purpose,
     superblock: Superblock,
     checkpoint: &CheckpointRecord,
     bitmap: BitmapAllocator,
@@ -281,7 +292,8 @@ fn build(
         options,
         superblock,
         block,
-        read_only,
+        purpose,
+        free_list_problem: RefCell::default(),
     })
 }
 
@@ -414,7 +426,14 @@ impl Inner {
         let step = usize::try_from(self.block).unwrap_or(usize::MAX);
         let mut shares = BTreeMap::new();
         for (record, payload) in deferred {
-            let shard = self.final_shard(&payload.onode, payload.shard).await?;
+            let shard = match self.final_shard(&payload.onode, payload.shard).await {
+                // Nobody can read what it describes either.
+                Err(StoreError::Io(reason)) if self.purpose == Purpose::Repair => {
+                    log::warn!("what the journal has for it is dropped: {reason}");
+                    None
+                }
+                shard => shard?,
+            };
             for (at, start) in (payload.address..).step_by(step).zip((0..payload.payload.len()).step_by(step))
             {
                 let end = (start + step).min(payload.payload.len());

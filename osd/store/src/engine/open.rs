@@ -306,8 +306,8 @@ pub async fn read_region(device: &dyn BlockDevice, region: Extent) -> OpenResult
 pub struct FromKv {
     /// None if there was no checkpoint yet.
     pub checkpoint: Option<CheckpointRecord>,
-    /// The free list as of the checkpoint.
-    pub bitmap: BitmapAllocator,
+    /// The free list as of the checkpoint; an error if it cannot be read or is not the checkpoint's.
+    pub free_list: OpenResult<BitmapAllocator>,
     /// Collections, statistics and omap ids to reap, as they are stored.
     pub collections: Vec<(Bytes, Bytes)>,
     /// See `collections`.
@@ -325,23 +325,23 @@ pub async fn read_kv(
 ) -> OpenResult<FromKv> {
     let corrupt = |reason: String| OpenError::Corrupt { device: device.name().to_owned(), reason };
     let checkpoint = read_checkpoint(device, kv, view).await?;
-    let bitmap = free_list::read(device, kv, view, superblock).await?;
-    if let Some(checkpoint) = &checkpoint {
+    let bitmap = free_list::read(device, kv, view, superblock).await;
+    let free_list = bitmap.and_then(|bitmap| {
         let used = bitmap.capacity() - bitmap.free_bytes();
-        if used != checkpoint.used {
-            let expected = checkpoint.used;
-            return Err(corrupt(format!(
-                "the bitmap has {used} bytes in use, the checkpoint says {expected}"
-            )));
+        match checkpoint.as_ref().map(|checkpoint| checkpoint.used).filter(|expected| *expected != used) {
+            None => Ok(bitmap),
+            Some(expected) => {
+                Err(corrupt(format!("the bitmap has {used} bytes in use, the checkpoint says {expected}")))
+            }
         }
-    }
+    });
     let (start, end) = keys::all_collections();
     let collections = scan_all(kv, view, start, end).await?;
     let (start, end) = keys::all_statistics();
     let statistics = scan_all(kv, view, start, end).await?;
     let (start, end) = keys::all_reaps();
     let reaps = scan_all(kv, view, start, end).await?;
-    Ok(FromKv { checkpoint, bitmap, collections, statistics, reaps })
+    Ok(FromKv { checkpoint, free_list, collections, statistics, reaps })
 }
 
 /// The checkpoint's record; none if there was no checkpoint yet.

@@ -32,6 +32,17 @@ use crate::overlay::Overlay;
 use crate::superblock::Superblock;
 use crate::types::{CollectionId, LogVersion, PoolOptions, PoolStats};
 
+/// What a store is mounted for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Purpose {
+    /// To be used.
+    Serve,
+    /// To look only: nothing is written.
+    Look,
+    /// To be repaired: nothing runs beside that, and what can be rebuilt need not be right.
+    Repair,
+}
+
 /// See the module.
 pub struct Inner {
     pub core: Core,
@@ -41,8 +52,10 @@ pub struct Inner {
     pub superblock: Superblock,
     /// Unit of allocation and checksums, bytes.
     pub block: u64,
-    /// Mounted to look only: nothing is written.
-    pub read_only: bool,
+    /// What it is mounted for.
+    pub purpose: Purpose,
+    /// Why the stored free list cannot be used, if it cannot: only in a store that is mounted to be repaired.
+    pub free_list_problem: RefCell<Option<String>>,
 
     pub overlay: Overlay,
     pub cache: RefCell<Cache>,

@@ -18,7 +18,7 @@ use super::needs::Bases;
 use super::packing::Squeezed;
 use super::plan::Plan;
 use super::sequencer::Turn;
-use super::state::Inner;
+use super::state::{Inner, Purpose};
 use crate::check;
 use crate::object_store::{StoreError, StoreResult, Submitted};
 use crate::transaction::Transaction;
@@ -64,7 +64,7 @@ impl Inner {
 
     fn accept(&self, transaction: &Transaction) -> StoreResult<rt::sync::Pass> {
         self.check_open()?;
-        if self.read_only {
+        if self.purpose != Purpose::Serve {
             return Err(StoreError::Invalid("the store is open for reading only".into()));
         }
         check::check_transaction(transaction, self.options.object_bytes_max)?;

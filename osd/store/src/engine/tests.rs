@@ -1,5 +1,6 @@
 //! Tests of the whole engine, in simulated worlds.
 
+mod beside;
 mod caching;
 mod checksums;
 mod clones;
@@ -18,6 +19,8 @@ mod on_the_way_back;
 mod onode_bytes;
 mod parts;
 mod planted;
+mod repair;
+mod repair_cut;
 mod returns;
 mod second_look;
 mod small;

@@ -6,7 +6,7 @@ use std::rc::Rc;
 use bytes::Bytes;
 
 use super::{Host, compare, compare_object, half_noise, object, pattern};
-use crate::object_store::FsckLevel;
+use crate::object_store::{FsckLevel, Unwatched};
 use crate::{
     CollectionId, Hints, LogVersion, MemStore, ObjectId, ObjectStore, Op, StoreError, StoreResult,
     Transaction, limits,
@@ -372,7 +372,7 @@ pub async fn random(host: &mut dyn Host, seed: u64, shape: Shape) -> Tally {
     if shape.may_be_full {
         empty(&store, &oracle).await;
     }
-    let report = store.fsck(FsckLevel::Deep, Box::new(|_, _| {})).await.expect("fsck");
+    let report = store.fsck(FsckLevel::Deep, Rc::new(Unwatched)).await.expect("fsck");
     assert_eq!(report.findings, [], "seed {seed}");
     store.close().await.expect("close");
     tally

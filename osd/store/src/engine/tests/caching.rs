@@ -11,7 +11,7 @@ use rt::{Core, Group};
 use super::world::World;
 use crate::checksum::ChecksumKind;
 use crate::engine::{Engine, Options};
-use crate::object_store::{FsckLevel, ObjectStore, StoreError};
+use crate::object_store::{FsckLevel, ObjectStore, StoreError, Unwatched};
 use crate::suite::{Generator, collection, join, object, pattern};
 use crate::types::{AccessHints, Keep, Pattern};
 use crate::{ObjectId, Op, Transaction};
@@ -81,7 +81,7 @@ fn what_was_read_is_read_once_and_what_is_verified_is_read_again() {
         read_all(AccessHints::default()).await;
         let verified = store.read_with(collection(), &name, 0, u64::MAX, AccessHints::VERIFY).await;
         assert!(matches!(verified, Err(StoreError::Io(_))), "{verified:?}");
-        let report = store.fsck(FsckLevel::Deep, Box::new(|_, _| {})).await.expect("fsck");
+        let report = store.fsck(FsckLevel::Deep, Rc::new(Unwatched)).await.expect("fsck");
         assert_eq!(report.findings.len(), 1, "{report:?}");
         store.close().await.expect("close");
     });

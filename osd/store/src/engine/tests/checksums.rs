@@ -7,7 +7,7 @@ use rt::sim::{Config, Sim};
 use super::world::World;
 use crate::checksum::ChecksumKind;
 use crate::engine::Engine;
-use crate::object_store::{FsckLevel, ObjectStore, StoreError};
+use crate::object_store::{FsckLevel, ObjectStore, StoreError, Unwatched};
 use crate::suite::{Generator, collection, join, object, pattern};
 use crate::types::PoolOptions;
 use crate::{ObjectId, Op, Transaction};
@@ -25,7 +25,7 @@ fn choose(store: &Engine, kind: Option<ChecksumKind>) {
 }
 
 async fn findings(store: &Engine) -> Vec<String> {
-    let report = store.fsck(FsckLevel::Deep, Box::new(|_, _| {})).await.expect("fsck");
+    let report = store.fsck(FsckLevel::Deep, Rc::new(Unwatched)).await.expect("fsck");
     report.findings.into_iter().map(|finding| finding.detail).collect()
 }
 

@@ -9,7 +9,7 @@ use rt::sim::{Config, Sim};
 use super::world::World;
 use crate::engine::Engine;
 use crate::fault::{Fault, Planted};
-use crate::object_store::{FsckLevel, ObjectStore, StoreError, StoreResult};
+use crate::object_store::{FsckLevel, ObjectStore, StoreError, StoreResult, Unwatched};
 use crate::suite::{Generator, collection, join, object, pattern};
 use crate::{ObjectId, Op, Transaction};
 
@@ -40,7 +40,7 @@ async fn commit(store: &Engine, ops: Vec<Op>) -> StoreResult<()> {
 }
 
 async fn fsck(store: &Engine) {
-    let report = store.fsck(FsckLevel::Deep, Box::new(|_, _| {})).await.expect("fsck");
+    let report = store.fsck(FsckLevel::Deep, Rc::new(Unwatched)).await.expect("fsck");
     assert_eq!(report.findings, vec![]);
 }
 

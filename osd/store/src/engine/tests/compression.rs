@@ -9,7 +9,7 @@ use rt::sim::{Config, Sim};
 use super::world::World;
 use crate::compression::{Algorithm, Compression, CompressionMode, Hints};
 use crate::engine::Engine;
-use crate::object_store::{FsckLevel, ObjectStore, StoreError};
+use crate::object_store::{FsckLevel, ObjectStore, StoreError, Unwatched};
 use crate::suite::{Generator, collection, join, object, pattern};
 use crate::types::{PoolOptions, PoolStats};
 use crate::{ObjectId, Op, Transaction};
@@ -65,7 +65,7 @@ async fn read(store: &Engine, name: &ObjectId) -> Vec<u8> {
 }
 
 async fn findings(store: &Engine) -> Vec<String> {
-    let report = store.fsck(FsckLevel::Deep, Box::new(|_, _| {})).await.expect("fsck");
+    let report = store.fsck(FsckLevel::Deep, Rc::new(Unwatched)).await.expect("fsck");
     report.findings.into_iter().map(|finding| format!("{}: {}", finding.kind, finding.detail)).collect()
 }
 

@@ -16,7 +16,7 @@ use super::world::{Below, World};
 use crate::devices::Role;
 use crate::engine::{CachePolicy, Engine};
 use crate::fault::Planted;
-use crate::object_store::{FsckLevel, ObjectStore, StoreResult};
+use crate::object_store::{FsckLevel, ObjectStore, StoreResult, Unwatched};
 use crate::suite::{Generator, Shape, collection, compare_object, join, object};
 use crate::{
     Algorithm, ChecksumKind, CollectionId, Compression, CompressionMode, Op, PoolOptions, Transaction,
@@ -261,7 +261,7 @@ async fn check(store: &Rc<Engine>, shared: &Shared) -> Result<(), String> {
         }
         (uniform.submitted, uniform.acknowledged) = (value, value);
     }
-    let report = store.fsck(FsckLevel::Deep, Box::new(|_, _| {})).await.map_err(|error| error.to_string())?;
+    let report = store.fsck(FsckLevel::Deep, Rc::new(Unwatched)).await.map_err(|error| error.to_string())?;
     if !report.findings.is_empty() {
         return Err(format!("fsck: {:?}", report.findings));
     }
@@ -342,6 +342,21 @@ async fn drive(core: &Core, store: &Rc<Engine>, shared: &Rc<Shared>) {
                 core.sleep(Duration::from_micros(core.random_u64() % 700)).await;
                 if let Err(failure) = read_uniform(&store).await {
                     shared.failure.borrow_mut().get_or_insert(format!("a read saw: {failure}"));
+                    return;
+                }
+            }
+        });
+    }
+    if core.random_u64().is_multiple_of(3) {
+        let (core, store, shared) = (core.clone(), Rc::clone(store), Rc::clone(shared));
+        core.clone().spawn(Group::Client, "checks", async move {
+            loop {
+                core.sleep(Duration::from_micros(core.random_u64() % 5000)).await;
+                let level = [FsckLevel::Metadata, FsckLevel::Deep][usize::from(core.random_u64() % 2 == 0)];
+                let Ok(report) = store.fsck(level, Rc::new(Unwatched)).await else { return };
+                if !report.findings.is_empty() {
+                    let failure = format!("fsck beside clients: {:?}", report.findings);
+                    shared.failure.borrow_mut().get_or_insert(failure);
                     return;
                 }
             }

@@ -1,5 +1,7 @@
 //! What the check says about keys that contradict each other.
 
+use std::rc::Rc;
+
 use std::collections::BTreeMap;
 
 use bluefs::kv::{KvBatch, KvOp};
@@ -11,7 +13,7 @@ use smallvec::SmallVec;
 use super::world::{Below, World};
 use crate::engine::Engine;
 use crate::engine::checkpoint::CheckpointRecord;
-use crate::object_store::{FsckLevel, ObjectStore, StoreError};
+use crate::object_store::{FsckLevel, ObjectStore, StoreError, Unwatched};
 use crate::onode::Onode;
 use crate::shard::{Piece, Shard};
 use crate::share::Share;
@@ -30,7 +32,7 @@ fn all_findings(
     more: Vec<Op>,
     damage: impl FnOnce(BTreeMap<Bytes, Bytes>) -> Vec<KvOp> + 'static,
 ) -> Vec<&'static str> {
-    let check = async |store: &Engine| store.fsck(FsckLevel::Deep, Box::new(|_, _| {})).await.expect("fsck");
+    let check = async |store: &Engine| store.fsck(FsckLevel::Deep, Rc::new(Unwatched)).await.expect("fsck");
     let report = after(more, damage, true, async move |store| check(store).await);
     report.findings.into_iter().map(|finding| finding.kind).collect()
 }

@@ -12,7 +12,7 @@ use super::world::{Below, World};
 use crate::engine::free_list::{decode_chunk, encode_chunk};
 use crate::engine::{Engine, FreeList};
 use crate::keys;
-use crate::object_store::{FsckLevel, ObjectStore};
+use crate::object_store::{FsckLevel, ObjectStore, Unwatched};
 use crate::suite::{Generator, collection, object};
 use crate::superblock::INCOMPAT_MERGED_FREE_LIST;
 use crate::{Op, Transaction};
@@ -36,7 +36,7 @@ async fn remove(store: &Engine, number: u32) {
 }
 
 async fn findings(store: &Engine) -> Vec<&'static str> {
-    let report = store.fsck(FsckLevel::Deep, Box::new(|_, _| {})).await.expect("fsck");
+    let report = store.fsck(FsckLevel::Deep, Rc::new(Unwatched)).await.expect("fsck");
     report.findings.into_iter().map(|finding| finding.kind).collect()
 }
 

@@ -11,7 +11,7 @@ use rt::sim::{Config, RandomStream, Sim};
 
 use super::world::World;
 use crate::engine::Engine;
-use crate::object_store::{FsckLevel, ObjectStore, StoreError, StoreResult};
+use crate::object_store::{FsckLevel, ObjectStore, StoreError, StoreResult, Unwatched};
 use crate::suite::{Generator, collection, object, pattern};
 use crate::{ObjectId, Op, Transaction};
 
@@ -109,7 +109,7 @@ impl Run {
     }
 
     async fn check(&mut self, store: &Engine) {
-        let report = store.fsck(FsckLevel::Deep, Box::new(|_, _| {})).await.expect("fsck");
+        let report = store.fsck(FsckLevel::Deep, Rc::new(Unwatched)).await.expect("fsck");
         assert_eq!(report.findings, vec![]);
         for (number, keys) in &self.oracle.keys {
             if self.oracle.unsure.contains(number) {

@@ -11,7 +11,7 @@ use rt::sim::{Config, Sim};
 
 use super::world::World;
 use crate::engine::Engine;
-use crate::object_store::{Copies, FsckLevel, ObjectStore, StoreError};
+use crate::object_store::{Copies, FsckLevel, ObjectStore, StoreError, Unwatched};
 use crate::suite::{Generator, collection, join, object, pattern};
 use crate::types::ObjectId;
 use crate::{Op, Transaction};
@@ -130,7 +130,7 @@ fn what_a_copy_has_is_served_and_written_anew() {
             assert_ne!(now[1].address, bad[0], "it is elsewhere");
             store.close().await.expect("close");
             let store = world.mount(&core).await.expect("mount");
-            let report = store.fsck(FsckLevel::Deep, Box::new(|_, _| ())).await.expect("fsck");
+            let report = store.fsck(FsckLevel::Deep, Rc::new(Unwatched)).await.expect("fsck");
             assert_eq!(report.findings, []);
             store.close().await.expect("close");
         });

@@ -6,7 +6,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use bytes::Bytes;
 
 use crate::limits;
-use crate::object_store::ObjectStore;
+use crate::object_store::{ObjectStore, StoreResult};
 use crate::suite::{join, with_space_of};
 use crate::{CollectionId, LogVersion, MemStore, ObjectId, ObjectStat, Op, Transaction};
 
@@ -73,20 +73,29 @@ pub async fn dump(store: &dyn ObjectStore, id: CollectionId) -> Dump {
     assert_eq!(more, None);
     let mut objects = Vec::new();
     for name in names {
-        let omap = store.omap_scan(id, &name, None, Bytes::new(), limits::LIST_MAX, usize::MAX).await;
-        objects.push(ObjectDump {
-            stat: store.stat(id, &name).await.expect("stat"),
-            data: join(store.read(id, &name, 0, u64::MAX).await.expect("read")),
-            extents: store.extents(id, &name, 0, u64::MAX).await.expect("extents"),
-            attrs: store.attrs(id, &name).await.expect("attrs"),
-            header: store.omap_header(id, &name).await.expect("header"),
-            omap: omap.expect("omap").entries,
-            name,
-        });
+        objects.push(dump_object(store, id, name).await.expect("an object"));
     }
     let mut log = store.log(id).await.expect("log");
     log.drain(..log.len().saturating_sub(limits::PG_LOG_ENTRIES_MIN));
     Dump { objects, log }
+}
+
+/// Reads all of an object.
+pub async fn dump_object(
+    store: &dyn ObjectStore,
+    id: CollectionId,
+    name: ObjectId,
+) -> StoreResult<ObjectDump> {
+    let omap = store.omap_scan(id, &name, None, Bytes::new(), limits::LIST_MAX, usize::MAX).await?;
+    Ok(ObjectDump {
+        stat: store.stat(id, &name).await?,
+        data: join(store.read(id, &name, 0, u64::MAX).await?),
+        extents: store.extents(id, &name, 0, u64::MAX).await?,
+        attrs: store.attrs(id, &name).await?,
+        header: store.omap_header(id, &name).await?,
+        omap: omap.entries,
+        name,
+    })
 }
 
 /// The transactions of one collection.

@@ -49,6 +49,12 @@ impl TestKv {
         *self.states.borrow_mut() = vec![left];
     }
 
+    /// One of its own that is as this one would be if its process had ended.
+    pub fn copy(&self) -> Self {
+        let newest = self.states.borrow().last().expect("one state").clone();
+        Self { states: Rc::new(RefCell::new(vec![newest])) }
+    }
+
     pub fn open(&self, core: &Core) -> Rc<dyn KvStore> {
         let newest = self.states.borrow().last().expect("one state").clone();
         Rc::new(Handle {

@@ -12,7 +12,7 @@ use super::world::World;
 use crate::devices::{PartError, Role};
 use crate::engine::{Engine, OpenError};
 use crate::journal::scan::ScanError;
-use crate::object_store::{FsckLevel, ObjectStore};
+use crate::object_store::{FsckLevel, ObjectStore, Unwatched};
 use crate::suite::{Generator, collection, object};
 use crate::{Op, Transaction};
 
@@ -170,7 +170,7 @@ fn journal_and_keys_are_on_their_own_devices() {
             let regions = world.disk.regions();
             assert_eq!(regions.iter().map(|region| region.counters.writes).sum::<u64>(), 0);
             let store = world.mount(&core).await.expect("mounts");
-            let report = store.fsck(FsckLevel::Deep, Box::new(|_, _| {})).await.expect("checks");
+            let report = store.fsck(FsckLevel::Deep, Rc::new(Unwatched)).await.expect("checks");
             assert_eq!(report.findings, []);
             let stats = store.stats();
             assert_eq!(stats.fast > 0, roles.contains(&Role::Db));
@@ -237,7 +237,7 @@ fn add(seed: u64, role: Role) -> bool {
         let store = world.mount(&core).await.expect("mounts");
         let data = store.read(collection(), &object("a", 1), 0, u64::MAX).await.expect("reads");
         assert!(crate::suite::join(data)[..] == [2; 20_000]);
-        let report = store.fsck(FsckLevel::Deep, Box::new(|_, _| {})).await.expect("checks");
+        let report = store.fsck(FsckLevel::Deep, Rc::new(Unwatched)).await.expect("checks");
         assert_eq!(report.findings, []);
         assert_eq!(store.stats().fast > 0, role == Role::Db);
         store.close().await.expect("closes");

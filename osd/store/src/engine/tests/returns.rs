@@ -12,7 +12,7 @@ use rt::{Core, Group};
 
 use super::world::World;
 use crate::engine::Engine;
-use crate::object_store::{FsckLevel, ObjectStore, StoreError, StoreResult};
+use crate::object_store::{FsckLevel, ObjectStore, StoreError, StoreResult, Unwatched};
 use crate::suite::{Generator, collection, object, pattern};
 use crate::{Op, Transaction};
 
@@ -79,7 +79,7 @@ async fn fill_with_data(store: &Engine) -> u64 {
 }
 
 async fn fsck(store: &Engine) {
-    let report = store.fsck(FsckLevel::Deep, Box::new(|_, _| {})).await.expect("fsck");
+    let report = store.fsck(FsckLevel::Deep, Rc::new(Unwatched)).await.expect("fsck");
     assert_eq!(report.findings, vec![]);
 }
 

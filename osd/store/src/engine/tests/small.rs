@@ -8,7 +8,7 @@ use rt::sim::{Config, Sim};
 
 use super::world::World;
 use crate::engine::Engine;
-use crate::object_store::{FsckLevel, ObjectStore, StoreError};
+use crate::object_store::{FsckLevel, ObjectStore, StoreError, Unwatched};
 use crate::suite::{Generator, collection, join, object, pattern};
 use crate::types::PoolStats;
 use crate::{ObjectId, Op, Transaction};
@@ -50,7 +50,7 @@ async fn read(store: &Engine, name: &ObjectId) -> Vec<u8> {
 }
 
 async fn is_sound(store: &Engine) {
-    let report = store.fsck(FsckLevel::Deep, Box::new(|_, _| {})).await.expect("fsck");
+    let report = store.fsck(FsckLevel::Deep, Rc::new(Unwatched)).await.expect("fsck");
     assert_eq!(report.findings, []);
 }
 

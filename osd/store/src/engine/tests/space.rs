@@ -11,7 +11,7 @@ use rt::{Core, Group};
 
 use super::world::World;
 use crate::engine::Engine;
-use crate::object_store::{FsckLevel, ObjectStore, StoreError, StoreResult};
+use crate::object_store::{FsckLevel, ObjectStore, StoreError, StoreResult, Unwatched};
 use crate::suite::{Generator, collection, join, object, pattern};
 use crate::superblock::Superblock;
 use crate::types::{CollectionId, LogVersion};
@@ -43,7 +43,7 @@ fn write(name: &ObjectId, offset: u64, data: Bytes) -> Op {
 }
 
 async fn fsck(store: &Engine) {
-    let report = store.fsck(FsckLevel::Deep, Box::new(|_, _| {})).await.expect("fsck");
+    let report = store.fsck(FsckLevel::Deep, Rc::new(Unwatched)).await.expect("fsck");
     assert_eq!(report.findings, vec![]);
 }
 

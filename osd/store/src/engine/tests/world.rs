@@ -4,7 +4,7 @@
 use std::rc::Rc;
 
 use allocator::Extent;
-use bluefs::fs::{FormatOptions as FsFormat, LocalBlueFs, MountOptions, space_desk};
+use bluefs::fs::{FormatOptions as FsFormat, LocalBlueFs, MountOptions, SpaceRequests, space_desk};
 use bluefs::kv::{KvStore, SimKv, SimKvOptions};
 use nvme::{BlockDevice, Joined, JoinedState, SimDisk, SimDiskConfig};
 use rt::Core;
@@ -12,7 +12,8 @@ use uuid::Uuid;
 
 use super::kv::TestKv;
 use crate::devices::{Part, Parts, Role};
-use crate::engine::{Engine, FormatOptions, FreeList, OpenResult, Options};
+use crate::engine::{Engine, FormatOptions, FreeList, OpenResult, Options, RepairOptions, RepairReport};
+use crate::object_store::Unwatched;
 use crate::superblock::Superblock;
 
 /// BlueFS's unit and smallest log.
@@ -26,6 +27,13 @@ pub enum Below {
     Plain(TestKv),
     /// On BlueFS on the disk.
     Stacked,
+}
+
+/// An open key-value store; with what BlueFS below it has, and where it asks for more.
+pub struct OpenKv {
+    pub kv: Rc<dyn KvStore>,
+    pub owned: Vec<Extent>,
+    pub requests: Option<SpaceRequests>,
 }
 
 /// What is left when a process ends.
@@ -135,8 +143,21 @@ impl World {
         read_only: bool,
     ) -> OpenResult<Engine> {
         let options = self.options.clone();
+        let below = self.open_kv(core, &device).await?;
+        if read_only {
+            return Engine::mount_read_only(core.clone(), device, below.kv, options).await;
+        }
+        let engine = Engine::mount(core.clone(), device, below.kv, options).await?;
+        if let Some(requests) = below.requests {
+            engine.serve_space(requests, &below.owned, UNIT).expect("serve space");
+        }
+        Ok(engine)
+    }
+
+    /// Opens the key-value store.
+    pub async fn open_kv(&self, core: &Core, device: &Rc<dyn BlockDevice>) -> OpenResult<OpenKv> {
         let Below::Plain(kv) = &self.below else {
-            let superblock = Engine::superblock(&*device).await?;
+            let superblock = Engine::superblock(&**device).await?;
             let (superblocks, space) = kv_places(&superblock);
             let (desk, requests) = space_desk();
             let mount = MountOptions {
@@ -146,7 +167,7 @@ impl World {
                 lend: 64 << 10,
                 fast: superblock.fast(),
             };
-            let fs = LocalBlueFs::mount(Rc::clone(&device), mount, Some(desk)).await.expect("mount BlueFS");
+            let fs = LocalBlueFs::mount(Rc::clone(device), mount, Some(desk)).await.expect("mount BlueFS");
             let owned: Vec<Extent> = fs
                 .with(|machine| {
                     Ok(machine.tree().spaces.iter().map(|(start, len)| Extent::new(*start, *len)).collect())
@@ -155,18 +176,29 @@ impl World {
             let small = SimKvOptions { memtable_bytes: 16 << 10, ..SimKvOptions::default() };
             let kv: Rc<dyn KvStore> =
                 Rc::new(SimKv::open(core.clone(), fs, "db", small).await.expect("open key-value store"));
-            if read_only {
-                return Engine::mount_read_only(core.clone(), device, kv, options).await;
-            }
-            let engine = Engine::mount(core.clone(), device, kv, options).await?;
-            engine.serve_space(requests, &owned, UNIT).expect("serve space");
-            return Ok(engine);
+            return Ok(OpenKv { kv, owned, requests: Some(requests) });
         };
-        let kv: Rc<dyn KvStore> = kv.open(core);
-        if read_only {
-            return Engine::mount_read_only(core.clone(), device, kv, options).await;
-        }
-        Engine::mount(core.clone(), device, kv, options).await
+        Ok(OpenKv { kv: kv.open(core), owned: Vec::new(), requests: None })
+    }
+
+    /// Repairs the store, as the command does.
+    pub async fn repair(&self, core: &Core, how: RepairOptions) -> Result<RepairReport, String> {
+        let device = self.device(core);
+        let below = self.open_kv(core, &device).await.map_err(|error| error.to_string())?;
+        drop(below.requests);
+        let repairing = Engine::mount_to_repair(core.clone(), device, below.kv, self.options.clone()).await;
+        let repairing = repairing.map_err(|error| error.to_string())?;
+        repairing.run(&below.owned, how, Rc::new(Unwatched)).await.map_err(|error| error.to_string())
+    }
+
+    /// One of its own that is as this one would be if its process had ended.
+    pub fn copy(&self) -> Self {
+        let part = |(role, disk): &(Role, Option<SimDisk>)| (*role, disk.as_ref().map(SimDisk::copy));
+        let below = match &self.below {
+            Below::Plain(kv) => Below::Plain(kv.copy()),
+            Below::Stacked => Below::Stacked,
+        };
+        Self { disk: self.disk.copy(), parts: self.parts.each_ref().map(part), below, ..self.clone() }
     }
 }
 
