@@ -161,6 +161,7 @@ fn workload(run: &mut Run) {
             run.truncate("manifest", 3000);
             run.append("manifest", &content(99, 2500));
             run.sync("manifest");
+            take_all(run);
             run.fs.add_space(&[Extent::new((1 << 20) + 8192, 64 << 10)]).unwrap();
         }
         if round == 4 {
@@ -180,6 +181,17 @@ fn workload(run: &mut Run) {
     }
     run.sync_metadata();
     reuse(run);
+}
+
+/// A file takes every unit that is free, also what another was cut by.
+fn take_all(run: &mut Run) {
+    let room = run.fs.with(|machine| Ok(machine.room())).unwrap();
+    run.create("all");
+    run.append("all", &content(7, room as usize));
+    run.sync("all");
+    run.close("all");
+    run.unlink("all");
+    run.sync_metadata();
 }
 
 /// Groups of many records span blocks, so that they can tear.
@@ -249,7 +261,8 @@ fn recover(device: &MemoryDevice, nonce: u64) -> State {
     state
 }
 
-fn sweep(block_size: u32, atomic: u32) {
+/// `plant` may make the file system make a mistake.
+fn sweep(block_size: u32, atomic: u32, plant: impl Fn(&BlueFs)) {
     let device = base(block_size, atomic);
     let fs = BlueFs::mount(Arc::new(device.clone()), options(2), None).unwrap();
     fs.with(|machine| machine.create_dir("db")).unwrap();
@@ -260,6 +273,7 @@ fn sweep(block_size: u32, atomic: u32) {
     recording.mark(0);
     recording.mark(STAGED);
     let fs = BlueFs::mount(recorded, options(3), None).unwrap();
+    plant(&fs);
     let mut run =
         Run { fs, recording: recording.clone(), states: vec![State::new()], writers: BTreeMap::new() };
     workload(&mut run);
@@ -344,12 +358,42 @@ fn summary(state: &State) -> Vec<(&String, usize)> {
 
 #[test]
 fn every_cut_of_small_blocks() {
-    sweep(512, 512);
+    sweep(512, 512, |_| {});
 }
 
 #[test]
 fn every_cut_of_4k_blocks_that_tear() {
-    sweep(4096, 512);
+    sweep(4096, 512, |_| {});
+}
+
+/// The sweep has teeth.
+#[cfg(feature = "planted")]
+mod planted {
+    use bluefs::fs::Planted;
+
+    use super::*;
+
+    fn is_found(planted: Planted) {
+        let swept = std::panic::catch_unwind(|| {
+            sweep(4096, 512, |fs| fs.with(|machine| Ok(machine.plant(planted))).unwrap());
+        });
+        assert!(swept.is_err(), "{planted:?} was not found");
+    }
+
+    #[test]
+    fn freed_before_logged() {
+        is_found(Planted::FreedBeforeLogged);
+    }
+
+    #[test]
+    fn log_replaced_at_once() {
+        is_found(Planted::LogReplacedAtOnce);
+    }
+
+    #[test]
+    fn cut_space_kept() {
+        is_found(Planted::CutSpaceKept);
+    }
 }
 
 const THREADS: u64 = 4;

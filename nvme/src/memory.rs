@@ -70,6 +70,15 @@ impl MemoryDevice {
         Self { image, counts: Arc::default(), ..self.clone() }
     }
 
+    /// Flips the bits of `mask` in one byte: for checksums to find.
+    pub fn corrupt(&self, offset: u64, mask: u8) {
+        let mut byte = [0];
+        self.with_image(|image| {
+            image.read(offset, &mut byte);
+            image.write(offset, &[byte[0] ^ mask]);
+        });
+    }
+
     /// The bytes as they are now.
     pub fn image(&self) -> Image {
         self.with_image(|image| image.clone())

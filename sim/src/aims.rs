@@ -1,10 +1,10 @@
 //! Crashes aimed at moments that chance seldom hits: something is being written, or has just happened that may happen only
 //! when something else is durable. What it must wait for is often held back, so that a mistake has time to show.
 
-use std::ops::Range;
 use std::time::Duration;
 
 use crate::cluster::{Cluster, Node};
+use crate::disks::Place;
 use crate::faults::AIM_STEPS_MAX;
 use crate::run::Run;
 
@@ -67,19 +67,18 @@ impl Run<'_> {
 
     /// Power loss while a write to some region is not durable: what chance seldom hits where writes are few.
     pub(crate) fn crash_at_write(&mut self, osd: usize) {
-        let node = &self.cluster.nodes[osd];
-        let (window, superblock) = (node.regions.window, &node.regions.superblock);
-        let at = |start: u64, len: u64| window.start + start..window.start + start + len;
-        let (kv, data) = (superblock.kv, node.regions.data());
-        // Those in front are written while a store is opened.
-        let copies = node.regions.superblocks();
-        let opening = copies.len();
-        let mut places = copies.to_vec();
+        let regions = &self.cluster.nodes[osd].regions;
+        let data = regions.data();
+        // Those in front are written while a store is opened, those of which there are two first.
+        let mut places = regions.superblocks().to_vec();
+        let copies = places.len();
+        places.extend(regions.headers());
+        let opening = places.len();
+        places.extend(regions.kv());
         places.extend([
-            at(kv.start, kv.len),
-            at(superblock.pg_log.start, superblock.pg_log.len),
-            at(superblock.journal.start, superblock.journal.len),
-            data.start..data.end(),
+            regions.place(regions.superblock.pg_log),
+            regions.journal(),
+            Place::main(data.start..data.end()),
         ]);
         let index = self.any(places.len());
         let place = places[index].clone();
@@ -91,15 +90,15 @@ impl Run<'_> {
         }
         self.strike_at_write(osd, &place);
         // The copy that was not written then is the only good one.
-        while index < opening && self.dice.one_in(2) && !self.failed() {
+        while index < copies && self.dice.one_in(2) && !self.failed() {
             let other = index ^ self.any(2);
             self.strike_at_write(osd, &places[other]);
         }
     }
 
-    fn strike_at_write(&mut self, osd: usize, place: &Range<u64>) {
+    fn strike_at_write(&mut self, osd: usize, place: &Place) {
         let cluster = self.cluster.clone();
-        let unsettled = || cluster.nodes[osd].parts.disk.is_unsettled(place);
+        let unsettled = || cluster.nodes[osd].parts.disks.is_unsettled(place);
         self.steps(AIM_STEPS_MAX, |_| unsettled());
         let most = 1 << self.dice.between(0, 6);
         let steps = self.dice.below(most);
@@ -122,7 +121,7 @@ impl Run<'_> {
         self.hold(osd, Held::Journal);
         let cluster = self.cluster.clone();
         let journal = cluster.nodes[osd].regions.journal();
-        self.steps(AIM_STEPS_MAX, |_| cluster.nodes[osd].parts.disk.is_unsettled(&journal));
+        self.steps(AIM_STEPS_MAX, |_| cluster.nodes[osd].parts.disks.is_unsettled(&journal));
         let moment = if self.dice.one_in(2) { Moment::Ahead } else { Moment::Acknowledged };
         if matches!(moment, Moment::Acknowledged) {
             let steps = self.few_steps();
@@ -136,19 +135,40 @@ impl Run<'_> {
         self.strike_after(osd, moment, times);
     }
 
+    /// Connections break right after the store refused something: what clients are told of that is lost, and they ask again.
+    pub(crate) fn reset_at_refusal(&mut self, osd: usize) {
+        if !self.scenario.tight {
+            return;
+        }
+        let mut came = self.watch(osd, Moment::Counter("transactions_refused"));
+        let mut looks = LOOKS_MAX;
+        while looks > 0 && !came() && !self.failed() {
+            looks -= 1;
+            self.steps(STEPS_PER_LOOK, |_| false);
+        }
+        if looks == 0 {
+            return;
+        }
+        for client in 0..self.clients.len() {
+            self.sim.reset_connections(Cluster::client_host(client), Cluster::osd_host(osd));
+        }
+        let mut counts = self.shared.counts.borrow_mut();
+        counts.resets += self.clients.len() as u64;
+        counts.resets_at_refusal += 1;
+    }
+
     fn hold(&mut self, osd: usize, held: Held) {
         let node = &self.cluster.nodes[osd];
-        let ranges = match held {
+        let places: Vec<Place> = match held {
             Held::Nothing => return,
             Held::Journal => vec![node.regions.journal()],
             Held::FsLog => {
                 let log = node.with_fs(|machine| machine.superblock().log.clone()).unwrap_or_default();
-                let start = node.regions.window.start;
-                log.iter().map(|extent| start + extent.start..start + extent.end()).collect()
+                log.into_iter().map(|extent| node.regions.place(extent)).collect()
             }
         };
         let time = Duration::from_millis(self.dice.between(HELD_MS.0, HELD_MS.1));
-        self.cluster.nodes[osd].parts.disk.hold_writes(ranges, time);
+        self.cluster.nodes[osd].parts.disks.hold_writes(&places, time);
     }
 
     /// Power loss soon after the moment came so many times.
@@ -190,9 +210,9 @@ impl Run<'_> {
     }
 
     /// The blocks of which there are two copies and that power loss may garble now, since they are being written.
-    pub(crate) fn vulnerable(node: &Node) -> Vec<Range<u64>> {
+    pub(crate) fn vulnerable(node: &Node) -> Vec<Place> {
         let copies = node.regions.superblocks().into_iter();
-        copies.filter(|copy| node.parts.disk.is_unsettled(copy)).collect()
+        copies.filter(|copy| node.parts.disks.is_unsettled(copy)).collect()
     }
 }
 

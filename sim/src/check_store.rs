@@ -1,9 +1,6 @@
 //! The checker that looks at a store after a crash: it must mount, replay, be consistent, and hold what the clients'
-//! oracles allow. It works on a copy of the disk in a world of its own, so that looking changes nothing.
+//! oracles allow. It works on a copy of the disks in a world of its own, so that looking changes nothing.
 
-use std::rc::Rc;
-
-use nvme::BlockDevice;
 use rt::sim::{Config, Sim};
 use store::{FsckFinding, FsckLevel, ObjectStore, Unwatched};
 
@@ -24,18 +21,15 @@ pub struct Found {
 
 /// Looks at the node's store; an error says what is wrong.
 pub fn check(node: &Node) -> Result<Found, String> {
-    let disk = &node.parts.disk;
+    let disks = &node.parts.disks;
     let damaged = node.damaged.borrow().clone();
     // A copy in memory is faster, but every block of it can be read.
-    let copy = (!damaged.is_empty()).then(|| disk.copy());
-    let memory = disk.to_memory();
+    let copy = (!damaged.is_empty()).then(|| disks.copy());
+    let memory = disks.to_memory();
     let parts = node.parts.clone();
     let (report, found) = in_own_world(node, |core| async move {
-        let device: Rc<dyn BlockDevice> = match copy {
-            Some(copy) => Rc::new(copy.open(&core)),
-            None => Rc::new(memory),
-        };
-        let engine = node_store::open_read_only(&core, device, &parts).await;
+        let devices = copy.map_or(memory, |copy| copy.open(&core));
+        let engine = node_store::open_read_only(&core, devices, &parts).await;
         let engine = engine.map_err(|error| format!("the store does not mount: {error}"))?;
         let replayed_groups = counter(&engine, "replayed_groups");
         let report = engine.fsck(FsckLevel::Deep, Rc::new(Unwatched)).await;
@@ -66,12 +60,12 @@ pub fn check(node: &Node) -> Result<Found, String> {
     Ok(found)
 }
 
-/// Looks at a disk on which a store was being made: it holds none, or a sound one.
+/// Looks at disks on which a store was being made: they hold none, or a sound one.
 pub fn check_unmade(node: &Node) -> Result<(), String> {
-    let device: Rc<dyn BlockDevice> = Rc::new(node.parts.disk.to_memory());
+    let devices = node.parts.disks.to_memory();
     let parts = node.parts.clone();
     in_own_world(node, |core| async move {
-        let Ok(engine) = node_store::open_read_only(&core, device, &parts).await else { return Ok(()) };
+        let Ok(engine) = node_store::open_read_only(&core, devices, &parts).await else { return Ok(()) };
         let report =
             engine.fsck(FsckLevel::Deep, Rc::new(Unwatched)).await.map_err(|error| error.to_string())?;
         match report.findings.first() {

@@ -1,6 +1,6 @@
 //! The simulated cluster: which host runs what, and how it starts, dies and starts again.
 //!
-//! Host 0 is the monitor; OSDs and clients follow. Each OSD and the monitor have a disk that outlives them.
+//! Host 0 is the monitor; OSDs and clients follow. Each OSD and the monitor have disks that outlive them.
 
 use std::cell::{Cell, RefCell};
 use std::collections::{BTreeMap, BTreeSet};
@@ -9,11 +9,11 @@ use std::ops::Range;
 use std::rc::Rc;
 use std::time::Duration;
 
-use bluefs::fs::{LocalBlueFs, Machine};
+use bluefs::fs::{FsError, LocalBlueFs, Machine};
 use mon_lite::limits::LOG_SUPERBLOCK_SPACING;
 use mon_lite::osd_life::NewOsd;
 use mon_lite::{MkfsOptions, MonConfig, Monitor};
-use nvme::{SimDisk, SimDiskConfig};
+use nvme::SimDisk;
 use osd::{Osd, OsdConfig, OsdHandle};
 use rt::sim::{Sim, address};
 use rt::{Core, Group};
@@ -22,8 +22,10 @@ use uuid::Uuid;
 
 use crate::bystander;
 use crate::client_life::Shared;
+use crate::disks::{self, Disks};
 use crate::node_store::{self, NodeStore, Opened, Regions, Stage};
-use crate::scenario::{DISK_SLOW, Scenario};
+use crate::run::nanos;
+use crate::scenario::Scenario;
 
 /// Host of the monitor.
 pub const MON_HOST: u16 = 0;
@@ -38,6 +40,8 @@ const OSD_PORT: u16 = 6800;
 const MON_DISK_BYTES: u64 = 16 << 20;
 /// A copy of the superblock of its log is within so many bytes.
 const MON_BLOCK: u64 = 4096;
+/// Longest time between two logs of a file system that are written for no reason.
+const LOG_PAUSE_MAX: Duration = Duration::from_secs(1);
 /// A monitor or OSD that cannot start is tried again after this.
 const RETRY: Duration = Duration::from_millis(200);
 
@@ -46,9 +50,9 @@ pub type Outcome = Rc<RefCell<Option<Result<(), String>>>>;
 
 /// One OSD's part that outlives it.
 pub struct Node {
-    /// Its disk, and what its store is made of.
+    /// Its disks, and what its store is made of.
     pub parts: NodeStore,
-    /// Where what is on the disk.
+    /// Where what is on the disks.
     pub regions: Regions,
     /// The store of its present life.
     pub store: Rc<RefCell<Option<Rc<Engine>>>>,
@@ -56,9 +60,9 @@ pub struct Node {
     pub fs: Rc<RefCell<Option<LocalBlueFs>>>,
     /// The daemon of its present life.
     pub daemon: Rc<RefCell<Option<Rc<OsdHandle>>>>,
-    /// The disk was told to fail, so the daemon may, and a new life is due.
+    /// A disk was told to fail, so the daemon may, and a new life is due.
     pub may_fail: Rc<Cell<bool>>,
-    /// Blocks of data damaged on its disk while it ran, by their address in the slice. Some may be well again.
+    /// Blocks of data damaged on its main disk while it ran, by their address in the slice. Some may be well again.
     pub damaged: Rc<RefCell<BTreeSet<u64>>>,
     /// Counters of lives that ended, by name.
     past: RefCell<BTreeMap<&'static str, u64>>,
@@ -86,10 +90,15 @@ impl Node {
 
     /// Bytes of data that went to space which had held data before, in thousandths of the space for data.
     pub fn reuse_permille(&self) -> u64 {
-        let regions = self.parts.disk.regions();
+        let regions = self.parts.disks.main().regions();
         let distinct = regions.first().map_or(0, nvme::sim::Region::distinct_bytes_written);
         let reused = self.counter("data_bytes_written").saturating_sub(distinct);
         reused * 1000 / self.regions.data().len
+    }
+
+    /// Whether keys are on the main disk now although there is one for them.
+    pub fn has_spilled(&self) -> bool {
+        self.with_fs(|machine| machine.stats().spilled_bytes > 0).unwrap_or(false)
     }
 
     /// Looks at the file system below the store; none if there is none now.
@@ -132,17 +141,16 @@ impl Cluster {
         let fsid = Uuid::from_u128(u128::from(scenario.seed) << 64 | 0xc1);
         let nodes = (0..scenario.osds)
             .map(|osd| {
-                let disk = disk(scenario, &format!("osd.{osd}"), scenario.disk_bytes);
                 let parts = NodeStore {
-                    disk: disk.clone(),
+                    disks: Disks::new(scenario, &format!("osd.{osd}")),
                     uuid: Rc::new(Cell::new(Uuid::from_u128(0x0506_0000 + u128::from(osd)))),
                     fsid,
                     scenario: scenario.clone(),
                     stage: Rc::default(),
                 };
-                let regions = Regions::of(&parts, &disk.to_memory())?;
+                let regions = Regions::of(&parts)?;
                 let data = regions.data();
-                disk.count_region("data", data.start..data.end());
+                parts.disks.main().count_region("data", data.start..data.end());
                 Ok(Node {
                     parts,
                     regions,
@@ -157,7 +165,7 @@ impl Cluster {
             .collect::<Result<_, String>>()?;
         Ok(Self {
             fsid,
-            mon_disk: disk(scenario, "mon.a", MON_DISK_BYTES),
+            mon_disk: SimDisk::new(disks::config(scenario, "mon.a", MON_DISK_BYTES), scenario.seed),
             nodes,
             scenario: scenario.clone(),
             shared,
@@ -284,9 +292,9 @@ impl Cluster {
         node.end_life();
         sim.kill(Self::osd_host(osd));
         if power {
-            node.parts.disk.crash();
+            node.parts.disks.crash();
         } else {
-            node.parts.disk.end_process();
+            node.parts.disks.end_process();
         }
         node.may_fail.set(false);
         node.parts.stage.take()
@@ -326,15 +334,17 @@ impl Cluster {
     }
 }
 
-fn disk(scenario: &Scenario, name: &str, bytes: u64) -> SimDisk {
-    let mut config = SimDiskConfig::new(name, bytes);
-    config.geometry.rotational = scenario.rotational;
-    config.geometry.volatile_cache = scenario.volatile_cache;
-    config.geometry.block_size = scenario.block_bytes;
-    config.faults.slow_ppm = scenario.disk_slow_ppm;
-    config.faults.slow_read_ppm = scenario.disk_slow_read_ppm;
-    config.faults.slow = DISK_SLOW;
-    SimDisk::new(config, scenario.seed)
+/// Writes the log of the key-value store's file system anew, now and then in the midst of everything: by itself it is seldom
+/// full. Until that file system fails, or its host dies.
+async fn compact(core: Core, fs: LocalBlueFs) {
+    loop {
+        core.sleep(Duration::from_nanos(core.random_u64() % nanos(LOG_PAUSE_MAX))).await;
+        match fs.compact().await {
+            Ok(()) | Err(FsError::NoSpace { .. }) => {}
+            // Whoever uses it will tell.
+            Err(_) => return,
+        }
+    }
 }
 
 struct OsdLife {
@@ -359,6 +369,9 @@ impl OsdLife {
         };
         let store = match node_store::open(&self.core, &self.parts).await {
             Ok(Opened { engine, fs }) => {
+                if self.parts.scenario.compacts_log {
+                    drop(self.core.spawn(Group::Background, "log", compact(self.core.clone(), fs.clone())));
+                }
                 *self.fs.borrow_mut() = Some(fs);
                 engine
             }
@@ -381,6 +394,10 @@ impl OsdLife {
             match Osd::start(self.core.clone(), store.clone(), self.config.clone()).await {
                 Ok(handle) => {
                     let handle = Rc::new(handle);
+                    #[cfg(feature = "planted")]
+                    if let Some(crate::Planted::Osd(planted)) = self.parts.scenario.planted {
+                        handle.plant(planted);
+                    }
                     *self.daemon.borrow_mut() = Some(handle.clone());
                     // Every life scrubs what it finds and checks its store, beside its clients.
                     let osd = handle.osd();

@@ -4,13 +4,13 @@
 use std::collections::BTreeMap;
 use std::rc::Rc;
 
-use nvme::{BlockDevice, SimDisk};
 use rt::Core;
 use rt::sim::RandomStream;
 use store::{BlockPlace, CollectionId, FsckLevel, ObjectId, ObjectStore, Unwatched};
 
 use crate::check_store::in_own_world;
 use crate::cluster::Node;
+use crate::disks::{self, Disks};
 use crate::node_store::{self, NodeStore};
 use crate::store_content::StoreContent;
 
@@ -42,8 +42,8 @@ pub async fn places(engine: &store::Engine, content: &StoreContent) -> Result<Ve
 /// Damages blocks of data on a copy: a check must name these and no others, and reads must fail for these only. Gives
 /// how many were damaged.
 pub fn check_data(node: &Node, clean: &StoreContent, seed: u64) -> Result<u64, String> {
-    let copy = node.parts.disk.copy();
-    let parts = NodeStore { disk: copy.clone(), stage: Rc::default(), ..node.parts.clone() };
+    let copy = node.parts.disks.copy();
+    let parts = NodeStore { disks: copy.clone(), stage: Rc::default(), ..node.parts.clone() };
     let (window, clean) = (node.regions.window.start, clean.clone());
     in_own_world(node, move |core| async move {
         let mut dice = RandomStream::new(seed, "damage of data");
@@ -63,9 +63,9 @@ pub fn check_data(node: &Node, clean: &StoreContent, seed: u64) -> Result<u64, S
             let (_, object, place) = places.swap_remove(index);
             let at = window + place.address;
             if dice.one_in(3) {
-                copy.break_blocks(at..at + BLOCK);
+                copy.main().break_blocks(at..at + BLOCK);
             } else {
-                copy.corrupt(at + dice.below(BLOCK), 1 << dice.below(8));
+                copy.main().corrupt(at + dice.below(BLOCK), 1 << dice.below(8));
             }
             victims.insert(place.address, (object, place.offset));
         }
@@ -80,8 +80,7 @@ async fn compare_damaged(
     clean: &StoreContent,
     victims: &BTreeMap<u64, (ObjectId, u64)>,
 ) -> Result<(), String> {
-    let device: Rc<dyn BlockDevice> = Rc::new(parts.disk.open(core));
-    let engine = node_store::open_read_only(core, device, parts).await;
+    let engine = node_store::open_read_only(core, parts.disks.open(core), parts).await;
     let engine = engine.map_err(|error| format!("with damaged blocks of data: {error}"))?;
     let report = engine.fsck(FsckLevel::Deep, Rc::new(Unwatched)).await.map_err(|error| error.to_string())?;
     for (address, (object, offset)) in victims {
@@ -130,21 +129,20 @@ pub enum Noticed {
 
 /// Flips a bit of what is not data, or makes it unreadable, on a copy: either that is noticed, or it changes nothing.
 pub fn check_metadata(node: &Node, clean: &StoreContent, groups: u64, seed: u64) -> Result<Noticed, String> {
-    let copy = node.parts.disk.copy();
+    let copy = node.parts.disks.copy();
     let mut dice = RandomStream::new(seed, "damage of metadata");
-    let Some((region, at)) = somewhere(node, &copy, &mut dice) else { return Ok(Noticed::Harmless) };
-    let broken = dice.one_in(4);
+    let Some((region, place)) = somewhere(node, &copy, &mut dice) else { return Ok(Noticed::Harmless) };
+    let (broken, at) = (dice.one_in(4), place.range.start);
     if broken {
-        copy.break_blocks(at..at + 1);
+        copy.of(&place).break_blocks(place.range.clone());
     } else {
-        copy.corrupt(at, 1 << dice.below(8));
+        copy.of(&place).corrupt(at, 1 << dice.below(8));
     }
-    let parts = NodeStore { disk: copy, stage: Rc::default(), ..node.parts.clone() };
+    let parts = NodeStore { disks: copy, stage: Rc::default(), ..node.parts.clone() };
     let clean = clean.clone();
     let what = if broken { "an unreadable block" } else { "a flipped bit" };
     in_own_world(node, move |core| async move {
-        let device: Rc<dyn BlockDevice> = Rc::new(parts.disk.open(&core));
-        let Ok(engine) = node_store::open_read_only(&core, device, &parts).await else {
+        let Ok(engine) = node_store::open_read_only(&core, parts.disks.open(&core), &parts).await else {
             return Ok(Noticed::Yes);
         };
         let counters = engine.stats().counters;
@@ -165,35 +163,47 @@ pub fn check_metadata(node: &Node, clean: &StoreContent, groups: u64, seed: u64)
                 Ok(Noticed::Yes)
             }
             Some(difference) => {
-                Err(format!("{what} at {at:#x} in the {region} was not noticed: {difference}"))
+                let disk = place.role.name();
+                Err(format!("{what} at {at:#x} of {disk} in the {region} was not noticed: {difference}"))
             }
         }
     })
 }
 
 /// A byte in use of some region that holds no data.
-fn somewhere(node: &Node, disk: &SimDisk, dice: &mut RandomStream) -> Option<(&'static str, u64)> {
-    let (superblock, window) = (&node.regions.superblock, node.regions.window);
+fn somewhere(node: &Node, disks: &Disks, dice: &mut RandomStream) -> Option<(&'static str, disks::Place)> {
+    let (regions, window) = (&node.regions, node.regions.window);
+    let superblock = &regions.superblock;
     let block = u64::from(superblock.block);
-    let regions = [
-        ("label", 0, 1 << 20),
-        ("last label", window.end(), node.parts.scenario.disk_bytes - window.end()),
-        ("superblock", window.start, block),
-        ("last superblock", window.end() - block, block),
-        ("journal", window.start + superblock.journal.start, superblock.journal.len),
-        ("log", window.start + superblock.pg_log.start, superblock.pg_log.len),
-        ("key-value store", window.start + superblock.kv.start, superblock.kv.len),
-        ("key-value store", window.start + superblock.kv.start, superblock.kv.len),
+    let main = |name, start, len| (name, disks::Place::main(start..start + len));
+    let mut places = vec![
+        main("label", 0, 1 << 20),
+        main("last label", window.end(), node.parts.scenario.disk_bytes - window.end()),
+        main("superblock", window.start, block),
+        main("last superblock", window.end() - block, block),
+        ("journal", regions.journal()),
+        ("log", regions.place(superblock.pg_log)),
     ];
-    let image = disk.image();
+    places.extend(regions.headers().into_iter().map(|place| ("header", place)));
+    // Twice, as there is most of it.
+    places.extend(
+        regions
+            .kv()
+            .into_iter()
+            .flat_map(|place| [("key-value store", place.clone()), ("key-value store", place)]),
+    );
+    let images: Vec<_> = disks.all().map(|(role, disk)| (role, disk.image())).collect();
     for _ in 0..TRIES {
-        let (name, start, len) = regions[usize::try_from(dice.below(regions.len() as u64)).unwrap_or(0)];
-        let sector = start + dice.below(len / SECTOR as u64) * SECTOR as u64;
+        let (name, place) = &places[usize::try_from(dice.below(places.len() as u64)).unwrap_or(0)];
+        let len = place.range.end - place.range.start;
+        let sector = place.range.start + dice.below(len / SECTOR as u64) * SECTOR as u64;
         let mut bytes = [0; SECTOR];
+        let Some((_, image)) = images.iter().find(|(role, _)| *role == place.role) else { continue };
         image.read(sector, &mut bytes);
         let used: Vec<u64> = (0..SECTOR as u64).filter(|at| bytes[*at as usize] != 0).collect();
         if let Some(at) = used.get(usize::try_from(dice.below(used.len().max(1) as u64)).unwrap_or(0)) {
-            return Some((name, sector + at));
+            let at = sector + at;
+            return Some((name, disks::Place { role: place.role, range: at..at + 1 }));
         }
     }
     None

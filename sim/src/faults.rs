@@ -1,6 +1,5 @@
 //! What goes wrong in the first phase, and when: between any two steps, and aimed at moments that chance seldom hits.
 
-use std::ops::Range;
 use std::time::Duration;
 
 use nvme::SimDisk;
@@ -8,6 +7,8 @@ use rt::Nanos;
 use rt::sim::Sim;
 
 use crate::cluster::{Cluster, MON_HOST};
+use crate::disks::Place;
+use crate::fs_owners;
 use crate::node_store::Stage;
 use crate::run::Run;
 
@@ -26,7 +27,7 @@ impl Run<'_> {
         self.damage();
         let osd = self.any(self.cluster.nodes.len());
         let client = self.any(self.clients.len());
-        match self.dice.below(36) {
+        match self.dice.below(40) {
             0..=7 => self.crash(osd),
             8..=10 => self.crash_in_checkpoint(osd),
             11 | 12 => self.crash_in_replay(osd),
@@ -45,6 +46,8 @@ impl Run<'_> {
             22..=25 => self.crash_at_write(osd),
             26..=29 => self.crash_at_event(osd),
             33..=35 => self.crash_at_answer(osd),
+            36 | 37 => self.reset_at_refusal(osd),
+            38 | 39 => self.audit_loans(osd),
             _ => {
                 self.sim.cut(Cluster::client_host(client), Cluster::osd_host(osd));
                 self.sim.at(Nanos(self.sim.now().0 + self.dice.below(3_000_000_000)), Sim::heal);
@@ -103,20 +106,21 @@ impl Run<'_> {
     fn fail_disk(&mut self, osd: usize) {
         let node = &self.cluster.nodes[osd];
         node.may_fail.set(true);
-        let disk = &node.parts.disk;
+        let disks: Vec<_> = node.parts.disks.all().map(|(_, disk)| disk.clone()).collect();
+        let disk = &disks[self.any(disks.len())];
         if self.dice.one_in(2) {
             disk.fail_next_flush();
         } else {
-            let block = u64::from(self.scenario.block_bytes);
-            let start = self.dice.below(self.scenario.disk_bytes / block) * block;
-            let len = self.dice.between(1, self.scenario.disk_bytes / block / 4) * block;
-            disk.fail_writes(start..(start + len).min(self.scenario.disk_bytes));
+            let (size, block) = (disk.geometry().size, u64::from(disk.geometry().block_size));
+            let start = self.dice.below(size / block) * block;
+            let len = self.dice.between(1, size / block / 4) * block;
+            disk.fail_writes(start..(start + len).min(size));
         }
         self.shared.counts.borrow_mut().disk_failures += 1;
         let wait = self.dice.below(crate::run::nanos(FAILURE_LIMIT));
         self.sim.run_until(Nanos(self.sim.now().0 + wait));
         let node = &self.cluster.nodes[osd];
-        node.parts.disk.allow_writes();
+        node.parts.disks.allow_writes();
         self.crash_now(osd);
         self.start_again(osd);
     }
@@ -148,9 +152,12 @@ impl Run<'_> {
         }
         let cluster = self.cluster.clone();
         let node = &cluster.nodes[osd];
+        if let Err(problem) = fs_owners::check(node) {
+            self.shared.fail(format!("osd.{osd}, as it crashes: {problem}"));
+        }
         let vulnerable = if power { Self::vulnerable(node) } else { Vec::new() };
         let stage = cluster.crash_osd(self.sim, osd, power);
-        vulnerable.into_iter().for_each(|copy| self.garble(&node.parts.disk, &copy));
+        vulnerable.iter().for_each(|copy| self.garble(node.parts.disks.of(copy), copy));
         let replayed = self.check(osd);
         let mut counts = self.shared.counts.borrow_mut();
         counts.crashes += 1;
@@ -184,16 +191,17 @@ impl Run<'_> {
         }
         let vulnerable: Vec<_> = copies.into_iter().filter(|copy| disk.is_unsettled(copy)).collect();
         cluster.crash_mon(self.sim);
-        vulnerable.iter().for_each(|copy| self.garble(disk, copy));
+        vulnerable.into_iter().for_each(|copy| self.garble(disk, &Place::main(copy)));
         self.shared.counts.borrow_mut().mon_crashes += 1;
         cluster.start_mon(self.sim);
     }
 
     /// Power loss may have left a block that was being written unreadable or wrong. That is what its second copy is for.
-    fn garble(&mut self, disk: &SimDisk, copy: &Range<u64>) {
+    fn garble(&mut self, disk: &SimDisk, copy: &Place) {
         if self.dice.one_in(2) {
             return;
         }
+        let copy = &copy.range;
         // Checks look at a copy of the disk of which every block can be read: what it holds must be wrong too. One of the
         // bytes is another each time, as two flips of the same bits undo each other.
         let count = self.shared.counts.borrow().copies_garbled;
@@ -226,7 +234,7 @@ impl Run<'_> {
     pub fn revive(&mut self) {
         for osd in 0..self.cluster.nodes.len() {
             let node = &self.cluster.nodes[osd];
-            node.parts.disk.allow_writes();
+            node.parts.disks.allow_writes();
             if node.may_fail.get() || node.stage() == Stage::Down {
                 self.crash_now(osd);
                 self.start_again(osd);

@@ -20,17 +20,18 @@ pub struct Planned {
 }
 
 impl Run<'_> {
-    /// Checks what is on an OSD's disk; gives how many groups of its journal its next mount will replay.
+    /// Checks what is on an OSD's disks; gives how many groups of its journal its next mount will replay.
     pub fn check(&mut self, osd: usize) -> u64 {
         if self.failed() {
             return 0;
         }
-        let disk = self.cluster.nodes[osd].parts.disk.counters();
-        if disk.racing_reads + disk.racing_writes > 0 {
-            let (reads, writes) = (disk.racing_reads, disk.racing_writes);
-            self.shared
-                .fail(format!("osd.{osd}: {reads} reads and {writes} writes overlapped writes in flight"));
-            return 0;
+        for (role, disk) in self.cluster.nodes[osd].parts.disks.all() {
+            let (reads, writes) = (disk.counters().racing_reads, disk.counters().racing_writes);
+            if reads + writes > 0 {
+                let what = format!("{reads} reads and {writes} writes overlapped writes in flight");
+                self.shared.fail(format!("osd.{osd}, {}: {what}", role.name()));
+                return 0;
+            }
         }
         let found = check_store::check(&self.cluster.nodes[osd]);
         let checked = found.and_then(|found| {
@@ -121,7 +122,7 @@ impl Run<'_> {
         let Some(client) = self.clients.iter().find(|client| name.starts_with(&client.prefix)) else {
             return;
         };
-        let (disk, at) = (&node.parts.disk, node.regions.window.start + place.address);
+        let (disk, at) = (node.parts.disks.main(), node.regions.window.start + place.address);
         if self.dice.one_in(2) {
             disk.break_blocks(at..at + BLOCK);
         } else {

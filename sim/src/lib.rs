@@ -12,7 +12,9 @@ mod check_store;
 mod client_life;
 mod cluster;
 mod damage;
+mod disks;
 mod faults;
+mod fs_owners;
 mod inspect;
 mod judge;
 mod loans;
@@ -20,6 +22,8 @@ mod make;
 mod node_store;
 pub mod operation;
 pub mod oracle;
+#[cfg(feature = "planted")]
+mod planted;
 mod pool;
 mod report;
 pub mod requests;
@@ -29,6 +33,8 @@ mod store_content;
 mod verify;
 pub mod workload;
 
+#[cfg(feature = "planted")]
+pub use planted::Planted;
 pub use report::{Counts, Outcome, Summary};
 pub use run::{catch_panics, run};
 pub use scenario::{Floors, Scenario};

@@ -1,11 +1,12 @@
-//! The last look at loans: whatever crashes came between, what is lent is what the file system below the key-value store
-//! has. Else space would be lost for good.
+//! A look at loans, at the end and now and then before it: whatever came between, what is lent is soon what the file system
+//! below the key-value store has. Else space would be lost, until the next crash or for good.
 
 use std::time::Duration;
 
 use rt::Group;
 
 use crate::cluster::Cluster;
+use crate::node_store::Stage;
 use crate::run::Run;
 
 /// How long it may take until everything handed over is logged.
@@ -13,6 +14,15 @@ const PAUSE: Duration = Duration::from_millis(200);
 const TRIES_MAX: u32 = 50;
 
 impl Run<'_> {
+    /// The same in the midst of the load, which goes on meanwhile.
+    pub(crate) fn audit_loans(&self, osd: usize) {
+        let node = &self.cluster.nodes[osd];
+        if node.stage() == Stage::Up && !node.may_fail.get() {
+            self.shared.counts.borrow_mut().loans_audited += 1;
+            self.check_loans(osd);
+        }
+    }
+
     /// Has the file system ask for more: then it gets what a crash made it forget. Everything must soon be its own.
     pub(crate) fn check_loans(&self, osd: usize) {
         let node = &self.cluster.nodes[osd];

@@ -10,7 +10,7 @@ use indicatif::{ProgressBar, ProgressStyle};
 use sim::{Floors, Outcome, Scenario, Summary};
 
 #[cfg(feature = "planted")]
-mod planted;
+mod plant;
 
 /// Runs a whole cluster (clients, monitor, OSDs, disks, network) in one thread from one seed, crashes it at will, and
 /// checks that nothing acknowledged is ever lost.
@@ -68,7 +68,7 @@ fn main() -> ExitCode {
     sim::catch_panics();
     #[cfg(feature = "planted")]
     if cli.planted.as_deref() == Some("all") {
-        return planted::all(&cli);
+        return plant::all(&cli);
     }
     let (summary, failed) = run_seeds(&cli, &|seed| run(&cli, seed), &|outcome| {
         if cli.json {
@@ -140,7 +140,7 @@ fn run(cli: &Cli, seed: u64) -> Outcome {
         let scenario = scenario(cli, seed);
         #[cfg(feature = "planted")]
         let scenario = match &cli.planted {
-            Some(name) => scenario.with_planted(planted::by_name(name)),
+            Some(name) => scenario.with_planted(plant::by_name(name)),
             None => scenario,
         };
         sim::run(&scenario, cli.trace.as_deref())

@@ -1,19 +1,22 @@
-//! The store of a simulated OSD, put together as the command does it: label and segment table on the disk, the engine
-//! on its slice, over the simulated key-value store on BlueFS, which borrows space from the engine.
+//! The store of a simulated OSD, put together as the command does it: label and segment table on the main disk, the engine
+//! on its slice joined with the disks beside it, over the simulated key-value store on BlueFS, which borrows space from the
+//! engine.
 
 use std::cell::Cell;
-use std::ops::Range;
 use std::rc::Rc;
 
 use allocator::Extent;
 use bluefs::fs::{FormatOptions as FsFormat, LocalBlueFs, MountOptions, SpaceDesk, space_desk};
 use bluefs::kv::SimKv;
-use nvme::{BlockDevice, Partition, SimDisk};
+use nvme::BlockDevice;
+use nvme::joined::member_of;
 use rt::Core;
+use store::devices::Role;
 use store::label::Labelled;
-use store::{Engine, FormatOptions, FreeList, Options, Superblock};
+use store::{Engine, FormatOptions, Options, Superblock};
 use uuid::Uuid;
 
+use crate::disks::{Devices, Disks, Place};
 use crate::scenario::Scenario;
 
 /// Allocation unit and smallest log of a small BlueFS.
@@ -43,8 +46,8 @@ pub enum Stage {
 /// What a store needs from its node.
 #[derive(Clone)]
 pub struct NodeStore {
-    /// The disk.
-    pub disk: SimDisk,
+    /// The disks.
+    pub disks: Disks,
     /// Identity of the store.
     pub uuid: Rc<Cell<Uuid>>,
     /// The cluster.
@@ -55,34 +58,34 @@ pub struct NodeStore {
     pub stage: Rc<Cell<Stage>>,
 }
 
-/// Labels the disk and makes the store on it. Whatever was there is lost.
+/// Labels the main disk and makes the store. Whatever was there is lost.
 pub async fn make(core: &Core, node: &NodeStore) -> Result<(), String> {
     node.stage.set(Stage::Make);
-    let device: Rc<dyn BlockDevice> = Rc::new(node.disk.open(core));
+    let devices = node.disks.open(core);
+    let main = devices.main.clone();
     let id = Uuid::from_u128(core.random_u64().into());
-    let labelled = Labelled::plan(&*device, id, node.fsid, vec![node.uuid.get()]).map_err(text)?;
-    let window = labelled.window(&*device, 0).map_err(text)?;
-    let view = Partition::new(device.clone(), "slice", window.start, window.len).map_err(text)?;
+    let labelled = Labelled::plan(&*main, id, node.fsid, vec![node.uuid.get()]).map_err(text)?;
+    let view = devices.joined(labelled.window(&*main, 0).map_err(text)?)?;
     let options = format_options(node);
-    let (superblocks, space) = kv_places(&Engine::regions(&view, &options).map_err(text)?);
+    let regions = Engine::regions(&*view, &options).map_err(text)?;
+    let (superblocks, space) = kv_places(&regions);
     let fs = FsFormat {
         uuid: node.uuid.get(),
         superblocks,
         alloc_unit: u32::try_from(UNIT).unwrap_or(u32::MAX),
         log_bytes_min: LOG_BYTES_MIN,
         space: vec![space],
-        fast: None,
+        fast: regions.fast(),
         nonce: core.random_u64(),
     };
-    LocalBlueFs::format(&view, &fs).await.map_err(text)?;
-    Engine::format(&view, &options).await.map_err(text)?;
-    // The label is last: without it the disk is nobody's, and making can be repeated.
-    labelled.write(&*device).await.map_err(text)?;
+    LocalBlueFs::format(&*view, &fs).await.map_err(text)?;
+    Engine::format(&*view, &options).await.map_err(text)?;
+    // The label is last: without it the disks are nobody's, and making can be repeated.
+    labelled.write(&*main).await.map_err(text)?;
     node.stage.set(Stage::Down);
     Ok(())
 }
 
-/// Of the free lists, stores of even identities have one kind, the others the other.
 fn format_options(node: &NodeStore) -> FormatOptions {
     let store = node.uuid.get();
     FormatOptions {
@@ -90,8 +93,8 @@ fn format_options(node: &NodeStore) -> FormatOptions {
         journal_bytes: node.scenario.journal_bytes,
         pg_log_bytes: node.scenario.pg_log_bytes,
         kv_bytes: node.scenario.kv_bytes,
-        free_list: if store.as_u128().is_multiple_of(2) { FreeList::Pages } else { FreeList::Merge },
-        parts: store::devices::Parts::default(),
+        free_list: node.scenario.free_list,
+        parts: node.disks.parts(&node.scenario, store),
     }
 }
 
@@ -107,7 +110,7 @@ pub struct Opened {
 pub async fn open(core: &Core, node: &NodeStore) -> Result<Opened, String> {
     node.stage.set(Stage::Open);
     let (desk, requests) = space_desk();
-    let below = open_below(core, Rc::new(node.disk.open(core)), node, Some(desk)).await?;
+    let below = open_below(core, node.disks.open(core), node, Some(desk)).await?;
     let options = options(&node.scenario, &*below.view);
     node.stage.set(Stage::Replay);
     let engine = Engine::mount(core.clone(), below.view, below.kv, options).await.map_err(text)?;
@@ -117,13 +120,9 @@ pub async fn open(core: &Core, node: &NodeStore) -> Result<Opened, String> {
     Ok(Opened { engine: Rc::new(engine), fs: below.fs })
 }
 
-/// The store on a device, to look at only.
-pub async fn open_read_only(
-    core: &Core,
-    device: Rc<dyn BlockDevice>,
-    node: &NodeStore,
-) -> Result<Engine, String> {
-    let below = open_below(core, device, node, None).await?;
+/// The store on these devices, to look at only.
+pub async fn open_read_only(core: &Core, devices: Devices, node: &NodeStore) -> Result<Engine, String> {
+    let below = open_below(core, devices, node, None).await?;
     let options = options(&node.scenario, &*below.view);
     let owned = owned(&below.fs)?;
     let engine = Engine::mount_read_only(core.clone(), below.view, below.kv, options).await.map_err(text)?;
@@ -137,48 +136,70 @@ fn owned(fs: &LocalBlueFs) -> Result<Vec<Extent>, String> {
     Ok(owned.into_iter().map(|(start, len)| Extent::new(start, len)).collect())
 }
 
-/// The regions of the store on a disk, by the place on the disk where they begin: for those who damage or count.
+/// Where the regions of a store lie on its disks: for those who damage, hold back or count.
 pub struct Regions {
-    /// Where the slice begins.
+    /// The slice on the main disk.
     pub window: Extent,
-    /// The engine's superblock, whose places are relative to the slice.
+    /// The engine's superblock, with addresses of the joined device.
     pub superblock: Superblock,
 }
 
 impl Regions {
     /// Those of a store made of this scenario.
-    pub fn of(node: &NodeStore, device: &dyn BlockDevice) -> Result<Self, String> {
-        let labelled =
-            Labelled::plan(device, node.uuid.get(), node.fsid, vec![node.uuid.get()]).map_err(text)?;
-        let window = labelled.window(device, 0).map_err(text)?;
-        let memory = nvme::MemoryDevice::with_geometry(
-            "regions",
-            nvme::Geometry { size: window.len, ..device.geometry().clone() },
-        );
-        let options = format_options(node);
-        Ok(Self { window, superblock: Engine::regions(&memory, &options).map_err(text)? })
+    pub fn of(node: &NodeStore) -> Result<Self, String> {
+        let devices = node.disks.to_memory();
+        let main = devices.main.clone();
+        let labelled = Labelled::plan(&*main, node.uuid.get(), node.fsid, vec![node.uuid.get()]);
+        let window = labelled.and_then(|labelled| labelled.window(&*main, 0)).map_err(text)?;
+        let view = devices.joined(window)?;
+        Ok(Self { window, superblock: Engine::regions(&*view, &format_options(node)).map_err(text)? })
+    }
+
+    /// Where a run of addresses of the joined device lies.
+    pub fn place(&self, extent: Extent) -> Place {
+        let (slot, start) = member_of(extent.start);
+        let beside = Role::BESIDE.into_iter().find(|role| role.slot() == slot);
+        let start = if beside.is_some() { start } else { self.window.start + start };
+        Place { role: beside.unwrap_or(Role::Main), range: start..start + extent.len }
     }
 
     /// The copies of superblocks: the engine's two, then the two of the key-value store's file system.
-    pub fn superblocks(&self) -> [Range<u64>; 4] {
+    pub fn superblocks(&self) -> [Place; 4] {
         let block = u64::from(self.superblock.block);
         let ([first, second], _) = kv_places(&self.superblock);
         let places = [(0, block), (self.window.len - block, block), (first, UNIT), (second, UNIT)];
-        places.map(|(start, len)| self.window.start + start..self.window.start + start + len)
+        places.map(|(start, len)| self.place(Extent::new(start, len)))
+    }
+
+    /// The addresses of the latter two.
+    pub fn fs_superblocks(&self) -> [u64; 2] {
+        kv_places(&self.superblock).0
+    }
+
+    /// What says of each disk beside the main one whose it is.
+    pub fn headers(&self) -> Vec<Place> {
+        let block = u64::from(self.superblock.block);
+        let roles = Role::BESIDE.into_iter().filter(|role| self.superblock.parts.get(*role).is_some());
+        roles.map(|role| Place { role, range: 0..block }).collect()
     }
 
     /// The journal.
-    pub fn journal(&self) -> Range<u64> {
-        let start = self.window.start + self.superblock.journal.start;
-        start..start + self.superblock.journal.len
+    pub fn journal(&self) -> Place {
+        self.place(self.superblock.journal)
     }
 
-    /// What the file system below the key-value store has for good, bytes.
+    /// What the file system below the key-value store has from the start.
+    pub fn kv(&self) -> Vec<Place> {
+        let fast = self.superblock.fast();
+        std::iter::once(self.superblock.kv).chain(fast).map(|extent| self.place(extent)).collect()
+    }
+
+    /// What that file system has for good, bytes.
     pub fn fs_bytes(&self) -> u64 {
-        kv_places(&self.superblock).1.len
+        kv_places(&self.superblock).1.len + self.superblock.fast().map_or(0, |fast| fast.len)
     }
 
-    /// The space for data.
+    /// The space for data, on the main disk.
     pub fn data(&self) -> Extent {
         let start = self.window.start + self.superblock.kv.end();
         Extent::new(start, self.window.end() - u64::from(self.superblock.block) - start)
@@ -193,14 +214,13 @@ struct Below {
 
 async fn open_below(
     core: &Core,
-    device: Rc<dyn BlockDevice>,
+    devices: Devices,
     node: &NodeStore,
     desk: Option<SpaceDesk>,
 ) -> Result<Below, String> {
-    let labelled = Labelled::read(&*device, Some(node.fsid)).await.map_err(text)?;
-    let window = labelled.window(&*device, 0).map_err(text)?;
-    let view: Rc<dyn BlockDevice> =
-        Rc::new(Partition::new(device, "slice", window.start, window.len).map_err(text)?);
+    let labelled = Labelled::read(&*devices.main, Some(node.fsid)).await.map_err(text)?;
+    let window = labelled.window(&*devices.main, 0).map_err(text)?;
+    let view = devices.joined(window)?;
     let superblock = Engine::superblock(&*view).await.map_err(text)?;
     let label = labelled.label.slices.first().copied().unwrap_or_default();
     if superblock.store != label || label != node.uuid.get() {
@@ -208,10 +228,23 @@ async fn open_below(
     }
     let (superblocks, space) = kv_places(&superblock);
     let ahead = (space.len / node.scenario.kv_lend_share).next_multiple_of(UNIT);
-    let options =
-        MountOptions { superblocks, nonce: core.random_u64(), low_water: ahead, lend: ahead, fast: None };
+    let options = MountOptions {
+        superblocks,
+        nonce: core.random_u64(),
+        low_water: ahead,
+        lend: ahead,
+        fast: superblock.fast(),
+    };
     let fs = LocalBlueFs::mount(view.clone(), options, desk).await;
     let fs = fs.map_err(|error| format!("BlueFS: {error}"))?;
+    #[cfg(feature = "planted")]
+    if let Some(crate::Planted::Fs(planted)) = node.scenario.planted {
+        fs.with(|machine| {
+            machine.plant(planted);
+            Ok(())
+        })
+        .map_err(text)?;
+    }
     let kv = SimKv::open(core.clone(), fs.clone(), DIRECTORY, node.scenario.kv).await.map_err(text)?;
     Ok(Below { view, fs, kv: Rc::new(kv) })
 }
@@ -236,7 +269,7 @@ fn options(scenario: &Scenario, device: &dyn BlockDevice) -> Options {
         compression: scenario.compression,
         inline_bytes_max: scenario.inline_bytes_max,
         #[cfg(feature = "planted")]
-        fault: scenario.fault,
+        fault: scenario.planted.map(crate::Planted::engine).unwrap_or_default(),
         ..Options::for_device(device.geometry())
     }
 }

@@ -1,39 +1,48 @@
-//! Planting every known bug, one after the other: each must be found.
+//! The mistakes that can be planted, of whatever part: each must be found.
 
-use std::process::ExitCode;
+use std::fmt;
 
-use store::Planted;
-
-use crate::{Cli, run_seeds, scenario};
-
-/// The bug of this name.
-pub fn by_name(name: &str) -> Planted {
-    let known = Planted::ALL.into_iter().find(|planted| format!("{planted:?}") == name);
-    known.unwrap_or_else(|| panic!("'{name}' is none of {:?}", Planted::ALL))
+/// A mistake of one part.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Planted {
+    /// Of the engine.
+    Engine(store::Planted),
+    /// Of the file system below the key-value store.
+    Fs(bluefs::fs::Planted),
+    /// Of the daemon.
+    Osd(osd::Planted),
 }
 
-/// Plants each, and prints the first seed that fails and how.
-pub fn all(cli: &Cli) -> ExitCode {
-    let cli = &Cli { first: true, planted: None, trace: None, ..*cli };
-    let mut missed = 0;
-    for planted in Planted::ALL {
-        if planted.needs_clones() {
-            println!("{planted:?}: left out: no client makes clones yet, so the tests of the store find it");
-            continue;
-        }
-        let run = |seed| sim::run(&scenario(cli, seed).with_planted(planted), None);
-        let (summary, failed) = run_seeds(cli, &run, &|_| {});
-        match failed.iter().min_by_key(|outcome| outcome.seed) {
-            Some(outcome) => println!(
-                "{planted:?}: seed {} found it: {:.300}",
-                outcome.seed,
-                outcome.failure.as_deref().unwrap_or_default()
-            ),
-            None => {
-                missed += 1;
-                println!("{planted:?}: NOT FOUND by {} seeds", summary.runs());
-            }
+impl Planted {
+    /// All that can show in a cluster: no client makes clones yet, and no simulated key-value store cuts files.
+    pub fn all() -> Vec<Self> {
+        let engine = store::Planted::ALL.into_iter().filter(|planted| !planted.needs_clones());
+        let is_used = |planted: &bluefs::fs::Planted| *planted != bluefs::fs::Planted::CutSpaceKept;
+        let fs = bluefs::fs::Planted::ALL.into_iter().filter(is_used);
+        let osd = osd::Planted::ALL.into_iter();
+        engine.map(Self::Engine).chain(fs.map(Self::Fs)).chain(osd.map(Self::Osd)).collect()
+    }
+
+    /// The one of this name.
+    pub fn by_name(name: &str) -> Option<Self> {
+        Self::all().into_iter().find(|planted| planted.to_string() == name)
+    }
+
+    /// That of the engine, if it is one.
+    pub fn engine(self) -> store::Fault {
+        match self {
+            Self::Engine(planted) => store::Fault::planted(planted),
+            _ => store::Fault::default(),
         }
     }
-    if missed == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+}
+
+impl fmt::Display for Planted {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Engine(planted) => write!(f, "{planted:?}"),
+            Self::Fs(planted) => write!(f, "{planted:?}"),
+            Self::Osd(planted) => write!(f, "{planted:?}"),
+        }
+    }
 }

@@ -3,8 +3,10 @@
 use std::fmt;
 
 use serde_json::{Map, Value, json};
+use store::FreeList;
 
 use crate::judge::{Answer, EIO, ENOSPC};
+use crate::scenario::Scenario;
 
 macro_rules! counts {
     ($($(#[doc = $doc:literal])+ $name:ident,)+) => {
@@ -29,6 +31,18 @@ macro_rules! counts {
 }
 
 counts! {
+    /// Runs whose OSDs have a disk for keys; of all counts of runs, 0 or 1 in each.
+    seeds_with_db,
+    /// Runs whose OSDs have a disk for the journal.
+    seeds_with_wal,
+    /// Runs whose OSDs have both.
+    seeds_with_db_and_wal,
+    /// Runs in which keys spilled from their disk to the main one.
+    seeds_that_spilled,
+    /// Runs in which some of them moved back.
+    seeds_that_moved_back,
+    /// Runs whose stores merge changes into the free list.
+    seeds_with_merged_free_list,
     /// Requests sent.
     operations,
     /// Of those, changes.
@@ -73,6 +87,10 @@ counts! {
     client_kills,
     /// Connections reset by fault injection.
     resets,
+    /// Times that connections were reset right after a store refused something.
+    resets_at_refusal,
+    /// Looks at whether what is lent is what the file system below the key-value store has.
+    loans_audited,
     /// Disks told to fail a flush or writes.
     disk_failures,
     /// Copies of superblocks made unreadable or wrong by power loss while they were written.
@@ -90,6 +108,8 @@ counts! {
     lent_bytes,
     /// Bytes that came back from them.
     returned_bytes,
+    /// Bytes of theirs that had spilled to the main disk and moved back.
+    moved_back_bytes,
     /// Blocks of data flipped or made unreadable on a disk in use.
     blocks_damaged,
     /// Objects that OSDs scrubbed.
@@ -107,6 +127,15 @@ counts! {
 }
 
 impl Counts {
+    /// Notes which devices a run has.
+    pub fn note_devices(&mut self, scenario: &Scenario) {
+        let (db, wal) = (scenario.db_bytes.is_some(), scenario.wal_bytes.is_some());
+        self.seeds_with_db = db.into();
+        self.seeds_with_wal = wal.into();
+        self.seeds_with_db_and_wal = (db && wal).into();
+        self.seeds_with_merged_free_list = (scenario.free_list == FreeList::Merge).into();
+    }
+
     /// Counts an answer.
     pub fn add_answer(&mut self, answer: &Answer, change: bool) {
         let errno = match answer {

@@ -11,7 +11,7 @@ use rt::{Group, Nanos};
 
 use crate::admin;
 use crate::client_life::{self, ClientState, Shared};
-use crate::cluster::Cluster;
+use crate::cluster::{Cluster, Node};
 use crate::inspect::Planned;
 use crate::make;
 use crate::oracle::Oracle;
@@ -95,6 +95,7 @@ impl<'a> Run<'a> {
     /// Makes and starts the cluster; none if that failed.
     fn new(scenario: &Scenario, sim: &'a Sim, shared: Rc<Shared>) -> Option<Self> {
         let scenario = Rc::new(scenario.clone());
+        shared.counts.borrow_mut().note_devices(&scenario);
         let mut dice = sim.random_stream("faults");
         let cluster = match Cluster::new(&scenario, shared.clone()) {
             Ok(cluster) => Rc::new(cluster),
@@ -156,6 +157,9 @@ impl<'a> Run<'a> {
         counts.reuse_permille = nodes.iter().map(|node| node.reuse_permille()).min().unwrap_or(0);
         counts.returned_bytes = nodes.iter().map(|node| node.counter("returned_bytes")).sum();
         counts.lent_bytes = nodes.iter().map(|node| node.counter("lent_bytes")).sum();
+        counts.moved_back_bytes = nodes.iter().map(|node| node.counter("moved_back_bytes")).sum();
+        counts.seeds_that_moved_back = u64::from(counts.moved_back_bytes > 0);
+        counts.seeds_that_spilled |= u64::from(nodes.iter().any(Node::has_spilled));
         let reached = [
             ("operations", counts.operations, floors.operations),
             ("crashes", counts.crashes, floors.crashes),
@@ -206,8 +210,9 @@ impl<'a> Run<'a> {
             self.check(osd);
         }
         drop(self.missing());
-        let disks = self.cluster.nodes.iter().map(|node| &node.parts.disk).chain([&self.cluster.mon_disk]);
-        disks.for_each(|disk| self.sim.note("disk", &[disk.hash()], &[]));
+        let nodes = self.cluster.nodes.iter();
+        let disks = nodes.flat_map(|node| node.parts.disks.all().map(|(_, disk)| disk));
+        disks.chain([&self.cluster.mon_disk]).for_each(|disk| self.sim.note("disk", &[disk.hash()], &[]));
     }
 
     fn start_admin(&self) {

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use bluefs::kv::SimKvOptions;
 use rt::sim::{Config, Link, RandomStream};
-use store::{Algorithm, Compression, CompressionMode};
+use store::{Algorithm, Compression, CompressionMode, FreeList};
 
 /// Least and most that a slow I/O takes longer: several times what a group takes to become durable.
 pub const DISK_SLOW: (Duration, Duration) = (Duration::from_millis(1), Duration::from_millis(30));
@@ -24,6 +24,18 @@ pub struct Scenario {
     pub disk_bytes: u64,
     /// Bytes of a block of it.
     pub block_bytes: u32,
+    /// Bytes of a disk for keys, and for the journal if that has none of its own.
+    pub db_bytes: Option<u64>,
+    /// Bytes of a disk for the journal.
+    pub wal_bytes: Option<u64>,
+    /// Bytes of a block of these.
+    pub part_block_bytes: u32,
+    /// These have a volatile cache.
+    pub part_volatile_cache: bool,
+    /// The log of the key-value store's file system is written anew now and then.
+    pub compacts_log: bool,
+    /// How stores keep their free list.
+    pub free_list: FreeList,
     /// Bytes that the key-value store owns from the start; it borrows more when it needs more.
     pub kv_bytes: u64,
     /// It borrows, and likes to have ahead, this part of what it owned at the start.
@@ -52,9 +64,9 @@ pub struct Scenario {
     pub compression: Compression,
     /// Objects of at most so many bytes are kept among the keys.
     pub inline_bytes_max: u64,
-    /// A mistake that the engine is to make.
+    /// A mistake that OSDs are to make.
     #[cfg(feature = "planted")]
-    pub fault: store::Fault,
+    pub planted: Option<crate::Planted>,
     /// Clients write more than fits, so that requests may be refused for want of space.
     pub tight: bool,
     /// Blocks of data go bad while OSDs run.
@@ -137,13 +149,23 @@ impl Scenario {
         let disks_go_bad = dice.one_in(3);
         let (osds, clients) = (small(dice.between(1, 3)), small(dice.between(1, 2)));
         let objects = u64::from(osds) * dice.between(8, 16) * if tight { 5 } else { 2 };
+        let block_bytes = pick(&mut dice, &[4096, 4096, 512]);
+        // A stream of their own, so that the seeds of before differ in nothing else.
+        let mut part_dice = RandomStream::new(seed, "parts");
+        let (db_bytes, wal_bytes) = parts(&mut part_dice);
         Self {
             seed,
             osds,
             clients,
             floors,
             disk_bytes: disk_mib << 20,
-            block_bytes: pick(&mut dice, &[4096, 4096, 512]),
+            block_bytes,
+            db_bytes,
+            wal_bytes,
+            part_block_bytes: pick(&mut part_dice, &[block_bytes, 512, 4096]),
+            part_volatile_cache: !part_dice.one_in(4),
+            compacts_log: part_dice.one_in(2),
+            free_list: pick(&mut part_dice, &FreeList::ALL),
             kv_bytes: pick(&mut dice, &[384, 512, 1024, 2048]) << 10,
             kv_lend_share: pick(&mut dice, &[4, 16, 16]),
             kv: SimKvOptions {
@@ -162,7 +184,7 @@ impl Scenario {
             groups_in_flight: pick(&mut dice, &[1, 2, 4]),
             shard_span: pick(&mut dice, &[32, 128]) << 10,
             #[cfg(feature = "planted")]
-            fault: store::Fault::default(),
+            planted: None,
             tight,
             disks_go_bad,
             disk_slow_ppm: pick(&mut dice, &[0, 0, 20_000]),
@@ -186,9 +208,22 @@ impl Scenario {
 
     /// With a mistake planted.
     #[cfg(feature = "planted")]
-    pub fn with_planted(self, planted: store::Planted) -> Self {
-        Self { fault: store::Fault::planted(planted), ..self }
+    pub fn with_planted(self, planted: crate::Planted) -> Self {
+        Self { planted: Some(planted), ..self }
     }
+}
+
+/// Most bytes that journal and log of placement groups take of a disk that may have them, with what the disk begins with.
+const LOGS_BYTES_MAX: u64 = 640 << 10;
+
+/// Bytes of the disks for keys and for the journal: none in half of the runs. Most of those for keys are so small that some
+/// spill to the main one.
+fn parts(dice: &mut RandomStream) -> (Option<u64>, Option<u64>) {
+    let kind = dice.below(10);
+    let keys = pick(dice, &[64, 128, 256, 1024]) << 10;
+    let db = matches!(kind, 0..=3).then_some(LOGS_BYTES_MAX + keys);
+    let wal = matches!(kind, 2..=4).then_some(LOGS_BYTES_MAX);
+    (db, wal)
 }
 
 /// Everything is compressed, in one run of three.

@@ -9,6 +9,7 @@ mod check;
 mod codec;
 mod desk;
 mod error;
+mod fault;
 pub(crate) mod fuzzing;
 pub mod limits;
 mod local;
@@ -22,6 +23,7 @@ pub use blocking::{BlueFs, FileReader, FileWriter};
 pub use check::{Owner, Problem, check};
 pub use desk::{SpaceDesk, SpaceRequests, space_desk};
 pub use error::{FsError, FsResult};
+pub use fault::Planted;
 pub use local::{LocalBlueFs, LocalReader, LocalWriter};
 pub use machine::{
     Amount, Commit, CopyStep, FormatOptions, FsStats, Io, Loaded, Machine, MountOptions, Move, MovePlan,

@@ -2,6 +2,7 @@
 //!
 //! A call is in the log before it goes down and after it came back, so the log never claims more than the caller may.
 
+use std::ops::Range;
 use std::rc::Rc;
 use std::sync::Arc;
 
@@ -17,12 +18,18 @@ use crate::device::{BlockDevice, DeviceResult, Geometry};
 pub struct RecordingDevice {
     recording: Recording,
     inner: Rc<dyn BlockDevice>,
+    within: Range<u64>,
 }
 
 impl RecordingDevice {
     /// Records what goes to `inner`, which holds what the recording began with.
     pub fn new(recording: Recording, inner: Rc<dyn BlockDevice>) -> Self {
-        Self { recording, inner }
+        Self::of_window(recording, inner, 0..u64::MAX)
+    }
+
+    /// The same for one who writes only to a window of it, behind which there is a cache of its own: a flush is of that.
+    pub fn of_window(recording: Recording, inner: Rc<dyn BlockDevice>, window: Range<u64>) -> Self {
+        Self { recording, inner, within: window }
     }
 
     fn is_valid(&self, op: &'static str, offset: u64, len: u64) -> bool {
@@ -62,7 +69,7 @@ impl BlockDevice for RecordingDevice {
 
     fn flush(&self) -> LocalBoxFuture<'static, DeviceResult<()>> {
         let recording = self.recording.clone();
-        let flush = recording.flush_submitted();
+        let flush = recording.flush_submitted(self.within.clone());
         let done = self.inner.flush();
         Box::pin(async move {
             let result = done.await;
@@ -94,12 +101,18 @@ impl BlockDevice for RecordingDevice {
 pub struct RecordingBlockingDevice {
     recording: Recording,
     inner: Arc<dyn BlockingDevice>,
+    within: Range<u64>,
 }
 
 impl RecordingBlockingDevice {
     /// Records what goes to `inner`, which holds what the recording began with.
     pub fn new(recording: Recording, inner: Arc<dyn BlockingDevice>) -> Self {
-        Self { recording, inner }
+        Self::of_window(recording, inner, 0..u64::MAX)
+    }
+
+    /// As [`RecordingDevice::of_window`].
+    pub fn of_window(recording: Recording, inner: Arc<dyn BlockingDevice>, window: Range<u64>) -> Self {
+        Self { recording, inner, within: window }
     }
 }
 
@@ -125,7 +138,7 @@ impl BlockingDevice for RecordingBlockingDevice {
     }
 
     fn flush(&self) -> DeviceResult<()> {
-        let flush = self.recording.flush_submitted();
+        let flush = self.recording.flush_submitted(self.within.clone());
         self.inner.flush()?;
         self.recording.note(Event::FlushCompleted { flush });
         Ok(())

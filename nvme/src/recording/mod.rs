@@ -3,11 +3,13 @@
 //!
 //! Wraps any backend, in the view of a core and in that of foreign threads, both into one log. The log orders events
 //! as the *caller* saw them: a write is unsettled from before it was handed down until a flush, submitted after the
-//! caller knew of its completion, is known to have completed. Belongs to tests; any thread.
+//! caller knew of its completion, is known to have completed. Several devices are recorded as windows of one, each with a
+//! cache of its own, which no flush of another covers. Belongs to tests; any thread.
 
 mod devices;
 mod moment;
 
+use std::ops::Range;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use crate::crash::UnsettledWrite;
@@ -32,8 +34,10 @@ pub(crate) enum Event {
     Completed {
         number: u64,
     },
+    /// Of the cache behind these bytes.
     FlushSubmitted {
         flush: u64,
+        within: Range<u64>,
     },
     FlushCompleted {
         flush: u64,
@@ -149,11 +153,11 @@ impl Recording {
         number
     }
 
-    fn flush_submitted(&self) -> u64 {
+    fn flush_submitted(&self, within: Range<u64>) -> u64 {
         let mut log = self.log();
         let flush = log.flushes;
         log.flushes += 1;
-        log.events.push(Event::FlushSubmitted { flush });
+        log.events.push(Event::FlushSubmitted { flush, within });
         flush
     }
 }

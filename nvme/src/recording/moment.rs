@@ -4,6 +4,7 @@
 //! writes are the others.
 
 use std::collections::BTreeMap;
+use std::ops::Range;
 use std::sync::Arc;
 
 use rt::sim::RandomStream;
@@ -39,8 +40,8 @@ pub struct Moment {
     /// Completed and not durable, by order of completion.
     cached: BTreeMap<u64, UnsettledWrite>,
     completions: u64,
-    /// For each flush in flight, the completions it covers.
-    barriers: BTreeMap<u64, u64>,
+    /// For each flush in flight, the completions it covers, and the bytes.
+    barriers: BTreeMap<u64, (u64, Range<u64>)>,
     marks: Vec<u64>,
 }
 
@@ -143,12 +144,12 @@ impl Moment {
                 self.in_flight.insert(*number, write);
             }
             Event::Completed { number } => self.complete(*number),
-            Event::FlushSubmitted { flush } => {
-                self.barriers.insert(*flush, self.completions);
+            Event::FlushSubmitted { flush, within } => {
+                self.barriers.insert(*flush, (self.completions, within.clone()));
             }
             Event::FlushCompleted { flush } => {
-                if let Some(barrier) = self.barriers.remove(flush) {
-                    self.settle(barrier);
+                if let Some((barrier, within)) = self.barriers.remove(flush) {
+                    self.settle(barrier, &within);
                 }
             }
             Event::Mark(word) => self.marks.push(*word),
@@ -161,13 +162,14 @@ impl Moment {
         self.cached.insert(self.completions, write);
         self.completions += 1;
         if !self.geometry.volatile_cache {
-            self.settle(self.completions);
+            self.settle(self.completions, &(0..u64::MAX));
         }
     }
 
-    fn settle(&mut self, barrier: u64) {
-        let later = self.cached.split_off(&barrier);
-        for write in std::mem::replace(&mut self.cached, later).into_values() {
+    fn settle(&mut self, barrier: u64, within: &Range<u64>) {
+        let is_settled =
+            |number: &u64, write: &mut UnsettledWrite| *number < barrier && within.contains(&write.offset);
+        for (_, write) in self.cached.extract_if(.., is_settled) {
             write.store(&(write.offset..write.offset + write.len), &mut self.durable);
         }
     }

@@ -139,3 +139,24 @@ fn what_a_killed_process_wrote_is_not_durable_for_the_next() {
     let kept = next.image(*next.cuts().last().unwrap(), &Choice::None);
     assert_eq!((byte_at(&kept, 0), byte_at(&kept, 4096)), (2, 3));
 }
+
+#[test]
+fn a_flush_of_one_window_settles_no_other() {
+    let recording = Recording::new(geometry(1 << 20), Image::new());
+    let inner = Arc::new(MemoryDevice::with_geometry("m", geometry(1 << 20)));
+    let window = |start: u64, end: u64| {
+        RecordingBlockingDevice::of_window(recording.clone(), inner.clone(), start..end)
+    };
+    let (first, second) = (window(0, 8192), window(8192, 1 << 20));
+    first.write_at(4096, &filled(1)).unwrap();
+    second.write_at(8192, &filled(2)).unwrap();
+    first.flush().unwrap();
+    let found = |end| {
+        let image = recording.image(end, &Choice::None);
+        (byte_at(&image, 4096), byte_at(&image, 8192))
+    };
+    let end = |recording: &Recording| *recording.cuts().last().unwrap();
+    assert_eq!(found(end(&recording)), (1, 0));
+    second.flush().unwrap();
+    assert_eq!(found(end(&recording)), (1, 2));
+}

@@ -44,6 +44,11 @@ impl SimDisk {
         Self { state: Rc::new(RefCell::new(State::new(config, seed, image))) }
     }
 
+    /// What callers see of it.
+    pub fn geometry(&self) -> Geometry {
+        self.state.borrow().config.geometry.clone()
+    }
+
     /// The device as the host which `core` belongs to sees it, until the host's life ends by [`SimDisk::crash`] or
     /// [`SimDisk::end_process`]. May be called several times in one life: the handles are equal.
     pub fn open(&self, core: &Core) -> SimDevice {

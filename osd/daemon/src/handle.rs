@@ -41,6 +41,12 @@ impl OsdHandle {
         closed.await;
     }
 
+    /// Makes a mistake from now on.
+    #[cfg(feature = "planted")]
+    pub fn plant(&self, planted: crate::fault::Planted) {
+        self.osd.fault.plant(planted);
+    }
+
     /// The state, for tests and tools.
     pub fn osd(&self) -> &Rc<Osd> {
         &self.osd

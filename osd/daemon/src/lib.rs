@@ -7,6 +7,7 @@
 mod answer;
 mod config;
 mod connections;
+mod fault;
 mod frontier;
 mod fsck;
 pub mod fuzzing;
@@ -34,6 +35,7 @@ mod tell;
 mod tracker;
 
 pub use config::{OptionSource, Options, OsdConfig};
+pub use fault::Planted;
 pub use groups::MapError;
 pub use handle::OsdHandle;
 pub use osd::{Osd, StartError};

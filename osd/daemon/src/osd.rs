@@ -16,6 +16,7 @@ use wire::types::{Addr, AddrVec, Epoch, PgId};
 
 use crate::answer::Room;
 use crate::config::{Options, OsdConfig};
+use crate::fault::Fault;
 use crate::handle::OsdHandle;
 use crate::limits::{self, REQUESTS_MAX};
 use crate::maps::Maps;
@@ -118,6 +119,7 @@ pub struct Osd {
     pub(crate) gate: Gate,
     pub(crate) failure: RefCell<Option<String>>,
     pub(crate) failed: Event,
+    pub(crate) fault: Fault,
 }
 
 impl Osd {
@@ -162,6 +164,7 @@ impl Osd {
             gate: Gate::default(),
             failure: RefCell::new(None),
             failed: Event::default(),
+            fault: Fault::default(),
             core,
             config,
             store,

@@ -17,6 +17,7 @@ use wire::msg::Op;
 use wire::types::{Epoch, PgId};
 
 use crate::answer::{Answer, Refusal, Room, Served, refusal, refuse_growth};
+use crate::fault::{Fault, Planted};
 use crate::frontier::{Frontier, Position};
 use crate::limits::LIST_SCAN_MAX;
 use crate::object_context::{Access, Known, ObjectContext, ObjectContexts, Place};
@@ -34,6 +35,8 @@ pub struct Circumstances<'a> {
     pub no_space: &'a dyn Fn(&str),
     /// For marking stages.
     pub timeline: &'a Timeline,
+    /// A mistake to make.
+    pub fault: &'a Fault,
 }
 
 /// Operations and bytes since start.
@@ -198,9 +201,14 @@ impl PlacementGroup {
                 Err(StoreError::Down(reason)) => return Err(reason),
                 Err(error) => error,
             };
-            self.group.borrow_mut().forget(request);
             context.forget();
             context.written(shown_before);
+            if at.fault.is(Planted::RefusedRemembered) {
+                drop(turn);
+                self.skip(position).await?;
+                return Ok(Served::Answer(Answer::refused(refusal(&error))));
+            }
+            self.group.borrow_mut().forget(request);
             if let StoreError::NoSpace(reason) = &error {
                 (at.no_space)(reason);
             }

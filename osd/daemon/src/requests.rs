@@ -146,6 +146,7 @@ fn run(
                     wanted: &|| !session.link.is_closed(),
                     no_space: &|reason| space::refused(&osd, group.id(), reason),
                     timeline: &timeline,
+                    fault: &osd.fault,
                 };
                 group.serve(place, &request, at).await
             }

@@ -44,11 +44,23 @@ pub enum Planted {
     DeferredOfSharedDropped,
     /// The last but one object that lets go of a shared block frees it.
     SharedFreedByOne,
+    /// Replay leaves out that a record took space, which is then given away twice.
+    TakenForgottenByReplay,
+    /// Replay leaves out that a record freed space, which is then nobody's.
+    FreedForgottenByReplay,
+    /// The free list that a checkpoint stores lacks what was freed.
+    FreedMissingInFreeList,
+    /// A blob of which every block was freed stays, with none.
+    EmptyBlobKept,
+    /// The checksum of a block that is changed in part is taken before the change.
+    ChecksumOfStaleBlock,
+    /// Space that the key-value store's file system gave back, and that cannot be journalled now, is forgotten.
+    ReturnDropped,
 }
 
 impl Planted {
     /// All of them.
-    pub const ALL: [Self; 20] = [
+    pub const ALL: [Self; 26] = [
         Self::FlushSkipped,
         Self::TornRecordAccepted,
         Self::FreedSpaceReusedEarly,
@@ -69,6 +81,12 @@ impl Planted {
         Self::ReleasedUnderDeferred,
         Self::DeferredOfSharedDropped,
         Self::SharedFreedByOne,
+        Self::TakenForgottenByReplay,
+        Self::FreedForgottenByReplay,
+        Self::FreedMissingInFreeList,
+        Self::EmptyBlobKept,
+        Self::ChecksumOfStaleBlock,
+        Self::ReturnDropped,
     ];
 
     /// Whether it shows only where there are clones.

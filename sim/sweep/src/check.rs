@@ -10,7 +10,8 @@ use store::{Engine, FsckLevel, ObjectStore, Unwatched};
 use crate::dump::{difference, dump};
 use crate::life::FORMATTED;
 use crate::plan::Plan;
-use crate::stack::{MountError, Setup, Views, mount};
+use crate::stack::{MountError, Setup, mount};
+use crate::views::Views;
 
 /// What was promised before a cut.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -63,7 +64,7 @@ pub async fn check(
     close: bool,
 ) -> Result<Found, String> {
     let store = match mount(&core, &setup, &views).await {
-        Ok(store) => store,
+        Ok(mounted) => mounted.engine,
         Err(MountError::NotFormatted(_)) if !expect.formatted => return Ok(Found::NotFormatted),
         Err(error) => return Err(error.to_string()),
     };

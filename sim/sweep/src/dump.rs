@@ -95,6 +95,64 @@ async fn dump_object(
     })
 }
 
+/// How a collection of which something may be unreadable compares with what it should hold.
+pub enum Tolerant {
+    /// As it should be.
+    Right,
+    /// Something cannot be read, and says so; the rest is as it should be.
+    Unreadable(String),
+}
+
+/// Compares object by object; an error if something is read that is not so.
+pub async fn tolerant(
+    store: &dyn ObjectStore,
+    id: CollectionId,
+    expected: Option<&Dump>,
+) -> Result<Tolerant, String> {
+    let unreadable =
+        |what: &str, error: store::StoreError| Ok(Tolerant::Unreadable(format!("{what}: {error}")));
+    let all = match store.collections().await {
+        Ok(all) => all,
+        Err(error) => return unreadable("collections", error),
+    };
+    let found = all.into_iter().find(|(found, ..)| *found == id);
+    let (bits, meta, expected) = match (found, expected) {
+        (None, None) => return Ok(Tolerant::Right),
+        (Some((_, bits, meta)), Some(expected)) => (bits, meta, expected),
+        (found, _) => return Err(format!("{id:?} exists: {}, which is not so", found.is_some())),
+    };
+    if (bits, &meta) != (expected.bits, &expected.meta) {
+        return Err(format!("{id:?} has metadata that nobody gave it"));
+    }
+    let names = match store.list(id, None, limits::LIST_MAX).await {
+        Ok((names, _)) => names,
+        Err(error) => return unreadable("list", error),
+    };
+    if !names.iter().eq(expected.objects.iter().map(|object| &object.name)) {
+        return Err(format!("{id:?} lists {} objects of {}, or others", names.len(), expected.objects.len()));
+    }
+    let mut result = Tolerant::Right;
+    for (name, expected) in names.into_iter().zip(&expected.objects) {
+        match dump_object(store, id, name).await {
+            Ok(found) if found == *expected => {}
+            Ok(found) => {
+                return Err(format!("{:?} in {id:?}: {}", found.name.name, describe(&found, expected)));
+            }
+            Err(reason) => result = Tolerant::Unreadable(reason),
+        }
+    }
+    let mut log = match store.log(id).await {
+        Ok(log) => log,
+        Err(error) => return unreadable("log", error),
+    };
+    log.drain(..log.len().saturating_sub(limits::PG_LOG_ENTRIES_FLOOR));
+    if log == expected.log {
+        Ok(result)
+    } else {
+        Err(format!("the log of {id:?} has entries that are not so"))
+    }
+}
+
 /// What tells two states apart, for messages.
 pub fn difference(found: Option<&Dump>, expected: Option<&Dump>) -> String {
     let (Some(found), Some(expected)) = (found, expected) else {
@@ -109,16 +167,20 @@ pub fn difference(found: Option<&Dump>, expected: Option<&Dump>) -> String {
     }
     let mut lines = Vec::new();
     for (is, should) in found.objects.iter().zip(&expected.objects).filter(|(is, should)| is != should) {
-        let omap = if is.omap == should.omap { "same" } else { "other" };
-        let data = if is.data == should.data { "same" } else { "other" };
-        lines.push(format!(
-            "{:?}: size {} for {}, allocated {} for {}, {data} data, {omap} omap",
-            is.name.name, is.size, should.size, is.space.allocated, should.space.allocated
-        ));
+        lines.push(format!("{:?}: {}", is.name.name, describe(is, should)));
     }
     if found.log != expected.log {
         let newest = |dump: &Dump| dump.log.last().map(|(version, _)| version.version);
         lines.push(format!("log ends at {:?} for {:?}", newest(found), newest(expected)));
     }
     lines.join("; ")
+}
+
+fn describe(is: &ObjectDump, should: &ObjectDump) -> String {
+    let omap = if is.omap == should.omap { "same" } else { "other" };
+    let data = if is.data == should.data { "same" } else { "other" };
+    format!(
+        "size {} for {}, allocated {} for {}, {data} data, {omap} omap",
+        is.size, should.size, is.space.allocated, should.space.allocated
+    )
 }

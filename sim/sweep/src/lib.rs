@@ -10,18 +10,24 @@
 
 mod check;
 mod dump;
+mod features;
 mod late;
 mod life;
 mod plan;
+mod rot;
 mod setups;
 mod stack;
 mod sweep;
+mod views;
 mod workload;
 
 pub use check::{Expectation, Found, check};
+pub use features::untouched;
 pub use life::{FORMATTED, Totals, live};
 pub use plan::{Builder, Plan, Step, Track};
-pub use setups::{rocks, simulated, small_blocks};
-pub use stack::{Below, MountError, Setup, Views, format, in_world, mount};
+pub use rot::{AtRest, Flip, PlaceCount};
+pub use setups::{rocks, rocks_with_db, simulated, small_blocks, with_db, with_db_and_wal};
+pub use stack::{Below, MountError, Mounted, Setup, format, in_world, mount};
 pub use sweep::{Counts, Failure, Thoroughness, record, sweep, sweep_workload};
+pub use views::{Devices, Views};
 pub use workload::{aftermath, workload};

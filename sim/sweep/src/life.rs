@@ -7,6 +7,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
+use bluefs::fs::FsStats;
 use bytes::Bytes;
 use nvme::Recording;
 use rt::sync::Notify;
@@ -14,12 +15,15 @@ use rt::{Core, Group};
 use store::{CollectionId, Engine, ObjectStore, StoreError};
 
 use crate::plan::{Plan, Step};
-use crate::stack::{Setup, Views, format, mount};
+use crate::stack::{Mounted, Setup, format, mount};
+use crate::views::Views;
 
 /// Mark: the format was reported as done.
 pub const FORMATTED: u64 = 1 << 63;
 /// Longer than the tail waits for its seal.
-const IDLE: Duration = Duration::from_millis(8);
+pub(crate) const IDLE: Duration = Duration::from_millis(8);
+/// Longer than the pause after which space comes back and what spilled moves back.
+const REST: Duration = Duration::from_millis(2100);
 /// Pause of the reader between two rounds.
 const READ_PAUSE: Duration = Duration::from_micros(150);
 
@@ -49,6 +53,7 @@ struct Life {
     reads: Cell<u64>,
     stopping: Cell<bool>,
     reading: Cell<bool>,
+    fs_stats: RefCell<Option<Box<dyn Fn() -> FsStats>>>,
 }
 
 /// Carries out `plan` on a device.
@@ -59,48 +64,86 @@ pub async fn live(
     plan: Arc<Plan>,
     tape: Option<Recording>,
 ) -> Result<Totals, String> {
-    let life = Rc::new(Life {
-        core: core.clone(),
-        plan: Arc::clone(&plan),
-        tape,
-        open: Cell::new(0),
-        changed: Notify::default(),
-        failure: RefCell::default(),
-        reads: Cell::new(0),
-        stopping: Cell::new(false),
-        reading: Cell::new(false),
-    });
-    if plan.formats {
-        format(&core, &setup, &views).await?;
-        life.mark(FORMATTED);
-    }
+    let life = Rc::new(Life::new(core, plan, tape));
     let mut totals = Totals::default();
-    let mut store = life.begin(&setup, &views).await?;
-    for (track, durable) in plan.durable_at_mount.iter().enumerate() {
-        life.mark(acknowledged(track, *durable));
-    }
-    for step in &plan.steps {
-        match *step {
-            Step::Submit { track, transaction } => life.submit(&store, track, transaction),
-            Step::Wait(most) => life.wait(most).await,
-            Step::Idle => {
-                life.wait(0).await;
-                core.sleep(IDLE).await;
-            }
-            Step::Checkpoint => store.checkpoint().await.map_err(|error| format!("checkpoint: {error}"))?,
-            Step::Reopen => {
-                life.end(store, &mut totals).await?;
-                store = life.begin(&setup, &views).await?;
-            }
-        }
-        life.check()?;
-    }
+    let store = life.steps(&setup, &views, &mut totals).await?;
     life.end(store, &mut totals).await?;
     totals.reads = life.reads.get();
     Ok(totals)
 }
 
+/// Carries out `plan`, and gives the store when it is at rest: everything is durable, and sealed.
+pub async fn rest(
+    core: Core,
+    setup: Arc<Setup>,
+    views: Rc<Views>,
+    plan: Arc<Plan>,
+) -> Result<Rc<Engine>, String> {
+    let life = Rc::new(Life::new(core, plan, None));
+    let store = life.steps(&setup, &views, &mut Totals::default()).await?;
+    life.stop_reading().await?;
+    life.core.sleep(IDLE).await;
+    Ok(store)
+}
+
 impl Life {
+    fn new(core: Core, plan: Arc<Plan>, tape: Option<Recording>) -> Self {
+        Self {
+            core,
+            plan,
+            tape,
+            open: Cell::new(0),
+            changed: Notify::default(),
+            failure: RefCell::default(),
+            reads: Cell::new(0),
+            stopping: Cell::new(false),
+            reading: Cell::new(false),
+            fs_stats: RefCell::default(),
+        }
+    }
+
+    /// Formats if the plan says so, and takes its steps. What `totals` gets is of lives that ended.
+    async fn steps(
+        self: &Rc<Self>,
+        setup: &Setup,
+        views: &Views,
+        totals: &mut Totals,
+    ) -> Result<Rc<Engine>, String> {
+        let (life, plan) = (self, Arc::clone(&self.plan));
+        if plan.formats {
+            format(&life.core, setup, views).await?;
+            life.mark(FORMATTED);
+        }
+        let mut store = life.begin(setup, views).await?;
+        for (track, durable) in plan.durable_at_mount.iter().enumerate() {
+            life.mark(acknowledged(track, *durable));
+        }
+        for step in &plan.steps {
+            match *step {
+                Step::Submit { track, transaction } => life.submit(&store, track, transaction),
+                Step::Wait(most) => life.wait(most).await,
+                Step::Idle => {
+                    life.wait(0).await;
+                    life.core.sleep(IDLE).await;
+                }
+                Step::Rest => {
+                    life.wait(0).await;
+                    *totals.counters.entry("fs_spilled_bytes").or_default() += store.stats().spilled;
+                    life.core.sleep(REST).await;
+                }
+                Step::Checkpoint => {
+                    store.checkpoint().await.map_err(|error| format!("checkpoint: {error}"))?;
+                }
+                Step::Reopen => {
+                    life.end(store, totals).await?;
+                    store = life.begin(setup, views).await?;
+                }
+            }
+            life.check()?;
+        }
+        Ok(store)
+    }
+
     fn mark(&self, word: u64) {
         if let Some(tape) = &self.tape {
             tape.mark(word);
@@ -117,8 +160,10 @@ impl Life {
     }
 
     async fn begin(self: &Rc<Self>, setup: &Setup, views: &Views) -> Result<Rc<Engine>, String> {
-        let store = mount(&self.core, setup, views).await.map_err(|error| error.to_string())?;
-        let store = Rc::new(store);
+        let Mounted { engine, fs_stats } =
+            mount(&self.core, setup, views).await.map_err(|error| error.to_string())?;
+        let store = Rc::new(engine);
+        self.fs_stats.replace(Some(fs_stats));
         self.stopping.set(false);
         self.reading.set(true);
         let (life, reader) = (Rc::clone(self), Rc::clone(&store));
@@ -126,15 +171,25 @@ impl Life {
         Ok(store)
     }
 
-    async fn end(&self, store: Rc<Engine>, totals: &mut Totals) -> Result<(), String> {
+    async fn stop_reading(&self) -> Result<(), String> {
         self.wait(0).await;
         self.stopping.set(true);
         while self.reading.get() {
             self.changed.notified().await;
         }
-        self.check()?;
+        self.check()
+    }
+
+    async fn end(&self, store: Rc<Engine>, totals: &mut Totals) -> Result<(), String> {
+        self.stop_reading().await?;
         store.close().await.map_err(|error| format!("close: {error}"))?;
-        for (name, count) in store.stats().counters {
+        let fs = self.fs_stats.take().map_or_else(FsStats::default, |stats| stats());
+        let of_fs = [
+            ("fs_groups", fs.groups),
+            ("fs_compactions", fs.compactions),
+            ("fs_files_removed", fs.files_removed),
+        ];
+        for (name, count) in store.stats().counters.into_iter().chain(of_fs) {
             *totals.counters.entry(name).or_default() += count;
         }
         totals.mounts += 1;

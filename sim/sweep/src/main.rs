@@ -1,5 +1,6 @@
 //! `crash-sweep`: runs the sweep as a command, with progress and counts.
 
+use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::Arc;
@@ -9,7 +10,8 @@ use std::{fs, io, panic, thread};
 
 use clap::{Parser, ValueEnum};
 use crash_sweep::{
-    Below, Counts, Failure, Setup, Thoroughness, rocks, simulated, small_blocks, sweep_workload, workload,
+    Below, Counts, Devices, Failure, Setup, Thoroughness, rocks, rocks_with_db, simulated, small_blocks,
+    sweep_workload, untouched, with_db, with_db_and_wal, workload,
 };
 use nvme::BlockingDevice;
 
@@ -46,17 +48,25 @@ enum Choice {
     Simulated,
     /// The same, blocks of 512 bytes, more deferred, discard.
     SmallBlocks,
+    /// As simulated, keys and journal on a device of their own, which is too small for the keys.
+    Db,
+    /// As small-blocks, keys on one device and the journal on another.
+    DbAndWal,
     /// Real RocksDB on BlueFS.
     Rocksdb,
+    /// The same, keys and journal on a device of their own.
+    RocksdbWithDb,
 }
+
+/// Rounds after which every feature was touched.
+const ROUNDS: u32 = 3;
 
 fn main() -> ExitCode {
     let cli = Cli::parse();
     env_logger::Builder::new().filter_level(log::LevelFilter::Off).parse_env("SPIRULA_LOG").init();
     // A panic is the failure of one image; its text is in the report.
     panic::set_hook(Box::new(|info| log::debug!("{info}")));
-    let all = [Choice::Simulated, Choice::SmallBlocks, Choice::Rocksdb];
-    let chosen = cli.below.map_or(all.to_vec(), |one| vec![one]);
+    let chosen = cli.below.map_or(Choice::value_variants().to_vec(), |one| vec![one]);
     let mut failed = false;
     for choice in chosen {
         match run(choice, &cli) {
@@ -72,12 +82,15 @@ fn main() -> ExitCode {
 }
 
 fn run(choice: Choice, cli: &Cli) -> Result<usize, String> {
-    let (setup, rounds): (Setup, u32) = match choice {
-        Choice::Simulated => (simulated(), 3),
-        Choice::SmallBlocks => (small_blocks(), 3),
-        Choice::Rocksdb => (rocks(), 3),
+    let setup: Setup = match choice {
+        Choice::Simulated => simulated(),
+        Choice::SmallBlocks => small_blocks(),
+        Choice::Db => with_db(),
+        Choice::DbAndWal => with_db_and_wal(),
+        Choice::Rocksdb => rocks(),
+        Choice::RocksdbWithDb => rocks_with_db(),
     };
-    let rounds = cli.rounds.unwrap_or(rounds);
+    let rounds = cli.rounds.unwrap_or(ROUNDS);
     let threads = cli.jobs.unwrap_or_else(|| thread::available_parallelism().map_or(1, usize::from));
     let mut how = Thoroughness { cut_one_in: cli.one_in.max(1), ..Thoroughness::full(threads) };
     if setup.below == Below::RocksDb {
@@ -115,34 +128,44 @@ fn run(choice: Choice, cli: &Cli) -> Result<usize, String> {
         counts.line()
     );
     println!("{choice:?}: workload {:?}", plan.kinds());
+    let untouched = if rounds >= ROUNDS { untouched(&setup, &totals) } else { Vec::new() };
+    untouched.iter().for_each(|feature| println!("{choice:?}: not worth a sweep: {feature}"));
     let worth: Vec<_> = totals.counters.iter().filter(|(_, count)| **count > 0).collect();
     println!("{choice:?}: {} mounts, {} reads, {worth:?}", totals.mounts, totals.reads);
     let failures = counts.failures.into_inner().map_err(|_| "a thread panicked".to_owned())?;
     for (number, failure) in failures.iter().enumerate() {
         println!("{choice:?}: {failure:?}");
         if let Some(folder) = &cli.save {
-            let path = folder.join(format!("{choice:?}-{number}").to_lowercase());
-            save(failure, folder, &path).map_err(|error| format!("{}: {error}", path.display()))?;
-            println!("{choice:?}: saved as {}", path.display());
+            let name = format!("{choice:?}-{number}").to_lowercase();
+            save(failure, &setup.devices, folder, &name)?;
+            println!("{choice:?}: saved in {} as {name}", folder.display());
         }
     }
-    Ok(failures.len())
+    Ok(failures.len() + untouched.len())
 }
 
-/// The device as a sparse file.
-fn save(failure: &Failure, folder: &Path, path: &Path) -> io::Result<()> {
+/// Each device as a sparse file.
+fn save(failure: &Failure, devices: &Devices, folder: &Path, name: &str) -> Result<(), String> {
+    let windows = devices.windows();
+    windows.into_iter().try_for_each(|(role, window)| {
+        let path = folder.join(format!("{name}-{}", role.name()));
+        let saved = save_window(failure, window, folder, &path);
+        saved.map_err(|error| format!("{}: {error}", path.display()))
+    })
+}
+
+fn save_window(failure: &Failure, window: Range<u64>, folder: &Path, path: &Path) -> io::Result<()> {
     use std::os::unix::fs::FileExt;
     const CHUNK: usize = 64 << 10;
     fs::create_dir_all(folder)?;
     let file = fs::File::create(path)?;
-    let size = failure.device.geometry().size;
-    file.set_len(size)?;
+    file.set_len(window.end - window.start)?;
     let mut chunk = nvme::DmaBuf::zeroed(CHUNK);
-    for at in (0..size).step_by(CHUNK) {
-        let len = CHUNK.min(usize::try_from(size - at).unwrap_or(CHUNK));
+    for at in window.clone().step_by(CHUNK) {
+        let len = CHUNK.min(usize::try_from(window.end - at).unwrap_or(CHUNK));
         failure.device.read_at(at, &mut chunk[..len]).map_err(io::Error::other)?;
         if chunk[..len].iter().any(|byte| *byte != 0) {
-            file.write_all_at(&chunk[..len], at)?;
+            file.write_all_at(&chunk[..len], at - window.start)?;
         }
     }
     Ok(())

@@ -38,6 +38,8 @@ pub enum Step {
     Wait(usize),
     /// Long enough for the tail to be sealed.
     Idle,
+    /// Long enough for what is done in the background now and then.
+    Rest,
     /// A checkpoint now.
     Checkpoint,
     /// Closes the store and opens it again.

@@ -5,9 +5,10 @@ use std::time::Duration;
 use bluefs::fs::limits::LOG_BYTES_MIN_DEFAULT;
 use bluefs_rocks::RocksOptions;
 use nvme::{Geometry, MemoryDevice};
-use store::{Algorithm, Compression, CompressionMode, FreeList, Options};
+use store::{Algorithm, ChecksumKind, Compression, CompressionMode, FreeList, Options};
 
 use crate::stack::{Below, Setup};
+use crate::views::Devices;
 
 fn geometry(size: u64, block_size: u32) -> Geometry {
     Geometry {
@@ -23,11 +24,16 @@ fn geometry(size: u64, block_size: u32) -> Geometry {
 /// is soon used again.
 const TWO_SEGMENTS: u64 = (2 << 20) + (1 << 20) + (64 << 10);
 
+/// What journal and log of the placement groups take of a device beside the main one, with what it begins with.
+const LOGS_BYTES: u64 = 192 << 10;
+/// What keys have of a device of their own: too little, as half of it is for the log of BlueFS.
+const FAST_BYTES: u64 = 128 << 10;
+
 /// The simulated key-value store on a device of 4096-byte blocks.
 pub fn simulated() -> Setup {
     Setup {
         below: Below::Simulated,
-        geometry: geometry(TWO_SEGMENTS, 4096),
+        devices: Devices::main(geometry(TWO_SEGMENTS, 4096)),
         identity: 1,
         slices: 1,
         slice: 0,
@@ -68,11 +74,13 @@ fn compression(algorithm: Algorithm) -> Compression {
 pub fn small_blocks() -> Setup {
     let base = simulated();
     Setup {
-        geometry: geometry(TWO_SEGMENTS, 512),
+        devices: Devices::main(geometry(TWO_SEGMENTS, 512)),
         free_list: FreeList::Merge,
+        log_bytes_min: 16 << 10,
         options: Options {
             deferred_whole_max: 8 << 10,
             inline_bytes_max: 700,
+            checksum: ChecksumKind::Xxhash64,
             deferred_batch_bytes: 1 << 20,
             groups_in_flight: 4,
             group_bytes_max: 8 << 10,
@@ -86,12 +94,36 @@ pub fn small_blocks() -> Setup {
     }
 }
 
+/// As [`simulated`], keys and journal on a device of their own. It is too small for the keys: some spill to the main one, and
+/// move back.
+pub fn with_db() -> Setup {
+    let base = simulated();
+    Setup {
+        devices: Devices { db: Some(LOGS_BYTES + FAST_BYTES), ..base.devices.clone() },
+        low_water: base.low_water + FAST_BYTES,
+        options: Options { checksum: ChecksumKind::Crc32c16, ..base.options },
+        ..base
+    }
+}
+
+/// As [`small_blocks`], keys on one device and the journal on another.
+pub fn with_db_and_wal() -> Setup {
+    let base = small_blocks();
+    let (db, wal) = (Some(LOGS_BYTES + FAST_BYTES), Some(LOGS_BYTES));
+    Setup {
+        devices: Devices { db, wal, ..base.devices.clone() },
+        low_water: base.low_water + FAST_BYTES,
+        options: Options { checksum: ChecksumKind::Xxhash32, ..base.options },
+        ..base
+    }
+}
+
 /// RocksDB on the second of two slices, laid out as the daemon does.
 pub fn rocks() -> Setup {
     let kv_bytes = 6 << 20;
     Setup {
         below: Below::RocksDb,
-        geometry: geometry(40 << 20, 4096),
+        devices: Devices::main(geometry(40 << 20, 4096)),
         identity: 1,
         slices: 2,
         slice: 1,
@@ -110,8 +142,18 @@ pub fn rocks() -> Setup {
             overlay_bytes_max: 256 << 10,
             compression: compression(Algorithm::Zstd),
             inline_bytes_max: 700,
+            checksum: ChecksumKind::Crc32c8,
             ..Options::default()
         },
         late_max: Duration::from_micros(200),
     }
+}
+
+/// As [`rocks`], keys and journal on a device of their own, and the free list in pages.
+pub fn rocks_with_db() -> Setup {
+    let base = rocks();
+    let devices = Devices { db: Some(5 << 20), ..base.devices.clone() };
+    // What tells torn data from whole is not the pool's checksum.
+    let options = Options { checksum: ChecksumKind::None, ..base.options };
+    Setup { devices, free_list: FreeList::Pages, options, ..base }
 }

@@ -1,25 +1,22 @@
 //! The whole of a device as the daemon lays it out: label, segments, and in one of the slices an engine over a
-//! key-value store on BlueFS. Formatting and mounting it, on any device, in either world.
+//! key-value store on BlueFS, with devices beside the main one or without. Formatting and mounting it, on any device, in
+//! either world.
 
 use std::rc::Rc;
-use std::sync::Arc;
 use std::time::Duration;
 
 use allocator::Extent;
-use bluefs::fs::{BlueFs, FormatOptions as FsFormat, LocalBlueFs, MountOptions, space_desk};
+use bluefs::fs::{BlueFs, FormatOptions as FsFormat, FsStats, LocalBlueFs, MountOptions, space_desk};
 use bluefs::kv::{KvStore, SimKv, SimKvOptions};
 use bluefs_rocks::{RocksKv, RocksOptions};
-use nvme::{
-    BlockDevice, BlockingDevice, BlockingPartition, Geometry, MemoryDevice, Partition, Recording,
-    RecordingBlockingDevice, RecordingDevice,
-};
 use rt::sim::Sim;
 use rt::{Core, CoreId, Lane};
+use store::devices::Parts;
 use store::label::{LabelError, Labelled};
 use store::{Engine, FormatOptions, FreeList, OpenError, Options, Superblock};
 use uuid::Uuid;
 
-use crate::late::LateDevice;
+use crate::views::{Devices, Slice, Views};
 
 /// What the key-value store is, and with it the world.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -35,8 +32,8 @@ pub enum Below {
 pub struct Setup {
     /// The key-value store.
     pub below: Below,
-    /// The device.
-    pub geometry: Geometry,
+    /// The devices.
+    pub devices: Devices,
     /// Whose device it is: cluster and stores are named after it.
     pub identity: u64,
     /// Slices that it is cut into.
@@ -72,26 +69,6 @@ impl Setup {
 
     fn store_id(&self, slice: usize) -> Uuid {
         Uuid::from_u128(u128::from(self.identity) << 64 | (slice as u128 + 1))
-    }
-}
-
-/// A whole device as a core sees it and as foreign threads do.
-pub struct Views {
-    core: Rc<dyn BlockDevice>,
-    foreign: Arc<dyn BlockingDevice>,
-}
-
-impl Views {
-    /// A device in memory as it is.
-    pub fn plain(device: &MemoryDevice) -> Self {
-        Self { core: Rc::new(device.clone()), foreign: Arc::new(device.clone()) }
-    }
-
-    /// The same, recorded, and late on the core.
-    pub fn recorded(core: &Core, device: &MemoryDevice, tape: &Recording, late_max: Duration) -> Self {
-        let recorded = RecordingDevice::new(tape.clone(), Rc::new(device.clone()));
-        let foreign = RecordingBlockingDevice::new(tape.clone(), Arc::new(device.clone()));
-        Self { core: Rc::new(LateDevice::new(core, Rc::new(recorded), late_max)), foreign: Arc::new(foreign) }
     }
 }
 
@@ -140,33 +117,35 @@ pub fn in_world<T: 'static, F: Future<Output = T> + 'static>(
 pub async fn format(core: &Core, setup: &Setup, views: &Views) -> Result<(), String> {
     let text = |error: &dyn std::fmt::Display| format!("format: {error}");
     let ids: Vec<Uuid> = (0..setup.slices).map(|slice| setup.store_id(slice)).collect();
-    let plan = Labelled::plan(&*views.core, setup.fsid(), setup.fsid(), ids.clone());
+    let main = views.main();
+    let plan = Labelled::plan(&**main, setup.fsid(), setup.fsid(), ids.clone());
     let labelled = plan.map_err(|error| text(&error))?;
     for (slice, uuid) in ids.into_iter().enumerate() {
-        let window = labelled.window(&*views.core, slice).map_err(|error| text(&error))?;
-        format_slice(core, setup, views, window, uuid).await?;
+        let window = labelled.window(&**main, slice).map_err(|error| text(&error))?;
+        let has_parts = slice == setup.slice;
+        let devices = views.slice(window, has_parts).map_err(|error| text(&error))?;
+        let parts = if has_parts { setup.devices.parts(uuid) } else { Parts::default() };
+        format_slice(core, setup, devices, parts, uuid).await?;
     }
-    labelled.write(&*views.core).await.map_err(|error| text(&error))
+    labelled.write(&**main).await.map_err(|error| text(&error))
 }
 
 async fn format_slice(
     core: &Core,
     setup: &Setup,
-    views: &Views,
-    window: Extent,
+    Slice { view, below }: Slice,
+    parts: Parts,
     uuid: Uuid,
 ) -> Result<(), String> {
-    let view = Partition::new(views.core.clone(), "slice", window.start, window.len)
-        .map_err(|error| error.to_string())?;
     let options = FormatOptions {
         store: uuid,
         journal_bytes: setup.journal_bytes,
         pg_log_bytes: setup.pg_log_bytes,
         kv_bytes: setup.kv_bytes,
         free_list: setup.free_list,
-        parts: store::devices::Parts::default(),
+        parts,
     };
-    let regions = Engine::regions(&view, &options).map_err(|error| error.to_string())?;
+    let regions = Engine::regions(&*view, &options).map_err(|error| error.to_string())?;
     let (superblocks, space) = kv_places(&regions, setup.unit);
     let fs = FsFormat {
         uuid,
@@ -174,32 +153,36 @@ async fn format_slice(
         alloc_unit: setup.unit,
         log_bytes_min: setup.log_bytes_min,
         space: vec![space],
-        fast: None,
+        fast: regions.fast(),
         nonce: core.random_u64(),
     };
     let formatted = match setup.below {
-        Below::Simulated => LocalBlueFs::format(&view, &fs).await,
-        Below::RocksDb => {
-            let below = BlockingPartition::new(views.foreign.clone(), window.start, window.len);
-            core.alien(Lane::Space, move || BlueFs::format(&below, &fs)).await
-        }
+        Below::Simulated => LocalBlueFs::format(&*view, &fs).await,
+        Below::RocksDb => core.alien(Lane::Space, move || BlueFs::format(&*below, &fs)).await,
     };
     formatted.map_err(|error| error.to_string())?;
-    Engine::format(&view, &options).await.map_err(|error| error.to_string())?;
+    Engine::format(&*view, &options).await.map_err(|error| error.to_string())?;
     Ok(())
 }
 
+/// An open store.
+pub struct Mounted {
+    /// The engine.
+    pub engine: Engine,
+    /// What the file system below its key-value store did so far.
+    pub fs_stats: Box<dyn Fn() -> FsStats>,
+}
+
 /// Opens the slice in use, as the daemon does, with space lent on demand.
-pub async fn mount(core: &Core, setup: &Setup, views: &Views) -> Result<Engine, MountError> {
-    let labelled = match Labelled::read(&*views.core, Some(setup.fsid())).await {
+pub async fn mount(core: &Core, setup: &Setup, views: &Views) -> Result<Mounted, MountError> {
+    let labelled = match Labelled::read(&**views.main(), Some(setup.fsid())).await {
         Err(error @ (LabelError::NotOurs { .. } | LabelError::Corrupt { .. })) => {
             return Err(MountError::NotFormatted(error.to_string()));
         }
         other => other.map_err(failed)?,
     };
-    let window = labelled.window(&*views.core, setup.slice).map_err(failed)?;
-    let view: Rc<dyn BlockDevice> =
-        Rc::new(Partition::new(views.core.clone(), "slice", window.start, window.len).map_err(failed)?);
+    let window = labelled.window(&**views.main(), setup.slice).map_err(failed)?;
+    let Slice { view, below } = views.slice(window, true).map_err(failed)?;
     let superblock = Engine::superblock(&*view).await.map_err(failed)?;
     if labelled.label.slices.get(setup.slice) != Some(&superblock.store) {
         return Err(failed(format!("the slice holds store {}", superblock.store)));
@@ -210,32 +193,31 @@ pub async fn mount(core: &Core, setup: &Setup, views: &Views) -> Result<Engine, 
         nonce: core.random_u64(),
         low_water: setup.low_water,
         lend: setup.lend,
-        fast: None,
+        fast: superblock.fast(),
     };
-    let below = BlockingPartition::new(views.foreign.clone(), window.start, window.len);
-    let raw = BlueFs::load(&below, superblocks).map_err(|error| failed(format!("BlueFS: {error}")))?;
+    let raw = BlueFs::load(&*below, superblocks).map_err(|error| failed(format!("BlueFS: {error}")))?;
     if let Some(problem) = raw.check(superblocks).first() {
         return Err(failed(format!("BlueFS is not clean: {problem}")));
     }
     let (desk, requests) = space_desk();
-    let (kv, owned): (Rc<dyn KvStore>, _) = match setup.below {
+    let (kv, owned, fs_stats): (Rc<dyn KvStore>, _, Box<dyn Fn() -> FsStats>) = match setup.below {
         Below::Simulated => {
             let fs = LocalBlueFs::mount(view.clone(), mount, Some(desk))
                 .await
                 .map_err(|error| failed(format!("BlueFS: {error}")))?;
             let owned = fs.with(|machine| Ok(machine.tree().spaces.clone())).map_err(failed)?;
             let options = SimKvOptions { memtable_bytes: 16 << 10, ..SimKvOptions::default() };
-            let kv = SimKv::open(core.clone(), fs, "db", options).await;
-            (Rc::new(kv.map_err(failed)?), owned)
+            let kv = SimKv::open(core.clone(), fs.clone(), "db", options).await;
+            (Rc::new(kv.map_err(failed)?), owned, Box::new(move || fs.stats()))
         }
         Below::RocksDb => {
             let options = RocksOptions::for_space(space.len);
-            let kv = RocksKv::mount(core.clone(), Arc::new(below), mount, Some(desk), options).await;
+            let kv = RocksKv::mount(core.clone(), below, mount, Some(desk), options).await;
             let kv = kv.map_err(failed)?;
-            let fs = kv.fs().clone();
+            let (fs, stats) = (kv.fs().clone(), kv.fs().clone());
             let owned =
                 core.alien(Lane::Space, move || fs.with(|machine| Ok(machine.tree().spaces.clone()))).await;
-            (Rc::new(kv), owned.map_err(failed)?)
+            (Rc::new(kv), owned.map_err(failed)?, Box::new(move || stats.stats()))
         }
     };
     let owned: Vec<Extent> = owned.into_iter().map(|(start, len)| Extent::new(start, len)).collect();
@@ -250,11 +232,11 @@ pub async fn mount(core: &Core, setup: &Setup, views: &Views) -> Result<Engine, 
         }
     };
     engine.serve_space(requests, &owned, setup.unit.into()).map_err(failed)?;
-    Ok(engine)
+    Ok(Mounted { engine, fs_stats })
 }
 
 /// Where BlueFS keeps its two superblocks in the region it is given, and the space left between them.
-fn kv_places(superblock: &Superblock, unit: u32) -> ([u64; 2], Extent) {
+pub(crate) fn kv_places(superblock: &Superblock, unit: u32) -> ([u64; 2], Extent) {
     let unit = u64::from(unit);
     let first = superblock.kv.start.next_multiple_of(unit);
     let last = superblock.kv.end() / unit * unit - unit;

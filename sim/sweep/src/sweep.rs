@@ -13,7 +13,8 @@ use rt::sim::RandomStream;
 use crate::check::{Expectation, Found, check};
 use crate::life::{Totals, live};
 use crate::plan::Plan;
-use crate::stack::{Below, Setup, Views, in_world};
+use crate::stack::{Below, Setup, in_world};
+use crate::views::Views;
 use crate::workload::aftermath;
 
 /// Cuts at the beginning of a recovery of which every image is looked at.
@@ -174,7 +175,7 @@ pub fn record(
     let (device, tape) = (device.clone(), tape.clone());
     guarded(|| {
         in_world(setup.below, seed, |core| async move {
-            let views = Rc::new(Views::recorded(&core, &device, &tape, setup.late_max));
+            let views = Rc::new(Views::recorded(&core, &setup.devices, &device, &tape, setup.late_max));
             live(core, setup, views, plan, Some(tape)).await
         })
     })
@@ -187,8 +188,8 @@ pub fn sweep_workload(
     how: &Thoroughness,
     counts: &Counts,
 ) -> Result<(Totals, Recording), String> {
-    let device = MemoryDevice::with_geometry("recorded", setup.geometry.clone());
-    let tape = Recording::new(setup.geometry.clone(), Image::new());
+    let device = MemoryDevice::with_geometry("recorded", setup.devices.all());
+    let tape = Recording::new(setup.devices.all(), Image::new());
     let totals = record(setup, plan, &device, &tape, 1)?;
     sweep(setup, plan, &tape, how, counts);
     Ok((totals, tape))
@@ -217,7 +218,7 @@ pub fn sweep(setup: &Arc<Setup>, plan: &Arc<Plan>, tape: &Recording, how: &Thoro
 }
 
 /// A panic is a failure like any other.
-fn guarded<T>(work: impl FnOnce() -> Result<T, String>) -> Result<T, String> {
+pub(crate) fn guarded<T>(work: impl FnOnce() -> Result<T, String>) -> Result<T, String> {
     catch_unwind(AssertUnwindSafe(work)).unwrap_or_else(|panic| {
         let text = panic.downcast_ref::<String>().cloned();
         let text = text.or_else(|| panic.downcast_ref::<&str>().map(|text| (*text).to_owned()));
@@ -359,7 +360,7 @@ impl Sweeper<'_> {
         seed: u64,
     ) -> Result<Found, String> {
         let (setup, plan) = (Arc::clone(self.setup), Arc::clone(plan));
-        let views = Rc::new(Views::plain(device));
+        let views = Rc::new(Views::plain(&setup.devices, device));
         guarded(|| in_world(setup.below, seed, |core| check(core, setup, views, plan, expect, close)))
     }
 
@@ -368,7 +369,7 @@ impl Sweeper<'_> {
         let plan = Arc::new(aftermath(&self.plan.tracks, found, found, random.next_u64()));
         let expect = Expectation::all(&plan);
         let (setup, shared) = (Arc::clone(self.setup), Arc::clone(&plan));
-        let views = Rc::new(Views::plain(device));
+        let views = Rc::new(Views::plain(&setup.devices, device));
         guarded(|| in_world(setup.below, random.next_u64(), |core| live(core, setup, views, shared, None)))?;
         self.check(device, &plan, expect, true, random.next_u64()).map(|_| ())
     }

@@ -137,6 +137,7 @@ pub fn workload(rounds: u32) -> Plan {
         compressed(&mut script, round);
         small(&mut script, round);
         compound(&mut script);
+        keys_come_and_go(&mut script);
         if round + 1 < rounds {
             script.step(Step::Reopen);
         }
@@ -418,6 +419,25 @@ fn small(script: &mut Script, round: u32) {
     if round.is_multiple_of(2) {
         script.logged(vec![Op::Remove { collection: id, object }]);
     }
+}
+
+/// So many keys that a small device for them is full, and then few.
+fn keys_come_and_go(script: &mut Script) {
+    let (id, place) = (BESIDE, 13);
+    for first in (0..32).step_by(4) {
+        let ops = vec![script.omap(id, place, first..first + 4, 2000)];
+        script.logged(ops);
+    }
+    script.step(Step::Checkpoint);
+    script.step(Step::Rest);
+    script.logged(vec![Op::OmapClear { collection: id, object: name(id, place) }]);
+    for number in 0..3 {
+        let ops = vec![script.omap(id, place, number..number + 1, 300)];
+        script.logged(ops);
+        script.step(Step::Checkpoint);
+    }
+    script.step(Step::Rest);
+    script.logged(vec![Op::Remove { collection: id, object: name(id, place) }]);
 }
 
 /// All or nothing.

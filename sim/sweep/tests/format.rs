@@ -11,9 +11,10 @@ use nvme::{Image, MemoryDevice, Recording};
 
 /// None if the device says that it holds no such store.
 fn looked(setup: &Arc<Setup>, plan: &Arc<Plan>, device: &MemoryDevice) -> Option<Result<(), String>> {
-    let (asked, views) = (Arc::clone(setup), Views::plain(&device.snapshot()));
+    let (asked, views) = (Arc::clone(setup), Views::plain(&setup.devices, &device.snapshot()));
     in_world(setup.below, 7, |core| async move { mount(&core, &asked, &views).await.ok().map(drop) })?;
-    let (setup, plan, views) = (Arc::clone(setup), Arc::clone(plan), Rc::new(Views::plain(device)));
+    let (setup, plan, views) =
+        (Arc::clone(setup), Arc::clone(plan), Rc::new(Views::plain(&setup.devices, device)));
     let expect = Expectation::all(&plan);
     Some(in_world(setup.below, 8, |core| async move {
         check(core, setup, views, plan, expect, true).await.map(|_| ())
@@ -24,10 +25,10 @@ fn looked(setup: &Arc<Setup>, plan: &Arc<Plan>, device: &MemoryDevice) -> Option
 fn an_interrupted_format_leaves_the_old_store_or_none_or_the_new() {
     let (old, new) = (Arc::new(simulated()), Arc::new(Setup { identity: 2, ..simulated() }));
     let (old_plan, new_plan) = (Arc::new(workload(1)), Arc::new(Builder::new().build()));
-    let device = MemoryDevice::with_geometry("formatted twice", old.geometry.clone());
-    let tape = Recording::new(old.geometry.clone(), Image::new());
+    let device = MemoryDevice::with_geometry("formatted twice", old.devices.all());
+    let tape = Recording::new(old.devices.all(), Image::new());
     record(&old, &old_plan, &device, &tape, 1).expect("the first life");
-    let tape = Recording::new(old.geometry.clone(), device.image());
+    let tape = Recording::new(old.devices.all(), device.image());
     record(&new, &new_plan, &device, &tape, 2).expect("the second");
     let (mut kept, mut made, mut none) = (0, 0, 0);
     for cut in tape.cuts() {

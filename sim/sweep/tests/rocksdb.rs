@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
-use crash_sweep::{Counts, Thoroughness, rocks, sweep_workload, workload};
+use crash_sweep::{Counts, Setup, Thoroughness, rocks, rocks_with_db, sweep_workload, workload};
 
 #[test]
 fn cuts_leave_what_was_acknowledged() {
@@ -12,9 +12,14 @@ fn cuts_leave_what_was_acknowledged() {
         Box::new(Thoroughness { cut_one_in: 8, images_max: 1, nest_one_in: 0, kill_one_in: 0, ..*nested })
     });
     let how = Thoroughness { cut_one_in: 8, images_max: 2, nest_one_in: 60, kill_one_in: 30, nested, ..full };
+    swept(rocks(), &how);
+    swept(rocks_with_db(), &Thoroughness { cut_one_in: 24, ..how });
+}
+
+fn swept(setup: Setup, how: &Thoroughness) {
     let (plan, counts) = (Arc::new(workload(2)), Counts::default());
     let (totals, tape) =
-        sweep_workload(&Arc::new(rocks()), &plan, &how, &counts).expect("the life itself is good");
+        sweep_workload(&Arc::new(setup), &plan, how, &counts).expect("the life itself is good");
     println!("{} device writes, {} flushes, {}", tape.writes(), tape.flushes(), counts.line());
     let failures = counts.failures.lock().expect("nobody panicked with it");
     assert!(failures.is_empty(), "{failures:#?}");

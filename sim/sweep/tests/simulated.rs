@@ -6,7 +6,11 @@
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
-use crash_sweep::{Counts, Setup, Thoroughness, Totals, simulated, small_blocks, sweep_workload, workload};
+use crash_sweep::{
+    Counts, Setup, Thoroughness, Totals, rocks, rocks_with_db, simulated, small_blocks, sweep_workload,
+    untouched, with_db, with_db_and_wal, workload,
+};
+use store::{ChecksumKind, FreeList};
 
 const KINDS: usize = 21;
 
@@ -27,22 +31,9 @@ fn swept(setup: Setup, how: &Thoroughness) -> (Counts, Totals, u64) {
 }
 
 /// The workload did what it is for.
-fn did_everything(totals: &Totals) {
+fn did_everything(setup: &Setup, totals: &Totals) {
     assert_eq!(totals.mounts, 3);
-    let least = [
-        ("journal_wraps", 3),
-        ("checkpoints", 8),
-        ("deferred_blocks", 10),
-        ("lent_bytes", 64 << 10),
-        ("omaps_reaped", 3),
-        ("pg_log_bytes_written", 64 << 10),
-        ("released_bytes", 256 << 10),
-        ("groups_bare", 3),
-    ];
-    for (name, least) in least {
-        let count = totals.counters.get(name).copied().unwrap_or_default();
-        assert!(count >= least, "{name} is {count}, at least {least} is worth a sweep");
-    }
+    assert_eq!(untouched(setup, totals), Vec::<String>::new(), "{:?}", totals.counters);
     assert!(totals.reads > 20, "{} reads beside the writes", totals.reads);
 }
 
@@ -55,7 +46,7 @@ fn every_cut_leaves_what_was_acknowledged() {
         ..Thoroughness::full(threads())
     };
     let (counts, totals, writes) = swept(simulated(), &how);
-    did_everything(&totals);
+    did_everything(&simulated(), &totals);
     let get = |count: &std::sync::atomic::AtomicU64| count.load(Ordering::Relaxed);
     assert!(writes > 300 && get(&counts.cuts) > writes, "{writes} writes");
     assert!(get(&counts.images) > 8000 && get(&counts.not_formatted) > 20);
@@ -73,5 +64,32 @@ fn cuts_of_a_device_that_seeks_with_small_blocks() {
         ..Thoroughness::full(threads())
     };
     let (_, totals, _) = swept(small_blocks(), &how);
-    did_everything(&totals);
+    did_everything(&small_blocks(), &totals);
+}
+
+#[test]
+fn cuts_of_devices_of_which_each_has_a_cache_of_its_own() {
+    for setup in [with_db(), with_db_and_wal()] {
+        let how = Thoroughness {
+            cut_one_in: 6,
+            images_max: 8,
+            kill_one_in: 20,
+            whole_one_in: 20,
+            nest_one_in: 1000,
+            ..Thoroughness::full(threads())
+        };
+        let (_, totals, _) = swept(setup.clone(), &how);
+        did_everything(&setup, &totals);
+    }
+}
+
+#[test]
+fn the_setups_have_every_kind_of_checksum_and_free_list() {
+    let all = [simulated(), small_blocks(), with_db(), with_db_and_wal(), rocks(), rocks_with_db()];
+    for kind in ChecksumKind::ALL {
+        assert!(all.iter().any(|setup| setup.options.checksum == kind), "{kind:?}");
+    }
+    for kind in FreeList::ALL {
+        assert!(all.iter().any(|setup| setup.free_list == kind && setup.devices.db.is_some()), "{kind:?}");
+    }
 }

@@ -9,6 +9,7 @@ use allocator::{AllocError, Extent, Request};
 use nvme::DmaBuf;
 
 use crate::fs::error::{FsError, FsResult};
+use crate::fs::fault::Planted;
 use crate::fs::limits::{GROUP_BYTES_MAX, LOG_BYTES_MAX, LOG_EXTENTS_MAX, LOG_PER_SNAPSHOT};
 use crate::fs::log::{encode_group, group_bytes};
 use crate::fs::machine::{Machine, Ticket};
@@ -126,13 +127,19 @@ impl Machine {
             log,
             ..self.superblock.clone()
         };
-        let mut ios = VecDeque::from([Io::Write(new_log_writes(&superblock, &snapshot)), Io::Flush]);
+        let mut ios = VecDeque::from([Io::Write(new_log_writes(&superblock, &snapshot))]);
+        let at_once = self.fault.is(Planted::LogReplacedAtOnce);
+        if !at_once {
+            ios.push_back(Io::Flush);
+        }
         let first = 1 - self.good_copy;
         for copy in [first, self.good_copy] {
             let bytes = DmaBuf::from_slice_padded(&superblock.encode(), block);
             self.stats.written_log += bytes.len() as u64;
             ios.push_back(Io::Write(vec![(self.options.superblocks[copy], bytes)]));
-            ios.push_back(Io::Flush);
+            if copy != first || !(at_once || self.fault.is(Planted::CopiesReplacedTogether)) {
+                ios.push_back(Io::Flush);
+            }
         }
         self.stats.written_log += superblock.log_bytes();
         let position = LogPosition { bytes: snapshot.len() as u64, groups };

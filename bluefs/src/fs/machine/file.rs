@@ -5,6 +5,7 @@ use std::sync::Arc;
 use allocator::Extent;
 
 use crate::fs::error::{FsError, FsResult};
+use crate::fs::fault::Planted;
 use crate::fs::limits::{FILE_BYTES_MAX, WRITE_CHUNK_BYTES};
 use crate::fs::machine::transfer::device_pieces;
 use crate::fs::machine::{Machine, Ticket};
@@ -187,7 +188,7 @@ impl Machine {
             return;
         }
         if let Some((ticket, freed)) = self.open.remove(&ino).and_then(|open| open.doomed) {
-            self.frees.extend(freed.into_iter().map(|extent| (ticket, extent)));
+            self.free_after(ticket, freed);
             self.release_durable_frees();
         }
     }
@@ -249,12 +250,13 @@ impl Machine {
                 Record::FileTruncate { ino, size: size.min(logged_size), allocated: keep.min(logged) };
             let freed = self.stage(record)?;
             let ticket = self.staged_ticket;
-            self.frees.extend(freed.into_iter().map(|extent| (ticket, extent)));
+            self.free_after(ticket, freed);
             self.open_file_mut(ino)?.ticket = ticket;
         }
+        let keeps_cut = self.fault.is(Planted::CutSpaceKept);
         let open = self.open_file_mut(ino)?;
         let unlogged = split_extents(&mut open.extents, keep.max(logged));
-        if open.doomed.is_none() {
+        if open.doomed.is_none() && !keeps_cut {
             split_extents(&mut open.extents, keep);
         }
         open.allocated = open.extents.iter().map(|extent| extent.len).sum();

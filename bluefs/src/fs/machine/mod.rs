@@ -28,6 +28,7 @@ pub use moving::{CopyStep, Move, MovePlan};
 pub use transfer::{Amount, ReadPiece, ReadPlan, WritePlan};
 
 use crate::fs::error::{FsError, FsResult};
+use crate::fs::fault::{Fault, Planted};
 use crate::fs::record::{Ino, Record};
 use crate::fs::superblock::Superblock;
 use crate::fs::tree::Tree;
@@ -44,6 +45,8 @@ pub struct FsStats {
     pub free_bytes: u64,
     /// Files.
     pub files: u64,
+    /// Files removed by name.
+    pub files_removed: u64,
     /// Written as file data, padding included.
     pub written_files: u64,
     /// Written as log and superblocks.
@@ -94,6 +97,7 @@ pub struct Machine {
     aside: u64,
     failed: Option<String>,
     stats: FsStats,
+    fault: Fault,
 }
 
 impl Machine {
@@ -120,6 +124,19 @@ impl Machine {
             self.failed = Some(reason.to_string());
         }
         self.committing = false;
+    }
+
+    /// Makes a mistake from now on.
+    #[cfg(feature = "planted")]
+    pub fn plant(&mut self, planted: Planted) {
+        self.fault = Fault::planted(planted);
+    }
+
+    /// Each file's extents in the order of its bytes, logged or not.
+    pub fn extents(&self) -> impl Iterator<Item = (Ino, &[Extent])> {
+        let logged = self.tree.files.iter().filter(|(ino, _)| !self.open.contains_key(ino));
+        let logged = logged.map(|(ino, inode)| (*ino, inode.extents.as_slice()));
+        logged.chain(self.open.iter().map(|(ino, open)| (*ino, open.extents.as_slice())))
     }
 
     /// The metadata, durable or staged.
@@ -216,6 +233,7 @@ impl Machine {
         let (dir, name) = Self::split_path(path)?;
         let ino = self.tree.find(dir, name)?;
         let freed = self.stage(Record::Unlink { dir: dir.to_owned(), name: name.to_owned() })?;
+        self.stats.files_removed += 1;
         self.let_go(Some(ino), freed);
         Ok(self.staged_ticket)
     }
@@ -256,8 +274,16 @@ impl Machine {
         let ticket = self.staged_ticket;
         match ino.and_then(|ino| self.open.get_mut(&ino)) {
             Some(open) => open.unlinked(ticket, freed),
-            None => self.frees.extend(freed.into_iter().map(|extent| (ticket, extent))),
+            None => self.free_after(ticket, freed),
         }
+    }
+
+    /// Nobody uses these any more; they are free once the record with that ticket is durable.
+    fn free_after(&mut self, ticket: Ticket, extents: Vec<Extent>) {
+        if self.fault.is(Planted::FreedBeforeLogged) {
+            return self.release(extents);
+        }
+        self.frees.extend(extents.into_iter().map(|extent| (ticket, extent)));
     }
 
     /// Gives space back to the allocator.

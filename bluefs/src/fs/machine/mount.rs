@@ -9,6 +9,7 @@ use uuid::Uuid;
 
 use crate::fs::check::{Problem, check};
 use crate::fs::error::{FsError, FsResult};
+use crate::fs::fault::Fault;
 use crate::fs::limits::{
     ALLOC_UNIT_DEFAULT, ALLOC_UNIT_MAX, LOG_BYTES_MIN_DEFAULT, LOG_BYTES_MIN_MAX, SUPERBLOCK_BYTES,
 };
@@ -246,6 +247,7 @@ impl Loaded {
             aside: 0,
             failed: None,
             stats: FsStats::default(),
+            fault: Fault::default(),
         };
         machine.watch_low_water();
         Ok(machine)

@@ -10,6 +10,7 @@ use std::sync::Arc;
 use allocator::{Extent, Request};
 
 use crate::fs::error::FsResult;
+use crate::fs::fault::Planted;
 use crate::fs::limits::{
     FILE_EXTENTS_MAX, MOVE_BYTES, MOVE_KEEPS_SHARE, RECORD_EXTENTS_MAX, WRITE_CHUNK_BYTES,
 };
@@ -176,7 +177,10 @@ impl Machine {
         open.extents = extents;
         open.ticket = ticket;
         let lease = std::mem::take(&mut open.lease);
-        self.moving.moved.push(Moved { ticket, ino, lease, extents: freed });
+        match self.fault.is(Planted::MovedBeforeLogged) {
+            true => self.release(freed),
+            false => self.moving.moved.push(Moved { ticket, ino, lease, extents: freed }),
+        }
         self.moving.now = None;
         self.close_read(ino);
         self.stats.moved_bytes += len;

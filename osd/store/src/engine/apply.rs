@@ -8,6 +8,7 @@ use super::pg_log::LogChange;
 use super::space::Change;
 use super::state::{Collection, Inner, Purpose};
 use crate::codec::{DecodeError, DecodeResult, Decoder, Encoder};
+use crate::fault::Planted;
 use crate::journal::item::Item;
 use crate::keys;
 use crate::types::PoolStats;
@@ -61,6 +62,7 @@ impl Inner {
             }
             Item::Allocate(extent) => match mode {
                 Mode::Live => self.space.used(*extent),
+                Mode::Replay if self.options.fault.is(Planted::TakenForgottenByReplay) => {}
                 Mode::Replay => self.replay_space(record, Change::Use(*extent))?,
             },
             Item::Free(extent) => match mode {
@@ -68,6 +70,7 @@ impl Inner {
                     self.forget_blocks(*extent);
                     self.space.freed(record, *extent);
                 }
+                Mode::Replay if self.options.fault.is(Planted::FreedForgottenByReplay) => {}
                 Mode::Replay => self.replay_space(record, Change::Free(*extent))?,
             },
             Item::Lend(extent) => {

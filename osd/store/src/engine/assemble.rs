@@ -18,6 +18,7 @@ use super::plan::Plan;
 use super::state::Inner;
 use crate::check::length;
 use crate::checksum::{self, Checksum};
+use crate::fault::Planted;
 use crate::object_store::{StoreError, StoreResult};
 use crate::shard::Place;
 use crate::types::Keep;
@@ -143,7 +144,7 @@ impl Inner {
                         None => {
                             let (address, memory) = buffers.next(block);
                             layout::fill_block(content, logical, stored.as_ref(), &kept[index], memory);
-                            let checksum = Checksum::of(kind, memory);
+                            let checksum = Checksum::of(kind, self.summed(stored.as_ref(), memory));
                             if self.keeps_written(plan.keep, changed.place.as_ref()) {
                                 let data = Bytes::copy_from_slice(memory);
                                 assembled.to_keep.push((address, None, checksum, data));
@@ -153,7 +154,8 @@ impl Inner {
                         Some(place) => {
                             let mut payload = vec![0; block];
                             layout::fill_block(content, logical, stored.as_ref(), &kept[index], &mut payload);
-                            let checksum = Checksum::of(place.checksum.kind(), &payload);
+                            let summed = self.summed(stored.as_ref(), &payload);
+                            let checksum = Checksum::of(place.checksum.kind(), summed);
                             let payload = Bytes::from(payload);
                             let address = place.address;
                             if self.keeps_written(plan.keep, None) {
@@ -186,6 +188,14 @@ impl Inner {
         let in_flight = buffers.iter().map(|(extent, data)| (*extent, checksum::of_extent(data)));
         assembled.in_flight = in_flight.collect();
         Ok((assembled, buffers))
+    }
+
+    /// What the checksum of a block is taken of: the block, but for a planted mistake.
+    fn summed<'a>(&self, stored: Option<&'a Bytes>, block: &'a [u8]) -> &'a [u8] {
+        match stored {
+            Some(stored) if self.options.fault.is(Planted::ChecksumOfStaleBlock) => stored,
+            _ => block,
+        }
     }
 
     /// Whether a written block is kept in memory: if that is wanted, or if the one in whose place it comes is.

@@ -87,6 +87,12 @@ counters! {
     /// Runs of blocks that were written as they came, because compressing them saved too little or left no space for it in
     /// one piece.
     compress_rejected,
+    /// Transactions that moved what was left of compressed blobs out of them.
+    leftovers_moved,
+    /// Shards written with the object's bytes in them.
+    shards_inline,
+    /// Shards written beside the first one of their object.
+    shards_beyond_first,
     /// Blocks written by deferral.
     deferred_blocks,
     /// Deferred blocks that a later payload made needless.

@@ -18,12 +18,13 @@ use super::plan::{Plan, PlannedObject};
 use super::sharing::{self, Moment};
 use super::state::Inner;
 use super::writer::Queued;
-use crate::checksum::Checksum;
+use crate::checksum::{Checksum, ChecksumKind, Checksums};
+use crate::fault::Planted;
 use crate::journal::format;
 use crate::journal::item::{Deferred, Item};
 use crate::keys;
 use crate::object_store::StoreResult;
-use crate::shard::Shard;
+use crate::shard::{Blob, Shard};
 use crate::types::{Keep, PoolStats};
 
 /// Range tombstones in the overlay at which a checkpoint is made.
@@ -51,6 +52,7 @@ impl Inner {
         for (index, object) in plan.objects.iter().enumerate() {
             shards.push(self.new_shards(object, index, &assembled, record, &mut freed));
         }
+        self.counters.leftovers_moved.add(plan.moves.into());
         if let Some(shares) = &plan.shares {
             let checkpointed = self.journal.borrow().checkpointed();
             let moment = Moment { record, checkpointed, block: self.block, fault: self.options.fault };
@@ -144,7 +146,14 @@ impl Inner {
         for (number, content) in &staged.contents {
             let nothing = WrittenShard::default();
             let written = assembled.written.get(&(index, *number)).unwrap_or(&nothing);
-            let (shard, gone) = layout::new_shard(content, written, record, self.block);
+            let (mut shard, gone) = layout::new_shard(content, written, record, self.block);
+            if self.options.fault.is(Planted::EmptyBlobKept) {
+                for extent in &gone {
+                    let checksums = Checksums::new(ChecksumKind::Crc32c);
+                    let empty = Blob { birth: record, share: None, packed: None, checksums };
+                    shard.blobs.insert(extent.start, empty);
+                }
+            }
             freed.extend(gone);
             shards.insert(*number, (!shard.is_empty()).then_some(shard));
         }
@@ -162,7 +171,10 @@ impl Inner {
         numbers.sort_unstable();
         onode.shards = numbers;
         let mut sums = object.elsewhere;
-        for shard in shards.values().flatten() {
+        for (number, shard) in shards {
+            let Some(shard) = shard else { continue };
+            self.counters.shards_inline.add((!shard.inline.is_empty()).into());
+            self.counters.shards_beyond_first.add((*number > 0).into());
             for (sum, bytes) in sums.iter_mut().zip(shard.counts(self.block)) {
                 *sum += bytes;
             }

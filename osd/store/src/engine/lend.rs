@@ -256,7 +256,9 @@ impl Inner {
             let rest = back.split_off(back.len().min(RETURNS_MAX));
             let items: Vec<Item> = back.iter().map(|extent| Item::Return(*extent)).collect();
             let Some(need) = self.reserve_for_loan(&items).await? else {
-                self.loans.forgotten.borrow_mut().extend(back.into_iter().chain(rest));
+                if !self.options.fault.is(Planted::ReturnDropped) {
+                    self.loans.forgotten.borrow_mut().extend(back.into_iter().chain(rest));
+                }
                 return Ok(if returned > 0 { Returned::Bytes(returned) } else { Returned::Later });
             };
             let record = self.journal.borrow_mut().number();

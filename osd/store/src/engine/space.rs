@@ -208,7 +208,9 @@ impl SpaceBook {
             Change::Use(_) => self.used.get() + extent.len,
             Change::Free(_) => self.used.get() - extent.len,
         });
-        self.changes.borrow_mut().push(extent);
+        if matches!(change, Change::Use(_)) || !self.fault.is(Planted::FreedMissingInFreeList) {
+            self.changes.borrow_mut().push(extent);
+        }
     }
 
     /// Starts a new generation of changes; those so far, up to `record`, are for a checkpoint.

@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 use std::{io, thread};
 
 use clap::Parser;
-use crash_sweep::{Setup, Views, format, in_world, mount, simulated};
+use crash_sweep::{Devices, Setup, Views, format, in_world, mount, simulated};
 use nvme::MemoryDevice;
 use rt::sim::RandomStream;
 use rt::{Core, LocalBoxFuture};
@@ -23,8 +23,8 @@ use store::{
 /// Draws transactions of every kind of op from seeds, applies them to a store on a simulated device and to the memory store,
 /// and compares everything that can be read: after each, and as a whole whenever the store is closed and opened.
 ///
-/// Each seed has its own device, which may be full all the time, and its own options: caches, deferral, checksums,
-/// compression, small objects.
+/// Each seed has its own devices, of which the main one may be full all the time and one for keys too small for them, and its
+/// own options: caches, deferral, checksums, compression, small objects, free list.
 #[derive(Parser)]
 #[command(
     version,
@@ -51,13 +51,18 @@ struct Cli {
 }
 
 const TRANSACTIONS_PER_SEED: u32 = 400;
+const PG_LOG_BYTES: u64 = 512 << 10;
+/// Alignment of what keys have of a device of their own.
+const FAST_UNIT: u64 = 64 << 10;
+/// Longer than the pause after which space comes back, and what spilled moves back.
+const REST: Duration = Duration::from_millis(2100);
 
 fn main() -> ExitCode {
     let cli = Cli::parse();
     env_logger::Builder::new().filter_level(log::LevelFilter::Off).parse_env("SPIRULA_LOG").init();
     let jobs = cli.jobs.unwrap_or_else(|| thread::available_parallelism().map_or(1, usize::from)).max(1);
     let (next, done, failed) = (AtomicU64::new(cli.seed), AtomicU64::new(0), AtomicBool::new(false));
-    let sum = Mutex::new((Tally::default(), 0u64));
+    let sum = Mutex::new(Sum::default());
     let begun = Instant::now();
     thread::scope(|scope| {
         for _ in 0..jobs {
@@ -65,11 +70,9 @@ fn main() -> ExitCode {
                 while done.load(Ordering::Relaxed) < cli.operations && !failed.load(Ordering::Relaxed) {
                     let seed = next.fetch_add(1, Ordering::Relaxed);
                     match panic::catch_unwind(AssertUnwindSafe(|| check(seed))) {
-                        Ok(tally) => {
-                            done.fetch_add(tally.operations, Ordering::Relaxed);
-                            let mut sum = sum.lock().unwrap_or_else(PoisonError::into_inner);
-                            sum.0.add(&tally);
-                            sum.1 += 1;
+                        Ok(one) => {
+                            done.fetch_add(one.tally.operations, Ordering::Relaxed);
+                            sum.lock().unwrap_or_else(PoisonError::into_inner).add(&one);
                         }
                         // Why was printed where it happened.
                         Err(_) => {
@@ -89,9 +92,8 @@ fn main() -> ExitCode {
             }
         }
     });
-    let (tally, seeds) = sum.into_inner().unwrap_or_else(PoisonError::into_inner);
-    let seconds = begun.elapsed().as_secs();
-    let told = tell(&tally, seeds, seconds, cli.json);
+    let sum = sum.into_inner().unwrap_or_else(PoisonError::into_inner);
+    let told = tell(&sum, begun.elapsed().as_secs(), cli.json);
     if let Err(error) = told {
         eprintln!("the result cannot be written: {error}");
         return ExitCode::FAILURE;
@@ -99,15 +101,45 @@ fn main() -> ExitCode {
     if failed.into_inner() { ExitCode::FAILURE } else { ExitCode::SUCCESS }
 }
 
-fn tell(tally: &Tally, seeds: u64, seconds: u64, as_json: bool) -> io::Result<()> {
+/// What was done.
+#[derive(Default)]
+struct Sum {
+    tally: Tally,
+    seeds: u64,
+    /// Of those, with a device for keys; with one for the journal; with one for keys on which they had no room, and on which
+    /// they had some again; with a free list that changes are merged into.
+    seeds_with_db: u64,
+    seeds_with_wal: u64,
+    seeds_that_spilled: u64,
+    seeds_that_moved_back: u64,
+    seeds_with_merged_free_list: u64,
+}
+
+impl Sum {
+    fn add(&mut self, other: &Self) {
+        self.tally.add(&other.tally);
+        self.seeds += other.seeds;
+        self.seeds_with_db += other.seeds_with_db;
+        self.seeds_with_wal += other.seeds_with_wal;
+        self.seeds_that_spilled += other.seeds_that_spilled;
+        self.seeds_that_moved_back += other.seeds_that_moved_back;
+        self.seeds_with_merged_free_list += other.seeds_with_merged_free_list;
+    }
+}
+
+fn tell(sum: &Sum, seconds: u64, as_json: bool) -> io::Result<()> {
     use std::io::Write;
+    let (tally, seeds) = (&sum.tally, sum.seeds);
     let kinds: BTreeMap<_, _> = tally.kinds.iter().collect();
     let mut out = io::stdout().lock();
     if as_json {
         let value = json!({
             "seeds": seeds, "operations": tally.operations, "transactions": tally.transactions, "kinds": kinds,
             "refused": tally.refused, "refused_for_space": tally.refused_for_space, "reopened": tally.reopened,
-            "objects_compared": tally.objects_compared, "seconds": seconds,
+            "objects_compared": tally.objects_compared, "seconds": seconds, "seeds_with_db": sum.seeds_with_db,
+            "seeds_with_wal": sum.seeds_with_wal, "seeds_that_spilled": sum.seeds_that_spilled,
+            "seeds_that_moved_back": sum.seeds_that_moved_back,
+            "seeds_with_merged_free_list": sum.seeds_with_merged_free_list,
         });
         return writeln!(out, "{value:#}");
     }
@@ -122,11 +154,20 @@ fn tell(tally: &Tally, seeds: u64, seconds: u64, as_json: bool) -> io::Result<()
         tally.reopened,
         tally.objects_compared
     )?;
+    writeln!(
+        out,
+        "{} seeds with a device for keys, in {} of which some spilled and in {} some moved back; {} with one for the journal;          {} with a merged free list",
+        sum.seeds_with_db,
+        sum.seeds_that_spilled,
+        sum.seeds_that_moved_back,
+        sum.seeds_with_wal,
+        sum.seeds_with_merged_free_list
+    )?;
     kinds.iter().try_for_each(|(kind, count)| writeln!(out, "  {kind:20} {count:>10}"))
 }
 
 /// Runs one seed; panics at the first difference.
-fn check(seed: u64) -> Tally {
+fn check(seed: u64) -> Sum {
     let mut dice = RandomStream::new(seed, "model check");
     // Most of what is written does not fit then.
     let is_tight = dice.one_in(3);
@@ -148,16 +189,26 @@ fn check(seed: u64) -> Tally {
     };
     let below = setup.below;
     in_world(below, seed, move |core| async move {
-        let device = MemoryDevice::with_geometry("model", setup.geometry.clone());
-        let mut host = OnDevice { core, setup, device };
-        random(&mut host, seed, shape).await
+        let device = MemoryDevice::with_geometry("model", setup.devices.all());
+        let mut host = OnDevice { core, setup, device, spilled: false, moved_back: false };
+        let tally = random(&mut host, seed, shape).await;
+        let devices = &host.setup.devices;
+        Sum {
+            tally,
+            seeds: 1,
+            seeds_with_db: devices.db.is_some().into(),
+            seeds_with_wal: devices.wal.is_some().into(),
+            seeds_that_spilled: host.spilled.into(),
+            seeds_that_moved_back: host.moved_back.into(),
+            seeds_with_merged_free_list: (host.setup.free_list == FreeList::Merge).into(),
+        }
     })
 }
 
 /// Larger than what is swept.
 fn setup(dice: &mut RandomStream, is_tight: bool) -> Setup {
     let base = simulated();
-    let mut geometry = base.geometry.clone();
+    let mut geometry = base.devices.main.clone();
     geometry.size = (2 << 20) + (64 << 10) + (if is_tight { 8 } else { pick(dice, &[8, 14, 34]) } << 20);
     geometry.block_size = pick(dice, &[512, 4096]);
     let options = Options {
@@ -184,11 +235,20 @@ fn setup(dice: &mut RandomStream, is_tight: bool) -> Setup {
         ..base.options
     };
     let kv_bytes = 2 << 20;
+    let journal_bytes = pick(dice, &[256 << 10, 1 << 20]);
+    let kind = dice.below(10);
+    let logs = journal_bytes + PG_LOG_BYTES + 2 * FAST_UNIT;
+    let keys = pick(dice, &[FAST_UNIT, 2 * FAST_UNIT, 512 << 10, 8 << 20]);
+    let devices = Devices {
+        main: geometry,
+        db: matches!(kind, 0..=3).then_some(logs + keys),
+        wal: matches!(kind, 2..=4).then_some(logs),
+    };
     Setup {
-        geometry,
+        devices,
         free_list: pick(dice, &FreeList::ALL),
-        journal_bytes: pick(dice, &[256 << 10, 1 << 20]),
-        pg_log_bytes: 512 << 10,
+        journal_bytes,
+        pg_log_bytes: PG_LOG_BYTES,
         kv_bytes,
         low_water: kv_bytes / 4,
         lend: 128 << 10,
@@ -206,12 +266,14 @@ struct OnDevice {
     core: Core,
     setup: Setup,
     device: MemoryDevice,
+    spilled: bool,
+    moved_back: bool,
 }
 
 impl OnDevice {
     async fn open(&self) -> Rc<dyn ObjectStore> {
-        match mount(&self.core, &self.setup, &Views::plain(&self.device)).await {
-            Ok(store) => Rc::new(store),
+        match mount(&self.core, &self.setup, &Views::plain(&self.setup.devices, &self.device)).await {
+            Ok(mounted) => Rc::new(mounted.engine),
             Err(error) => panic!("{error}"),
         }
     }
@@ -220,7 +282,9 @@ impl OnDevice {
 impl Host for OnDevice {
     fn fresh(&mut self) -> LocalBoxFuture<'_, Rc<dyn ObjectStore>> {
         Box::pin(async move {
-            if let Err(error) = format(&self.core, &self.setup, &Views::plain(&self.device)).await {
+            if let Err(error) =
+                format(&self.core, &self.setup, &Views::plain(&self.setup.devices, &self.device)).await
+            {
                 panic!("{error}");
             }
             self.open().await
@@ -229,6 +293,10 @@ impl Host for OnDevice {
 
     fn reopen(&mut self, store: Rc<dyn ObjectStore>) -> LocalBoxFuture<'_, Rc<dyn ObjectStore>> {
         Box::pin(async move {
+            self.spilled |= store.stats().spilled > 0;
+            self.core.sleep(REST).await;
+            let counters = store.stats().counters;
+            self.moved_back |= counters.iter().any(|(name, count)| *name == "moved_back_bytes" && *count > 0);
             if let Err(error) = store.close().await {
                 panic!("close: {error}");
             }
