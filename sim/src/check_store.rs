@@ -1,6 +1,8 @@
 //! The checker that looks at a store after a crash: it must mount, replay, be consistent, and hold what the clients'
 //! oracles allow. It works on a copy of the disks in a world of its own, so that looking changes nothing.
 
+use std::rc::Rc;
+
 use rt::sim::{Config, Sim};
 use store::{FsckFinding, FsckLevel, ObjectStore, Unwatched};
 

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use nvme::MemoryDevice;
 use rt::Core;
-use store::{Engine, FsckLevel, ObjectStore};
+use store::{Engine, FsckLevel, ObjectStore, Unwatched};
 
 use crate::dump::{Tolerant, tolerant};
 use crate::plan::{Plan, Step};
@@ -98,7 +98,7 @@ impl Rotten {
                 self.found("read");
             }
         }
-        match store.fsck(FsckLevel::Deep, Box::new(|_, _| {})).await {
+        match store.fsck(FsckLevel::Deep, Rc::new(Unwatched)).await {
             Ok(report) if report.findings.is_empty() => {}
             _ => self.found("check"),
         }
