@@ -5,6 +5,7 @@ mod args;
 mod bluefs;
 mod change;
 mod device;
+mod inspect;
 mod objects;
 mod portable;
 mod space;
@@ -131,12 +132,16 @@ impl Look {
             Action::FreeScore => self.free_score(),
             Action::List(options) => self.list(options).await,
             Action::Info(name) => self.info(&name.id()).await,
+            Action::Dump(name) => self.dump(&name.id()).await,
+            Action::Histogram(options) => self.histogram(options).await,
             Action::Get(options) => self.get(options).await,
+            Action::ListAttrs(name) => self.list_attrs(&name.id()).await,
             Action::GetAttr(options) => self.get_attr(options).await,
             Action::ListOmap(name) => self.list_omap(&name.id()).await,
             Action::GetOmap(options) => self.get_omap(options).await,
             Action::GetOmapHeader(name) => self.get_omap_header(&name.id()).await,
             Action::Put(name) => self.put(&name.id()).await,
+            Action::SetSize(options) => self.set_size(options).await,
             Action::SetAttr(options) => self.set_attr(options).await,
             Action::RmAttr(options) => self.remove_attr(options).await,
             Action::SetOmap(options) => self.set_omap(options).await,

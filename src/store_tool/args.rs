@@ -17,6 +17,8 @@ use wire::hash::{hash_object, rjenkins_name_hash};
                   spirula store --dir /srv/demo --json list --pool 1\n  \
                   spirula store --dir /srv/demo get --pool 1 my-object > copy\n  \
                   spirula store --dir /srv/demo put --pool 1 my-object < copy\n  \
+                  spirula store --dir /srv/demo set-size --pool 1 my-object 4096\n  \
+                  spirula store --dir /srv/demo dump --pool 1 my-object\n  \
                   spirula store --dir /srv/demo export --pg 1.7f group.export\n  \
                   spirula store --dir /srv/demo --id 0 free-dump > free.json\n  \
                   spirula store --dir /srv/demo --id 0 bluefs export /tmp/files"
@@ -47,8 +49,14 @@ pub enum Action {
     List(ListOptions),
     /// One object: size, attributes, omap, and where its data lies in the OSD's part of the device.
     Info(ObjectName),
+    /// Everything that is stored of one object besides its data: onode, attributes, extents, blobs, checksums.
+    Dump(ObjectName),
+    /// How large objects, blobs, extents and omaps are.
+    Histogram(HistogramOptions),
     /// An object's bytes, to standard output.
     Get(GetOptions),
+    /// An object's attributes as clients know them.
+    ListAttrs(ObjectName),
     /// The value of an object's attribute, to standard output.
     GetAttr(ValueOptions),
     /// Keys and values of an object's omap.
@@ -59,6 +67,9 @@ pub enum Action {
     GetOmapHeader(ObjectName),
     /// Replaces an object's bytes by standard input.
     Put(ObjectName),
+    /// Cuts an object off, or lengthens it by zeroes that take no space.
+    #[command(visible_alias = "truncate")]
+    SetSize(SizeOptions),
     /// Sets an attribute of an object to standard input.
     SetAttr(ValueOptions),
     /// Removes an attribute of an object.
@@ -158,6 +169,14 @@ pub struct ListOptions {
     pub meta: bool,
 }
 
+/// Options of `store histogram`.
+#[derive(Args, Clone)]
+pub struct HistogramOptions {
+    /// Only objects of the pool with this number. Default: all but what an OSD keeps for itself.
+    #[arg(long)]
+    pub pool: Option<i64>,
+}
+
 /// Names one object.
 #[derive(Args, Clone)]
 pub struct ObjectName {
@@ -206,6 +225,16 @@ pub struct GetOptions {
     /// Bytes. Default: up to its end.
     #[arg(long, default_value_t = u64::MAX)]
     pub length: u64,
+}
+
+/// Options of `store set-size`.
+#[derive(Args, Clone)]
+pub struct SizeOptions {
+    /// Which object.
+    #[command(flatten)]
+    pub object: ObjectName,
+    /// Bytes that it is to have.
+    pub bytes: u64,
 }
 
 /// Options of `store get-attr` and `store get-omap`.
@@ -284,7 +313,10 @@ impl Action {
             | Self::Label
             | Self::List(_)
             | Self::Info(_)
+            | Self::Dump(_)
+            | Self::Histogram(_)
             | Self::Get(_)
+            | Self::ListAttrs(_)
             | Self::GetAttr(_)
             | Self::ListOmap(_)
             | Self::GetOmap(_)
@@ -296,6 +328,7 @@ impl Action {
             | Self::Device(_)
             | Self::Export(_) => false,
             Self::Put(_)
+            | Self::SetSize(_)
             | Self::SetAttr(_)
             | Self::RmAttr(_)
             | Self::SetOmap(_)
@@ -317,6 +350,7 @@ impl Action {
     pub fn only_target(&self) -> Option<Target> {
         let object = match self {
             Self::Put(name) | Self::SetOmapHeader(name) | Self::Remove(name) => name,
+            Self::SetSize(options) => &options.object,
             Self::SetAttr(options)
             | Self::RmAttr(options)
             | Self::SetOmap(options)
@@ -336,6 +370,9 @@ impl Action {
                 | Self::Label
                 | Self::List(_)
                 | Self::Info(_)
+                | Self::Dump(_)
+                | Self::Histogram(_)
+                | Self::ListAttrs(_)
                 | Self::ListOmap(_)
                 | Self::Log(_)
                 | Self::FreeScore

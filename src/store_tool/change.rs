@@ -10,7 +10,7 @@ use serde_json::json;
 use store::{CollectionId, ObjectId, ObjectStore, Op, Transaction, limits};
 
 use super::Look;
-use super::args::ValueOptions;
+use super::args::{SizeOptions, ValueOptions};
 use super::objects::{describe, text};
 
 impl Look {
@@ -59,6 +59,12 @@ impl Look {
         }
         self.submit(ops).await?;
         self.tell(collection, &object, "put")
+    }
+
+    pub async fn set_size(&self, options: &SizeOptions) -> anyhow::Result<bool> {
+        let size = options.bytes;
+        let ops = |collection, object| Ok(vec![Op::Truncate { collection, object, size }]);
+        self.change(&options.object.id(), "set-size", ops).await
     }
 
     pub async fn set_attr(&self, options: &ValueOptions) -> anyhow::Result<bool> {

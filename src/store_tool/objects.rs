@@ -25,7 +25,7 @@ pub(super) fn text(bytes: &[u8]) -> String {
 }
 
 /// The name that clients know an attribute by; none for what a placement group keeps for itself.
-fn attr_name(name: &Bytes) -> Option<&[u8]> {
+pub(super) fn attr_name(name: &Bytes) -> Option<&[u8]> {
     name.strip_prefix(&[USER_ATTR_PREFIX])
 }
 

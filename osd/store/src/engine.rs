@@ -22,6 +22,7 @@ mod flips;
 pub(crate) mod free_list;
 mod fsck;
 mod held;
+mod inspect;
 mod kv_room;
 mod layout;
 mod lend;
@@ -65,6 +66,7 @@ use crate::transaction::Transaction;
 use crate::types::{AccessHints, CollectionId, LogVersion, ObjectId, ObjectStat, PoolOptions, PoolStats};
 
 pub use cache::CachePolicy;
+pub use inspect::{Histogram, ObjectDump, Sizes};
 pub use open::{OpenError, OpenResult};
 pub use options::{FormatOptions, FreeList, Options};
 pub use read::BlockPlace;
@@ -184,6 +186,23 @@ impl Engine {
         object: &ObjectId,
     ) -> LocalBoxFuture<'static, StoreResult<Vec<BlockPlace>>> {
         Box::pin(Rc::clone(&self.inner).block_places(collection, object.clone()))
+    }
+
+    /// All that is stored of an object besides its data and its omap: for those who look into stores.
+    pub fn dump(
+        &self,
+        collection: CollectionId,
+        object: &ObjectId,
+    ) -> LocalBoxFuture<'static, StoreResult<ObjectDump>> {
+        Box::pin(Rc::clone(&self.inner).dump(collection, object.clone()))
+    }
+
+    /// How large the parts of the objects of the pools that `wants` names are. Looks at every key of an object.
+    pub fn histogram(
+        &self,
+        wants: impl Fn(i64) -> bool + 'static,
+    ) -> LocalBoxFuture<'static, StoreResult<Histogram>> {
+        Box::pin(Rc::clone(&self.inner).histogram(wants))
     }
 
     /// Whether a checkpoint is being made at this moment.

@@ -29,10 +29,11 @@ mod superblock;
 mod transaction;
 mod types;
 
-pub use checksum::ChecksumKind;
+pub use checksum::{Checksum, ChecksumKind, Checksums};
 pub use compression::{Algorithm, Compression, CompressionMode, Hints};
 pub use engine::{
-    BlockPlace, CachePolicy, Engine, FormatOptions, FreeList, FreeSpace, OpenError, OpenResult, Options,
+    BlockPlace, CachePolicy, Engine, FormatOptions, FreeList, FreeSpace, Histogram, ObjectDump, OpenError,
+    OpenResult, Options, Sizes,
 };
 pub use export::{ExportError, ExportHeader, ExportReader, ExportWriter};
 pub use fault::{Fault, Planted};
@@ -42,7 +43,10 @@ pub use object_store::{
     FsckFinding, FsckLevel, FsckReport, FsckSeverity, ObjectStore, OmapPage, StoreError, StoreResult,
     StoreStats, Submitted,
 };
+pub use onode::Onode;
 pub use removal::remove_objects;
+pub use shard::{Blob, Packed, Piece, Shard};
+pub use share::Share;
 pub use superblock::{Features, Superblock};
 pub use transaction::{Op, Transaction};
 pub use types::{

@@ -295,7 +295,8 @@ impl Inner {
         collections.get(&collection).map(|c| c.bits).ok_or_else(|| no_collection(collection))
     }
 
-    fn check_member(&self, collection: CollectionId, object: &ObjectId) -> StoreResult<()> {
+    /// `NotFound` for an object that is not of the collection.
+    pub fn check_member(&self, collection: CollectionId, object: &ObjectId) -> StoreResult<()> {
         let found =
             self.bits(collection).and_then(|bits| crate::check::check_member(collection, bits, object));
         found.map_err(|_| not_found(object))

@@ -10,6 +10,7 @@ mod damaged_keys;
 mod free_list;
 mod full_of_keys;
 mod history;
+mod inspect;
 mod kv;
 mod memory;
 mod on_the_way_back;
