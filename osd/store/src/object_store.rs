@@ -233,6 +233,11 @@ pub trait ObjectStore {
     fn set_memory_target(&self, _target: Option<MemoryTarget>) -> StoreResult<()> {
         Ok(())
     }
+    /// Takes up what the device has grown by; gives the bytes that the store has then, see [`StoreStats::total`]. A store that
+    /// does not know of its device is as large as it was.
+    fn grow(&self) -> LocalBoxFuture<'static, StoreResult<u64>> {
+        Box::pin(std::future::ready(Ok(self.stats().total)))
+    }
     /// Checks everything while nothing else runs on the store.
     fn fsck(
         &self,

@@ -181,6 +181,7 @@ async fn format_slice(
         Below::Simulated => LocalBlueFs::format(&view, &fs).await,
         Below::RocksDb => {
             let below = BlockingPartition::new(views.foreign.clone(), window.start, window.len);
+            let below = below.map_err(|error| error.to_string())?;
             core.alien(Lane::Space, move || BlueFs::format(&below, &fs)).await
         }
     };
@@ -212,7 +213,7 @@ pub async fn mount(core: &Core, setup: &Setup, views: &Views) -> Result<Engine, 
         lend: setup.lend,
         fast: None,
     };
-    let below = BlockingPartition::new(views.foreign.clone(), window.start, window.len);
+    let below = BlockingPartition::new(views.foreign.clone(), window.start, window.len).map_err(failed)?;
     let raw = BlueFs::load(&below, superblocks).map_err(|error| failed(format!("BlueFS: {error}")))?;
     if let Some(problem) = raw.check(superblocks).first() {
         return Err(failed(format!("BlueFS is not clean: {problem}")));

@@ -77,7 +77,7 @@ impl Inner {
             next_omap_id: self.next_omap_id.get(),
             changes: self.space.generations(),
             bitmap: self.space.current(),
-            rebuilt: BitmapAllocator::new_free(self.superblock.window, self.block),
+            rebuilt: BitmapAllocator::new_free(self.window(), self.block),
             found_pools: BTreeMap::new(),
             shares: BTreeMap::new(),
             omaps: BTreeMap::new(),
@@ -112,7 +112,7 @@ impl Check {
     fn regions(&mut self) {
         let superblock = &self.inner.superblock;
         let block = self.inner.block;
-        let places = Superblock::places(superblock.window, block).map(|place| Extent::new(place, block));
+        let places = Superblock::places(self.inner.window(), block).map(|place| Extent::new(place, block));
         // Their place is kept although they may be on another device.
         let logs = Extent::new(block, superblock.journal.len + superblock.pg_log.len);
         let mut regions = vec![logs];
@@ -144,7 +144,7 @@ impl Check {
                 };
                 let len = u64::try_from(share.uses.len()).ok().and_then(|blocks| blocks.checked_mul(block));
                 let end = len.and_then(|len| id.1.checked_add(len));
-                let is_placed = end.is_some_and(|end| end <= self.inner.superblock.window);
+                let is_placed = end.is_some_and(|end| end <= self.inner.window());
                 if !is_placed || !id.1.is_multiple_of(block) || share.blocks() == 0 {
                     let detail = format!("{} blocks at {:#x} of birth {}", share.uses.len(), id.1, id.0);
                     self.find(FsckSeverity::Fatal, "share", detail);
@@ -454,9 +454,19 @@ impl Check {
     /// What is stored, and the last record that it holds.
     async fn stored_free_list(&self) -> OpenResult<(BitmapAllocator, u64)> {
         let (device, kv, view) = (&*self.inner.device, &self.inner.kv, self.pin.view());
-        let record =
-            open::read_checkpoint(device, kv, view).await?.map_or(0, |checkpoint| checkpoint.end.record);
-        let stored = free_list::read(device, kv, view, &self.inner.superblock).await?;
+        let checkpoint = open::read_checkpoint(device, kv, view).await?;
+        // It may have grown since it was mounted.
+        let superblock = Superblock { window: self.inner.window(), ..self.inner.superblock.clone() };
+        let (record, of) = checkpoint.map_or((0, superblock.window), |checkpoint| {
+            (checkpoint.end.record, checkpoint.window_of(&superblock))
+        });
+        let mut stored = free_list::read(device, kv, view, &superblock, of).await?;
+        if superblock.window > of {
+            stored.grow(superblock.window);
+            stored.release(free_list::gained(of, superblock.window, self.inner.block)).map_err(|error| {
+                OpenError::Corrupt { device: device.name().to_owned(), reason: error.to_string() }
+            })?;
+        }
         Ok((stored, record))
     }
 
