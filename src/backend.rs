@@ -17,8 +17,12 @@ use nvme::{
 use rt::{Core, Lane};
 use store::devices::{Part, PartHeader, Parts, Role};
 use store::label::{Label, Labelled, MAGIC, size_min as label_size_min};
-use store::{Engine, FormatOptions, FreeList, Options, RepairOptions, RepairReport, Superblock, Watch};
+use store::{
+    Engine, FormatOptions, FreeList, ObjectStore, Options, RepairOptions, RepairReport, Superblock, Watch,
+};
 use uuid::Uuid;
+
+use crate::slice_device::{SliceDevice, places as places_of};
 
 /// First bytes of a device of ours.
 pub const LABEL_MAGIC: &[u8; 8] = MAGIC;
@@ -117,11 +121,11 @@ async fn make_slice(
     let mut places = Vec::new();
     let mut parts = Parts::default();
     for (role, beside) in &new.beside {
-        let place = beside.labelled.window_of(&*beside.attach(core)?, uuid)?;
-        parts.set(*role, Some(Part { id: Uuid::new_v4(), len: place.len }));
-        places.push((*role, beside.file.clone(), place));
+        let runs = beside.labelled.runs_of(&*beside.attach(core)?, uuid)?;
+        parts.set(*role, Some(Part { id: Uuid::new_v4(), len: length(&runs) }));
+        places.push((*role, beside.file.clone(), runs));
     }
-    let views = join(core, main, blocking(&new.file, window), &places)?;
+    let views = join(core, main, blocking(&new.file, &[window])?, &places)?;
     let view = views.view;
     let usual = FormatOptions::for_window(uuid, window.len);
     let kv_bytes = usual.kv_bytes.max(KV_BYTES_MIN);
@@ -186,22 +190,22 @@ fn join(
     core: &Core,
     main: Rc<dyn BlockDevice>,
     foreign: Arc<dyn BlockingDevice>,
-    parts: &[(Role, Arc<DeviceFile>, Extent)],
+    parts: &[(Role, Arc<DeviceFile>, Vec<Extent>)],
 ) -> anyhow::Result<Views> {
     if parts.is_empty() {
         return Ok(Views { view: main, foreign });
     }
     let mut members = vec![Some(main), None, None];
     let mut foreign_members = vec![Some(foreign), None, None];
-    for (role, file, place) in parts {
+    for (role, file, runs) in parts {
         let device: Rc<dyn BlockDevice> =
             Rc::new(UringDevice::attach(core, file.clone(), Polling::WherePossible)?);
-        let part: Rc<dyn BlockDevice> = Rc::new(Partition::new(device, role.name(), place.start, place.len)?);
+        let part: Rc<dyn BlockDevice> = Rc::new(Partition::of_runs(device, role.name(), places_of(runs))?);
         if let (Some(member), Some(other)) =
             (members.get_mut(role.slot()), foreign_members.get_mut(role.slot()))
         {
             *member = Some(part);
-            *other = Some(blocking(file, *place));
+            *other = Some(blocking(file, runs)?);
         }
     }
     let state = JoinedState::new();
@@ -305,6 +309,15 @@ pub async fn load_file_system(core: &Core, slice: &SliceStore, fsid: Uuid) -> an
     Ok(FileSystem { device, superblocks, loaded })
 }
 
+/// Mounts the file system of a slice for writing; nothing in its files need be right. Nobody lends it space.
+pub async fn mount_file_system(core: &Core, slice: &SliceStore, fsid: Uuid) -> anyhow::Result<BlueFs> {
+    let Window { foreign, superblock, .. } = open_window(core, slice, fsid, true).await?;
+    let (superblocks, _) = kv_places(&superblock);
+    let nonce = core.random_u64();
+    let options = MountOptions { superblocks, nonce, low_water: 0, lend: 0, fast: superblock.fast() };
+    core.alien(Lane::Space, move || BlueFs::mount(foreign, options, None)).await.context("BlueFS")
+}
+
 /// A slice whose label and superblock are right.
 struct Window {
     view: Rc<dyn BlockDevice>,
@@ -328,9 +341,9 @@ async fn open_window(core: &Core, slice: &SliceStore, fsid: Uuid, mends: bool) -
         }
     }
     let index = usize::try_from(slice.slice)?;
-    let window = labelled.window(&*device, index)?;
-    let main: Rc<dyn BlockDevice> =
-        Rc::new(Partition::new(device, &format!("osd.{}", slice.osd), window.start, window.len)?);
+    let name = format!("osd.{}", slice.osd);
+    let own = SliceDevice::open(core, &slice.file, &labelled, index, &name)?;
+    let (foreign, main): (Arc<dyn BlockingDevice>, Rc<dyn BlockDevice>) = (own.foreign(), Rc::new(own));
     let superblock = Engine::main_superblock(&*main).await?;
     let expected = labelled.label.slices.get(index).copied().unwrap_or_default();
     ensure!(
@@ -340,7 +353,7 @@ async fn open_window(core: &Core, slice: &SliceStore, fsid: Uuid, mends: bool) -
         superblock.store
     );
     let parts = find_parts(core, slice, fsid, &superblock).await?;
-    let Views { view, foreign } = join(core, main, blocking(&slice.file, window), &parts)?;
+    let Views { view, foreign } = join(core, main, foreign, &parts)?;
     // Again, with what it needs.
     let superblock = Engine::superblock(&*view).await?;
     Ok(Window { view, foreign, superblock, label: labelled.label })
@@ -352,20 +365,20 @@ async fn find_parts(
     slice: &SliceStore,
     fsid: Uuid,
     superblock: &Superblock,
-) -> anyhow::Result<Vec<(Role, Arc<DeviceFile>, Extent)>> {
+) -> anyhow::Result<Vec<(Role, Arc<DeviceFile>, Vec<Extent>)>> {
     let mut found = Vec::new();
     for file in slice.beside.iter().filter(|_| !superblock.parts.is_empty()) {
         let beside = Beside::read(core, file.clone(), fsid).await?;
         let device = beside.attach(core)?;
-        let Ok(place) = beside.labelled.window_of(&*device, superblock.store) else { continue };
-        let part = Partition::new(device, "part", place.start, place.len)?;
+        let Ok(runs) = beside.labelled.runs_of(&*device, superblock.store) else { continue };
+        let part = Partition::of_runs(device, "part", places_of(&runs))?;
         let header = PartHeader::read(&part, superblock.block.into()).await;
         for role in Role::BESIDE {
             let is_it = |header: &PartHeader| superblock.parts.get(role).is_some_and(|p| p.id == header.id);
             // A device that cannot tell may be the only one that can be meant.
             let only = slice.beside.len() == 1 && superblock.parts.get(role).is_some();
             if header.as_ref().map_or(only, is_it) {
-                found.push((role, file.clone(), place));
+                found.push((role, file.clone(), runs.clone()));
             }
         }
     }
@@ -396,9 +409,14 @@ async fn open_below(
     Ok(Below { view, kv: Rc::new(kv), superblock, label })
 }
 
-/// The slice for foreign threads.
-fn blocking(file: &Arc<DeviceFile>, window: Extent) -> Arc<dyn BlockingDevice> {
-    Arc::new(BlockingPartition::new(Arc::new(file.blocking()), window.start, window.len))
+/// A part of a device for foreign threads.
+fn blocking(file: &Arc<DeviceFile>, runs: &[Extent]) -> anyhow::Result<Arc<dyn BlockingDevice>> {
+    Ok(Arc::new(BlockingPartition::of_runs(Arc::new(file.blocking()), places_of(runs))?))
+}
+
+/// Bytes of runs.
+pub fn length(runs: &[Extent]) -> u64 {
+    runs.iter().map(|run| run.len).sum()
 }
 
 /// Where BlueFS keeps its two superblocks in the region it is given, and the space left between them.
@@ -416,8 +434,9 @@ pub async fn places(
 ) -> anyhow::Result<Vec<(Role, PathBuf, u64)>> {
     let Window { superblock, .. } = open_window(core, slice, fsid, false).await?;
     let mut places = vec![(Role::Main, slice.file.path().to_owned(), superblock.window)];
-    for (role, file, place) in find_parts(core, slice, fsid, &superblock).await? {
-        places.push((role, file.path().to_owned(), place.len));
+    for (role, file, _) in find_parts(core, slice, fsid, &superblock).await? {
+        let bytes = superblock.parts.get(role).map_or(0, |part| part.len);
+        places.push((role, file.path().to_owned(), bytes));
     }
     Ok(places)
 }
@@ -435,6 +454,145 @@ pub async fn store_without(
     Ok(superblock)
 }
 
+/// What became of a device that may have grown.
+pub struct Growth {
+    /// Bytes that it has.
+    pub device_bytes: u64,
+    /// Bytes that its label says.
+    pub label_bytes: u64,
+    /// Its OSDs own more of it now.
+    pub is_taken_up: bool,
+}
+
+/// Divides what a device has grown by among the stores on it.
+pub async fn grow_device(core: &Core, file: Arc<DeviceFile>, fsid: Uuid) -> anyhow::Result<Growth> {
+    let device = UringDevice::attach(core, file, Polling::WherePossible)?;
+    let labelled = Labelled::read(&device, Some(fsid)).await?;
+    let grown = labelled.grown(&device);
+    if let Some(grown) = &grown {
+        grown.write_grown(&device).await?;
+    }
+    let label_bytes = labelled.label.size;
+    Ok(Growth { device_bytes: device.size(), label_bytes, is_taken_up: grown.is_some() })
+}
+
+/// Has the store of a slice take up what its parts and its main device have grown by.
+pub async fn take_up(core: &Core, slice: &SliceStore, fsid: Uuid) -> anyhow::Result<()> {
+    let Window { view, superblock, .. } = open_window(core, slice, fsid, true).await?;
+    for (role, _, runs) in find_parts(core, slice, fsid, &superblock).await? {
+        Engine::grow_part(&*view, role, length(&runs)).await?;
+    }
+    drop(view);
+    // The rest is any mount's business.
+    open(core, slice, fsid, None).await?.store.close().await?;
+    Ok(())
+}
+
+/// Bytes of a device that the part of this role of a slice's store needs to move there; none if it has no such part.
+pub async fn bytes_to_move(
+    core: &Core,
+    slice: &SliceStore,
+    fsid: Uuid,
+    role: Role,
+) -> anyhow::Result<(Uuid, Option<u64>)> {
+    let superblock = open_window(core, slice, fsid, false).await?.superblock;
+    let part = superblock.parts.get(role);
+    let need = part.map(|part| match role {
+        // Its file system takes no smaller space than it had.
+        Role::Db => part.len,
+        _ => superblock.part_bytes_min(role),
+    });
+    Ok((superblock.store, need))
+}
+
+/// Moves the part of this role of a slice's store to another device, unless it is there or the store has none.
+pub async fn move_part(
+    core: &Core,
+    slice: &SliceStore,
+    fsid: Uuid,
+    role: Role,
+    beside: &Beside,
+) -> anyhow::Result<()> {
+    let Window { view, foreign, superblock, .. } = open_window(core, slice, fsid, true).await?;
+    let Some(part) = superblock.parts.get(role) else { return Ok(()) };
+    let device = beside.attach(core)?;
+    let runs = beside.labelled.runs_of(&*device, superblock.store)?;
+    let to = Partition::of_runs(device, role.name(), places_of(&runs))?;
+    if PartHeader::read(&to, superblock.block.into()).await.is_ok_and(|header| header.id == part.id) {
+        return Ok(());
+    }
+    let keys = match role {
+        Role::Db => {
+            let (superblocks, _) = kv_places(&superblock);
+            let load = core.alien(Lane::Space, move || {
+                // What a process that was killed left in the device's cache must not be lost after it was copied from.
+                foreign.flush()?;
+                BlueFs::load(&*foreign, superblocks)
+            });
+            let loaded = load.await.context("BlueFS")?;
+            let files = loaded.tree.files.values().flat_map(|inode| &inode.extents);
+            let is_there = |extent: &Extent| superblock.fast().is_some_and(|fast| fast.contains(extent));
+            files.chain(&loaded.superblock.log).copied().filter(is_there).collect()
+        }
+        _ => Vec::new(),
+    };
+    Engine::move_part(&*view, &to, role, Uuid::new_v4(), &keys).await?;
+    Ok(())
+}
+
+/// Moves what is on the part of this role of a slice's store to where it belongs without it, and takes the part away from the
+/// store, unless it has none.
+pub async fn remove_part(core: &Core, slice: &SliceStore, fsid: Uuid, role: Role) -> anyhow::Result<()> {
+    let superblock = open_window(core, slice, fsid, true).await?.superblock;
+    if superblock.parts.get(role).is_none() {
+        return Ok(());
+    }
+    if role == Role::Db {
+        empty_db(core, slice, fsid).await?;
+        let fs = mount_file_system(core, slice, fsid).await?;
+        core.alien(Lane::Space, move || fs.leave_fast()).await.context(
+            "the keys do not all fit on the main device; grow that, or remove objects, and give the command again",
+        )?;
+    }
+    let view = open_window(core, slice, fsid, true).await?.view;
+    Engine::remove_part(&*view, role).await?;
+    Ok(())
+}
+
+/// Moves what can be moved of keys from a slice's db part to space of the main device, which only an open store lends.
+async fn empty_db(core: &Core, slice: &SliceStore, fsid: Uuid) -> anyhow::Result<()> {
+    let (desk, requests) = space_desk();
+    let Below { view, kv, .. } = open_below(core, slice, fsid, true, Some(desk), None).await?;
+    let options = options(&*view);
+    let engine = Engine::mount(core.clone(), view, kv.clone(), options).await?;
+    engine.serve_space(requests, &owned(core, &kv).await?, LOAN_UNIT)?;
+    let fs = kv.fs().clone();
+    let emptied = core.alien(Lane::Compaction, move || fs.empty_fast()).await;
+    let closed = engine.close().await;
+    emptied.context("BlueFS")?;
+    Ok(closed?)
+}
+
+/// Sets a key of a device's label, or removes it; gives the label.
+pub async fn set_label_key(
+    core: &Core,
+    file: Arc<DeviceFile>,
+    fsid: Uuid,
+    key: &str,
+    value: Option<&str>,
+) -> anyhow::Result<Label> {
+    let mut beside = Beside::read(core, file, fsid).await?;
+    let device = beside.attach(core)?;
+    beside.labelled.set_key(&*device, key, value).await?;
+    Ok(beside.labelled.label)
+}
+
+/// Makes a device that no store has a part on nobody's.
+pub async fn erase_label(core: &Core, file: Arc<DeviceFile>, fsid: Uuid) -> anyhow::Result<()> {
+    let beside = Beside::read(core, file, fsid).await?;
+    Ok(beside.labelled.erase(&*beside.attach(core)?).await?)
+}
+
 /// Gives the store of a slice its part of a device, unless it has it.
 pub async fn add_part(
     core: &Core,
@@ -448,8 +606,8 @@ pub async fn add_part(
         return Ok(());
     }
     let device = beside.attach(core)?;
-    let place = beside.labelled.window_of(&*device, superblock.store)?;
-    let part = Partition::new(device, role.name(), place.start, place.len)?;
+    let runs = beside.labelled.runs_of(&*device, superblock.store)?;
+    let part = Partition::of_runs(device, role.name(), places_of(&runs))?;
     Engine::add_part(&*view, &part, role, Uuid::new_v4()).await?;
     Ok(())
 }

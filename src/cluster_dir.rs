@@ -369,7 +369,11 @@ pub fn describe(plan: &Plan) -> String {
         .devices
         .iter()
         .map(|device| match device.create {
-            Some(bytes) => format!("{} ({})", device.path.display(), show_size(bytes)),
+            Some(bytes) => {
+                // It may have grown since it was made.
+                let bytes = fs::metadata(&device.path).map_or(bytes, |file| file.len());
+                format!("{} ({})", device.path.display(), show_size(bytes))
+            }
             None => device.path.display().to_string(),
         })
         .collect::<Vec<_>>()

@@ -13,6 +13,7 @@ mod mkfs;
 mod mon_port;
 mod progress;
 mod size;
+mod slice_device;
 mod stop;
 mod store_tool;
 mod up;

@@ -6,6 +6,8 @@ mod bluefs;
 mod change;
 mod device;
 mod inspect;
+mod label;
+mod leaving;
 mod objects;
 mod portable;
 mod space;
@@ -24,7 +26,7 @@ use uuid::Uuid;
 use crate::backend::{self, Opened, SliceStore};
 use crate::cluster_dir::ClusterDir;
 use crate::daemons::DeviceFiles;
-use args::{Action, Target};
+use args::{Action, LabelOptions, Target};
 
 /// One OSD's store, and how to tell what is found in it.
 struct Look {
@@ -41,6 +43,11 @@ pub fn run(options: &StoreOptions) -> anyhow::Result<ExitCode> {
         return device::run(&dir, &plan, action, options.json);
     }
     let ids = plan.osds_meant(options.id);
+    if let Action::Label(LabelOptions { action: Some(action) }) = &options.action
+        && let Some(change) = label::Change::of(action)
+    {
+        return label::change(&plan, &ids, &change, options.json);
+    }
     let is_of_one = options.action.is_of_one_store();
     ensure!(!is_of_one || ids.len() == 1, "there are {} OSDs: say which with --id", ids.len());
     let mut files = DeviceFiles::default();
@@ -127,7 +134,7 @@ impl Look {
     async fn act(&self, action: &Action) -> anyhow::Result<bool> {
         match action {
             Action::Statfs => self.statfs(),
-            Action::Label => self.label(),
+            Action::Label(_) => self.label(),
             Action::FreeDump => self.free_dump(),
             Action::FreeScore => self.free_score(),
             Action::List(options) => self.list(options).await,

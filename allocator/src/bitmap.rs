@@ -69,6 +69,19 @@ impl BitmapAllocator {
         new
     }
 
+    /// The space becomes larger; what is new is in use. It shrinks never.
+    pub fn grow(&mut self, capacity: u64) {
+        let blocks = capacity / self.block_size;
+        assert!((self.blocks..=BLOCKS_MAX).contains(&blocks), "{blocks} blocks instead of {}", self.blocks);
+        let (before, pages) = (self.pages.len(), blocks.div_ceil(PAGE_BLOCKS) as usize);
+        self.blocks = blocks;
+        self.pages.resize(pages, BitmapPage::used());
+        for tree in self.by_class.iter_mut().chain([&mut self.not_full, &mut self.dirty]) {
+            tree.grow(pages);
+        }
+        (before..pages).for_each(|page| self.not_full.insert(page));
+    }
+
     /// Upper bound of the words one allocation of `blocks` in at most `extents_max` pieces may touch: some 90 for each piece
     /// and, from [`LONG_RUN_BLOCKS`] on, some 50 for each of [`LONG_RUN_TRIES_PER_REQUEST`] runs, and as many times the words
     /// that hold so many blocks.

@@ -39,6 +39,12 @@ impl HybridAllocator {
         &self.bitmap
     }
 
+    /// As [`BitmapAllocator::grow`].
+    pub fn grow(&mut self, capacity: u64) {
+        self.bitmap.grow(capacity);
+        self.long.keep_up_to(per_bin(self.bitmap.pages()));
+    }
+
     /// Upper bound of the words one allocation of `blocks` in at most `extents_max` pieces may touch.
     pub fn words_bound(&self, blocks: u64, extents_max: usize) -> u64 {
         let hint = (blocks + MEASURED_MAX) / 64 + 2;
@@ -68,11 +74,15 @@ impl HybridAllocator {
 impl From<BitmapAllocator> for HybridAllocator {
     fn from(bitmap: BitmapAllocator) -> Self {
         let pages = bitmap.pages();
-        let per_bin = usize::try_from(pages / 8).unwrap_or(usize::MAX).max(LONG_RUNS_PER_BIN_MIN);
-        let mut new = Self { bitmap, long: LongRuns::new(per_bin) };
+        let mut new = Self { bitmap, long: LongRuns::new(per_bin(pages)) };
         (0..pages).for_each(|index| new.note_page(index));
         new
     }
+}
+
+/// How many hints of each kind there may be.
+fn per_bin(pages: u64) -> usize {
+    usize::try_from(pages / 8).unwrap_or(usize::MAX).max(LONG_RUNS_PER_BIN_MIN)
 }
 
 /// From where to take up to `wanted` blocks, more than a word's worth: from `at` on if they fit there; else from a hinted

@@ -23,6 +23,11 @@ impl LongRuns {
         Self { bins: std::array::from_fn(|_| Vec::new()), per_bin_max }
     }
 
+    /// Keeps up to so many of each order from now on, not fewer than before.
+    pub(crate) fn keep_up_to(&mut self, per_bin_max: usize) {
+        self.per_bin_max = per_bin_max.max(self.per_bin_max);
+    }
+
     /// A run of so many blocks, part of which, `known` blocks, was a run before. One that did not come into another bin has
     /// its hint already, or lost it.
     pub(crate) fn grew(&mut self, start: u64, blocks: u64, known: u64) {

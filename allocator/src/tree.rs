@@ -21,6 +21,26 @@ impl BitTree {
         }
     }
 
+    /// Widens what it is over to `0..len`.
+    pub(crate) fn grow(&mut self, len: usize) {
+        let mut words = len.div_ceil(64);
+        let mut height = 0;
+        loop {
+            if self.levels.len() == height {
+                // The level below was one word until now.
+                let below = self.levels.last().is_some_and(|below| below[0] != 0);
+                self.levels.push(vec![u64::from(below)]);
+            }
+            let level = &mut self.levels[height];
+            level.resize(words.max(level.len()), 0);
+            if words == 1 {
+                return;
+            }
+            words = words.div_ceil(64);
+            height += 1;
+        }
+    }
+
     pub(crate) fn contains(&self, index: usize) -> bool {
         self.levels[0][index / 64] >> (index % 64) & 1 == 1
     }
@@ -84,6 +104,23 @@ impl BitTree {
 mod tests {
     use super::*;
     use std::collections::BTreeSet;
+
+    #[test]
+    fn a_grown_tree_is_as_one_made_so_wide() {
+        for (before, after) in [(1, 64), (1, 65), (64, 4097), (65, 70_000), (4096, 300_000), (5, 5)] {
+            let (mut grown, mut wide) = (BitTree::new(before), BitTree::new(after));
+            for index in (0..before).step_by(7) {
+                grown.insert(index);
+                wide.insert(index);
+            }
+            grown.grow(after);
+            for index in (before..after).step_by(31) {
+                grown.insert(index);
+                wide.insert(index);
+            }
+            assert_eq!(grown.levels, wide.levels, "{before} to {after}");
+        }
+    }
 
     #[test]
     fn agrees_with_an_ordered_set() {

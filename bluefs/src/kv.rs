@@ -258,6 +258,11 @@ pub trait KvStore {
     fn move_back(&self, _bytes: u64) -> LocalBoxFuture<'static, KvResult<u64>> {
         Box::pin(std::future::ready(Ok(0)))
     }
+    /// The main device below has become larger, and has so many bytes now. Done when that is durable: what is lent from then on
+    /// may lie there. A store that does not know of its device has nothing to do.
+    fn grow(&self, _device_bytes: u64) -> LocalBoxFuture<'static, KvResult<()>> {
+        Box::pin(std::future::ready(Ok(())))
+    }
     /// Waits for running work and lets go of the device. Does not flush.
     fn close(&self) -> LocalBoxFuture<'static, KvResult<()>>;
 }

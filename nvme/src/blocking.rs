@@ -17,6 +17,10 @@ use crate::device::{DeviceResult, Geometry};
 pub trait BlockingDevice: Send + Sync {
     /// What the device is.
     fn geometry(&self) -> &Geometry;
+    /// Bytes now: those of the geometry, or more if it has grown since it was opened.
+    fn size(&self) -> u64 {
+        self.geometry().size
+    }
     /// Path or name, for messages.
     fn name(&self) -> &str;
     /// Fills `memory` from `offset`.

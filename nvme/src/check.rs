@@ -3,33 +3,48 @@
 use crate::device::{DeviceError, DeviceResult, Geometry};
 use crate::limits::{BLOCK_SIZE_MAX, BLOCK_SIZE_MIN};
 
+/// Where I/Os may go: as many bytes as the device has now, in whole blocks.
+#[derive(Clone, Copy)]
+pub(crate) struct Bounds {
+    pub size: u64,
+    pub block_size: u32,
+}
+
+impl From<&Geometry> for Bounds {
+    fn from(geometry: &Geometry) -> Self {
+        Self { size: geometry.size, block_size: geometry.block_size }
+    }
+}
+
 /// Accepts `len` > 0 bytes at `offset` when both are multiples of the block size and the end is on the device.
 pub(crate) fn range(
     op: &'static str,
-    geometry: &Geometry,
+    bounds: impl Into<Bounds>,
     name: &str,
     offset: u64,
     len: u64,
 ) -> DeviceResult<()> {
-    let block = u64::from(geometry.block_size);
-    let inside = offset.checked_add(len).is_some_and(|end| end <= geometry.size);
+    let Bounds { size, block_size } = bounds.into();
+    let block = u64::from(block_size);
+    let inside = offset.checked_add(len).is_some_and(|end| end <= size);
     if len > 0 && inside && offset.is_multiple_of(block) && len.is_multiple_of(block) {
         return Ok(());
     }
-    Err(DeviceError::Range { op, offset, len, device: name.to_owned(), block_size: geometry.block_size })
+    Err(DeviceError::Range { op, offset, len, device: name.to_owned(), block_size })
 }
 
 /// As [`range`], for memory that the caller lends: its address must be aligned to the block size too, since a
 /// device may transfer into it directly.
 pub(crate) fn lent_memory(
     op: &'static str,
-    geometry: &Geometry,
+    bounds: impl Into<Bounds>,
     name: &str,
     offset: u64,
     memory: &[u8],
 ) -> DeviceResult<()> {
-    range(op, geometry, name, offset, memory.len() as u64)?;
-    if memory.as_ptr().addr().is_multiple_of(geometry.block_size.min(4096) as usize) {
+    let bounds = bounds.into();
+    range(op, bounds, name, offset, memory.len() as u64)?;
+    if memory.as_ptr().addr().is_multiple_of(bounds.block_size.min(4096) as usize) {
         return Ok(());
     }
     Err(DeviceError::Range {
@@ -37,7 +52,7 @@ pub(crate) fn lent_memory(
         offset,
         len: memory.len() as u64,
         device: name.to_owned(),
-        block_size: geometry.block_size,
+        block_size: bounds.block_size,
     })
 }
 

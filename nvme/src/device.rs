@@ -7,7 +7,7 @@ use crate::buffer::DmaBuf;
 /// What a device is, fixed while it is open.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Geometry {
-    /// Bytes; a multiple of `block_size`.
+    /// Bytes; a multiple of `block_size`. A device may grow while it is open, see [`BlockDevice::size`].
     pub size: u64,
     /// Smallest unit of I/O and alignment of offsets and lengths, bytes, a power of two from 512 to 65536.
     pub block_size: u32,
@@ -73,6 +73,14 @@ pub type DeviceResult<T> = Result<T, DeviceError>;
 pub trait BlockDevice {
     /// What the device is.
     fn geometry(&self) -> &Geometry;
+    /// Bytes now: those of the geometry, or more if it has grown since it was opened.
+    fn size(&self) -> u64 {
+        self.geometry().size
+    }
+    /// Looks whether it has grown, and gives its bytes now. What is new may be used from then on, through every handle.
+    fn look_again(&self) -> LocalBoxFuture<'static, DeviceResult<u64>> {
+        Box::pin(std::future::ready(Ok(self.size())))
+    }
     /// Path or name, for messages.
     fn name(&self) -> &str;
     /// Fills `buf` (its length is the I/O's) from `offset`.

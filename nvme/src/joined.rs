@@ -20,7 +20,7 @@ pub use blocking::BlockingJoined;
 pub use state::JoinedState;
 
 use crate::buffer::DmaBuf;
-use crate::check;
+use crate::check::{self, Bounds};
 use crate::device::{BlockDevice, DeviceError, DeviceResult, Geometry};
 use crate::limits::{MEMBER_SHIFT, MEMBERS_MAX};
 
@@ -35,12 +35,11 @@ pub fn member_of(address: u64) -> (usize, u64) {
     ((address >> MEMBER_SHIFT) as usize, address & ((1 << MEMBER_SHIFT) - 1))
 }
 
-/// What a joined device is, and how large each member is: a whole number of the largest blocks.
+/// What a joined device is. Of each member it has a whole number of the largest blocks.
 #[derive(Clone, Debug)]
 struct Shape {
     name: String,
     geometry: Geometry,
-    sizes: [u64; MEMBERS_MAX],
     /// Which members have a cache that power loss takes.
     volatile: [bool; MEMBERS_MAX],
 }
@@ -63,35 +62,45 @@ impl Shape {
                 io_max: all().map(|one| one.io_max).min().unwrap_or(first.io_max).max(block_size),
                 ..first.clone()
             },
-            sizes: [0; MEMBERS_MAX],
             volatile: [false; MEMBERS_MAX],
         };
-        let block = u64::from(block_size);
         for (slot, member) in members.iter().enumerate() {
             let Some((geometry, name)) = member else { continue };
             assert!(geometry.size < 1 << MEMBER_SHIFT, "{name} reaches into the next member's addresses");
-            shape.sizes[slot] = geometry.size / block * block;
             shape.volatile[slot] = geometry.volatile_cache;
             if slot > 0 {
                 shape.name += &format!(" + {name}");
             }
         }
-        shape.geometry.size = shape.sizes[0];
+        shape.geometry.size = shape.whole_blocks(first.size);
         shape
     }
 
     /// Slot and offset of an I/O that lies within a member.
-    fn place(&self, op: &'static str, address: u64, len: u64) -> DeviceResult<(usize, u64)> {
+    ///
+    /// `size_of` is what a member has now, none if there is no such member.
+    fn place(
+        &self,
+        op: &'static str,
+        address: u64,
+        len: u64,
+        size_of: impl Fn(usize) -> Option<u64>,
+    ) -> DeviceResult<(usize, u64)> {
         let (slot, offset) = member_of(address);
-        let size = self.sizes.get(slot).copied().unwrap_or(0);
-        let member = Geometry { size, ..self.geometry.clone() };
-        let checked = check::range(op, &member, &self.name, offset, len);
+        let size = size_of(slot).map_or(0, |size| self.whole_blocks(size));
+        let bounds = Bounds { size, block_size: self.geometry.block_size };
+        let checked = check::range(op, bounds, &self.name, offset, len);
         checked.map(|()| (slot, offset)).map_err(|error| match error {
             DeviceError::Range { op, len, device, block_size, .. } => {
                 DeviceError::Range { op, offset: address, len, device, block_size }
             }
             other => other,
         })
+    }
+
+    fn whole_blocks(&self, size: u64) -> u64 {
+        let block = u64::from(self.geometry.block_size);
+        size / block * block
     }
 }
 
@@ -118,7 +127,8 @@ impl Joined {
         len: u64,
     ) -> DeviceResult<(usize, &Rc<dyn BlockDevice>, u64)> {
         self.state.check(&self.shape.name)?;
-        let (slot, offset) = self.shape.place(op, address, len)?;
+        let size_of = |slot: usize| Some(self.members.get(slot)?.as_ref()?.size());
+        let (slot, offset) = self.shape.place(op, address, len, size_of)?;
         match self.members.get(slot) {
             Some(Some(member)) => Ok((slot, member, offset)),
             _ => unreachable!("a member without a device has no bytes"),
@@ -133,6 +143,18 @@ fn failed<T: 'static>(error: DeviceError) -> LocalBoxFuture<'static, DeviceResul
 impl BlockDevice for Joined {
     fn geometry(&self) -> &Geometry {
         &self.shape.geometry
+    }
+
+    fn size(&self) -> u64 {
+        self.members.iter().flatten().next().map_or(0, |first| self.shape.whole_blocks(first.size()))
+    }
+
+    fn look_again(&self) -> LocalBoxFuture<'static, DeviceResult<u64>> {
+        let Some(Some(first)) = self.members.first() else {
+            unreachable!("a joined device has a first member");
+        };
+        let (looked, block) = (first.look_again(), u64::from(self.shape.geometry.block_size));
+        Box::pin(async move { Ok(looked.await? / block * block) })
     }
 
     fn name(&self) -> &str {

@@ -17,6 +17,7 @@ mod partition;
 mod pool;
 pub mod probe;
 pub mod recording;
+mod runs;
 pub mod sim;
 pub mod suite;
 pub mod uring;

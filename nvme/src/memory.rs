@@ -122,7 +122,7 @@ impl MemoryDevice {
     }
 
     fn check_range(&self, op: &'static str, offset: u64, len: u64) -> DeviceResult<()> {
-        check::range(op, &self.geometry, &self.name, offset, len)
+        check::range(op, &*self.geometry, &self.name, offset, len)
     }
 }
 
@@ -172,13 +172,13 @@ impl BlockingDevice for MemoryDevice {
     }
 
     fn read_at(&self, offset: u64, memory: &mut [u8]) -> DeviceResult<()> {
-        check::lent_memory("read", &self.geometry, &self.name, offset, memory)?;
+        check::lent_memory("read", &*self.geometry, &self.name, offset, memory)?;
         self.read_image(offset, memory);
         Ok(())
     }
 
     fn write_at(&self, offset: u64, memory: &[u8]) -> DeviceResult<()> {
-        check::lent_memory("write", &self.geometry, &self.name, offset, memory)?;
+        check::lent_memory("write", &*self.geometry, &self.name, offset, memory)?;
         self.write_image(offset, memory);
         Ok(())
     }

@@ -55,3 +55,19 @@ fn a_partition_conforms_and_keeps_to_itself() {
         assert!(Partition::new(Rc::new(whole), "slice 2", 40 << 20, 16 << 20).is_err());
     });
 }
+
+#[test]
+fn a_partition_in_several_runs_conforms() {
+    Sim::new(1, Config::default()).run(0, |core| async move {
+        let whole: Rc<dyn crate::BlockDevice> = Rc::new(MemoryDevice::new(64 << 20));
+        // Ends of runs lie where the suite writes across them.
+        let runs: Vec<(u64, u64)> = (0..400).map(|run| (run * 163_840, 81_920)).collect();
+        let part = Partition::of_runs(whole, "slice 1", runs).unwrap_or_else(|error| panic!("{error}"));
+        suite::conforms(&core, Rc::new(part)).await;
+    });
+    let whole: Arc<dyn BlockingDevice> = Arc::new(MemoryDevice::new(64 << 20));
+    let runs: Vec<(u64, u64)> = (0..400).map(|run| (run * 163_840, 81_920)).collect();
+    let part = crate::BlockingPartition::of_runs(whole, runs).unwrap_or_else(|error| panic!("{error}"));
+    let part: Arc<dyn BlockingDevice> = Arc::new(part);
+    suite::blocking_conforms(&part, on_threads);
+}

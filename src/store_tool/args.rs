@@ -43,8 +43,8 @@ pub struct StoreOptions {
 pub enum Action {
     /// Space and use, in all and by pool.
     Statfs,
-    /// What the device's label and the store's superblock say.
-    Label,
+    /// What the device's label and the store's superblock say; and keys of a label, for operators to note what they like.
+    Label(LabelOptions),
     /// Objects, in the store's order.
     List(ListOptions),
     /// One object: size, attributes, omap, and where its data lies in the OSD's part of the device.
@@ -103,11 +103,75 @@ pub enum Action {
     Bluefs(FileSystemAction),
 }
 
+/// Options of `store label`.
+#[derive(Args, Clone)]
+#[command(
+    args_conflicts_with_subcommands = true,
+    after_help = "Example:\n  spirula store --dir /srv/demo --id 0 label set shelf 12"
+)]
+pub struct LabelOptions {
+    /// What to do; shows the label if nothing is said.
+    #[command(subcommand)]
+    pub action: Option<LabelAction>,
+}
+
+/// The subcommands of `store label`.
+#[derive(Clone, Subcommand)]
+pub enum LabelAction {
+    /// What the label and the superblock say.
+    Show,
+    /// Sets a key of the label of an OSD's main device, or of another device of the cluster.
+    Set {
+        /// Its name.
+        key: String,
+        /// What it is to be.
+        value: String,
+        /// The device, if it is not the main one.
+        #[arg(long)]
+        device: Option<PathBuf>,
+    },
+    /// Removes a key.
+    Remove {
+        /// Its name.
+        key: String,
+        /// The device, if it is not the main one.
+        #[arg(long)]
+        device: Option<PathBuf>,
+    },
+}
+
 /// The subcommands of `store device`.
 #[derive(Clone, Subcommand)]
 pub enum DeviceAction {
     /// Which device has what of which OSD.
     List,
+    /// Takes up what devices have grown by; of one with several OSDs each gets as much. If this is killed half way, give the same
+    /// command again. While a cluster runs, 'ceph tell osd.N bluestore expand' does it for main devices.
+    #[command(
+        after_help = "Example:\n  truncate -s 16G /srv/demo/osd.0/block && spirula store --dir /srv/demo device grow"
+    )]
+    Grow,
+    /// Moves the keys, or the journals, of all OSDs from the devices that they are on to another one, as large at least. If this
+    /// is killed half way, give the same command again.
+    #[command(after_help = "Example:\n  spirula store --dir /srv/demo device migrate db /dev/nvme1n1")]
+    Migrate {
+        /// What moves.
+        #[arg(value_enum)]
+        role: SideRole,
+        /// Where to; all OSDs share it.
+        path: PathBuf,
+        /// Format it even if it holds somebody's data. That data is lost.
+        #[arg(long)]
+        force: bool,
+    },
+    /// Moves the keys, or the journals, of all OSDs back: journals to the device for keys if there is one, else to the main device.
+    /// What they were on is nobody's then. If this is killed half way, give the same command again.
+    #[command(after_help = "Example:\n  spirula store --dir /srv/demo device remove wal")]
+    Remove {
+        /// What moves.
+        #[arg(value_enum)]
+        role: SideRole,
+    },
     /// Gives all OSDs a device for their keys or their journals. If this is killed half way, give the same command again.
     #[command(after_help = "Example:\n  spirula store --dir /srv/demo device add db /dev/nvme0n1")]
     Add {
@@ -148,6 +212,12 @@ pub enum FileSystemAction {
     Stats,
     /// The records of its log, the oldest first.
     LogDump,
+    /// Replaces its files by those of a folder that `export` wrote: all at once, or none. There must be room for both.
+    #[command(after_help = "Example:\n  spirula store --dir /srv/demo --id 0 bluefs import /tmp/files")]
+    Import {
+        /// The folder.
+        folder: PathBuf,
+    },
     /// Writes its files into a new folder.
     Export {
         /// The folder; it must not be there.
@@ -310,7 +380,7 @@ impl Action {
     pub fn changes(&self) -> bool {
         match self {
             Self::Statfs
-            | Self::Label
+            | Self::Label(_)
             | Self::List(_)
             | Self::Info(_)
             | Self::Dump(_)
@@ -342,8 +412,9 @@ impl Action {
 
     /// Whether it is about the whole of one store, so that it must be said which.
     pub fn is_of_one_store(&self) -> bool {
-        let is_export = matches!(self, Self::Bluefs(FileSystemAction::Export { .. }));
-        is_export || matches!(self, Self::FreeDump | Self::Import(_))
+        let is_copy =
+            matches!(self, Self::Bluefs(FileSystemAction::Export { .. } | FileSystemAction::Import { .. }));
+        is_copy || matches!(self, Self::FreeDump | Self::Import(_))
     }
 
     /// What must be in one store only, for this to be done there.
@@ -367,7 +438,7 @@ impl Action {
         !matches!(
             self,
             Self::Statfs
-                | Self::Label
+                | Self::Label(_)
                 | Self::List(_)
                 | Self::Info(_)
                 | Self::Dump(_)

@@ -1,5 +1,7 @@
 //! The file system below the key-value store, read without opening either: also when RocksDB refuses to.
 
+mod import;
+
 use std::fs::{self, File};
 use std::io::{self, Write};
 use std::path::{Component, Path, PathBuf};
@@ -28,6 +30,11 @@ pub async fn act(
     action: &FileSystemAction,
     json: bool,
 ) -> anyhow::Result<()> {
+    if let FileSystemAction::Import { folder } = action {
+        let (folder, osd) = (folder.clone(), slice.osd);
+        let fs = backend::mount_file_system(core, slice, fsid).await?;
+        return core.alien(Lane::Read, move || import::import(osd, &fs, &folder, json)).await;
+    }
     let found = backend::load_file_system(core, slice, fsid).await?;
     let (osd, action) = (slice.osd, action.clone());
     // It blocks.
@@ -35,6 +42,7 @@ pub async fn act(
         FileSystemAction::Stats => stats(osd, &found, json),
         FileSystemAction::LogDump => log_dump(&found, json),
         FileSystemAction::Export { folder } => export(&found, &folder),
+        FileSystemAction::Import { .. } => unreachable!("it is done by whoever may write"),
     })
     .await
 }

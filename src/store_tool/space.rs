@@ -78,7 +78,7 @@ impl Look {
             "device": {
                 "id": label.device.to_string(), "fsid": label.fsid.to_string(), "generation": label.generation,
                 "size": label.size, "block_size": label.block_size, "segment_bytes": label.segment_bytes,
-                "slices": slices,
+                "slices": slices, "keys": label.keys,
             },
             "store": {
                 "id": superblock.store.to_string(), "generation": superblock.generation,

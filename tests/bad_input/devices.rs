@@ -222,8 +222,13 @@ fn a_store_that_is_gone_or_changed_its_size() {
     let device = folder.path("c").join("osd.0").join("block");
     let file = File::options().write(true).open(&device).expect("there");
     file.set_len(200 << 20).expect("grown");
+    for arguments in [&["fsck", "--deep"][..], &["store", "device", "grow"], &["fsck", "--deep"]] {
+        let done = spirula(&[arguments, &["--dir", &dir]].concat());
+        assert_eq!(done.code, Some(0), "{done:?}");
+    }
+    file.set_len(120 << 20).expect("cut off");
     for command in ["up", "fsck"] {
-        spirula(&[command, "--dir", &dir]).refused(1, &["block", "resized"]);
+        spirula(&[command, "--dir", &dir]).refused(1, &["block", "cut off"]);
     }
     fs::remove_file(&device).expect("removed");
     for command in ["up", "fsck"] {
@@ -319,4 +324,107 @@ fn a_cluster_gets_devices_for_keys_and_journals_later() {
     let cluster = Cluster::up(&folder.path("c"), &[]);
     device(&["list"]).refused(1, &["in use by another process"]);
     cluster.stop();
+}
+
+#[test]
+fn devices_that_several_osds_share_grow_for_all_of_them() {
+    let folder = Folder::new();
+    let dir = folder.text("c");
+    let devices = [("main", 200 << 20), ("db", 128 << 20), ("wal", 32 << 20)];
+    devices.iter().for_each(|(name, bytes)| blank(&folder.path(name), *bytes));
+    let (main, db, wal) = (folder.text("main"), folder.text("db"), folder.text("wal"));
+    let beside = ["--db-device", &db, "--wal-device", &wal, "--mon-port", "0"];
+    let made = spirula(&[&["mkfs", "--dir", &dir, "--device", &main, "--osds", "2"][..], &beside].concat());
+    assert_eq!(made.code, Some(0), "{made:?}");
+    Cluster::up(&folder.path("c"), &[]).stop();
+    let device = |arguments: &[&str]| spirula(&[&["store", "--dir", &dir, "device"], arguments].concat());
+    assert_eq!(device(&["grow"]).out, "nothing has grown\n");
+    for times in 2..4 {
+        for (name, bytes) in devices {
+            let file = File::options().write(true).open(folder.path(name)).expect("there");
+            file.set_len(times * bytes).expect("grown");
+        }
+        let said = device(&["grow", "--json"]);
+        assert_eq!((said.code, said.out.lines().count()), (Some(0), 6), "{said:?}");
+        Cluster::up(&folder.path("c"), &[]).stop();
+        let checked = spirula(&["fsck", "--dir", &dir, "--deep"]);
+        assert_eq!(checked.code, Some(0), "{checked:?}");
+    }
+    let said = spirula(&["store", "--dir", &dir, "statfs", "--json"]);
+    assert_eq!(said.out.matches("\"total\":312475648").count(), 2, "149 segments of 2 MiB: {said:?}");
+}
+
+#[test]
+fn keys_and_journals_move_and_go() {
+    let folder = Folder::new();
+    let dir = folder.text("c");
+    let devices =
+        [("db", 128 << 20), ("wal", 32 << 20), ("db2", 160 << 20), ("wal2", 40 << 20), ("small", 64 << 20)];
+    devices.iter().for_each(|(name, bytes)| blank(&folder.path(name), *bytes));
+    let path = |name: &str| folder.text(name);
+    let beside = ["--db-device", &path("db"), "--wal-device", &path("wal"), "--mon-port", "0"];
+    let made = spirula(&[&["mkfs", "--dir", &dir, "--size", SIZE, "--osds", "2"][..], &beside].concat());
+    assert_eq!(made.code, Some(0), "{made:?}");
+    let device = |arguments: &[&str]| spirula(&[&["store", "--dir", &dir, "device"], arguments].concat());
+    let has = |roles: &[(&str, &str)]| {
+        Cluster::up(&folder.path("c"), &[]).stop();
+        let checked = spirula(&["fsck", "--dir", &dir, "--deep"]);
+        assert_eq!(checked.code, Some(0), "{checked:?}");
+        let listed = device(&["list"]);
+        for (role, name) in roles {
+            let of = format!("of {}\n", path(name));
+            let lines = listed.out.split_inclusive('\n');
+            assert_eq!(
+                lines.filter(|line| line.contains(role) && line.ends_with(&of)).count(),
+                2,
+                "{listed:?}"
+            );
+        }
+        assert_eq!(listed.out.lines().count(), 2 + 2 * roles.len(), "{listed:?}");
+    };
+    has(&[("db", "db"), ("wal", "wal")]);
+    device(&["migrate", "db", &path("none")]).refused(1, &["none", "one that exists"]);
+    device(&["migrate", "db", &path("small")]).refused(1, &["small", "is too small"]);
+    device(&["migrate", "db", &path("wal")]).refused(1, &["is the wal device of osd.0"]);
+    for (role, name) in [("db", "db2"), ("wal", "wal2")] {
+        let said = device(&["migrate", role, &path(name)]);
+        assert_eq!(said.code, Some(0), "{said:?}");
+        // The same again changes nothing.
+        assert_eq!(device(&["migrate", role, &path(name)]).code, Some(0));
+    }
+    has(&[("db", "db2"), ("wal", "wal2")]);
+    // What they were on is nobody's, but has somebody's bytes.
+    let other = folder.text("other");
+    let other = ["mkfs", "--dir", &other, "--size", SIZE, "--mon-port", "0", "--db-device", &path("db")];
+    spirula(&other).refused(1, &["db", "holds data of an unknown kind"]);
+    let cluster = Cluster::up(&folder.path("c"), &[]);
+    device(&["remove", "wal"]).refused(1, &["in use by another process"]);
+    cluster.stop();
+    assert_eq!(device(&["remove", "wal"]).code, Some(0));
+    has(&[("db", "db2")]);
+    device(&["migrate", "wal", &path("wal2"), "--force"]).refused(1, &["no OSD has a wal device"]);
+    for _ in 0..2 {
+        let said = device(&["remove", "db"]);
+        assert_eq!(said.code, Some(0), "{said:?}");
+        has(&[]);
+    }
+}
+
+#[test]
+fn labels_keep_what_operators_note() {
+    let folder = Folder::new();
+    let dir = folder.text("c");
+    let made = spirula(&["mkfs", "--dir", &dir, "--size", SIZE, "--osds", "2", "--mon-port", "0"]);
+    assert_eq!(made.code, Some(0), "{made:?}");
+    let label = |arguments: &[&str]| spirula(&[&["store", "--dir", &dir], arguments].concat());
+    label(&["label", "set", "shelf", "12"]).refused(1, &["there are 2 OSDs", "--id", "--device"]);
+    label(&["label", "set", "shelf", "12", "--device", &folder.text("c")]).refused(1, &["is not a device"]);
+    let said = label(&["--id", "1", "--json", "label", "set", "shelf", "12"]);
+    assert!(said.out.contains("\"keys\":{\"shelf\":\"12\"}"), "{said:?}");
+    Cluster::up(&folder.path("c"), &[]).stop();
+    assert!(label(&["--id", "1", "--json", "label"]).out.contains("\"shelf\":\"12\""));
+    assert!(label(&["--id", "0", "--json", "label", "show"]).out.contains("\"keys\":{}"));
+    label(&["--id", "0", "label", "remove", "shelf"]).refused(1, &["no key \"shelf\""]);
+    label(&["--id", "1", "label", "set", "long", &"x".repeat(9000)]).refused(1, &["at most 8192"]);
+    assert_eq!(label(&["--id", "1", "label", "remove", "shelf"]).out, "");
 }

@@ -278,6 +278,12 @@ impl Database {
         Ok((moved, self.stats()))
     }
 
+    /// See the seam.
+    pub(crate) fn grow(&self, device_bytes: u64) -> KvResult<KvStats> {
+        self.fs.grow_device(device_bytes).map_err(fs_error)?;
+        Ok(self.stats())
+    }
+
     /// Wants so much headroom from now on.
     pub(crate) fn want(&self, headroom: u64) -> KvResult<KvStats> {
         self.wanted.store(headroom, Ordering::Relaxed);

@@ -483,6 +483,15 @@ impl KvStore for RocksKv {
         })
     }
 
+    fn grow(&self, device_bytes: u64) -> LocalBoxFuture<'static, KvResult<()>> {
+        let shared = Rc::clone(&self.shared);
+        Box::pin(async move {
+            let stats = shared.job(Lane::Space, move |database| database.grow(device_bytes)).await?;
+            shared.stats.set(stats);
+            Ok(())
+        })
+    }
+
     fn close(&self) -> LocalBoxFuture<'static, KvResult<()>> {
         let shared = Rc::clone(&self.shared);
         let closed = shared.gate.close();

@@ -25,6 +25,8 @@ use crate::fs::superblock::Superblock;
 
 /// How long a writer that finds no space waits before it looks again, if it is to be patient.
 const FULL_PAUSE: Duration = Duration::from_millis(20);
+/// How long a lender may take to answer.
+const LENDER_WAIT: Duration = Duration::from_secs(10);
 /// A write that waits so long for room says so.
 const FULL_SAID_AFTER: Duration = Duration::from_secs(1);
 
@@ -114,6 +116,12 @@ impl BlueFs {
         }
     }
 
+    /// Takes up a main device that has so many bytes now; returns when that is durable.
+    pub fn grow_device(&self, size: u64) -> FsResult<()> {
+        let grew = self.shared.lock()?.grow_device(size)?;
+        if grew { self.compact() } else { Ok(()) }
+    }
+
     /// A new empty file for writing; one of that name goes.
     pub fn create(&self, path: &str) -> FsResult<FileWriter> {
         let ino = self.shared.lock()?.create(path)?;
@@ -196,6 +204,36 @@ impl BlueFs {
             }
         }
         Ok(moved)
+    }
+
+    /// Moves what can be moved out of the fast space, for which the lender is asked for room on the main device; nothing more is
+    /// put there until the next mount. What is open for writing stays.
+    pub fn empty_fast(&self) -> FsResult<()> {
+        let used = |machine: &mut Machine| {
+            machine.retire_fast();
+            Ok(machine.fast_used())
+        };
+        let mut left = self.with(used)?;
+        loop {
+            // The lender may have less than that, and then less moves.
+            let since = Instant::now();
+            while self.keep_room(left)? && since.elapsed() < LENDER_WAIT {
+                std::thread::sleep(FULL_PAUSE);
+            }
+            if self.move_files(Move::OutOfFast, left)? == 0 {
+                return Ok(());
+            }
+            left = self.with(used)?;
+        }
+    }
+
+    /// Moves everything out of the fast space and gives that up, for good; nobody has a file open. `NoSpace` if the main space
+    /// has no room for it: then what is left stays where it is.
+    pub fn leave_fast(&self) -> FsResult<()> {
+        self.move_files(Move::OutOfFast, u64::MAX)?;
+        self.compact()?;
+        self.with(Machine::drop_fast)?;
+        self.compact()
     }
 
     /// Writers that find no space, and a lender that has none, look again for so long before they fail: for those to whom

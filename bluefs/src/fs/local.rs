@@ -102,6 +102,12 @@ impl LocalBlueFs {
         }
     }
 
+    /// Takes up a main device that has so many bytes now; returns when that is durable.
+    pub async fn grow_device(&self, size: u64) -> FsResult<()> {
+        let grew = self.shared.machine()?.grow_device(size)?;
+        if grew { self.compact().await } else { Ok(()) }
+    }
+
     /// A new empty file for writing; one of that name goes.
     pub fn create(&self, path: &str) -> FsResult<LocalWriter> {
         let ino = self.shared.machine()?.create(path)?;
@@ -191,6 +197,14 @@ impl LocalBlueFs {
             }
         }
         Ok(moved)
+    }
+
+    /// As in the blocking shell.
+    pub async fn leave_fast(&self) -> FsResult<()> {
+        self.move_files(Move::OutOfFast, u64::MAX).await?;
+        self.compact().await?;
+        self.with(Machine::drop_fast)?;
+        self.compact().await
     }
 
     /// Ends this mount: every later call fails with `reason`, waiting ones too.

@@ -160,6 +160,11 @@ impl Tree {
         self.spaces.values().sum()
     }
 
+    /// Of these, what lies in an extent that no lent one reaches out of.
+    pub fn space_bytes_within(&self, extent: Extent) -> u64 {
+        self.spaces.range(extent.start..extent.end()).map(|(_, len)| len).sum()
+    }
+
     fn add_space(&mut self, extent: Extent) -> FsResult<()> {
         if self.spaces.len() >= SPACES_MAX {
             return Err(FsError::Limit { what: "lent extents" });

@@ -21,7 +21,7 @@ impl BlockingFile {
 
     fn check(&self, op: &'static str, offset: u64, memory: &[u8]) -> DeviceResult<()> {
         self.device.admit()?;
-        check::lent_memory(op, &self.device.geometry, &self.device.name, offset, memory)
+        check::lent_memory(op, self.device.bounds(), &self.device.name, offset, memory)
     }
 }
 
@@ -48,6 +48,10 @@ fn transfer(len: usize, mut part: impl FnMut(usize) -> io::Result<usize>) -> io:
 impl BlockingDevice for BlockingFile {
     fn geometry(&self) -> &Geometry {
         &self.device.geometry
+    }
+
+    fn size(&self) -> u64 {
+        self.device.size()
     }
 
     fn name(&self) -> &str {

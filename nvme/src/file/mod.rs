@@ -14,6 +14,7 @@ mod queue;
 use std::fs::File;
 use std::os::fd::{AsRawFd, RawFd};
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
 
 pub use blocking::BlockingFile;
@@ -30,6 +31,10 @@ pub struct DeviceFile {
     path: PathBuf,
     name: String,
     geometry: Geometry,
+    /// Bytes, as last looked at: what the geometry says, or more.
+    size: AtomicU64,
+    /// Somebody changes how it is divided.
+    dividing: AtomicBool,
     is_block_device: bool,
     /// Which I/Os can be polled for, as far as the system says.
     polling: Option<PollingLimits>,
@@ -38,10 +43,42 @@ pub struct DeviceFile {
     discard_refused: OnceLock<()>,
 }
 
+/// See [`DeviceFile::divide`]. Given back on drop.
+pub struct Dividing(Arc<DeviceFile>);
+
+impl Drop for Dividing {
+    fn drop(&mut self) {
+        self.0.dividing.store(false, Ordering::Release);
+    }
+}
+
 impl DeviceFile {
     /// What the device is.
     pub fn geometry(&self) -> &Geometry {
         &self.geometry
+    }
+
+    /// Bytes, as last looked at.
+    pub fn size(&self) -> u64 {
+        self.size.load(Ordering::Relaxed)
+    }
+
+    /// Looks how large it is now; all handles may use what it has grown by. Gives the bytes. One that is smaller than it was is
+    /// taken as it was: what is missing shows when it is read.
+    pub fn look_again(&self) -> Result<u64, OpenError> {
+        let found = open::size_of(&self.path, &self.file, self.is_block_device)?;
+        let block = u64::from(self.geometry.block_size);
+        Ok(self.size.fetch_max(found / block * block, Ordering::Relaxed).max(found / block * block))
+    }
+
+    /// The right to change how the device is divided among its users, on whatever cores they are; none while another has it.
+    pub fn divide(self: &Arc<Self>) -> Option<Dividing> {
+        let taken = self.dividing.swap(true, Ordering::Acquire);
+        (!taken).then(|| Dividing(Arc::clone(self)))
+    }
+
+    fn bounds(&self) -> check::Bounds {
+        check::Bounds { size: self.size(), block_size: self.geometry.block_size }
     }
 
     /// Its path, for messages.
@@ -92,7 +129,7 @@ impl DeviceFile {
 
     pub(crate) fn check_range(&self, op: &'static str, offset: u64, len: u64) -> DeviceResult<()> {
         self.admit()?;
-        check::range(op, &self.geometry, &self.name, offset, len)
+        check::range(op, self.bounds(), &self.name, offset, len)
     }
 
     /// What a failed system call on these bytes means.

@@ -64,6 +64,8 @@ pub fn open(path: &Path, options: &OpenOptions) -> Result<Arc<DeviceFile>, OpenE
         path: path.to_owned(),
         name: path.display().to_string(),
         polling: (is_block_device && direct).then(|| Queue::of(metadata.rdev()).polling()).flatten(),
+        size: geometry.size.into(),
+        dividing: false.into(),
         geometry,
         is_block_device,
         poison: OnceLock::new(),
@@ -185,6 +187,14 @@ fn try_open_alone(path: &Path, is_block_device: bool, allow_buffered: bool) -> R
     }
 }
 
+/// Bytes of a file or block device now.
+pub(super) fn size_of(path: &Path, file: &File, is_block_device: bool) -> Result<u64, OpenError> {
+    match is_block_device {
+        true => ioctl::block_device_size(file).map_err(|error| classify(path, "BLKGETSIZE64", error)),
+        false => file.metadata().map(|found| found.len()).map_err(|error| classify(path, "fstat", error)),
+    }
+}
+
 fn block_device_geometry(
     path: &Path,
     file: &File,
@@ -195,7 +205,7 @@ fn block_device_geometry(
     if ioctl::is_read_only(file).map_err(system("BLKROGET"))? {
         return Err(OpenError::ReadOnly { path: path.to_owned() });
     }
-    let size = ioctl::block_device_size(file).map_err(system("BLKGETSIZE64"))?;
+    let size = size_of(path, file, true)?;
     let block_size = checked_block_size(path, ioctl::logical_block_size(file).map_err(system("BLKSSZGET"))?)?;
     let queue = Queue::of(metadata.rdev());
     Ok(Geometry {

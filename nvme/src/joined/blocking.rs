@@ -30,7 +30,8 @@ impl BlockingJoined {
         len: u64,
     ) -> DeviceResult<(usize, &Arc<dyn BlockingDevice>, u64)> {
         self.state.check(&self.shape.name)?;
-        let (slot, offset) = self.shape.place(op, address, len)?;
+        let size_of = |slot: usize| Some(self.members.get(slot)?.as_ref()?.size());
+        let (slot, offset) = self.shape.place(op, address, len, size_of)?;
         match self.members.get(slot) {
             Some(Some(member)) => Ok((slot, member, offset)),
             _ => unreachable!("a member without a device has no bytes"),
@@ -48,6 +49,10 @@ impl BlockingJoined {
 impl BlockingDevice for BlockingJoined {
     fn geometry(&self) -> &Geometry {
         &self.shape.geometry
+    }
+
+    fn size(&self) -> u64 {
+        self.members.iter().flatten().next().map_or(0, |first| self.shape.whole_blocks(first.size()))
     }
 
     fn name(&self) -> &str {

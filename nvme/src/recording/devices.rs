@@ -11,7 +11,7 @@ use rt::LocalBoxFuture;
 use super::{Event, Recording};
 use crate::blocking::BlockingDevice;
 use crate::buffer::DmaBuf;
-use crate::check;
+use crate::check::{self, Bounds};
 use crate::device::{BlockDevice, DeviceResult, Geometry};
 
 /// A device on a core, recorded.
@@ -33,13 +33,22 @@ impl RecordingDevice {
     }
 
     fn is_valid(&self, op: &'static str, offset: u64, len: u64) -> bool {
-        check::range(op, self.inner.geometry(), self.inner.name(), offset, len).is_ok()
+        check::range(op, bounds(self.inner.geometry(), self.inner.size()), self.inner.name(), offset, len)
+            .is_ok()
     }
+}
+
+fn bounds(geometry: &Geometry, size: u64) -> Bounds {
+    Bounds { size, block_size: geometry.block_size }
 }
 
 impl BlockDevice for RecordingDevice {
     fn geometry(&self) -> &Geometry {
         self.inner.geometry()
+    }
+
+    fn size(&self) -> u64 {
+        self.inner.size()
     }
 
     fn name(&self) -> &str {
@@ -121,6 +130,10 @@ impl BlockingDevice for RecordingBlockingDevice {
         self.inner.geometry()
     }
 
+    fn size(&self) -> u64 {
+        self.inner.size()
+    }
+
     fn name(&self) -> &str {
         self.inner.name()
     }
@@ -130,7 +143,13 @@ impl BlockingDevice for RecordingBlockingDevice {
     }
 
     fn write_at(&self, offset: u64, memory: &[u8]) -> DeviceResult<()> {
-        check::lent_memory("write", self.inner.geometry(), self.inner.name(), offset, memory)?;
+        check::lent_memory(
+            "write",
+            bounds(self.inner.geometry(), self.inner.size()),
+            self.inner.name(),
+            offset,
+            memory,
+        )?;
         let number = self.recording.submitted(offset, memory.len() as u64, Some(memory));
         self.inner.write_at(offset, memory)?;
         self.recording.note(Event::Completed { number });
@@ -145,7 +164,13 @@ impl BlockingDevice for RecordingBlockingDevice {
     }
 
     fn discard(&self, offset: u64, len: u64) -> DeviceResult<()> {
-        check::range("discard", self.inner.geometry(), self.inner.name(), offset, len)?;
+        check::range(
+            "discard",
+            bounds(self.inner.geometry(), self.inner.size()),
+            self.inner.name(),
+            offset,
+            len,
+        )?;
         let number = self.recording.submitted(offset, len, None);
         self.inner.discard(offset, len)?;
         self.recording.note(Event::Completed { number });

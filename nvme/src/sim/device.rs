@@ -72,6 +72,10 @@ impl BlockDevice for SimDevice {
         &self.geometry
     }
 
+    fn size(&self) -> u64 {
+        self.state.borrow().config.geometry.size
+    }
+
     fn name(&self) -> &str {
         &self.name
     }

@@ -114,6 +114,13 @@ impl SimDisk {
         MemoryDevice::from_image(&state.config.name, geometry, state.media.visible().clone())
     }
 
+    /// The disk becomes larger, also for handles that are open; what is new is blank.
+    pub fn grow(&self, size: u64) {
+        let geometry = &mut self.state.borrow_mut().config.geometry;
+        assert!(size >= geometry.size && size.is_multiple_of(geometry.block_size.into()), "{size} bytes");
+        geometry.size = size;
+    }
+
     /// Makes the blocks of a range unreadable until each is written again.
     pub fn break_blocks(&self, range: Range<u64>) {
         self.state.borrow_mut().media.break_blocks(range);

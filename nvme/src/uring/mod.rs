@@ -127,6 +127,10 @@ impl BlockDevice for UringDevice {
         self.lane.device.geometry()
     }
 
+    fn size(&self) -> u64 {
+        self.lane.device.size()
+    }
+
     fn name(&self) -> &str {
         self.lane.device.name()
     }

@@ -18,7 +18,7 @@ use wire::msgr2::Data;
 
 use crate::limits::COMMAND_BYTES_MAX;
 use crate::osd::Osd;
-use crate::{fsck, memory, scrub};
+use crate::{fsck, memory, scrub, space};
 
 /// What a command gives: JSON, or why not.
 type Answer = Result<Value, Failure>;
@@ -127,6 +127,7 @@ async fn answer(osd: &Rc<Osd>, command: &Command) -> Result<Data, Failure> {
         "config set" => options::set(osd, &arguments)?,
         "config unset" => options::unset(osd, &arguments)?,
         "config diff" => options::diff(osd),
+        "bluestore expand" => expand(osd).await?,
         "bench" => bench::run(osd, &arguments).await?,
         _ => return Err(Failure::invalid(format!("unknown command prefix {prefix}"))),
     };
@@ -147,6 +148,15 @@ fn want_check(osd: &Osd, arguments: &Arguments) -> Answer {
     };
     osd.checks.want(level);
     Ok(serde_json::json!({ "wanted": name }))
+}
+
+/// Has the store take up what its device has grown by.
+async fn expand(osd: &Osd) -> Answer {
+    let before = osd.store.stats().total;
+    let grown = osd.store.grow().await;
+    let size = grown.map_err(|error| Failure { errno: Errno::EIO, text: error.to_string() })?;
+    space::look(osd);
+    Ok(serde_json::json!({ "before": before, "size": size }))
 }
 
 /// Wants one group to be scrubbed, or all.

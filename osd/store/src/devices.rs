@@ -251,6 +251,8 @@ pub enum PartError {
     TooSmall { device: String, role: &'static str, len: u64, need: u64 },
     #[error("the store on {device} has a {role} device already")]
     Present { device: String, role: &'static str },
+    #[error("the store on {device} has no {role} device")]
+    Absent { device: String, role: &'static str },
     #[error(
         "what is to be the {role} device of the store on {device} is its {other} device: give another one"
     )]

@@ -21,6 +21,7 @@ mod effect;
 mod flips;
 pub(crate) mod free_list;
 mod fsck;
+mod grow;
 mod heal;
 mod held;
 mod inspect;
@@ -35,6 +36,7 @@ mod needs;
 mod open;
 mod options;
 mod packing;
+mod parts;
 pub(crate) mod pg_log;
 mod plan;
 mod read;
@@ -128,10 +130,37 @@ impl Engine {
         role: Role,
         id: Uuid,
     ) -> OpenResult<Superblock> {
-        open::add_part(device, part, role, id).await
+        parts::add_part(device, part, role, id).await
     }
 
-    /// Opens the store on `device`, to which the parts on other devices are joined.
+    /// Takes up that the part of this role has become larger, and has so many bytes now; nobody has the store open. Keys use what
+    /// is new from the next mount on.
+    pub async fn grow_part(device: &dyn BlockDevice, role: Role, len: u64) -> OpenResult<Superblock> {
+        parts::grow_part(device, role, len).await
+    }
+
+    /// Moves the part of this role, of a store that nobody has open, to all of `to`; `device` is the store's as it is joined now.
+    /// `keys` is where on it the key-value store's file system has files or log, as addresses of the joined device. The store
+    /// has the new part once all of that is there and durable, and the old one is as it was then; before that nothing of the
+    /// store has changed.
+    pub async fn move_part(
+        device: &dyn BlockDevice,
+        to: &dyn BlockDevice,
+        role: Role,
+        id: Uuid,
+        keys: &[Extent],
+    ) -> OpenResult<Superblock> {
+        parts::move_part(device, to, role, id, keys).await
+    }
+
+    /// Takes the part of this role away from a store that nobody has open. The journal and the placement groups' log are copied
+    /// from it to where they belong then. The key-value store's file system must have left it for good.
+    pub async fn remove_part(device: &dyn BlockDevice, role: Role) -> OpenResult<Superblock> {
+        parts::remove_part(device, role).await
+    }
+
+    /// Opens the store on `device`, to which the parts on other devices are joined. If the device has become larger than the
+    /// store, the store becomes as large.
     pub async fn mount(
         core: Core,
         device: Rc<dyn BlockDevice>,
@@ -370,6 +399,10 @@ impl ObjectStore for Engine {
 
     fn pool_stats(&self) -> Vec<(i64, PoolStats)> {
         self.inner.pools.borrow().iter().map(|(pool, stats)| (*pool, *stats)).collect()
+    }
+
+    fn grow(&self) -> LocalBoxFuture<'static, StoreResult<u64>> {
+        Box::pin(Rc::clone(&self.inner).grow())
     }
 
     fn fsck(

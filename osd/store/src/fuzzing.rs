@@ -98,7 +98,7 @@ fn superblock(input: &[u8]) {
         };
         // What mounting does next.
         let [first, second] = Superblock::places(found.window, found.block.into());
-        assert!(first < second && found.next_place() <= second, "two copies fit the window");
+        assert!(first < second && found.formatted <= found.window, "two copies fit the window");
         let next = Superblock {
             generation: found.generation + 1,
             epoch: found.epoch + 1,
@@ -474,6 +474,7 @@ fn sample_superblock() -> Superblock {
         features: crate::superblock::Features::default(),
         store: Uuid::from_u128(77),
         window: 1 << 30,
+        formatted: 1 << 30,
         block: 4096,
         journal_block: 512,
         epoch: 9,

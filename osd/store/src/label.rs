@@ -3,13 +3,15 @@
 //! Written when the device is formatted and never on the data path. Three copies of the label and two of the table, each
 //! with checksum and generation; one good copy of each is enough. Lives on the core that formats or opens.
 
+use std::collections::BTreeMap;
+
 use allocator::Extent;
 use bytes::Bytes;
 use nvme::{BlockDevice, DeviceError, DmaBuf};
 use uuid::Uuid;
 
 use crate::codec::{DecodeResult, Decoder, Encoder};
-use crate::superblock::Features;
+use crate::superblock::{Features, INCOMPAT_LABEL_KEYS};
 
 pub(crate) mod fuzzing;
 
@@ -36,6 +38,8 @@ const SEGMENTS_WANTED: u64 = 64;
 const SEGMENTS_MAX: u64 = 1 << 16;
 /// Most slices of a device.
 pub const SLICES_MAX: usize = 256;
+/// Longest key that operators may set, bytes.
+const KEY_BYTES_MAX: usize = 255;
 /// Owner of a segment that is not lent.
 const NOBODY: u16 = u16::MAX;
 
@@ -61,7 +65,7 @@ pub enum LabelError {
     #[error("{device} belongs to cluster {found}, this is {expected}; give the device of this cluster")]
     OtherCluster { device: String, found: Uuid, expected: Uuid },
     #[error(
-        "{device} has {found} bytes, but its label says {expected}: it is another device, or was resized"
+        "{device} has {found} bytes, but its label says {expected}: it is another device, or was cut off"
     )]
     SizeChanged { device: String, found: u64, expected: u64 },
     #[error("{device} was made by a newer version: it needs features {unknown:#x}; use that version")]
@@ -70,6 +74,12 @@ pub enum LabelError {
     NoSlice { device: String, slices: usize, slice: usize },
     #[error("{device} has no part for store {store}: it belongs to others")]
     OtherStores { device: String, store: Uuid },
+    #[error("{device}: a key of a label has 1 to {KEY_BYTES_MAX} bytes, not {len}")]
+    Key { device: String, len: usize },
+    #[error("{device}: with this, the label would have {len} bytes: at most {LABEL_BYTES}")]
+    KeysTooLong { device: String, len: usize },
+    #[error("{device}: its label has no key {key:?}")]
+    NoKey { device: String, key: String },
     #[error(transparent)]
     Device(#[from] DeviceError),
 }
@@ -98,6 +108,8 @@ pub struct Label {
     pub key_id: u64,
     /// Store of each slice.
     pub slices: Vec<Uuid>,
+    /// What operators noted, in words of their own. They have a feature bit.
+    pub keys: BTreeMap<String, String>,
 }
 
 /// Which slice owns which segment.
@@ -154,6 +166,7 @@ impl Labelled {
             segment_bytes,
             key_id: 0,
             slices,
+            keys: BTreeMap::new(),
         };
         Ok(Self { label, segments: SegmentTable { generation: 1, owners }, damaged: 0 })
     }
@@ -165,13 +178,82 @@ impl Labelled {
             write_at(device, place, &table).await?;
         }
         let label = self.label.encode();
-        let mut places = label_places(device);
+        let mut places = label_places(device, self.label.size);
         places.reverse();
         for place in places {
             device.flush().await?;
             write_at(device, place, &label).await?;
         }
         device.flush().await?;
+        Ok(())
+    }
+
+    /// Makes the device nobody's: no copy of its label is left.
+    pub async fn erase(&self, device: &dyn BlockDevice) -> LabelResult<()> {
+        for place in label_places(device, self.label.size) {
+            write_at(device, place, &[0; LABEL_BYTES]).await?;
+        }
+        device.flush().await?;
+        Ok(())
+    }
+
+    /// What label and segment table become on a device that has grown: all slices get the same number of segments more. None if
+    /// there are not enough for that.
+    pub fn grown(&self, device: &dyn BlockDevice) -> Option<Self> {
+        let (size, slices) = (device.size(), self.label.slices.len());
+        let room = size.saturating_sub(HEAD_BYTES + TAIL_BYTES);
+        let count =
+            usize::try_from((room / self.label.segment_bytes).min(SEGMENTS_MAX)).unwrap_or(usize::MAX);
+        let mut owners = self.segments.owners.clone();
+        owners.resize(owners.len().max(count), NOBODY);
+        let mut free = owners.iter_mut().filter(|owner| **owner == NOBODY).collect::<Vec<_>>();
+        let each = free.len().checked_div(slices).unwrap_or(0);
+        for (slice, owned) in (0..).zip(free.chunks_mut(each.max(1))).take(if each == 0 { 0 } else { slices })
+        {
+            owned.iter_mut().for_each(|owner| **owner = slice);
+        }
+        let label = Label { generation: self.label.generation + 1, size, ..self.label.clone() };
+        let segments = SegmentTable { generation: self.segments.generation + 1, owners };
+        (each > 0).then_some(Self { label, segments, damaged: 0 })
+    }
+
+    /// Sets a key, or removes it, in every copy; one copy after the other, so that a crash leaves it set or not.
+    pub async fn set_key(
+        &mut self,
+        device: &dyn BlockDevice,
+        key: &str,
+        value: Option<&str>,
+    ) -> LabelResult<()> {
+        let name = || device.name().to_owned();
+        if !(1..=KEY_BYTES_MAX).contains(&key.len()) {
+            return Err(LabelError::Key { device: name(), len: key.len() });
+        }
+        let mut label = Label { generation: self.label.generation + 1, ..self.label.clone() };
+        match value {
+            Some(value) => drop(label.keys.insert(key.to_owned(), value.to_owned())),
+            None if label.keys.remove(key).is_none() => {
+                return Err(LabelError::NoKey { device: name(), key: key.to_owned() });
+            }
+            None => {}
+        }
+        let len = label.encode().len();
+        if len > LABEL_BYTES {
+            return Err(LabelError::KeysTooLong { device: name(), len });
+        }
+        label.write(device).await?;
+        self.label = label;
+        Ok(())
+    }
+
+    /// Writes what [`Self::grown`] gave. The label first: a table with more segments than fit the device would be corrupt, and
+    /// one with fewer is not. A crash in between leaves nobody with less than before, and this can be repeated.
+    pub async fn write_grown(&self, device: &dyn BlockDevice) -> LabelResult<()> {
+        self.label.write(device).await?;
+        let table = self.segments.encode();
+        for place in TABLE_PLACES {
+            write_at(device, place, &table).await?;
+            device.flush().await?;
+        }
         Ok(())
     }
 
@@ -186,10 +268,10 @@ impl Labelled {
         if let Some(expected) = fsid.filter(|expected| *expected != label.fsid) {
             return Err(LabelError::OtherCluster { device: name(), found: label.fsid, expected });
         }
-        if label.size != device.geometry().size {
+        if label.size > device.size() {
             return Err(LabelError::SizeChanged {
                 device: name(),
-                found: device.geometry().size,
+                found: device.size(),
                 expected: label.size,
             });
         }
@@ -197,31 +279,44 @@ impl Labelled {
         Ok(Self { label, segments, damaged })
     }
 
-    /// The part of the device that belongs to a store.
-    pub fn window_of(&self, device: &dyn BlockDevice, store: Uuid) -> LabelResult<Extent> {
+    /// The part of the device that belongs to a store, as [`Self::runs`].
+    pub fn runs_of(&self, device: &dyn BlockDevice, store: Uuid) -> LabelResult<Vec<Extent>> {
         let slice = self.label.slices.iter().position(|slice| *slice == store);
         let other = || LabelError::OtherStores { device: device.name().to_owned(), store };
-        self.window(device, slice.ok_or_else(other)?)
+        self.runs(device, slice.ok_or_else(other)?)
     }
 
-    /// The part of the device that a slice owns.
-    pub fn window(&self, device: &dyn BlockDevice, slice: usize) -> LabelResult<Extent> {
-        let own = |(_, owner): &(usize, &u16)| usize::from(**owner) == slice;
-        let mut segments = self.segments.owners.iter().enumerate().filter(own).map(|(index, _)| index as u64);
-        let name = || device.name().to_owned();
-        let Some(first) = segments.next() else {
-            return Err(LabelError::NoSlice { device: name(), slices: self.label.slices.len(), slice });
-        };
-        let mut end = first + 1;
-        for segment in segments {
-            if segment != end {
-                let reason = format!("slice {slice} does not own one run of segments");
-                return Err(LabelError::Corrupt { device: name(), what: "segment table", reason });
-            }
-            end = segment + 1;
-        }
+    /// The part of the device that a slice owns: one run, or several that follow one another in its window if the device has
+    /// grown.
+    pub fn runs(&self, device: &dyn BlockDevice, slice: usize) -> LabelResult<Vec<Extent>> {
         let bytes = self.label.segment_bytes;
-        Ok(Extent::new(HEAD_BYTES + first * bytes, (end - first) * bytes))
+        let mut runs: Vec<Extent> = Vec::new();
+        for (index, owner) in (0_u64..).zip(&self.segments.owners) {
+            if usize::from(*owner) != slice {
+                continue;
+            }
+            let start = HEAD_BYTES + index * bytes;
+            match runs.last_mut().filter(|last| last.end() == start) {
+                Some(last) => last.len += bytes,
+                None => runs.push(Extent::new(start, bytes)),
+            }
+        }
+        if runs.is_empty() {
+            let (device, slices) = (device.name().to_owned(), self.label.slices.len());
+            return Err(LabelError::NoSlice { device, slices, slice });
+        }
+        Ok(runs)
+    }
+
+    /// The part of a device that has not grown that a slice owns.
+    pub fn window(&self, device: &dyn BlockDevice, slice: usize) -> LabelResult<Extent> {
+        match self.runs(device, slice)?[..] {
+            [window] => Ok(window),
+            _ => {
+                let reason = format!("slice {slice} does not own one run of segments");
+                Err(LabelError::Corrupt { device: device.name().to_owned(), what: "segment table", reason })
+            }
+        }
     }
 }
 
@@ -231,13 +326,27 @@ pub fn size_min(slices: usize) -> u64 {
 }
 
 impl Label {
+    /// Writes one copy after the other, each durable before the next is touched.
+    async fn write(&self, device: &dyn BlockDevice) -> LabelResult<()> {
+        let label = self.encode();
+        // The last first: if the device has grown, what is new of it is the least sure to work.
+        for place in label_places(device, self.size).into_iter().rev() {
+            write_at(device, place, &label).await?;
+            device.flush().await?;
+        }
+        Ok(())
+    }
+
     /// The bytes of a copy, without padding.
     pub fn encode(&self) -> Vec<u8> {
         let mut e = Encoder::with_capacity(LABEL_BYTES);
         e.raw(MAGIC);
         e.u16(VERSION);
         e.u64(self.generation);
-        self.features.encode(&mut e);
+        let mut features = self.features;
+        features.incompat &= !INCOMPAT_LABEL_KEYS;
+        features.incompat |= if self.keys.is_empty() { 0 } else { INCOMPAT_LABEL_KEYS };
+        features.encode(&mut e);
         e.raw(self.device.as_bytes());
         e.raw(self.fsid.as_bytes());
         e.u64(self.size);
@@ -247,6 +356,13 @@ impl Label {
         e.u16(u16::try_from(self.slices.len()).unwrap_or(u16::MAX));
         for slice in &self.slices {
             e.raw(slice.as_bytes());
+        }
+        if !self.keys.is_empty() {
+            e.count(self.keys.len());
+            for (key, value) in &self.keys {
+                e.bytes(key.as_bytes());
+                e.bytes(value.as_bytes());
+            }
         }
         e.u32(crc32c::crc32c(e.as_slice()));
         e.finish()
@@ -272,11 +388,37 @@ impl Label {
             return d.invalid("number of slices", 0, count.into());
         }
         let slices = (0..count).map(|_| uuid(&mut d, "store uuid")).collect::<DecodeResult<_>>()?;
+        let mut keys = BTreeMap::new();
+        let has_keys = features.incompat & INCOMPAT_LABEL_KEYS != 0;
+        let count = if has_keys { d.count(8, "keys of a label")? } else { 0 };
+        for _ in 0..count {
+            let (at, key, value) =
+                (d.at(), text(&mut d, "key of a label")?, text(&mut d, "value of a label")?);
+            if keys.insert(key, value).is_some() {
+                return d.invalid("key of a label", at, 0);
+            }
+        }
         check_crc(&mut d, &bytes)?;
+        if has_keys == keys.is_empty() {
+            return d.invalid("keys of a label", 0, 0);
+        }
+        let features = Features { incompat: features.incompat & !INCOMPAT_LABEL_KEYS, ..features };
         if segment_bytes < SEGMENT_BYTES_MIN || !segment_bytes.is_power_of_two() {
             return d.invalid("segment size", 0, segment_bytes);
         }
-        Ok(Self { generation, features, device, fsid, size, block_size, segment_bytes, key_id, slices })
+        let of_device = Self {
+            generation,
+            features,
+            device,
+            fsid,
+            size,
+            block_size,
+            segment_bytes,
+            key_id,
+            slices,
+            keys,
+        };
+        Ok(of_device)
     }
 }
 
@@ -330,6 +472,15 @@ fn uuid(d: &mut Decoder, what: &'static str) -> DecodeResult<Uuid> {
     Ok(Uuid::from_bytes(bytes))
 }
 
+fn text(d: &mut Decoder, what: &'static str) -> DecodeResult<String> {
+    let at = d.at();
+    let bytes = d.bytes(what)?;
+    match String::from_utf8(bytes.to_vec()) {
+        Ok(text) => Ok(text),
+        Err(_) => d.invalid(what, at, 0),
+    }
+}
+
 fn check_crc(d: &mut Decoder, bytes: &Bytes) -> DecodeResult<()> {
     let end = d.at();
     let stored = d.u32("checksum")?;
@@ -339,42 +490,50 @@ fn check_crc(d: &mut Decoder, bytes: &Bytes) -> DecodeResult<()> {
     Ok(())
 }
 
-fn label_places(device: &dyn BlockDevice) -> Vec<u64> {
+/// Where the copies are on a device that has so many bytes according to its label.
+fn label_places(device: &dyn BlockDevice, size: u64) -> Vec<u64> {
     let block = u64::from(device.geometry().block_size);
-    let last = (device.geometry().size / block * block).saturating_sub(TAIL_BYTES) / block * block;
+    let last = (size / block * block).saturating_sub(TAIL_BYTES) / block * block;
     LABEL_PLACES.into_iter().chain([last]).collect()
 }
 
 async fn read_label(device: &dyn BlockDevice, damaged: &mut usize) -> LabelResult<Label> {
-    let mut best: Option<Label> = None;
+    let mut read = Vec::new();
+    // If the device has grown, the last copy is where its end was: what is at the end now counts if it is one.
+    let mut places = label_places(device, device.size());
+    let mut looked = 0;
     let mut reason = String::new();
     let mut magic_seen = false;
-    for place in label_places(device) {
-        let bytes = match read_at(device, place, LABEL_BYTES).await {
-            Ok(bytes) => bytes,
-            Err(error) => {
-                *damaged += 1;
-                reason = error.to_string();
-                continue;
+    while let Some(place) = places.get(looked).copied() {
+        looked += 1;
+        let found = match read_at(device, place, LABEL_BYTES).await {
+            Ok(bytes) => {
+                magic_seen |= bytes.starts_with(MAGIC);
+                Label::decode(bytes).map_err(|error| error.to_string())
             }
+            Err(error) => Err(error.to_string()),
         };
-        magic_seen |= bytes.starts_with(MAGIC);
-        match Label::decode(bytes) {
-            Ok(label) if best.as_ref().is_none_or(|best| label.generation > best.generation) => {
-                best = Some(label)
+        match found {
+            Ok(label) => {
+                let own = label_places(device, label.size.min(device.size()));
+                places.extend(own.into_iter().filter(|own| !places.contains(own)).collect::<Vec<_>>());
+                read.push((place, label));
             }
-            Ok(_) => {}
-            Err(error) => {
-                *damaged += 1;
-                reason = error.to_string();
-            }
+            Err(error) => reason = error,
         }
     }
-    let device = device.name().to_owned();
+    let name = device.name().to_owned();
+    // Of equals the first.
+    let best = read.iter().rev().max_by_key(|(_, label)| label.generation).map(|(_, label)| label.clone());
     match best {
-        Some(label) => Ok(label),
-        None if magic_seen => Err(LabelError::Corrupt { device, what: "label", reason }),
-        None => Err(LabelError::NotOurs { device, reason }),
+        Some(label) => {
+            let has = |place: &&u64| read.iter().any(|(read, found)| read == *place && *found == label);
+            let places = label_places(device, label.size.min(device.size()));
+            *damaged += places.iter().filter(|place| !has(place)).count();
+            Ok(label)
+        }
+        None if magic_seen => Err(LabelError::Corrupt { device: name, what: "label", reason }),
+        None => Err(LabelError::NotOurs { device: name, reason }),
     }
 }
 
@@ -424,7 +583,9 @@ async fn read_at(device: &dyn BlockDevice, place: u64, len: usize) -> LabelResul
 
 #[cfg(test)]
 mod tests {
-    use nvme::MemoryDevice;
+    use std::rc::Rc;
+
+    use nvme::{MemoryDevice, Recording, RecordingDevice};
     use rt::sim::{Config, Sim};
 
     use super::*;
@@ -472,7 +633,7 @@ mod tests {
         let labelled = plan(&device, 2).expect("fits");
         let write = (labelled.clone(), device.clone());
         on_core(async move || write.0.write(&write.1).await.expect("writes"));
-        let places = label_places(&device);
+        let places = label_places(&device, 64 << 20);
         for kept in 0..places.len() {
             for table_kept in 0..TABLE_PLACES.len() {
                 let copy = device.snapshot();
@@ -489,6 +650,101 @@ mod tests {
         }
     }
 
+    fn all_runs(labelled: &Labelled, device: &MemoryDevice) -> Vec<Vec<Extent>> {
+        (0..labelled.label.slices.len())
+            .map(|slice| labelled.runs(device, slice).expect("has some"))
+            .collect()
+    }
+
+    /// On a device of some MiB that becomes one of more, wherever power is cut while that is taken up.
+    fn grows(slices: usize, before: u64, after: u64) {
+        on_core(async move || {
+            let old = MemoryDevice::new(before << 20);
+            let labelled = plan(&old, slices).expect("fits");
+            labelled.write(&old).await.expect("writes");
+            let mut geometry = MemoryDevice::default_geometry(after << 20);
+            (geometry.volatile_cache, geometry.atomic_write_unit) = (true, 512);
+            let device = MemoryDevice::from_image("grown", geometry.clone(), old.image());
+            let found = Labelled::read(&device, Some(FSID)).await.expect("reads");
+            let had = all_runs(&labelled, &device);
+            assert_eq!((found.damaged, all_runs(&found, &device)), (0, had.clone()));
+            let grown = found.grown(&device).expect("there is more");
+            let has = all_runs(&grown, &device);
+            let bytes = |runs: &[Extent]| runs.iter().map(|run| run.len).sum::<u64>();
+            for (had, has) in had.iter().zip(&has) {
+                assert_eq!((had[0].start, bytes(has)), (has[0].start, bytes(&has[..])));
+                assert!(bytes(has) > bytes(had) && has[0].len >= had[0].len);
+            }
+            let mut all: Vec<Extent> = has.concat();
+            all.sort_unstable();
+            assert!(all.windows(2).all(|pair| pair[0].end() <= pair[1].start), "{all:?}");
+            assert!(all.last().is_some_and(|last| last.end() + TAIL_BYTES <= after << 20));
+            let recording = Recording::new(geometry, device.image());
+            let recorded = RecordingDevice::new(recording.clone(), Rc::new(device.clone()));
+            grown.write_grown(&recorded).await.expect("writes");
+            for cut in recording.cuts() {
+                let moment = recording.at(cut);
+                for choice in moment.choices(4) {
+                    let image = moment.image(&choice);
+                    let found = Labelled::read(&image, Some(FSID)).await.expect("reads");
+                    let runs = all_runs(&found, &image);
+                    assert!(runs == had || runs == has, "{}: {runs:?}", image.name());
+                    if let Some(rest) = found.grown(&image) {
+                        rest.write_grown(&image).await.expect("writes");
+                    }
+                    let last = Labelled::read(&image, Some(FSID)).await.expect("reads");
+                    assert_eq!((all_runs(&last, &image), last.label.size), (has.clone(), after << 20));
+                    assert!(last.grown(&image).is_none());
+                }
+            }
+        });
+    }
+
+    #[test]
+    fn a_device_that_has_grown_is_taken_up_wherever_power_is_cut() {
+        for (slices, before, after) in [(1, 64, 65), (1, 64, 300), (3, 64, 65), (3, 64, 101)] {
+            grows(slices, before, after);
+        }
+    }
+
+    #[test]
+    fn keys_are_set_wherever_power_is_cut() {
+        on_core(async move || {
+            let mut geometry = MemoryDevice::default_geometry(64 << 20);
+            (geometry.volatile_cache, geometry.atomic_write_unit) = (true, 512);
+            let device = MemoryDevice::with_geometry("labelled", geometry.clone());
+            let mut labelled = plan(&device, 2).expect("fits");
+            labelled.write(&device).await.expect("writes");
+            let mut before = BTreeMap::new();
+            for (key, value) in
+                [("whoami", Some("3")), ("note", Some("grüße")), ("whoami", None), ("note", None)]
+            {
+                let recording = Recording::new(geometry.clone(), device.image());
+                let recorded = RecordingDevice::new(recording.clone(), Rc::new(device.clone()));
+                labelled.set_key(&recorded, key, value).await.expect("sets");
+                let after = labelled.label.keys.clone();
+                assert_eq!(after.get(key).map(String::as_str), value);
+                for cut in recording.cuts() {
+                    let moment = recording.at(cut);
+                    for choice in moment.choices(4) {
+                        let image = moment.image(&choice);
+                        let found = Labelled::read(&image, Some(FSID)).await.expect("reads").label.keys;
+                        assert!(found == before || found == after, "{}: {found:?}", image.name());
+                    }
+                }
+                let found = Labelled::read(&device, Some(FSID)).await.expect("reads");
+                assert_eq!((&found.label, found.damaged), (&labelled.label, 0));
+                before = after;
+            }
+            let long = "x".repeat(LABEL_BYTES);
+            for (key, value) in [("", Some("1")), (&long[..256], Some("1")), ("a", Some(&long)), ("a", None)]
+            {
+                labelled.set_key(&device, key, value).await.expect_err("it is refused");
+            }
+            assert_eq!(Labelled::read(&device, None).await.expect("reads").label, labelled.label);
+        });
+    }
+
     #[test]
     fn what_is_wrong_is_said() {
         let blank = MemoryDevice::new(64 << 20);
@@ -498,9 +754,13 @@ mod tests {
         let device = blank.clone();
         on_core(async move || labelled.write(&device).await.expect("writes"));
         assert!(matches!(read(blank.clone(), Some(Uuid::nil())), Err(LabelError::OtherCluster { .. })));
-        let grown =
-            MemoryDevice::from_image("grown", MemoryDevice::default_geometry(128 << 20), blank.image());
-        assert!(matches!(read(grown, None), Err(LabelError::SizeChanged { .. })));
+        let cut_off =
+            MemoryDevice::from_image("cut off", MemoryDevice::default_geometry(32 << 20), blank.image());
+        assert!(matches!(read(cut_off, None), Err(LabelError::SizeChanged { .. })));
+        let (device, labelled) = (blank.snapshot(), plan(&blank, 1).expect("fits"));
+        let erased = device.clone();
+        on_core(async move || labelled.erase(&device).await.expect("writes"));
+        assert!(matches!(read(erased, None), Err(LabelError::NotOurs { .. })));
         for place in TABLE_PLACES {
             damage(&blank, place);
         }

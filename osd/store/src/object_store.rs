@@ -274,6 +274,11 @@ pub trait ObjectStore {
     fn set_memory_target(&self, _target: Option<MemoryTarget>) -> StoreResult<()> {
         Ok(())
     }
+    /// Takes up what the device has grown by; gives the bytes that the store has then, see [`StoreStats::total`]. A store that
+    /// does not know of its device is as large as it was.
+    fn grow(&self) -> LocalBoxFuture<'static, StoreResult<u64>> {
+        Box::pin(std::future::ready(Ok(self.stats().total)))
+    }
     /// Whom to ask for blocks that cannot be read, from now on. What is right is served, and written anew. A store may have
     /// no need of it.
     fn set_copies(&self, _copies: Option<Rc<dyn Copies>>) {}

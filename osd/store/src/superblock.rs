@@ -22,7 +22,8 @@ const COUNTER_MAX: u64 = 1 << 62;
 /// list, since any version may ignore them.
 pub const RO_COMPAT_KNOWN: u64 = 0;
 /// Incompatible features that this version knows: unknown ones forbid everything.
-pub const INCOMPAT_KNOWN: u64 = INCOMPAT_MOUNT | INCOMPAT_MERGED_FREE_LIST | INCOMPAT_PARTS;
+pub const INCOMPAT_KNOWN: u64 =
+    INCOMPAT_MOUNT | INCOMPAT_MERGED_FREE_LIST | INCOMPAT_PARTS | INCOMPAT_GROWN | INCOMPAT_LABEL_KEYS;
 /// Those of them that every mount sets, because it may write what they stand for.
 pub const INCOMPAT_MOUNT: u64 = INCOMPAT_RETURNS
     | INCOMPAT_SHARES
@@ -50,6 +51,12 @@ pub const INCOMPAT_SHORT_RECORDS: u64 = 64;
 pub const INCOMPAT_MERGED_FREE_LIST: u64 = 256;
 /// Incompatible: the store has parts on other devices, which the superblock names.
 pub const INCOMPAT_PARTS: u64 = 512;
+
+/// Incompatible: the window is larger than when the store was formatted, and the superblock tells what it was then.
+pub const INCOMPAT_GROWN: u64 = 1024;
+
+/// Incompatible, of labels: there are keys that operators set.
+pub const INCOMPAT_LABEL_KEYS: u64 = 2048;
 
 /// Feature bits of a superblock or label.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -98,6 +105,8 @@ pub struct Superblock {
     pub store: Uuid,
     /// Bytes of the window.
     pub window: u64,
+    /// What they were when the store was formatted. More than that has a feature bit.
+    pub formatted: u64,
     /// Unit of allocation and checksums, bytes.
     pub block: u32,
     /// Unit of journal writes, bytes.
@@ -140,6 +149,9 @@ impl Superblock {
         if self.features.incompat & INCOMPAT_PARTS != 0 {
             self.parts.encode(&mut e);
         }
+        if self.features.incompat & INCOMPAT_GROWN != 0 {
+            e.u64(self.formatted);
+        }
         e.u32(crc32c::crc32c(e.as_slice()));
         e.finish()
     }
@@ -170,6 +182,8 @@ impl Superblock {
         let (journal, pg_log, kv) = (region()?, region()?, region()?);
         let has_parts = features.incompat & INCOMPAT_PARTS != 0;
         let parts = if has_parts { Parts::decode(&mut d)? } else { Parts::default() };
+        let has_grown = features.incompat & INCOMPAT_GROWN != 0;
+        let formatted = if has_grown { d.u64("window when formatted")? } else { window };
         for (region, parts) in [(journal, parts), (pg_log, parts), (kv, Parts::default())] {
             if !parts.has_place(region, window) {
                 return d.invalid("region", 0, region.start);
@@ -185,7 +199,9 @@ impl Superblock {
             && journal_block.is_power_of_two()
             && journal_block >= 512
             && block >= journal_block
-            && u64::from(block) <= window / 2;
+            && u64::from(block) <= window / 2
+            && formatted <= window
+            && formatted.is_multiple_of(block.into());
         if !blocks_valid {
             return d.invalid("window or block size", 0, block.into());
         }
@@ -199,6 +215,7 @@ impl Superblock {
             features,
             store: Uuid::from_bytes(store),
             window,
+            formatted,
             block,
             journal_block,
             epoch,
@@ -230,15 +247,16 @@ impl Superblock {
         self.pg_log.start = self.journal.end();
     }
 
+    /// Takes over what the window has become.
+    pub fn grow(&mut self, window: u64) {
+        assert!(window >= self.window, "a window of {} bytes becomes one of {window}", self.window);
+        self.window = window;
+        self.features.incompat |= if window > self.formatted { INCOMPAT_GROWN } else { 0 };
+    }
+
     /// Where the copies are: the first block of the window and the last.
     pub fn places(window: u64, block: u64) -> [u64; 2] {
         [0, window - block]
-    }
-
-    /// The place that the next write uses, so that the valid copy stays.
-    pub fn next_place(&self) -> u64 {
-        let [first, second] = Self::places(self.window, self.block.into());
-        if self.generation.is_multiple_of(2) { second } else { first }
     }
 }
 
@@ -253,6 +271,7 @@ mod tests {
             features: Features { compat: 1, ro_compat: 0, incompat: 0 },
             store: Uuid::from_u128(77),
             window: 1 << 30,
+            formatted: 1 << 30,
             block: 4096,
             journal_block: 512,
             epoch: 9,
@@ -310,10 +329,15 @@ mod tests {
     }
 
     #[test]
-    fn copies_are_written_in_turn() {
+    fn a_window_that_grew_round_trips() {
         let mut superblock = sample();
-        let first = superblock.next_place();
-        superblock.generation += 1;
-        assert_ne!(superblock.next_place(), first);
+        superblock.grow(1 << 30);
+        assert_eq!(superblock, sample(), "as large as it was");
+        superblock.grow((1 << 30) + (1 << 20));
+        round_trips(&superblock);
+        superblock.set_parts(Parts { db: Some(Part { id: Uuid::from_u128(1), len: 64 << 20 }), wal: None });
+        round_trips(&superblock);
+        superblock.formatted = superblock.window + 4096;
+        assert!(Superblock::decode(Bytes::from(superblock.encode())).is_err());
     }
 }

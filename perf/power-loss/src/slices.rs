@@ -51,7 +51,7 @@ pub async fn regions(device: &MemoryDevice) -> anyhow::Result<Vec<Regions>> {
         let window = labelled.window(device, slice)?;
         let view = Partition::new(Rc::new(device.clone()), "slice", window.start, window.len)?;
         let superblock = Engine::superblock(&view).await?;
-        let below = BlockingPartition::new(Arc::new(device.clone()), window.start, window.len);
+        let below = BlockingPartition::new(Arc::new(device.clone()), window.start, window.len)?;
         let tree = BlueFs::load(&below, kv_places(&superblock).0)?.tree;
         let names = tree.dirs.values().flat_map(BTreeMap::keys);
         let numbers: Vec<u64> = names.filter_map(|name| name.strip_suffix(".sst")?.parse().ok()).collect();
@@ -83,7 +83,7 @@ pub async fn open(
         lend: space.len / LOW_WATER_SHARE,
         fast: None,
     };
-    let blocking = Arc::new(BlockingPartition::new(Arc::new(device.clone()), window.start, window.len));
+    let blocking = Arc::new(BlockingPartition::new(Arc::new(device.clone()), window.start, window.len)?);
     let (desk, requests) = space_desk();
     let options = RocksOptions::for_space(space.len);
     let kv = RocksKv::mount(core.clone(), blocking, mount, Some(desk), options).await.context("RocksDB")?;

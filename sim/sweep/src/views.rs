@@ -115,9 +115,11 @@ impl Views {
     ) -> Self {
         let member = |(role, window): (Role, Range<u64>)| {
             let (core, foreign, Range { start, end }) = whole(window);
-            let core: DeviceResult<_> = Partition::new(core, role.name(), start, end - start);
-            let Ok(core) = core else { panic!("a window of the device that holds all: {:?}", core.err()) };
+            let core = Partition::new(core, role.name(), start, end - start);
             let foreign = BlockingPartition::new(foreign, start, end - start);
+            let (Ok(core), Ok(foreign)) = (core, foreign) else {
+                panic!("{start} to {end} is a window of the device that holds all")
+            };
             Member { role, core: Rc::new(core), foreign: Arc::new(foreign) }
         };
         Self { members: devices.windows().into_iter().map(member).collect() }
@@ -134,7 +136,7 @@ impl Views {
         let view: Rc<dyn BlockDevice> =
             Rc::new(Partition::new(main.core.clone(), "slice", window.start, window.len)?);
         let below: Arc<dyn BlockingDevice> =
-            Arc::new(BlockingPartition::new(main.foreign.clone(), window.start, window.len));
+            Arc::new(BlockingPartition::new(main.foreign.clone(), window.start, window.len)?);
         if beside.is_empty() || !has_parts {
             return Ok(Slice { view, below });
         }

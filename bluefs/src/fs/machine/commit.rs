@@ -120,13 +120,15 @@ impl Machine {
         let block = self.block_size() as usize;
         let (snapshot, groups) = encode_snapshot(&self.tree.snapshot(), log_id, block);
         let log = self.allocate_log(snapshot.len() as u64)?;
-        let superblock = Superblock {
+        let mut superblock = Superblock {
             generation,
+            device_size: self.device_size,
             log_id,
             snapshot_bytes: snapshot.len() as u64,
             log,
             ..self.superblock.clone()
         };
+        superblock.set_fast(self.fast);
         let mut ios = VecDeque::from([Io::Write(new_log_writes(&superblock, &snapshot))]);
         let at_once = self.fault.is(Planted::LogReplacedAtOnce);
         if !at_once {

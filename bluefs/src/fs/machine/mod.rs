@@ -79,6 +79,10 @@ pub struct Machine {
     options: MountOptions,
     /// Which superblock copy must stay while the other is replaced.
     good_copy: usize,
+    /// Bytes of the main device; the next superblock says so.
+    device_size: u64,
+    /// The fast space; the next superblock says so.
+    fast: Option<Extent>,
     tree: Tree,
     stock: stock::Stock,
     moving: moving::Moving,
@@ -152,7 +156,7 @@ impl Machine {
     /// Numbers for reports.
     pub fn stats(&self) -> FsStats {
         let space_bytes = self.tree.space_bytes();
-        let fast_bytes = self.superblock.fast.map_or(0, |fast| fast.len);
+        let fast_bytes = self.fast.map_or(0, |fast| fast.len);
         let in_main = space_bytes.saturating_sub(fast_bytes).saturating_sub(self.stock.main_free());
         FsStats {
             space_bytes,

@@ -227,11 +227,14 @@ impl Loaded {
         let Self { mut superblock, mut tree, good_copy, device_size, replayed_groups, replayed_bytes } = self;
         grow(&mut superblock, &mut tree, device_size, options.fast)?;
         let (size, unit) = (superblock.device_size, u64::from(superblock.alloc_unit));
-        let stock = Stock::build(&tree, &superblock.log, size, superblock.fast, unit)?;
+        let fast = superblock.fast;
+        let stock = Stock::build(&tree, &superblock.log, size, fast, unit)?;
         let mut machine = Machine {
             superblock,
             options,
             good_copy,
+            device_size: size,
+            fast,
             tree,
             stock,
             moving: Moving::default(),

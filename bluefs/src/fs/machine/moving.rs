@@ -9,7 +9,7 @@ use std::sync::Arc;
 
 use allocator::{Extent, Request};
 
-use crate::fs::error::FsResult;
+use crate::fs::error::{FsError, FsResult};
 use crate::fs::fault::Planted;
 use crate::fs::limits::{
     FILE_EXTENTS_MAX, MOVE_BYTES, MOVE_KEEPS_SHARE, RECORD_EXTENTS_MAX, WRITE_CHUNK_BYTES,
@@ -122,7 +122,7 @@ impl Machine {
     /// The next piece to move, if there is one, there is room for it, and no move is under way.
     pub fn begin_move(&mut self, way: Move) -> FsResult<Option<MovePlan>> {
         self.check_alive()?;
-        let Some(fast) = self.superblock.fast else { return Ok(None) };
+        let Some(fast) = self.fast else { return Ok(None) };
         if self.moving.now.is_some() {
             return Ok(None);
         }
@@ -148,6 +148,34 @@ impl Machine {
         }
         self.hold_for_move(ino)?;
         Ok(Some(MovePlan { ino, at, old: vec![Extent::new(piece.start, len)], new }))
+    }
+
+    /// Nothing more is put into the fast space, until the next mount.
+    pub fn retire_fast(&mut self) {
+        self.stock.retire_fast();
+    }
+
+    /// Bytes of the fast space that are in use.
+    pub fn fast_used(&self) -> u64 {
+        self.fast.map_or(0, |fast| self.stock.fast_used(self.tree.space_bytes_within(fast)))
+    }
+
+    /// Gives the fast space up, once nothing lies there any more and the log is elsewhere: the log that comes next is without it.
+    pub fn drop_fast(&mut self) -> FsResult<()> {
+        self.check_alive()?;
+        let Some(fast) = self.fast else { return Ok(()) };
+        self.retire_fast();
+        let used = self.fast_used();
+        if used > 0 {
+            let available = self.room();
+            return Err(FsError::NoSpace { wanted: used, available });
+        }
+        for extent in self.by_lent_extent(fast) {
+            self.stage(Record::RemoveSpace { extent })?;
+        }
+        self.stock.drop_fast();
+        self.fast = None;
+        Ok(())
     }
 
     /// The copy is made and flushed. Gives what to wait for, after which the old place is let go of; nothing if the file

@@ -5,6 +5,7 @@
 //! always be compacted.
 
 use allocator::Extent;
+use allocator::limits::BLOCKS_MAX;
 
 use crate::fs::desk::Answer;
 use crate::fs::error::{FsError, FsResult};
@@ -71,6 +72,21 @@ impl Machine {
     /// The lender had nothing when it was last asked.
     pub fn is_refused(&self) -> bool {
         self.refused
+    }
+
+    /// The main device has so many bytes from now on. True if the superblock does not say so yet: lent space may lie in
+    /// what is new once the log that comes next is durable.
+    pub fn grow_device(&mut self, size: u64) -> FsResult<bool> {
+        self.check_alive()?;
+        if size <= self.device_size {
+            return Ok(self.superblock.device_size < self.device_size);
+        }
+        if size / self.unit() > BLOCKS_MAX || self.fast.is_some_and(|fast| fast.start < size) {
+            return Err(FsError::Limit { what: "bytes of the device: too many for its allocation unit" });
+        }
+        self.device_size = size;
+        self.stock.grow_main(size);
+        Ok(true)
     }
 
     /// Space lent from now on. Wait for the ticket to know that it is logged; a crash before that gives the space
@@ -162,7 +178,7 @@ impl Machine {
     }
 
     /// Cuts a range at the borders of what was lent: a record is about one lent extent.
-    fn by_lent_extent(&self, range: Extent) -> Vec<Extent> {
+    pub(super) fn by_lent_extent(&self, range: Extent) -> Vec<Extent> {
         let mut pieces = Vec::new();
         let first =
             self.tree.spaces.range(..=range.start).next_back().map_or(range.start, |(start, _)| *start);

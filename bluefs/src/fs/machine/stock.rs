@@ -55,6 +55,11 @@ impl Stock {
         Ok(stock)
     }
 
+    /// The main device becomes larger.
+    pub fn grow_main(&mut self, size: u64) {
+        self.main.grow(size);
+    }
+
     /// Whether there is a fast space and this extent lies in it.
     pub fn is_fast(&self, extent: Extent) -> bool {
         self.fast.as_ref().is_some_and(|fast| extent.start >= fast.extent.start)
@@ -81,6 +86,16 @@ impl Stock {
         if let Some(fast) = &mut self.fast {
             fast.retired = true;
         }
+    }
+
+    /// Of so many bytes that the fast space has been lent, those that are not free.
+    pub fn fast_used(&self, lent: u64) -> u64 {
+        lent - self.fast.as_ref().map_or(0, |fast| fast.allocator.free_bytes())
+    }
+
+    /// There is no fast space any more; nothing in it is in use.
+    pub fn drop_fast(&mut self) {
+        self.fast = None;
     }
 
     /// The first free run of the main space that ends behind `from`.

@@ -507,6 +507,11 @@ impl KvStore for SimKv {
         Box::pin(async move { shared.fs.move_files(Move::IntoFast, bytes).await.map_err(fs_error) })
     }
 
+    fn grow(&self, device_bytes: u64) -> LocalBoxFuture<'static, KvResult<()>> {
+        let shared = Rc::clone(&self.shared);
+        Box::pin(async move { shared.fs.grow_device(device_bytes).await.map_err(fs_error) })
+    }
+
     fn close(&self) -> LocalBoxFuture<'static, KvResult<()>> {
         let shared = Rc::clone(&self.shared);
         shared.state.borrow_mut().closing = true;

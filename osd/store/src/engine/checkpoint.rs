@@ -26,8 +26,12 @@ use crate::fault::Planted;
 use crate::journal::ring;
 use crate::keys;
 use crate::object_store::{StoreError, StoreResult};
+use crate::superblock::Superblock;
 
+/// The window is that of the formatting.
 const VERSION: u8 = 1;
+/// It is another.
+const VERSION_GROWN: u8 = 2;
 /// Longest write to the placement groups' log.
 const LOG_WRITE_BYTES_MAX: u64 = 1 << 20;
 /// How often, and after how long, a full key-value store is asked again: half a minute.
@@ -48,6 +52,8 @@ pub struct CheckpointRecord {
     pub log: Window,
     /// Bytes used according to the bitmap: a check on its pages.
     pub used: u64,
+    /// Bytes of the window that the bitmap is of, if it is not as it was formatted.
+    pub window: Option<u64>,
     /// Space lent to the key-value store's file system.
     pub lent: Vec<Extent>,
 }
@@ -56,7 +62,7 @@ impl CheckpointRecord {
     /// The value stored under [`keys::CHECKPOINT`].
     pub fn encode(&self) -> Bytes {
         let mut e = Encoder::new();
-        e.u8(VERSION);
+        e.u8(self.window.map_or(VERSION, |_| VERSION_GROWN));
         e.u64(self.end.group);
         e.u64(self.end.record);
         e.u64(self.end.position);
@@ -65,6 +71,7 @@ impl CheckpointRecord {
         e.u64(self.log.tail);
         e.u64(self.log.head);
         e.u64(self.used);
+        self.window.into_iter().for_each(|window| e.u64(window));
         e.count(self.lent.len());
         for extent in &self.lent {
             e.u64(extent.start);
@@ -77,7 +84,7 @@ impl CheckpointRecord {
     pub fn decode(value: Bytes) -> DecodeResult<Self> {
         let mut d = Decoder::new(value);
         let version = d.u8("version of a checkpoint")?;
-        if version != VERSION {
+        if version != VERSION && version != VERSION_GROWN {
             return d.invalid("version of a checkpoint", 0, version.into());
         }
         let end = GroupEnd {
@@ -89,6 +96,7 @@ impl CheckpointRecord {
         let next_omap_id = d.u64("omap id")?;
         let log = Window { tail: d.u64("log tail")?, head: d.u64("log head")? };
         let used = d.u64("used bytes")?;
+        let window = (version == VERSION_GROWN).then(|| d.u64("window of the bitmap")).transpose()?;
         let mut lent = Vec::new();
         for _ in 0..d.count(16, "lent extents")? {
             let (start, len) = (d.u64("lent extent")?, d.u64("lent extent")?);
@@ -98,7 +106,12 @@ impl CheckpointRecord {
             lent.push(extent);
         }
         d.end("checkpoint")?;
-        Ok(Self { end, next_omap_id, log, used, lent })
+        Ok(Self { end, next_omap_id, log, used, window, lent })
+    }
+
+    /// Bytes of the window that the bitmap is of.
+    pub fn window_of(&self, superblock: &Superblock) -> u64 {
+        self.window.unwrap_or(superblock.formatted)
     }
 }
 
@@ -179,10 +192,10 @@ impl Inner {
             panic!("record {record} is durable, so a group ends there")
         };
         let mut batch = batch(ops, pending);
-        let used = match (&replaced, self.superblock.free_list()) {
+        let (used, window) = match (&replaced, self.superblock.free_list()) {
             (Some(replaced), _) => {
                 batch.ops.extend(replaced.ops(end.position, &self.superblock));
-                replaced.used()
+                (replaced.used(), self.window())
             }
             (None, FreeList::Pages) => self.space.frozen_pages(|page, bits| {
                 batch.ops.extend(free_list::page_ops(end.position, page, bits));
@@ -191,7 +204,8 @@ impl Inner {
                 batch.ops.extend(free_list::flip_ops(page, flips));
             }),
         };
-        let state = CheckpointRecord { end, next_omap_id, log, used, lent };
+        let window = Some(window).filter(|window| *window != self.superblock.formatted);
+        let state = CheckpointRecord { end, next_omap_id, log, used, window, lent };
         batch.ops.push(KvOp::Put(keys::CHECKPOINT, state.encode()));
         self.counters.checkpoint_bytes.add(batch.ops.iter().map(op_bytes).sum());
         let bytes = batch.bytes();
@@ -355,12 +369,15 @@ mod tests {
             next_omap_id: 5,
             log: Window { tail: 6, head: 7 },
             used: 8,
+            window: None,
             lent: vec![Extent::new(9, 10), Extent::new(100, 10)],
         };
-        let value = record.encode();
-        assert_eq!(CheckpointRecord::decode(value.clone()), Ok(record));
-        for len in 0..value.len() {
-            assert!(CheckpointRecord::decode(value.slice(..len)).is_err());
+        for record in [record.clone(), CheckpointRecord { window: Some(11), ..record }] {
+            let value = record.encode();
+            assert_eq!(CheckpointRecord::decode(value.clone()), Ok(record));
+            for len in 0..value.len() {
+                assert!(CheckpointRecord::decode(value.slice(..len)).is_err());
+            }
         }
     }
 }

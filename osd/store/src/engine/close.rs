@@ -75,7 +75,7 @@ impl Inner {
             + self.space.pending_bytes()
             + kv.free_bytes.saturating_sub(kv.fast_free_bytes).min(lent);
         let allocated = sum(|pool| pool.allocated);
-        let window = self.superblock.window;
+        let window = self.window();
         StoreStats {
             total: window,
             available: if self.kv_is_short() { 0 } else { available },

@@ -14,6 +14,15 @@ pub const STEP: usize = 1024;
 
 const _: () = assert!(PAGE_BLOCKS < 1 << LEN_BITS && BLOCKS_MAX <= 1 << (u64::BITS - LEN_BITS));
 
+/// Marks the blocks of a page from one on, counted in the page, as in use.
+pub fn clear_from(bits: &mut [u8; PAGE_BYTES], first: u64) {
+    for (index, byte) in (0..).zip(bits.iter_mut()) {
+        // Lowest bits first: those of blocks before the first stay.
+        let kept = first.saturating_sub(8 * index).min(8);
+        *byte &= u8::try_from((1_u16 << kept) - 1).unwrap_or(u8::MAX);
+    }
+}
+
 /// See the module.
 #[derive(Clone, Debug)]
 pub struct Flips {
@@ -61,6 +70,11 @@ impl Flips {
         }
         self.page_count += u64::from(self.pages[word] & bit == 0);
         self.pages[word] |= bit;
+    }
+
+    /// Has a page looked at although nothing in it may be flipped.
+    pub fn touch(&mut self, page: u64) {
+        self.note_page(page);
     }
 
     /// How many there are.
@@ -171,6 +185,16 @@ mod tests {
             assert_ne!(page, before.page(index).expect("a page"));
             flips.flip_page(index, &mut page);
             assert_eq!(page, before.page(index).expect("a page"));
+        }
+    }
+
+    #[test]
+    fn blocks_are_cleared_to_the_end_of_the_page() {
+        for first in [0, 1, 7, 8, 9, 1000, PAGE_BLOCKS - 1, PAGE_BLOCKS, PAGE_BLOCKS + 3] {
+            let mut bits = [0xff; PAGE_BYTES];
+            clear_from(&mut bits, first);
+            let left = |block: u64| bits[usize::try_from(block / 8).expect("small")] >> (block % 8) & 1 == 1;
+            assert!((0..PAGE_BLOCKS).all(|block| left(block) == (block < first)), "{first}");
         }
     }
 

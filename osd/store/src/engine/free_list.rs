@@ -9,7 +9,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::rc::Rc;
 
 use allocator::limits::{PAGE_BLOCKS, PAGE_BYTES};
-use allocator::{AllocResult, Allocator, BitmapAllocator, Page};
+use allocator::{AllocResult, Allocator, BitmapAllocator, Extent, Page};
 use bluefs::kv::{ENTRY_BYTES, KvOp, KvStore, KvView};
 use bytes::Bytes;
 use nvme::BlockDevice;
@@ -55,6 +55,11 @@ pub fn flip_ops(page: u64, flips: &[u8; PAGE_BYTES]) -> impl Iterator<Item = KvO
     changed.map(|(chunk, bits)| KvOp::Merge(keys::bitmap_chunk(chunk), encode_chunk(bits)))
 }
 
+/// What becomes free when a window grows: what is new, but for the superblock's copy at its end, and the place where that was.
+pub fn gained(before: u64, window: u64, block: u64) -> Extent {
+    Extent::new(before - block, window - before)
+}
+
 /// A free list that takes the place of what is stored, whatever that is.
 pub struct Replacement {
     /// What is stored, if it can be read.
@@ -67,7 +72,7 @@ impl Replacement {
     /// Makes of what is stored what should be, as of the checkpoint that ends at a position of the journal.
     pub fn ops(&self, position: u64, superblock: &Superblock) -> Vec<KvOp> {
         let mut ops = Vec::new();
-        let empty = open::empty_bitmap(superblock);
+        let empty = open::empty_bitmap(superblock, self.should.capacity());
         let before = self.stored.as_ref().unwrap_or(&empty);
         if self.stored.is_none() {
             let ranges = [keys::all_bitmap_pages(0), keys::all_bitmap_pages(1), keys::all_bitmap_chunks()];
@@ -101,15 +106,20 @@ impl Replacement {
     }
 }
 
-/// What is free as of the checkpoint.
+/// What is free as of the checkpoint, for which the window had so many bytes.
 pub async fn read(
     device: &dyn BlockDevice,
     kv: &Rc<dyn KvStore>,
     view: &KvView,
     superblock: &Superblock,
+    window: u64,
 ) -> OpenResult<BitmapAllocator> {
     let corrupt = |reason: String| OpenError::Corrupt { device: device.name().to_owned(), reason };
-    let mut bitmap = open::empty_bitmap(superblock);
+    if window > superblock.window || window <= superblock.kv.end() {
+        let has = superblock.window;
+        return Err(corrupt(format!("the checkpoint is of a window of {window} bytes, the store has {has}")));
+    }
+    let mut bitmap = open::empty_bitmap(superblock, window);
     match superblock.free_list() {
         FreeList::Pages => {
             let mut good = BTreeSet::new();

@@ -50,6 +50,8 @@ struct Check {
     next_omap_id: u64,
     /// What the records changed since the checkpoint that the key-value store has, and since one that is under way.
     changes: (Option<Frozen>, Flips),
+    /// Bytes of the window, which may grow meanwhile.
+    window: u64,
     /// What the allocator has.
     bitmap: BitmapAllocator,
     rebuilt: BitmapAllocator,
@@ -93,7 +95,8 @@ impl Check {
             next_omap_id: inner.next_omap_id.get(),
             changes: inner.space.generations(),
             bitmap: inner.space.current(),
-            rebuilt: BitmapAllocator::new_free(inner.superblock.window, inner.block),
+            window: inner.window(),
+            rebuilt: BitmapAllocator::new_free(inner.window(), inner.block),
             regions: Vec::new(),
             contested: Vec::new(),
             has_unreadable: false,

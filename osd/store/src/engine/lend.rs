@@ -154,7 +154,7 @@ impl Inner {
             self.wait_durable(record).await?;
         }
         self.counters.lent_bytes.add(extents.iter().map(|extent| extent.len).sum());
-        debug_assert!(self.space.space.with(Allocator::free_bytes) <= self.superblock.window);
+        debug_assert!(self.space.space.with(Allocator::free_bytes) <= self.window());
         Ok(extents)
     }
 
@@ -212,7 +212,7 @@ impl Inner {
     /// How much should come back: all that can if data is short of space, else what is a lot.
     fn worth_returning(&self) -> u64 {
         let spare = self.kv.stats().spare_bytes;
-        let window = self.superblock.window;
+        let window = self.window();
         let is_short = self.space.space.available(Class::Ordinary) < window / SHORT_DIVISOR;
         let keep = if is_short { 0 } else { 2 * window / LARGE_DIVISOR };
         // With nothing to spare, but no space for data either, it is asked all the same: it may compact.
@@ -221,7 +221,7 @@ impl Inner {
     }
 
     fn data_is_full(&self) -> bool {
-        self.space.space.available(Class::Ordinary) < self.superblock.window / FULL_DIVISOR
+        self.space.space.available(Class::Ordinary) < self.window() / FULL_DIVISOR
     }
 
     /// Takes back up to `bytes` of what is lent and not needed.

@@ -114,7 +114,7 @@ pub async fn mount(
         superblock.features.incompat |= INCOMPAT_MOUNT;
         superblock.epoch_start = end.group + 1;
         counters.superblock_bytes_written.add(devices::write_headers(&*device, &superblock).await?);
-        counters.superblock_bytes_written.add(open::write_superblock(&*device, &superblock).await?);
+        counters.superblock_bytes_written.add(open::write_superblock(&*device, &mut superblock).await?);
         counters.flushes.add(2);
     }
     counters.replay_truncated_groups.add(truncated);
@@ -123,13 +123,15 @@ pub async fn mount(
         Ok(bitmap) => (bitmap, None),
         // It is rebuilt. Until then nothing is allocated.
         Err(OpenError::Corrupt { reason, .. }) if purpose == Purpose::Repair => {
-            (open::empty_bitmap(&superblock), Some(reason))
+            (open::empty_bitmap(&superblock, checkpoint.window_of(&superblock)), Some(reason))
         }
         Err(error) => return Err(error),
     };
     let inner = build(core, device, kv, options, purpose, superblock, &checkpoint, bitmap, end, counters);
     inner.free_list_problem.replace(problem);
     let corrupt = |reason: String| OpenError::Corrupt { device: inner.device.name().to_owned(), reason };
+    // What the window has grown by since the checkpoint, or with this mount.
+    inner.space.grow(inner.superblock.window);
     load(&inner, collections, statistics, reaps, log_changes).map_err(|error| corrupt(error.to_string()))?;
     inner.replay(groups).await.map_err(|error| corrupt(error.to_string()))?;
     // The window in the ring and the journal together may hold more than was kept in memory before the crash.
@@ -142,13 +144,14 @@ pub async fn mount(
 
 /// What a store without a checkpoint begins with.
 fn fresh(superblock: &Superblock) -> CheckpointRecord {
-    let bitmap = open::empty_bitmap(superblock);
+    let bitmap = open::empty_bitmap(superblock, superblock.window);
     let checksum = format::first_previous(superblock.store);
     CheckpointRecord {
         end: GroupEnd { group: 0, record: 0, position: 0, checksum },
         next_omap_id: 1,
         log: Window { tail: 0, head: 0 },
         used: allocator::Allocator::capacity(&bitmap) - allocator::Allocator::free_bytes(&bitmap),
+        window: Some(superblock.window).filter(|window| *window != superblock.formatted),
         lent: Vec::new(),
     }
 }
@@ -285,6 +288,8 @@ fn build(
         gate: Gate::default(),
         background: Gate::default(),
         down: RefCell::default(),
+        superblock_generation: Cell::new(superblock.generation),
+        growing: Semaphore::new(1),
         core,
         counters,
         device,

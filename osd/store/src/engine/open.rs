@@ -5,22 +5,20 @@ use std::rc::Rc;
 use allocator::{Allocator, BitmapAllocator, Extent};
 use bluefs::kv::{KvError, KvStore, KvView, ScanLimit};
 use bytes::Bytes;
-use nvme::joined::member_of;
 use nvme::{BlockDevice, DeviceError, DmaBuf};
-use uuid::Uuid;
 
 use super::checkpoint::CheckpointRecord;
 use super::free_list;
 use super::options::{FormatOptions, FreeList};
 use super::writer::RESERVE_BLOCKS;
-use crate::devices::{self, Part, PartError, PartHeader, Parts, Role};
+use crate::devices::{self, PartError, Parts, Role};
 use crate::journal::scan::ScanError;
 use crate::keys;
 use crate::limits;
 use crate::superblock::{Features, INCOMPAT_MERGED_FREE_LIST, Superblock};
 
 /// Longest single read of a region.
-const READ_BYTES_MAX: u64 = 1 << 20;
+pub(super) const READ_BYTES_MAX: u64 = 1 << 20;
 /// Page of a scan while mounting.
 const SCAN_PAGE: ScanLimit = ScanLimit { keys: 1024, bytes: 1 << 20 };
 
@@ -45,8 +43,8 @@ pub enum OpenError {
         /// What was found.
         reason: String,
     },
-    /// The window is not the one that was formatted.
-    #[error("{device} has {found} bytes, but the store on it was made for {expected}")]
+    /// The window is smaller than it was.
+    #[error("{device} has {found} bytes, but the store on it has {expected}")]
     SizeChanged {
         /// Device.
         device: String,
@@ -122,6 +120,7 @@ pub fn regions(device: &dyn BlockDevice, options: &FormatOptions) -> OpenResult<
         features,
         store: options.store,
         window,
+        formatted: window,
         block: u32::try_from(block).unwrap_or(u32::MAX),
         journal_block: geometry.block_size,
         epoch: 0,
@@ -145,27 +144,33 @@ pub fn regions(device: &dyn BlockDevice, options: &FormatOptions) -> OpenResult<
 
 /// Makes an empty store. What was there is gone as soon as this returns; the key-value store must be empty.
 pub async fn format(device: &dyn BlockDevice, options: &FormatOptions) -> OpenResult<Superblock> {
-    let superblock = regions(device, options)?;
+    let mut superblock = regions(device, options)?;
     devices::write_headers(device, &superblock).await?;
-    write_superblock(device, &superblock).await?;
+    write_superblock(device, &mut superblock).await?;
     Ok(superblock)
 }
 
-/// Writes both copies, one durable before the other is touched, so that afterwards either of them is the present one.
-pub async fn write_superblock(device: &dyn BlockDevice, superblock: &Superblock) -> OpenResult<u64> {
-    let block = usize::try_from(superblock.block).unwrap_or(usize::MAX);
-    let mut places = Superblock::places(superblock.window, superblock.block.into());
+/// Writes both copies, one durable before the other is touched, so that afterwards either of them is the present one. A
+/// window that has become larger is taken up with that.
+pub async fn write_superblock(device: &dyn BlockDevice, superblock: &mut Superblock) -> OpenResult<u64> {
+    let block = u64::from(superblock.block);
+    let window = device.size() / block * block;
+    if window > superblock.window {
+        superblock.grow(window);
+        // Nobody looks any more where the second copy was, so the first is the only one, and the second goes first.
+        superblock.generation = superblock.generation.next_multiple_of(2);
+    }
+    let mut places = Superblock::places(superblock.window, block);
     if superblock.generation.is_multiple_of(2) {
         places.reverse();
     }
+    let bytes = superblock.encode();
     for place in places {
-        let mut buffer = DmaBuf::zeroed(block);
-        let bytes = superblock.encode();
-        buffer[..bytes.len()].copy_from_slice(&bytes);
-        device.write(place, buffer).await?;
+        let len = usize::try_from(block).unwrap_or(usize::MAX);
+        device.write(place, DmaBuf::from_slice_padded(&bytes, len)).await?;
         device.flush().await?;
     }
-    Ok(2 * u64::from(superblock.block))
+    Ok(2 * block)
 }
 
 /// Reads the superblock and checks that the parts it names are there; gives also whether writing is allowed.
@@ -180,13 +185,16 @@ pub async fn read_superblock(device: &dyn BlockDevice) -> OpenResult<(Superblock
 pub async fn read_main_superblock(device: &dyn BlockDevice) -> OpenResult<(Superblock, bool)> {
     let name = || device.name().to_owned();
     let block = block_of(device.geometry().block_size);
-    let window = device.geometry().size / block * block;
+    let window = device.size() / block * block;
     if window < 2 * block {
-        return Err(OpenError::TooSmall { device: name(), size: device.geometry().size, need: 2 * block });
+        return Err(OpenError::TooSmall { device: name(), size: device.size(), need: 2 * block });
     }
     let mut best: Option<Superblock> = None;
     let mut problems = Vec::new();
-    for place in Superblock::places(window, block) {
+    let mut places = Superblock::places(window, block).to_vec();
+    let mut looked = 0;
+    while let Some(place) = places.get(looked).copied() {
+        looked += 1;
         let buffer = DmaBuf::zeroed(usize::try_from(block).unwrap_or(usize::MAX));
         let read = device.read(place, buffer).await;
         let decoded = read.map_err(|error| error.to_string()).and_then(|buffer| {
@@ -194,6 +202,11 @@ pub async fn read_main_superblock(device: &dyn BlockDevice) -> OpenResult<(Super
         });
         match decoded {
             Ok(found) => {
+                // The window has become larger, and nobody has taken that up: the second copy is where it was.
+                let [_, second] = Superblock::places(found.window, block);
+                if found.window < window && !places.contains(&second) {
+                    places.push(second);
+                }
                 if best.as_ref().is_none_or(|best| found.generation > best.generation) {
                     best = Some(found);
                 }
@@ -206,7 +219,7 @@ pub async fn read_main_superblock(device: &dyn BlockDevice) -> OpenResult<(Super
     };
     let writable =
         superblock.features.check().map_err(|unknown| OpenError::Features { device: name(), unknown })?;
-    if superblock.window != window || u64::from(superblock.block) != block {
+    if superblock.window > window || u64::from(superblock.block) != block {
         return Err(OpenError::SizeChanged { device: name(), expected: superblock.window, found: window });
     }
     // Those of another device may be larger.
@@ -225,68 +238,6 @@ fn check_block_size(
     }
     let reason = format!("it was made for blocks of {made} bytes, the device has {has}");
     Err(OpenError::Corrupt { device: device.name().to_owned(), reason })
-}
-
-/// See [`super::Engine::add_part`].
-pub async fn add_part(
-    device: &dyn BlockDevice,
-    part: &dyn BlockDevice,
-    role: Role,
-    id: Uuid,
-) -> OpenResult<Superblock> {
-    let name = || device.name().to_owned();
-    let (before, writable) = read_superblock(device).await?;
-    if !writable {
-        return Err(OpenError::Features { device: name(), unknown: before.features.ro_compat });
-    }
-    if before.parts.get(role).is_some() {
-        return Err(PartError::Present { device: name(), role: role.name() }.into());
-    }
-    let block_size = part.geometry().block_size;
-    if block_size > before.journal_block {
-        let (device, role) = (name(), role.name());
-        return Err(PartError::Blocks { device, role, block_size, most: before.journal_block }.into());
-    }
-    let block = u64::from(before.block);
-    // What it begins with may be left of an adding that did not get to its end, but not in use.
-    let first = part.read(0, DmaBuf::zeroed(usize::try_from(block).unwrap_or(usize::MAX))).await;
-    if let Some(header) = first.ok().and_then(|buffer| PartHeader::decode(buffer.freeze()).ok()) {
-        let is_known = |role: &Role| before.parts.get(*role).is_some_and(|part| part.id == header.id);
-        if let Some(other) = Role::BESIDE.into_iter().find(is_known) {
-            return Err(PartError::InUse { device: name(), role: role.name(), other: other.name() }.into());
-        }
-    }
-    let (len, need) = (part.geometry().size / block * block, before.part_bytes_min(role));
-    if len < need {
-        return Err(PartError::TooSmall { device: name(), role: role.name(), len, need }.into());
-    }
-    let mut after = before.clone();
-    let mut parts = before.parts;
-    parts.set(role, Some(Part { id, len }));
-    after.set_parts(parts);
-    after.generation += 1;
-    if after.journal != before.journal {
-        for (from, to) in [(before.journal, after.journal), (before.pg_log, after.pg_log)] {
-            copy(device, from, part, member_of(to.start).1).await?;
-        }
-    }
-    devices::write_header(part, 0, &after, role, Part { id, len }).await?;
-    part.flush().await?;
-    write_superblock(device, &after).await?;
-    Ok(after)
-}
-
-/// Copies a region to a place of another device. Not durable yet.
-async fn copy(device: &dyn BlockDevice, from: Extent, to: &dyn BlockDevice, place: u64) -> OpenResult<()> {
-    let mut done = 0;
-    while done < from.len {
-        let len = (from.len - done).min(READ_BYTES_MAX);
-        let buffer = DmaBuf::zeroed(usize::try_from(len).unwrap_or(usize::MAX));
-        let bytes = device.read(from.start + done, buffer).await?;
-        to.write(place + done, bytes).await?;
-        done += len;
-    }
-    Ok(())
 }
 
 /// Reads a whole region.
@@ -325,7 +276,8 @@ pub async fn read_kv(
 ) -> OpenResult<FromKv> {
     let corrupt = |reason: String| OpenError::Corrupt { device: device.name().to_owned(), reason };
     let checkpoint = read_checkpoint(device, kv, view).await?;
-    let bitmap = free_list::read(device, kv, view, superblock).await;
+    let window = checkpoint.as_ref().map_or(superblock.window, |checkpoint| checkpoint.window_of(superblock));
+    let bitmap = free_list::read(device, kv, view, superblock, window).await;
     let free_list = bitmap.and_then(|bitmap| {
         let used = bitmap.capacity() - bitmap.free_bytes();
         match checkpoint.as_ref().map(|checkpoint| checkpoint.used).filter(|expected| *expected != used) {
@@ -356,12 +308,12 @@ pub async fn read_checkpoint(
     decoded.map_err(|error| corrupt(format!("checkpoint: {error}")))
 }
 
-/// The bitmap of a store without objects: everything but the regions is free.
-pub fn empty_bitmap(superblock: &Superblock) -> BitmapAllocator {
+/// The bitmap of a store without objects in a window of so many bytes: everything but the regions is free.
+pub fn empty_bitmap(superblock: &Superblock, window: u64) -> BitmapAllocator {
     let block = u64::from(superblock.block);
-    let mut bitmap = BitmapAllocator::new(superblock.window, block);
+    let mut bitmap = BitmapAllocator::new(window, block);
     let start = superblock.kv.end();
-    let freed = bitmap.mark_free(Extent::new(start, superblock.window - block - start));
+    let freed = bitmap.mark_free(Extent::new(start, window - block - start));
     assert!(freed.is_ok(), "the object space is within the window: {freed:?}");
     // These pages need no storing: they follow from the superblock.
     drop(bitmap.take_dirty_pages());

@@ -9,11 +9,12 @@
 use std::cell::{Cell, RefCell};
 use std::collections::VecDeque;
 
-use allocator::limits::PAGE_BYTES;
+use allocator::limits::{PAGE_BLOCKS, PAGE_BYTES};
 use allocator::{AllocResult, Allocator, BitmapAllocator, Extent, HybridAllocator, Space};
 
 use super::effect::merge;
-use super::flips::{FLIP_BYTES, Flips, STEP};
+use super::flips::{FLIP_BYTES, Flips, STEP, clear_from};
+use super::free_list;
 use super::options::FreeList;
 use crate::fault::{Fault, Planted};
 
@@ -35,6 +36,8 @@ pub struct Frozen {
     pub flips: Flips,
     /// Bytes used as of the record.
     pub used: u64,
+    /// Bytes of the window then.
+    pub window: u64,
 }
 
 /// See the module.
@@ -83,6 +86,27 @@ impl SpaceBook {
             lent: RefCell::new(merge(lent)),
             fault,
         }
+    }
+
+    /// Bytes of the window.
+    pub fn window(&self) -> u64 {
+        self.space.with(Allocator::capacity)
+    }
+
+    /// The window has become larger, durably. What is stored of the free list follows from the window, but for the page in
+    /// which it ended.
+    pub fn grow(&self, window: u64) {
+        let (before, block) = (self.window(), self.block());
+        if window == before {
+            return;
+        }
+        let gained = free_list::gained(before, window, block);
+        let freed = self.space.with_mut(|allocator| {
+            allocator.grow(window);
+            allocator.release(gained)
+        });
+        assert!(freed.is_ok(), "what was behind the window was nobody's: {freed:?}");
+        self.changes.borrow_mut().touch(gained.start / block / PAGE_BLOCKS);
     }
 
     /// Replays a change: at mount everything before it is durable and nobody reads, so freed is free.
@@ -219,12 +243,13 @@ impl SpaceBook {
         let next = Flips::new(self.block());
         let mut flips = self.changes.replace(next);
         flips.sort();
-        let before = self.frozen.replace(Some(Frozen { record, flips, used: self.used.get() }));
+        let (used, window) = (self.used.get(), self.window());
+        let before = self.frozen.replace(Some(Frozen { record, flips, used, window }));
         assert!(before.is_none(), "one checkpoint at a time");
     }
 
-    /// Gives the pages that the frozen generation changed, as of its record, and the bytes used then.
-    pub fn frozen_pages(&self, mut page: impl FnMut(u64, &[u8; PAGE_BYTES])) -> u64 {
+    /// Gives the pages that the frozen generation changed, as of its record, and the bytes used and those of the window then.
+    pub fn frozen_pages(&self, mut page: impl FnMut(u64, &[u8; PAGE_BYTES])) -> (u64, u64) {
         let frozen = self.frozen.borrow();
         let Some(frozen) = &*frozen else { panic!("there is a frozen generation until it is settled") };
         let (mut later, mut pending) = (self.changes.borrow_mut(), Flips::new(self.block()));
@@ -236,13 +261,16 @@ impl SpaceBook {
             let Ok(mut bits) = bits else { panic!("what changed is in the space: {bits:?}") };
             pending.flip_page(index, &mut bits);
             later.flip_page(index, &mut bits);
+            // What the window has grown by since is not in a page of before.
+            let end = frozen.window / self.block() - u64::from(self.window() > frozen.window);
+            clear_from(&mut bits, end.saturating_sub(index * PAGE_BLOCKS));
             page(index, &bits);
         }
-        frozen.used
+        (frozen.used, frozen.window)
     }
 
-    /// Gives what the frozen generation flipped, page by page, and the bytes used as of its record.
-    pub fn frozen_flips(&self, mut page: impl FnMut(u64, &[u8; PAGE_BYTES])) -> u64 {
+    /// Gives what the frozen generation flipped, page by page, and the bytes used and those of the window as of its record.
+    pub fn frozen_flips(&self, mut page: impl FnMut(u64, &[u8; PAGE_BYTES])) -> (u64, u64) {
         let frozen = self.frozen.borrow();
         let Some(frozen) = &*frozen else { panic!("there is a frozen generation until it is settled") };
         for index in frozen.flips.pages() {
@@ -250,7 +278,7 @@ impl SpaceBook {
             frozen.flips.flip_page(index, &mut flips);
             page(index, &flips);
         }
-        frozen.used
+        (frozen.used, frozen.window)
     }
 
     /// The frozen generation is in the key-value store.
@@ -392,12 +420,33 @@ mod tests {
                 if !frozen && book.change_bytes() > most / 2 {
                     frozen = true;
                     let flips = book.changes.replace(Flips::new(4096));
-                    book.frozen.replace(Some(Frozen { record, flips, used: 0 }));
+                    book.frozen.replace(Some(Frozen { record, flips, used: 0, window: TIB }));
                 }
             }
             let bytes = book.memory_bytes();
             assert!((34_000_000..=35_000_000).contains(&bytes), "{bytes} bytes, withheld: {free}");
         }
+    }
+
+    #[test]
+    fn a_window_that_grows_while_pages_are_stored_is_not_in_them() {
+        const WINDOW: u64 = 300 * 4096;
+        let mut bitmap = BitmapAllocator::new_free(WINDOW, 4096);
+        bitmap.mark_used(Extent::new(WINDOW - 4096, 4096)).expect("free");
+        let book = SpaceBook::new(bitmap, FreeList::Pages, 0, vec![], Fault::default());
+        book.replay(Change::Use(Extent::new(0, 4096))).expect("free");
+        book.freeze(1);
+        book.grow(2 * WINDOW);
+        let read = |window: u64| {
+            let mut stored = BitmapAllocator::new(window, 4096);
+            let told =
+                book.frozen_pages(|index, page| stored.load_page(index, page).expect("fits the window"));
+            (stored.free_extents(), told)
+        };
+        assert_eq!(read(WINDOW), (vec![Extent::new(4096, WINDOW - 8192)], (8192, WINDOW)));
+        book.settle();
+        book.freeze(2);
+        assert_eq!(read(2 * WINDOW), (vec![Extent::new(4096, 2 * WINDOW - 8192)], (8192, 2 * WINDOW)));
     }
 
     #[test]
@@ -423,12 +472,12 @@ mod tests {
         assert_eq!(book.pending_bytes(), 0);
         book.freeze(7);
         let mut pages = 0;
-        let used = book.frozen_pages(|_, page| {
+        let (used, _) = book.frozen_pages(|_, page| {
             pages += 1;
             assert!(page[..32].iter().all(|byte| *byte == 0xff), "all is free as of record 7");
         });
         assert_eq!((pages, used), (1, 0));
-        let used = book.frozen_flips(|_, flips| assert_eq!(*flips, [0; PAGE_BYTES], "used and freed"));
+        let (used, _) = book.frozen_flips(|_, flips| assert_eq!(*flips, [0; PAGE_BYTES], "used and freed"));
         assert_eq!(used, 0);
     }
 }

@@ -49,7 +49,12 @@ pub struct Inner {
     pub device: Rc<dyn BlockDevice>,
     pub kv: Rc<dyn KvStore>,
     pub options: Options,
+    /// As it was mounted: the window may have grown since.
     pub superblock: Superblock,
+    /// That of the superblock on the device.
+    pub superblock_generation: Cell<u64>,
+    /// One at a time takes up a larger device.
+    pub growing: Semaphore,
     /// Unit of allocation and checksums, bytes.
     pub block: u64,
     /// What it is mounted for.
@@ -215,6 +220,11 @@ impl Inner {
     /// A value of the key-value store that cannot be decoded.
     pub fn corrupt(&self, what: &str, key: &Bytes, error: &DecodeError) -> StoreError {
         StoreError::Io(format!("{what} under key {} is corrupt: {error}", key.escape_ascii()))
+    }
+
+    /// Bytes of the window.
+    pub fn window(&self) -> u64 {
+        self.space.window()
     }
 
     /// The region of the journal.

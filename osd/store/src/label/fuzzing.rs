@@ -55,7 +55,7 @@ pub(crate) fn segment_table(input: &[u8]) {
     let size = label.size;
     let labelled = Labelled { label, segments, damaged: 0 };
     let device = MemoryDevice::new(1 << 20);
-    let windows = (0..SLICES_ASKED).filter_map(|slice| labelled.window(&device, slice).ok());
+    let windows = (0..SLICES_ASKED).filter_map(|slice| labelled.runs(&device, slice).ok()).flatten();
     let mut end = HEAD_BYTES;
     let mut windows: Vec<Extent> = windows.collect();
     windows.sort_by_key(|window| window.start);
@@ -81,6 +81,7 @@ fn sample_label() -> Label {
         segment_bytes: SEGMENT_BYTES_MIN,
         key_id: 0,
         slices: vec![Uuid::from_u128(3), Uuid::from_u128(4)],
+        keys: BTreeMap::new(),
     }
 }
 
@@ -90,7 +91,9 @@ pub(crate) fn seeds(name: &str) -> Vec<Vec<u8>> {
     match name {
         "store_label" => {
             let encoded = label.encode();
-            vec![encoded[..encoded.len() - 4].to_vec(), encoded]
+            let keys = BTreeMap::from([("whoami".to_owned(), "3".to_owned())]);
+            let noted = Label { keys, ..label }.encode();
+            vec![encoded[..encoded.len() - 4].to_vec(), encoded, noted]
         }
         "store_segment_table" => {
             let owners = [0, 0, 1, 1, 2, NOBODY].map(u16::to_le_bytes).concat();

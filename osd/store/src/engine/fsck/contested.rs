@@ -50,8 +50,8 @@ impl Check {
         let mut cuts: BTreeMap<ShardId, BTreeSet<u64>> = BTreeMap::new();
         for (address, claims) in claims {
             let extent = Extent::new(address, block);
-            let nobody = self.regions.iter().any(|region| region.overlaps(&extent))
-                || extent.end() > self.inner.superblock.window;
+            let nobody =
+                self.regions.iter().any(|region| region.overlaps(&extent)) || extent.end() > self.window;
             let winner = if nobody { None } else { winner(&claims) };
             for claim in claims.iter().filter(|claim| winner != Some(&claim.owner)) {
                 cuts.entry(claim.shard.clone()).or_default().insert(address);
@@ -106,7 +106,7 @@ impl Check {
     }
 
     async fn matches(&self, object: &ObjectId, place: Place) -> bool {
-        let is_inside = place.address + self.inner.block <= self.inner.superblock.window;
+        let is_inside = place.address + self.inner.block <= self.window;
         is_inside && self.inner.read_stored(object, &[place], AccessHints::VERIFY).await.is_ok()
     }
 

@@ -9,7 +9,7 @@ use std::rc::Rc;
 use allocator::{Allocator, BitmapAllocator, Extent};
 
 use super::super::apply::Mode;
-use super::super::free_list::{self, Replacement};
+use super::super::free_list::Replacement;
 use super::super::open::OpenError;
 use super::super::state::Inner;
 use super::Check;
@@ -137,9 +137,8 @@ impl Inner {
         if report.repaired.is_empty() {
             return Ok(());
         }
-        let stored = free_list::read(&*self.device, &self.kv, check.pin.view(), &self.superblock).await;
-        let stored = match stored {
-            Ok(stored) => Some(stored),
+        let stored = match check.stored_free_list().await {
+            Ok((stored, _)) => Some(stored),
             Err(OpenError::Kv(error)) => return Err(self.kv_failed(&error)),
             Err(_) => None,
         };

@@ -68,7 +68,7 @@ impl Check {
         let block = self.inner.block;
         let len = u64::try_from(share.uses.len()).ok().and_then(|blocks| blocks.checked_mul(block));
         let end = len.and_then(|len| address.checked_add(len));
-        let is_inside = end.is_some_and(|end| end <= self.inner.superblock.window);
+        let is_inside = end.is_some_and(|end| end <= self.window);
         is_inside && address.is_multiple_of(block) && share.blocks() > 0
     }
 

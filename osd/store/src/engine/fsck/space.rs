@@ -16,7 +16,7 @@ impl Check {
     pub(super) fn claim_regions(&mut self) {
         let superblock = &self.inner.superblock;
         let block = self.inner.block;
-        let places = Superblock::places(superblock.window, block).map(|place| Extent::new(place, block));
+        let places = Superblock::places(self.window, block).map(|place| Extent::new(place, block));
         // Their place is kept although they may be on another device.
         let logs = Extent::new(block, superblock.journal.len + superblock.pg_log.len);
         self.regions.push(logs);
@@ -35,7 +35,7 @@ impl Check {
         self.contested.push(extent);
         // What of it nobody else has is its.
         let step = usize::try_from(self.inner.block).unwrap_or(usize::MAX);
-        for address in (extent.start..extent.end().min(self.inner.superblock.window)).step_by(step) {
+        for address in (extent.start..extent.end().min(self.window)).step_by(step) {
             // Used, or outside: that was told.
             drop(self.rebuilt.mark_used(Extent::new(address, self.inner.block)));
         }
@@ -53,11 +53,21 @@ impl Check {
     }
 
     /// What is stored, and the last record that it holds.
-    async fn stored_free_list(&self) -> OpenResult<(BitmapAllocator, u64)> {
+    pub(super) async fn stored_free_list(&self) -> OpenResult<(BitmapAllocator, u64)> {
         let (device, kv, view) = (&*self.inner.device, &self.inner.kv, self.pin.view());
-        let record =
-            open::read_checkpoint(device, kv, view).await?.map_or(0, |checkpoint| checkpoint.end.record);
-        let stored = free_list::read(device, kv, view, &self.inner.superblock).await?;
+        let checkpoint = open::read_checkpoint(device, kv, view).await?;
+        // It may have grown since it was mounted.
+        let superblock = Superblock { window: self.window, ..self.inner.superblock.clone() };
+        let (record, of) = checkpoint.map_or((0, superblock.window), |checkpoint| {
+            (checkpoint.end.record, checkpoint.window_of(&superblock))
+        });
+        let mut stored = free_list::read(device, kv, view, &superblock, of).await?;
+        if superblock.window > of {
+            stored.grow(superblock.window);
+            stored.release(free_list::gained(of, superblock.window, self.inner.block)).map_err(|error| {
+                OpenError::Corrupt { device: device.name().to_owned(), reason: error.to_string() }
+            })?;
+        }
         Ok((stored, record))
     }
 

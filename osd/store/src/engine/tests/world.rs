@@ -203,7 +203,7 @@ impl World {
 }
 
 /// Where BlueFS keeps its superblocks in the region it is given, and the space left.
-fn kv_places(superblock: &Superblock) -> ([u64; 2], Extent) {
+pub fn kv_places(superblock: &Superblock) -> ([u64; 2], Extent) {
     let kv = superblock.kv;
     ([kv.start, kv.end() - UNIT], Extent::new(kv.start + UNIT, kv.len - 2 * UNIT))
 }
