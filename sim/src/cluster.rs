@@ -23,6 +23,7 @@ use uuid::Uuid;
 use crate::bystander;
 use crate::client_life::Shared;
 use crate::disks::{self, Disks};
+use crate::fs_owners;
 use crate::node_store::{self, NodeStore, Opened, Regions, Stage};
 use crate::run::nanos;
 use crate::scenario::Scenario;
@@ -372,6 +373,11 @@ impl OsdLife {
                 if self.parts.scenario.compacts_log {
                     drop(self.core.spawn(Group::Background, "log", compact(self.core.clone(), fs.clone())));
                 }
+                let (shared, looks) = (self.shared.clone(), fs_owners::watch(self.core.clone(), fs.clone()));
+                drop(self.core.spawn(Group::Background, "watch", async move {
+                    let problem = looks.await;
+                    shared.fail(format!("osd.{whoami}: {problem}"));
+                }));
                 *self.fs.borrow_mut() = Some(fs);
                 engine
             }

@@ -3,12 +3,17 @@
 //! long, as it is obsolete files that are overwritten first.
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 use allocator::Extent;
-use bluefs::fs::{Ino, LocalBlueFs};
+use bluefs::fs::{Ino, LocalBlueFs, Machine, Superblock, Ticket, Tree};
+use rt::Core;
 
 use crate::check_store;
 use crate::cluster::Node;
+
+/// Virtual time between two looks at a running file system: less than it takes to write a file and to log that.
+const LOOK: Duration = Duration::from_micros(300);
 
 /// Where a unit of space is in use.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -18,14 +23,49 @@ enum Use {
     Log,
 }
 
-/// Compares what the running file system has with what its disks hold durably; an error says what is given away too early.
+/// Each unit in use, by address.
+#[derive(Default)]
+struct Uses(BTreeMap<u64, Use>);
+
+impl Uses {
+    fn new<'a>(superblock: &Superblock, files: impl Iterator<Item = (Ino, &'a [Extent])>) -> Self {
+        let unit = u64::from(superblock.alloc_unit);
+        let step = usize::try_from(unit).unwrap_or(usize::MAX);
+        let units = |extent: &Extent| (extent.start..extent.end()).step_by(step);
+        let log = superblock.log.iter().flat_map(units).map(|at| (at, Use::Log));
+        let mut uses = Self(log.collect());
+        for (ino, extents) in files {
+            let places = (0..).step_by(step).map(|at| Use::File(ino, at));
+            uses.0.extend(extents.iter().flat_map(units).zip(places));
+        }
+        uses
+    }
+
+    fn logged(superblock: &Superblock, tree: &Tree) -> Self {
+        Self::new(superblock, tree.files.iter().map(|(ino, inode)| (*ino, inode.extents.as_slice())))
+    }
+
+    fn now(machine: &Machine) -> Self {
+        Self::new(machine.superblock(), machine.extents())
+    }
+
+    /// An error if something that is durably so is used otherwise `now`.
+    fn check(&self, now: &Self) -> Result<(), String> {
+        let changed =
+            self.0.iter().find_map(|(at, was)| Some((at, was, now.0.get(at).filter(|is| *is != was)?)));
+        match changed {
+            None => Ok(()),
+            Some((at, was, is)) => {
+                Err(format!("BlueFS gives away {at:#x}, which is durably {was:?}, as {is:?}"))
+            }
+        }
+    }
+}
+
+/// Compares what the running file system has with what its disks hold durably.
 pub fn check(node: &Node) -> Result<(), String> {
-    let now = node.with_fs(|machine| {
-        let files = machine.extents().map(|(ino, extents)| (ino, extents.to_vec())).collect();
-        (Files(files), machine.superblock().log.clone(), u64::from(machine.superblock().alloc_unit))
-    });
     // None if there is no life, or a disk failed in it.
-    let Some((files, log, unit)) = now else { return Ok(()) };
+    let Some(now) = node.with_fs(|machine| Uses::now(machine)) else { return Ok(()) };
     let (devices, window) = (node.parts.disks.durable(), node.regions.window);
     let superblocks = node.regions.fs_superblocks();
     let durable = check_store::in_own_world(node, |_| async move {
@@ -33,31 +73,47 @@ pub fn check(node: &Node) -> Result<(), String> {
         LocalBlueFs::load(&*view, superblocks).await.map_err(|error| error.to_string())
     });
     let durable = durable.map_err(|error| format!("BlueFS, if all is lost that may be: {error}"))?;
-    let logged = durable.tree.files.iter().map(|(ino, inode)| (*ino, inode.extents.clone())).collect();
-    let (before, now) = (Files(logged).uses(&durable.superblock.log, unit), files.uses(&log, unit));
-    for (address, was) in before {
-        match now.get(&address) {
-            Some(is) if *is != was => {
-                return Err(format!("BlueFS gives away {address:#x}, which is durably {was:?}, as {is:?}"));
-            }
-            _ => {}
-        }
-    }
-    Ok(())
+    Uses::logged(&durable.superblock, &durable.tree).check(&now)
 }
 
-struct Files(Vec<(Ino, Vec<Extent>)>);
-
-impl Files {
-    /// Each unit in use, by address.
-    fn uses(&self, log: &[Extent], unit: u64) -> BTreeMap<u64, Use> {
-        let step = usize::try_from(unit).unwrap_or(usize::MAX);
-        let units = |extent: &Extent| (extent.start..extent.end()).step_by(step);
-        let mut uses: BTreeMap<u64, Use> = log.iter().flat_map(units).map(|at| (at, Use::Log)).collect();
-        for (ino, extents) in &self.0 {
-            let places = (0..).step_by(step).map(|at| Use::File(*ino, at));
-            uses.extend(extents.iter().flat_map(units).zip(places));
+/// Compares, all the time, what a file system has with what it had when everything was durable, until something else is;
+/// gives what is wrong, if anything ever is.
+pub async fn watch(core: Core, fs: LocalBlueFs) -> String {
+    let mut watch = Watch::default();
+    loop {
+        core.sleep(LOOK).await;
+        match fs.with(|machine| Ok(watch.look(machine))) {
+            Ok(Ok(())) => {}
+            Ok(Err(problem)) => return problem,
+            // It failed, and says so to whoever uses it.
+            Err(_) => std::future::pending().await,
         }
-        uses
+    }
+}
+
+/// What was durable when everything was.
+#[derive(Default)]
+struct Watch {
+    durable: Option<(Moment, Uses)>,
+    written: u64,
+}
+
+/// Of the log: what is durable, and in which one.
+type Moment = (Ticket, u64);
+
+impl Watch {
+    fn look(&mut self, machine: &Machine) -> Result<(), String> {
+        let moment = (machine.durable_ticket(), machine.superblock().generation);
+        let is_known = self.durable.as_ref().is_some_and(|(known, _)| *known == moment);
+        if !is_known {
+            let is_all = machine.staged_ticket() == machine.durable_ticket();
+            self.durable = is_all.then(|| (moment, Uses::logged(machine.superblock(), machine.tree())));
+        }
+        // Only who writes a file has taken space for it.
+        let written = std::mem::replace(&mut self.written, machine.stats().written_files);
+        match &self.durable {
+            Some((_, durable)) if written != self.written => durable.check(&Uses::now(machine)),
+            _ => Ok(()),
+        }
     }
 }

@@ -43,6 +43,16 @@ pub(super) struct Run {
     index: Vec<Place>,
     ranges: Vec<RangeDelete>,
     cached: RefCell<Option<(usize, Rc<Vec<Entry>>)>>,
+    /// No manifest names it any more: its file goes with its last reader.
+    obsolete: RefCell<Option<(LocalBlueFs, String)>>,
+}
+
+impl Drop for Run {
+    fn drop(&mut self) {
+        let Some((fs, path)) = self.obsolete.take() else { return };
+        // As RocksDB does, nobody waits for that to be durable. Of a file system that failed nobody wants anything.
+        let _ = fs.with(|machine| machine.unlink(&path));
+    }
 }
 
 /// Path of a run's file.
@@ -132,6 +142,11 @@ pub(super) async fn write_run(
 }
 
 impl Run {
+    /// Removes its file as soon as nobody reads it.
+    pub(super) fn removed_when_unused(&self, fs: &LocalBlueFs, dir: &str) {
+        self.obsolete.replace(Some((fs.clone(), run_path(dir, self.number))));
+    }
+
     /// Reads every block, for its checksum.
     pub(super) async fn verify(&self) -> KvResult<()> {
         for (offset, len, _) in &self.index {
@@ -147,8 +162,15 @@ impl Run {
         let footer_at = bytes.checked_sub(FOOTER_BYTES as u64).ok_or_else(|| corrupt("too short"))?;
         let footer = reader.read_at(footer_at, FOOTER_BYTES).await.map_err(fs_error)?;
         let Footer { ranges, index } = Footer::decode(footer, number)?;
-        let mut run =
-            Self { number, bytes, reader, index: Vec::new(), ranges: Vec::new(), cached: RefCell::default() };
+        let mut run = Self {
+            number,
+            bytes,
+            reader,
+            index: Vec::new(),
+            ranges: Vec::new(),
+            cached: RefCell::default(),
+            obsolete: RefCell::default(),
+        };
         let ranges = run.read_block(ranges.0, ranges.1).await?;
         run.ranges = take_all(ranges, take_range).ok_or_else(|| corrupt("ranges"))?;
         let index = run.read_block(index.0, index.1).await?;

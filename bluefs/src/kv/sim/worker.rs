@@ -6,10 +6,10 @@ use std::rc::{Rc, Weak};
 use bytes::Bytes;
 
 use crate::changes::Changes;
+use crate::kv::sim::Shared;
 use crate::kv::sim::manifest::Manifest;
 use crate::kv::sim::memtable::{Change, Memtable, Resolving};
-use crate::kv::sim::run::{Entry, Run, run_path, write_run};
-use crate::kv::sim::{Shared, fs_error};
+use crate::kv::sim::run::{Entry, Run, write_run};
 use crate::kv::{KvError, KvResult};
 
 /// What to do next.
@@ -140,8 +140,7 @@ async fn compact(shared: &Shared, runs: &[Rc<Run>]) -> KvResult<()> {
     let run = Rc::new(write_run(&shared.fs, &shared.dir, number, &entries, &[]).await?);
     install(shared, vec![run]).await?;
     for old in runs {
-        let path = run_path(&shared.dir, old.number);
-        shared.fs.with(|machine| machine.unlink(&path)).map_err(fs_error)?;
+        old.removed_when_unused(&shared.fs, &shared.dir);
     }
     Ok(())
 }

@@ -62,4 +62,9 @@ planted! {
     stale_load_taken: StaleLoadTaken,
     journal_trimmed_early: JournalTrimmedEarly,
     shared_freed_by_one: SharedFreedByOne,
+    taken_forgotten_by_replay: TakenForgottenByReplay,
+    freed_forgotten_by_replay: FreedForgottenByReplay,
+    freed_missing_in_free_list: FreedMissingInFreeList,
+    empty_blob_kept: EmptyBlobKept,
+    checksum_of_stale_block: ChecksumOfStaleBlock,
 }
