@@ -7,6 +7,7 @@
 mod answer;
 mod config;
 mod connections;
+mod defrag;
 mod frontier;
 mod fsck;
 pub mod fuzzing;

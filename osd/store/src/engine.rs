@@ -17,6 +17,7 @@ mod commit;
 mod content;
 mod counters;
 mod deferred;
+mod defragment;
 mod effect;
 mod flips;
 pub(crate) mod free_list;
@@ -60,7 +61,7 @@ use uuid::Uuid;
 use crate::devices::Role;
 use crate::memory::MemoryTarget;
 use crate::object_store::{
-    FsckLevel, FsckReport, ObjectStore, OmapPage, StoreResult, StoreStats, Submitted, Watch,
+    Fragments, FsckLevel, FsckReport, ObjectStore, OmapPage, StoreResult, StoreStats, Submitted, Watch,
 };
 use crate::superblock::Superblock;
 use crate::transaction::Transaction;
@@ -258,6 +259,16 @@ impl ObjectStore for Engine {
         len: u64,
     ) -> LocalBoxFuture<'static, StoreResult<Vec<(u64, u64)>>> {
         Box::pin(Rc::clone(&self.inner).extents(collection, object.clone(), offset, len))
+    }
+
+    fn fragments(
+        &self,
+        collection: CollectionId,
+        object: &ObjectId,
+        offset: u64,
+        len: u64,
+    ) -> LocalBoxFuture<'static, StoreResult<Fragments>> {
+        Box::pin(Rc::clone(&self.inner).fragments(collection, object.clone(), offset, len))
     }
 
     fn stat(

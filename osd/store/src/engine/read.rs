@@ -295,7 +295,7 @@ impl Inner {
         collections.get(&collection).map(|c| c.bits).ok_or_else(|| no_collection(collection))
     }
 
-    fn check_member(&self, collection: CollectionId, object: &ObjectId) -> StoreResult<()> {
+    pub fn check_member(&self, collection: CollectionId, object: &ObjectId) -> StoreResult<()> {
         let found =
             self.bits(collection).and_then(|bits| crate::check::check_member(collection, bits, object));
         found.map_err(|_| not_found(object))
@@ -307,7 +307,12 @@ impl Inner {
         self.load(object, |_, _| false).await
     }
 
-    async fn load_range(self: &Rc<Self>, object: &ObjectId, offset: u64, len: u64) -> StoreResult<Loaded> {
+    pub async fn load_range(
+        self: &Rc<Self>,
+        object: &ObjectId,
+        offset: u64,
+        len: u64,
+    ) -> StoreResult<Loaded> {
         self.load(object, |onode, number| {
             let end = offset.saturating_add(len).min(onode.size);
             if offset >= end {
