@@ -270,7 +270,7 @@ impl Cluster {
     /// Stops an OSD in good order, in a task of its host; its stage says when it is down.
     pub fn stop_osd(&self, sim: &Sim, osd: usize) {
         let node = &self.nodes[osd];
-        self.look_at_scrubs(osd);
+        self.look_at_upkeep(osd);
         let (Some(store), Some(daemon)) = (node.store.borrow().clone(), node.daemon.take()) else { return };
         let core = sim.core(Self::osd_host(osd));
         let (stage, shared, may_fail) =
@@ -289,7 +289,7 @@ impl Cluster {
     /// Power loss of an OSD's host, or only its process dies. Gives what it was doing.
     pub fn crash_osd(&self, sim: &Sim, osd: usize, power: bool) -> Stage {
         let node = &self.nodes[osd];
-        self.look_at_scrubs(osd);
+        self.look_at_upkeep(osd);
         node.end_life();
         sim.kill(Self::osd_host(osd));
         if power {
@@ -301,8 +301,8 @@ impl Cluster {
         node.parts.stage.take()
     }
 
-    /// What the scrubs of the present life of an OSD found: nothing, if nothing was damaged.
-    fn look_at_scrubs(&self, osd: usize) {
+    /// What scrubs and checks of the present life of an OSD found, nothing if nothing was damaged; and what was defragmented.
+    fn look_at_upkeep(&self, osd: usize) {
         let node = &self.nodes[osd];
         let Some(daemon) = node.daemon.borrow().clone() else { return };
         let counters = &daemon.osd().counters;
@@ -313,6 +313,10 @@ impl Cluster {
                 .fail(format!("osd.{osd}: scrubs found {errors} objects unreadable, and none is damaged"));
         }
         self.shared.counts.borrow_mut().stores_checked += counters.fscks.get();
+        let counted = daemon.osd().store.stats().counters;
+        let moved =
+            counted.iter().find(|(name, _)| *name == "defragmented_bytes").map_or(0, |(_, bytes)| *bytes);
+        self.shared.counts.borrow_mut().defragmented_bytes += moved;
         let errors = counters.fsck_errors.get();
         if errors > 0 && node.damaged.borrow().is_empty() {
             self.shared.fail(format!("osd.{osd}: fsck found {errors} problems beside its clients"));
@@ -405,10 +409,11 @@ impl OsdLife {
                         handle.plant(planted);
                     }
                     *self.daemon.borrow_mut() = Some(handle.clone());
-                    // Every life scrubs what it finds and checks its store, beside its clients.
+                    // Every life scrubs what it finds, checks its store and defragments it, beside its clients.
                     let osd = handle.osd();
                     osd.all_groups().iter().for_each(|group| osd.scrubs.want(group.id()));
                     osd.checks.want(FsckLevel::Deep);
+                    osd.defrags.want(u64::MAX);
                     let reason = handle.failed().await;
                     return failed(format!("failed: {reason}"));
                 }

@@ -116,6 +116,8 @@ counts! {
     objects_scrubbed,
     /// Checks of stores beside their clients.
     stores_checked,
+    /// Bytes that moved to be in fewer pieces.
+    defragmented_bytes,
     /// Blocks of data damaged on copies, each of which a check and reads of everything must notice.
     copies_damaged,
     /// Bits of metadata flipped on copies, which must be noticed or change nothing.

@@ -7,6 +7,7 @@
 mod answer;
 mod config;
 mod connections;
+mod defrag;
 mod fault;
 mod frontier;
 mod fsck;

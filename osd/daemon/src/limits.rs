@@ -84,6 +84,13 @@ pub const BACKGROUND_PAUSE: Duration = Duration::from_millis(20);
 /// Findings of a check of the store that are remembered; further ones are counted.
 pub const FSCK_FINDINGS_KEPT: usize = 32;
 
+/// Bytes of an object that are moved at a time.
+pub const DEFRAG_PART_BYTES: u64 = 1 << 20;
+/// What an object counts beside what moves of it.
+pub const DEFRAG_OBJECT_BYTES: u64 = 4096;
+/// Objects that are listed at a time.
+pub const DEFRAG_LIST_MAX: usize = 256;
+
 /// Whether a group is due for a scrub is looked at this often.
 pub const SCRUB_CHECK_INTERVAL: Duration = Duration::from_secs(5);
 /// Bytes that a scrub reads at a time.

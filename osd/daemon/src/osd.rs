@@ -24,7 +24,7 @@ use crate::placement_group::PlacementGroup;
 use crate::session::Session;
 use crate::superblock::{self, Identity, SuperblockError};
 use crate::tracker::Tracker;
-use crate::{fsck, groups, listener, memory, monitor, requests, scrub, space};
+use crate::{defrag, fsck, groups, listener, memory, monitor, requests, scrub, space};
 
 /// Why an OSD does not start.
 #[derive(Debug, thiserror::Error)]
@@ -107,6 +107,8 @@ pub struct Osd {
     pub scrubs: scrub::Scrubs,
     /// Checks of the store.
     pub checks: fsck::Checks,
+    /// Defragmenting.
+    pub defrags: defrag::Defrags,
     /// The monitor is asked for newer maps when this is set.
     pub map_wanted: Event,
     /// Set when the OSD is up in the map in force.
@@ -154,6 +156,7 @@ impl Osd {
             space_refusals: space::Refusals::default(),
             scrubs: scrub::Scrubs::default(),
             checks: fsck::Checks::default(),
+            defrags: defrag::Defrags::default(),
             map_wanted: Event::default(),
             up: Event::default(),
             groups: RefCell::default(),
@@ -178,6 +181,7 @@ impl Osd {
         osd.spawn(Group::Background, "watch space", space::watch_loop);
         osd.spawn(Group::Background, "scrub", scrub::scrub_loop);
         osd.spawn(Group::Background, "fsck", fsck::check_loop);
+        osd.spawn(Group::Background, "defrag", defrag::defrag_loop);
         osd.spawn(Group::Client, "monitor session", monitor::session_loop);
         Ok(OsdHandle { osd })
     }

@@ -18,7 +18,7 @@ use wire::msgr2::Data;
 
 use crate::limits::COMMAND_BYTES_MAX;
 use crate::osd::Osd;
-use crate::{fsck, memory, scrub, space};
+use crate::{defrag, fsck, memory, scrub, space};
 
 /// What a command gives: JSON, or why not.
 type Answer = Result<Value, Failure>;
@@ -120,6 +120,12 @@ async fn answer(osd: &Rc<Osd>, command: &Command) -> Result<Data, Failure> {
             osd.checks.stop();
             serde_json::json!({ "wanted": null })
         }
+        "defrag" => want_defrag(osd, &arguments)?,
+        "dump_defrag" => defrag::show(osd),
+        "defrag_stop" => {
+            osd.defrags.stop();
+            serde_json::json!({ "wanted": null })
+        }
         "sessions" => show::sessions(osd),
         "get_mapped_pools" => show::pools(osd),
         "config show" => options::show(osd),
@@ -157,6 +163,13 @@ async fn expand(osd: &Osd) -> Answer {
     let size = grown.map_err(|error| Failure { errno: Errno::EIO, text: error.to_string() })?;
     space::look(osd);
     Ok(serde_json::json!({ "before": before, "size": size }))
+}
+
+/// Wants objects in pieces that are shorter than a threshold on average to be moved together.
+fn want_defrag(osd: &Osd, arguments: &Arguments) -> Answer {
+    let threshold = arguments.number("threshold")?.unwrap_or(defrag::THRESHOLD_DEFAULT);
+    osd.defrags.want(threshold);
+    Ok(serde_json::json!({ "wanted": threshold }))
 }
 
 /// Wants one group to be scrubbed, or all.

@@ -54,7 +54,9 @@ fn check_op(op: &Op, object_bytes_max: u64) -> StoreResult<()> {
             let len = data.iter().fold(0u64, |sum, chunk| sum.saturating_add(length(chunk)));
             check_range(*offset, len, object_bytes_max)
         }
-        Op::Zero { offset, len, .. } => check_range(*offset, *len, object_bytes_max),
+        Op::Zero { offset, len, .. } | Op::Defragment { offset, len, .. } => {
+            check_range(*offset, *len, object_bytes_max)
+        }
         Op::Truncate { size, .. } => within_u64("size of an object", *size, object_bytes_max),
         Op::SetAttrs { attrs, .. } => {
             for name in attrs.keys() {

@@ -17,6 +17,7 @@ mod commit;
 mod content;
 mod counters;
 mod deferred;
+mod defragment;
 mod effect;
 mod flips;
 pub(crate) mod free_list;
@@ -65,7 +66,8 @@ use uuid::Uuid;
 use crate::devices::Role;
 use crate::memory::MemoryTarget;
 use crate::object_store::{
-    Copies, FsckLevel, FsckReport, ObjectStore, OmapPage, StoreResult, StoreStats, Submitted, Watch,
+    Copies, Fragments, FsckLevel, FsckReport, ObjectStore, OmapPage, StoreResult, StoreStats, Submitted,
+    Watch,
 };
 use crate::superblock::Superblock;
 use crate::transaction::Transaction;
@@ -308,6 +310,16 @@ impl ObjectStore for Engine {
         len: u64,
     ) -> LocalBoxFuture<'static, StoreResult<Vec<(u64, u64)>>> {
         Box::pin(Rc::clone(&self.inner).extents(collection, object.clone(), offset, len))
+    }
+
+    fn fragments(
+        &self,
+        collection: CollectionId,
+        object: &ObjectId,
+        offset: u64,
+        len: u64,
+    ) -> LocalBoxFuture<'static, StoreResult<Fragments>> {
+        Box::pin(Rc::clone(&self.inner).fragments(collection, object.clone(), offset, len))
     }
 
     fn stat(

@@ -502,6 +502,7 @@ fn sample_transaction(object: crate::ObjectId) -> Transaction {
         Op::Write { collection, object: object.clone(), offset: 5, data: vec![text(b"ab"), text(b"c")] },
         Op::Zero { collection, object: object.clone(), offset: 1, len: 2 },
         Op::Truncate { collection, object: object.clone(), size: 9 },
+        Op::Defragment { collection, object: object.clone(), offset: 3, len: 4 },
         Op::SetAttrs { collection, object: object.clone(), attrs: pair() },
         Op::RemoveAttr { collection, object: object.clone(), name: text(b"k") },
         Op::OmapSet { collection, object: object.clone(), entries: pair() },

@@ -283,6 +283,8 @@ impl ObjectStore for MemStore {
             fast: 0,
             fast_available: 0,
             spilled: 0,
+            free_pieces: 1,
+            fragmentation_permille: 0,
             counters: vec![("transactions", self.transactions.get())],
             memory: Vec::new(),
         }

@@ -78,6 +78,10 @@ pub struct StoreStats {
     pub fast: u64,
     /// Of these, free.
     pub fast_available: u64,
+    /// Pieces that free space is in.
+    pub free_pieces: u64,
+    /// How much free space is in pieces, in thousandths: 0 if it is one, 1000 if no two free blocks lie side by side.
+    pub fragmentation_permille: u64,
     /// Bytes of keys that are in `metadata` although there is a fast device for them.
     pub spilled: u64,
     /// Named counters, ascending by name: device bytes by layer (`data_bytes_written`, `journal_bytes_written`, …),
@@ -85,6 +89,17 @@ pub struct StoreStats {
     pub counters: Vec<(&'static str, u64)>,
     /// Memory, by kind; nothing of a store that does not count it.
     pub memory: Vec<MemoryUse>,
+}
+
+/// In how many pieces a part of an object lies, as far as it can move.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Fragments {
+    /// Bytes of device space.
+    pub bytes: u64,
+    /// Pieces of it.
+    pub pieces: u64,
+    /// Of these, with free space on both sides.
+    pub islands: u64,
 }
 
 /// How thorough a check is.
@@ -213,6 +228,16 @@ pub trait ObjectStore {
         offset: u64,
         len: u64,
     ) -> LocalBoxFuture<'static, StoreResult<Vec<(u64, u64)>>>;
+    /// In how many pieces the range lies, for who may then defragment it. A store may not know of any.
+    fn fragments(
+        &self,
+        _collection: CollectionId,
+        _object: &ObjectId,
+        _offset: u64,
+        _len: u64,
+    ) -> LocalBoxFuture<'static, StoreResult<Fragments>> {
+        Box::pin(std::future::ready(Ok(Fragments::default())))
+    }
     /// Size of the object. `NotFound` if it does not exist.
     fn stat(
         &self,

@@ -57,6 +57,9 @@ pub enum Op {
         target: ObjectId,
         target_offset: u64,
     },
+    /// Moves what the range holds of the object to new space that is in fewer pieces, or joins pieces of free space, as far as
+    /// there is such space and nobody shares it. Nothing that can be read changes. `NotFound` if the object does not exist.
+    Defragment { collection: CollectionId, object: ObjectId, offset: u64, len: u64 },
     /// Says of the object's data whether it compresses. It holds for what this and later transactions write.
     SetHints { collection: CollectionId, object: ObjectId, hints: Hints },
     /// Sets extended attributes.
@@ -106,6 +109,7 @@ impl Op {
             | Self::Remove { collection, .. }
             | Self::Clone { collection, .. }
             | Self::CloneRange { collection, .. }
+            | Self::Defragment { collection, .. }
             | Self::SetHints { collection, .. }
             | Self::SetAttrs { collection, .. }
             | Self::RemoveAttr { collection, .. }
@@ -128,6 +132,7 @@ impl Op {
             | Self::Remove { object, .. }
             | Self::Clone { object, .. }
             | Self::CloneRange { object, .. }
+            | Self::Defragment { object, .. }
             | Self::SetHints { object, .. }
             | Self::SetAttrs { object, .. }
             | Self::RemoveAttr { object, .. }
@@ -178,7 +183,7 @@ impl Op {
             Self::OmapRemoveRange { first, end, .. } => length(first).saturating_add(length(end)),
             Self::OmapSetHeader { header, .. } => length(header),
             Self::LogAppend { entry, .. } => length(entry),
-            Self::CloneRange { len, .. } => *len,
+            Self::CloneRange { len, .. } | Self::Defragment { len, .. } => *len,
             Self::CreateCollection { .. }
             | Self::RemoveCollection { .. }
             | Self::SplitCollection { .. }

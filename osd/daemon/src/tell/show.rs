@@ -50,6 +50,8 @@ pub fn counters(osd: &Osd) -> Value {
         ("stored_bytes", stats.stored),
         ("omap_bytes", stats.omap),
         ("metadata_bytes", stats.metadata),
+        ("free_pieces", stats.free_pieces),
+        ("fragmentation_permille", stats.fragmentation_permille),
     ] {
         of_store.insert(name.to_owned(), value.into());
     }

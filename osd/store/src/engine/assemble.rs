@@ -12,6 +12,7 @@ use rt::Group;
 
 use super::blocks::Blocks;
 use super::commit::all_written;
+use super::defragment::Defragmented;
 use super::layout::{self, Target, Written, WrittenShard};
 use super::packing::Squeezed;
 use super::plan::Plan;
@@ -37,6 +38,8 @@ pub struct Assembled {
     pub in_flight: Vec<(Extent, u32)>,
     /// Blocks to be kept in memory: with their addresses, and births if they had one before.
     pub to_keep: Vec<(u64, Option<u64>, Checksum, Bytes)>,
+    /// What moved to be in fewer pieces.
+    pub defragmented: Option<Defragmented>,
     /// New space; given back if this is dropped.
     pub taken: Vec<Taken<HybridAllocator>>,
 }
@@ -119,6 +122,7 @@ impl Inner {
                 hint: None,
             };
             let taken = reservation.take(&request).map_err(|error| StoreError::NoSpace(error.to_string()))?;
+            assembled.defragmented = self.defragments(plan, taken.extents())?;
             buffers = Buffers::new(taken.extents());
             assembled.taken.push(taken);
         }

@@ -8,6 +8,11 @@ use super::state::{Inner, Purpose};
 use crate::object_store::{StoreError, StoreResult, StoreStats};
 use crate::types::PoolStats;
 
+#[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "a part of a thousand")]
+fn permille(part: f64) -> u64 {
+    (part.clamp(0.0, 1.0) * 1000.0).round() as u64
+}
+
 impl Inner {
     /// See the seam: finishes what was submitted, makes a checkpoint, seals the tail, lets go of the device.
     pub async fn close(self: Rc<Self>) -> StoreResult<()> {
@@ -75,6 +80,8 @@ impl Inner {
             + self.space.pending_bytes()
             + kv.free_bytes.saturating_sub(kv.fast_free_bytes).min(lent);
         let allocated = sum(|pool| pool.allocated);
+        let (free_pieces, fragmentation) =
+            self.space.space.with(|allocator| (allocator.free_runs(), allocator.fragmentation()));
         let window = self.window();
         StoreStats {
             total: window,
@@ -86,6 +93,8 @@ impl Inner {
             fast: kv.fast_bytes,
             fast_available: kv.fast_free_bytes,
             spilled: kv.spilled_bytes,
+            free_pieces,
+            fragmentation_permille: permille(fragmentation),
             counters: self.all_counters(),
             memory: self.memory(),
         }

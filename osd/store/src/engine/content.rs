@@ -1,5 +1,6 @@
 //! The bytes of one shard while a transaction changes them: what stays where it is stored, and what is new. Pure.
 
+use std::ops::Range;
 use std::rc::Rc;
 
 use bytes::Bytes;
@@ -53,6 +54,8 @@ pub struct Content {
     pub is_copied: bool,
     /// It goes into the shard itself; all of it is new then.
     pub is_inline: bool,
+    /// What is stored in these ranges of the object is to move.
+    pub moved: Vec<Range<u64>>,
 }
 
 impl Content {
@@ -66,7 +69,8 @@ impl Content {
         // What is in the shard itself is written anew with whatever changes.
         let inline = base.inline.iter().map(|(at, bytes)| (*at, Part::new(bytes.clone())));
         let parts = stored.chain(inline).collect();
-        Self { own: Some(Rc::clone(&base)), base, parts, is_copied: false, is_inline: false }
+        let (own, moved) = (Some(Rc::clone(&base)), Vec::new());
+        Self { own, base, parts, is_copied: false, is_inline: false, moved }
     }
 
     /// The shard as the object itself has it stored.
@@ -82,7 +86,7 @@ impl Content {
     /// The same content for another object.
     pub fn copy(&mut self) -> Self {
         self.is_copied = true;
-        Self { own: None, ..self.clone() }
+        Self { own: None, moved: Vec::new(), ..self.clone() }
     }
 
     /// Makes `[start, end)` a hole.
@@ -205,6 +209,24 @@ impl Content {
             next = next.max(end);
             (first..end).map(move |number| (number * block, blob))
         })
+    }
+
+    /// Logical blocks that are to move, ascending: of blobs that the object has alone, as they are.
+    pub fn moved_blocks(&self, block: u64) -> Vec<u64> {
+        if self.is_copied || self.moved.is_empty() {
+            return Vec::new();
+        }
+        let is_meant = |logical: u64| {
+            self.moved.iter().any(|range| range.start < logical + block && logical < range.end)
+        };
+        let is_own = |blob: u64| {
+            self.base.blobs.get(blob).is_some_and(|blob| blob.share.is_none() && blob.packed.is_none())
+        };
+        let stored = self.stored_blocks(block);
+        stored
+            .filter(|(logical, blob)| is_meant(*logical) && is_own(*blob))
+            .map(|(logical, _)| logical)
+            .collect()
     }
 
     /// Into how many pieces block borders cut the parts.

@@ -111,6 +111,12 @@ counters! {
     cache_misses,
     /// Blocks read ahead of what was asked for.
     read_ahead_blocks,
+    /// Bytes that moved to be in fewer pieces.
+    defragmented_bytes,
+    /// Pieces that they were in.
+    defragmented_from,
+    /// Pieces that they are in now.
+    defragmented_to,
     /// Blobs that became shared.
     shares_begun,
     /// Blobs that are one object's alone again, or gone.

@@ -43,7 +43,10 @@ const PAGE: ScanLimit = ScanLimit { keys: 256, bytes: 256 << 10 };
 struct Check {
     inner: Rc<Inner>,
     pin: Pin,
-    collections: BTreeMap<CollectionId, Collection>,
+    /// Bits of each.
+    collections: BTreeMap<CollectionId, u8>,
+    /// Those whose log is not in order.
+    disordered: Vec<CollectionId>,
     pools: BTreeMap<i64, PoolStats>,
     reaps: BTreeSet<u64>,
     /// No omap id from here on may be in use.
@@ -87,9 +90,14 @@ impl Inner {
 impl Check {
     /// Of the state at this moment.
     fn new(inner: &Rc<Inner>, watch: Rc<dyn Watch>, fixes: Option<Fixes>) -> Self {
+        let collections = inner.collections.borrow();
+        let is_disordered = |(_, collection): &(&CollectionId, &Collection)| {
+            !collection.log.iter().map(|(version, _)| version).is_sorted()
+        };
         let mut check = Self {
             pin: inner.overlay.pin(),
-            collections: inner.collections.borrow().clone(),
+            collections: collections.iter().map(|(id, collection)| (*id, collection.bits)).collect(),
+            disordered: collections.iter().filter(is_disordered).map(|(id, _)| *id).collect(),
             pools: inner.pools.borrow().clone(),
             reaps: inner.reaps.borrow().iter().copied().collect(),
             next_omap_id: inner.next_omap_id.get(),
@@ -193,10 +201,8 @@ impl Check {
     }
 
     fn logs(&mut self) {
-        for (id, collection) in std::mem::take(&mut self.collections) {
-            if !collection.log.iter().map(|(version, _)| version).is_sorted() {
-                self.find(FsckSeverity::Error, Remedy::None, "log-order", format!("log of {id:?}"));
-            }
+        for id in std::mem::take(&mut self.disordered) {
+            self.find(FsckSeverity::Error, Remedy::None, "log-order", format!("log of {id:?}"));
         }
     }
 }

@@ -26,7 +26,7 @@ pub struct Policy {
     pub partial_max: u64,
     /// Bytes of wholly overwritten blocks up to which they are deferred.
     pub whole_max: u64,
-    /// What is left of compressed blobs moves out of them once it takes less space by itself.
+    /// What only moves does so: what is left of compressed blobs once it takes less space by itself, and what is in pieces.
     pub moves_leftovers: bool,
 }
 
@@ -41,6 +41,8 @@ pub struct Changed {
     pub keeps: bool,
     /// It is written to where it is; else to new space.
     pub in_place: bool,
+    /// Nothing of it changes: it is written only to be in fewer pieces.
+    pub moves: bool,
 }
 
 /// The changed blocks of a shard, ascending.
@@ -96,18 +98,18 @@ pub struct WrittenShard {
 pub fn lay_out<'a>(shards: impl Iterator<Item = &'a Content>, policy: Policy) -> Vec<Layout> {
     let block = policy.block;
     let (mut partial, mut whole) = (0, 0);
-    let mut look = |content: &Content, logical: u64| {
+    let mut look = |content: &Content, logical: u64, moves: bool| {
         let place = content.base.place(logical, block);
         let keeps = place.is_some() && content.keeps(logical, block);
         // Others may use a shared block, and a part of a compressed blob cannot be written, so they stay as they are.
         let is_own = place.is_some_and(|place| !place.is_shared && !place.is_packed);
-        let in_place = is_own && !content.is_copied;
+        let in_place = is_own && !content.is_copied && !moves;
         match keeps {
             true if in_place => partial += block,
             false if in_place => whole += block,
             _ => {}
         }
-        Changed { logical, place, keeps, in_place }
+        Changed { logical, place, keeps, in_place, moves }
     };
     let mut layouts: Vec<Layout> = shards
         .map(|content| {
@@ -120,10 +122,14 @@ pub fn lay_out<'a>(shards: impl Iterator<Item = &'a Content>, policy: Policy) ->
                 true => leftovers(content, &changed, block),
                 false => Vec::new(),
             };
-            let moves = !moved.is_empty();
-            changed.extend(moved);
+            let mut pieces = if policy.moves_leftovers { content.moved_blocks(block) } else { Vec::new() };
+            pieces.retain(|logical| changed.binary_search(logical).is_err());
+            let moves = !moved.is_empty() || !pieces.is_empty();
+            changed.extend(moved.into_iter().chain(pieces.iter().copied()));
             changed.sort_unstable();
-            Layout { blocks: changed.into_iter().map(|logical| look(content, logical)).collect(), moves }
+            let is_piece = |logical: u64| pieces.binary_search(&logical).is_ok();
+            let blocks = changed.into_iter().map(|logical| look(content, logical, is_piece(logical)));
+            Layout { blocks: blocks.collect(), moves }
         })
         .collect();
     for changed in layouts.iter_mut().flat_map(|layout| &mut layout.blocks) {

@@ -86,7 +86,9 @@ impl Need {
     fn add(&mut self, op: &Op) {
         match op {
             Op::Write { offset, data, .. } => self.ranges.push((*offset, total(data))),
-            Op::Zero { offset, len, .. } | Op::CloneRange { offset, len, .. } => {
+            Op::Zero { offset, len, .. }
+            | Op::Defragment { offset, len, .. }
+            | Op::CloneRange { offset, len, .. } => {
                 self.ranges.push((*offset, *len));
             }
             Op::Truncate { size, .. } => {

@@ -308,7 +308,12 @@ impl Inner {
         self.load(object, |_, _| false).await
     }
 
-    async fn load_range(self: &Rc<Self>, object: &ObjectId, offset: u64, len: u64) -> StoreResult<Loaded> {
+    pub async fn load_range(
+        self: &Rc<Self>,
+        object: &ObjectId,
+        offset: u64,
+        len: u64,
+    ) -> StoreResult<Loaded> {
         self.load(object, |onode, number| {
             let end = offset.saturating_add(len).min(onode.size);
             if offset >= end {

@@ -132,6 +132,10 @@ impl StagedObject {
             Op::Zero { offset, len, .. } => self.zero(*offset, *len, shard_span),
             Op::Truncate { size, .. } => self.truncate(*size, shard_span),
             Op::Remove { .. } => self.remove()?,
+            Op::Defragment { offset, len, .. } => {
+                self.existing()?;
+                self.move_range(*offset, *len);
+            }
             Op::SetHints { hints, .. } => self.create(shard_span).hints = *hints,
             Op::SetAttrs { attrs, .. } => {
                 let onode = self.create(shard_span);
@@ -351,6 +355,16 @@ impl StagedObject {
         if old > size {
             let (first, last) = shard_range(size, old - size, span);
             self.punch(first, last, size, old);
+        }
+    }
+
+    /// What these bytes lie in is to move.
+    fn move_range(&mut self, offset: u64, len: u64) {
+        let Some(span) = self.shard_span().filter(|_| len > 0) else { return };
+        let (first, last) = shard_range(offset, len, span);
+        let held: Vec<u32> = self.held().filter(|number| (first..=last).contains(number)).collect();
+        for number in held {
+            self.content(number.into()).moved.push(offset..offset + len);
         }
     }
 

@@ -133,7 +133,7 @@ impl Inner {
             let (admitted, (assembled, buffers)) = match ready {
                 // What would only move stays where it is then.
                 Err(error) if plan.moves => {
-                    log::debug!("what is left of compressed blobs stays in them: {error}");
+                    log::debug!("what would only move stays where it is: {error}");
                     moves_leftovers = false;
                     continue;
                 }
@@ -151,6 +151,9 @@ impl Inner {
                 }
             }
             self.check_up()?;
+            if let Some(defragmented) = assembled.defragmented {
+                self.count_defragmented(defragmented);
+            }
             let reserved = admitted.spend();
             self.take_effect(plan, assembled, data_done, reserved, durable);
             self.count_stage(&self.counters.stage_effect_ns, at);

@@ -8,6 +8,7 @@ mod compression;
 mod conformance;
 mod crash;
 mod damaged_keys;
+mod defragment;
 mod free_list;
 mod full_of_keys;
 mod growing;

@@ -190,6 +190,7 @@ impl<'a> Stage<'a> {
                 None
             }
             Op::RemoveAttr { .. }
+            | Op::Defragment { .. }
             | Op::OmapRemove { .. }
             | Op::OmapRemoveRange { .. }
             | Op::OmapClear { .. } => {

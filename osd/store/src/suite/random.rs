@@ -221,6 +221,9 @@ impl Generator {
                 let data = vec![data.slice(..cut), data.slice(cut..)];
                 Op::Write { collection, object, offset, data }
             }
+            9 if self.below(3) == 0 => {
+                Op::Defragment { collection, object, offset: 0, len: self.shape.object_bytes }
+            }
             9 => {
                 let len = u64::try_from(self.size(self.shape.write_bytes)).unwrap_or(1);
                 Op::Zero { collection, object, offset: self.offset(len), len }

@@ -63,6 +63,7 @@ impl Op {
             Self::SplitCollection { .. } => 19,
             Self::MergeCollection { .. } => 20,
             Self::CloneRange { .. } => 21,
+            Self::Defragment { .. } => 22,
         }
     }
 
@@ -86,7 +87,7 @@ impl Op {
                 e.count(data.len());
                 data.iter().for_each(|chunk| e.bytes(chunk));
             }
-            Self::Zero { offset, len, .. } => {
+            Self::Zero { offset, len, .. } | Self::Defragment { offset, len, .. } => {
                 e.u64(*offset);
                 e.u64(*len);
             }
@@ -140,7 +141,7 @@ impl Op {
                     _ => Self::MergeCollection { collection, bits, target },
                 });
             }
-            4..=15 | 17 | 18 | 21 => {}
+            4..=15 | 17 | 18 | 21 | 22 => {}
             other => return d.invalid("kind of op", at, other.into()),
         }
         let object = ObjectId::decode(d)?;
@@ -175,6 +176,7 @@ impl Op {
                 let target_offset = d.u64("offset in the target")?;
                 Self::CloneRange { collection, object, offset, len, target, target_offset }
             }
+            22 => Self::Defragment { collection, object, offset: d.u64("offset")?, len: d.u64("length")? },
             14 => Self::OmapSetHeader { collection, object, header: d.bytes("header")? },
             _ => Self::OmapClear { collection, object },
         })
@@ -248,7 +250,7 @@ mod tests {
                 assert!(Transaction::decode(bytes.slice(..len)).is_err());
             }
         }
-        assert!(kinds.len() == 17, "{kinds:?}");
+        assert!(kinds.len() == 18, "{kinds:?}");
         let prologue = Generator::prologue();
         assert_eq!(Transaction::decode(prologue.encode()), Ok(prologue));
     }

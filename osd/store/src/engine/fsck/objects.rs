@@ -5,7 +5,6 @@ use std::collections::BTreeSet;
 use allocator::Extent;
 use bytes::Bytes;
 
-use super::super::state::Collection;
 use super::{Check, Lost};
 use crate::check;
 use crate::journal::item::Item;
@@ -101,7 +100,7 @@ impl Check {
                 return None;
             }
         };
-        let member = |(id, c): (&CollectionId, &Collection)| check::check_member(*id, c.bits, name).is_ok();
+        let member = |(id, bits): (&CollectionId, &u8)| check::check_member(*id, *bits, name).is_ok();
         if !self.collections.iter().any(member) {
             self.find(FsckSeverity::Error, Remedy::None, "object-without-collection", format!("{name}"));
         }

@@ -32,7 +32,9 @@ impl Check {
         let Err(error) = self.rebuilt.mark_used(extent) else { return };
         let detail = format!("{extent} of {}: {error}", owner());
         self.find(FsckSeverity::Fatal, Remedy::Discard, "extent-overlap", detail);
-        self.contested.push(extent);
+        if self.discards() {
+            self.contested.push(extent);
+        }
         // What of it nobody else has is its.
         let step = usize::try_from(self.inner.block).unwrap_or(usize::MAX);
         for address in (extent.start..extent.end().min(self.window)).step_by(step) {

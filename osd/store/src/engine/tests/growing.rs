@@ -11,7 +11,7 @@ use rt::{Core, Group};
 use super::world::World;
 use crate::devices::Role;
 use crate::engine::{Engine, FreeList, OpenError};
-use crate::object_store::{FsckLevel, ObjectStore, StoreError};
+use crate::object_store::{FsckLevel, ObjectStore, StoreError, Unwatched};
 use crate::suite::{Generator, collection, join, object, pattern};
 use crate::{Op, Transaction};
 
@@ -50,7 +50,7 @@ async fn check(store: &Engine, objects: u64) {
         let data = store.read(collection(), &name, 0, u64::MAX).await.expect("reads");
         assert!(join(data) == pattern(number, OBJECT), "object {number}");
     }
-    let report = store.fsck(FsckLevel::Deep, Box::new(|_, _| {})).await.expect("checks");
+    let report = store.fsck(FsckLevel::Deep, Rc::new(Unwatched)).await.expect("checks");
     assert_eq!(report.findings, []);
 }
 

@@ -417,7 +417,9 @@ pub async fn known(world: &World, core: &Core) -> Known {
     let device = world.device(core);
     let superblock = Engine::superblock(&*device).await.expect("a superblock");
     let kv = world.open_kv(core, &device).await.expect("open").kv;
-    let bitmap = free_list::read(&*device, &kv, &kv.view(), &superblock).await.expect("a free list");
+    let bitmap = free_list::read(&*device, &kv, &kv.view(), &superblock, superblock.window)
+        .await
+        .expect("a free list");
     let mut entries = BTreeMap::new();
     let mut start = Bytes::new();
     loop {
