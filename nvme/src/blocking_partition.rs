@@ -36,8 +36,7 @@ impl BlockingPartition {
     /// Takes over what the window has become: the runs that it had, and more.
     pub fn grow(&self, runs: impl IntoIterator<Item = (u64, u64)>) -> DeviceResult<()> {
         let runs = Runs::new(self.below.geometry(), self.below.size(), self.below.name(), runs)?;
-        self.runs.write().unwrap_or_else(PoisonError::into_inner).grow(runs);
-        Ok(())
+        self.runs.write().unwrap_or_else(PoisonError::into_inner).grow(self.below.name(), runs)
     }
 
     fn bounds(&self) -> Bounds {

@@ -49,8 +49,7 @@ impl Partition {
     /// Takes over what the window has become: the runs that it had, and more.
     pub fn grow(&self, runs: impl IntoIterator<Item = (u64, u64)>) -> DeviceResult<()> {
         let runs = Runs::new(self.device.geometry(), self.device.size(), self.device.name(), runs)?;
-        self.runs.borrow_mut().grow(runs);
-        Ok(())
+        self.runs.borrow_mut().grow(self.device.name(), runs)
     }
 
     /// Where the window starts on the device below, bytes.

@@ -51,8 +51,8 @@ impl Runs {
         self.0.first().map_or(0, |first| first.start)
     }
 
-    /// Takes over what the window has become: the same, and more.
-    pub fn grow(&mut self, more: Self) {
+    /// Takes over what the window has become: the same, and more. An error if it is something else.
+    pub fn grow(&mut self, name: &str, more: Self) -> DeviceResult<()> {
         let keeps = self
             .0
             .iter()
@@ -61,8 +61,19 @@ impl Runs {
         let last = self.0.len().checked_sub(1).and_then(|last| more.0.get(last));
         let is_longer_only_at_its_end =
             self.0.iter().zip(&more.0).rev().skip(1).all(|(old, new)| old.len == new.len);
-        assert!(keeps && last.is_some() && is_longer_only_at_its_end, "a window grows at its end: {more:?}");
+        if !(keeps && last.is_some() && is_longer_only_at_its_end) {
+            return Err(DeviceError::Io {
+                op: "growth",
+                offset: more.start(),
+                len: more.len(),
+                device: name.to_owned(),
+                reason: format!(
+                    "a window grows at its end, and this one would be {more:?} instead of {self:?}"
+                ),
+            });
+        }
         *self = more;
+        Ok(())
     }
 
     /// Where a range of the window, which is within it, is below; none if that is in several pieces.
@@ -125,15 +136,19 @@ mod tests {
     #[test]
     fn a_window_grows_at_its_end() {
         let mut window = runs(&[(10, 4)]);
-        window.grow(runs(&[(10, 6)]));
-        window.grow(runs(&[(10, 6), (50, 2)]));
-        window.grow(runs(&[(10, 6), (50, 3)]));
+        for more in [&[(10, 6)][..], &[(10, 6), (50, 2)], &[(10, 6), (50, 3)]] {
+            window.grow("device", runs(more)).expect("more at its end");
+        }
         assert_eq!(window.len(), 9 * 4096);
     }
 
     #[test]
-    #[should_panic(expected = "grows at its end")]
     fn nothing_in_a_window_moves() {
-        runs(&[(10, 4), (50, 2)]).grow(runs(&[(10, 5), (50, 2)]));
+        let mut window = runs(&[(10, 4), (50, 2)]);
+        for other in [&[(10, 5), (50, 2)][..], &[(10, 4), (50, 1)], &[(10, 4)], &[(11, 4), (50, 2)]] {
+            let error = window.grow("device", runs(other)).expect_err("it is another window");
+            assert!(error.to_string().contains("grows at its end"), "{error}");
+        }
+        assert_eq!(window.len(), 6 * 4096);
     }
 }

@@ -38,6 +38,8 @@ pub(crate) struct Database {
     /// Something was removed since everything was last compacted.
     removed: AtomicBool,
     ranges: Mutex<RemovedRanges>,
+    /// A compaction for space waits for the one under way.
+    is_space_wanted: AtomicBool,
     /// Headroom to keep, bytes.
     wanted: AtomicU64,
 }
@@ -105,6 +107,7 @@ impl Database {
             options,
             removed: AtomicBool::new(true),
             ranges: Mutex::default(),
+            is_space_wanted: AtomicBool::new(false),
             wanted: AtomicU64::new(0),
         };
         database.keep_room(0)?;
@@ -159,7 +162,7 @@ impl Database {
                     self.removed.store(true, Ordering::Relaxed);
                     for (family, from, to) in cut(&start, &end) {
                         write.delete_range_cf(self.family(family), &from, &to);
-                        ranges.push(Removed { family, from, to });
+                        ranges.push((family, from, to));
                     }
                 }
             }
@@ -167,7 +170,7 @@ impl Database {
         let mut options = WriteOptions::default();
         options.disable_wal(true);
         self.db.write_opt(write, &options).map_err(kv_error)?;
-        self.with_ranges(|all| ranges.into_iter().for_each(|range| all.wrote(range)));
+        self.with_ranges(|all| ranges.into_iter().for_each(|(family, from, to)| all.wrote(family, from, to)));
         Ok(())
     }
 
@@ -337,11 +340,13 @@ impl Database {
     /// for, inputs of those before them included; and it is about a few files, so that others, which flushes may wait for,
     /// have their turn.
     pub(crate) fn compact(&self) -> KvResult<()> {
-        let tombstones = self.with_ranges(RemovedRanges::take).tombstones;
-        let all = |family| Removed { family, from: Bytes::new(), to: Bytes::new() };
-        self.compact_within(FAMILIES.map(all).to_vec())?;
+        let ranges = self.with_ranges(RemovedRanges::take_all);
+        for family in FAMILIES {
+            self.compact_within(family, &Bytes::new(), &Bytes::new())?;
+        }
+        let tombstones = ranges.iter().map(|range| range.tombstones).sum();
         self.with_ranges(|ranges| ranges.compacted_more(tombstones));
-        Ok(())
+        self.compacted()
     }
 
     /// Whether so many ranges were removed that they are worth a compaction.
@@ -351,25 +356,37 @@ impl Database {
 
     /// Compacts what was removed by ranges, as [`Self::compact`] does everything, so that seeks need not step over tombstones.
     pub(crate) fn compact_ranges(&self) -> KvResult<()> {
-        let taken = self.with_ranges(RemovedRanges::take);
-        self.compact_within(taken.ranges)?;
-        self.with_ranges(|ranges| ranges.compacted_more(taken.tombstones));
+        let mut ranges = self.with_ranges(RemovedRanges::take).into_iter();
+        while !self.is_space_wanted.load(Ordering::Relaxed) {
+            let Some(Removed { family, from, to, tombstones }) = ranges.next() else { break };
+            self.compact_within(family, &from, &to)?;
+            self.with_ranges(|ranges| ranges.compacted_more(tombstones));
+        }
+        self.with_ranges(|all| all.put_back(ranges.collect()));
+        self.compacted()
+    }
+
+    /// Who compacts what was removed by ranges is to let somebody else have his turn, who needs the space.
+    pub(crate) fn want_space(&self, is_wanted: bool) {
+        self.is_space_wanted.store(is_wanted, Ordering::Relaxed);
+    }
+
+    /// Compacts a range of a family; an empty end has no bound.
+    fn compact_within(&self, family: &str, from: &Bytes, to: &Bytes) -> KvResult<()> {
+        let mut options = CompactOptions::default();
+        options.set_exclusive_manual_compaction(true);
+        let is_inside = |cut: &Vec<u8>| cut[..] > from[..] && (to.is_empty() || cut[..] < to[..]);
+        let cuts: Vec<_> = self.cuts(family)?.into_iter().filter(is_inside).collect();
+        let mut from = Some(from.to_vec());
+        for to in cuts.into_iter().chain([to.to_vec()]) {
+            let bound = Some(&to[..]).filter(|to| !to.is_empty());
+            self.db.compact_range_cf_opt(self.family(family), from.as_deref(), bound, &options);
+            from = Some(to);
+        }
         Ok(())
     }
 
-    fn compact_within(&self, ranges: Vec<Removed>) -> KvResult<()> {
-        let mut options = CompactOptions::default();
-        options.set_exclusive_manual_compaction(true);
-        for Removed { family, from, to } in ranges {
-            let is_inside = |cut: &Vec<u8>| cut[..] > from[..] && (to.is_empty() || cut[..] < to[..]);
-            let cuts: Vec<_> = self.cuts(family)?.into_iter().filter(is_inside).collect();
-            let mut from = Some(from.to_vec());
-            for to in cuts.into_iter().chain([to.to_vec()]) {
-                let bound = Some(&to[..]).filter(|to| !to.is_empty());
-                self.db.compact_range_cf_opt(self.family(family), from.as_deref(), bound, &options);
-                from = Some(to);
-            }
-        }
+    fn compacted(&self) -> KvResult<()> {
         self.db.wait_for_compact(&WaitForCompactOptions::default()).map_err(kv_error)?;
         self.check_background()?;
         self.keep_room(0).map(|_| ())

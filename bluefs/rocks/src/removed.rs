@@ -1,23 +1,23 @@
 //! Ranges of keys that were removed by tombstones, until they are compacted. Pure.
 //!
 //! A tombstone costs nothing to write however many keys it removes, but every seek across it has to step over it, in each sorted
-//! file that holds one; and RocksDB compacts for size, not for tombstones.
-
-use std::collections::BTreeMap;
+//! file that holds one; and RocksDB compacts for size, not for tombstones. One that lies alone is one step; where many touch each
+//! other, a seek steps over all of them. Only these are worth rewriting what lies around them.
 
 use bytes::Bytes;
 
-/// Tombstones in files at which they are compacted. Fewer are not worth rewriting what lies around them.
+/// Tombstones that touch each other, in files, at which they are compacted.
 const TOMBSTONES_TO_COMPACT: u64 = 8;
-/// Ranges remembered; of more only the first and the last key.
+/// Ranges remembered.
 const RANGES_MAX: usize = 4096;
 
-/// A range of a family's keys; an empty end has no bound.
+/// A range of a family's keys, removed by tombstones that touch each other; an empty end has no bound.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) struct Removed {
     pub(crate) family: &'static str,
     pub(crate) from: Bytes,
     pub(crate) to: Bytes,
+    pub(crate) tombstones: u64,
 }
 
 /// See the module.
@@ -27,25 +27,16 @@ pub(crate) struct RemovedRanges {
     written: Vec<Removed>,
     /// Their tombstones are in files.
     flushed: Vec<Removed>,
-    /// How many tombstones these are.
-    tombstones: u64,
-    /// How many there were before that were compacted.
+    /// Tombstones that were compacted.
     compacted: u64,
-}
-
-/// What to compact.
-#[derive(Debug, PartialEq, Eq)]
-pub(crate) struct Taken {
-    pub(crate) ranges: Vec<Removed>,
-    pub(crate) tombstones: u64,
 }
 
 impl RemovedRanges {
     /// A tombstone was written.
-    pub(crate) fn wrote(&mut self, range: Removed) {
-        self.written.push(range);
+    pub(crate) fn wrote(&mut self, family: &'static str, from: Bytes, to: Bytes) {
+        self.written.push(Removed { family, from, to, tombstones: 1 });
         if self.written.len() > RANGES_MAX {
-            self.written = hulls(std::mem::take(&mut self.written));
+            self.written = joined(std::mem::take(&mut self.written));
         }
     }
 
@@ -56,21 +47,27 @@ impl RemovedRanges {
 
     /// The flush ended well.
     pub(crate) fn flushed(&mut self, ranges: Vec<Removed>) {
-        self.tombstones += ranges.len() as u64;
         self.flushed = joined(std::mem::take(&mut self.flushed).into_iter().chain(ranges).collect());
-        if self.flushed.len() > RANGES_MAX {
-            self.flushed = hulls(std::mem::take(&mut self.flushed));
-        }
     }
 
-    /// Whether there are enough of them to compact.
+    /// Whether there is something to compact.
     pub(crate) fn are_many(&self) -> bool {
-        self.tombstones >= TOMBSTONES_TO_COMPACT
+        self.flushed.iter().any(is_worth_it)
     }
 
     /// The ranges to compact; they count no more.
-    pub(crate) fn take(&mut self) -> Taken {
-        Taken { ranges: std::mem::take(&mut self.flushed), tombstones: std::mem::take(&mut self.tombstones) }
+    pub(crate) fn take(&mut self) -> Vec<Removed> {
+        self.flushed.extract_if(.., |range| is_worth_it(range)).collect()
+    }
+
+    /// What was taken was not compacted.
+    pub(crate) fn put_back(&mut self, ranges: Vec<Removed>) {
+        self.flushed(ranges);
+    }
+
+    /// All of them, as everything is compacted.
+    pub(crate) fn take_all(&mut self) -> Vec<Removed> {
+        std::mem::take(&mut self.flushed)
     }
 
     /// So many tombstones that were taken are compacted.
@@ -84,7 +81,11 @@ impl RemovedRanges {
     }
 }
 
-/// Sorted, those that overlap or touch as one.
+fn is_worth_it(range: &Removed) -> bool {
+    range.tombstones >= TOMBSTONES_TO_COMPACT
+}
+
+/// Sorted, those that overlap or touch as one; of too many only those that consist of several.
 fn joined(mut ranges: Vec<Removed>) -> Vec<Removed> {
     ranges.sort();
     let mut out: Vec<Removed> = Vec::new();
@@ -92,22 +93,16 @@ fn joined(mut ranges: Vec<Removed>) -> Vec<Removed> {
         match out.last_mut() {
             Some(last) if last.family == range.family && (last.to.is_empty() || range.from <= last.to) => {
                 last.to = later(std::mem::take(&mut last.to), range.to);
+                last.tombstones += range.tombstones;
             }
             _ => out.push(range),
         }
     }
-    out
-}
-
-/// Of each family one range that holds all.
-fn hulls(ranges: Vec<Removed>) -> Vec<Removed> {
-    let mut of_family: BTreeMap<&'static str, Removed> = BTreeMap::new();
-    for range in ranges {
-        let hull = of_family.entry(range.family).or_insert_with(|| range.clone());
-        hull.from = std::mem::take(&mut hull.from).min(range.from);
-        hull.to = later(std::mem::take(&mut hull.to), range.to);
+    if out.len() > RANGES_MAX {
+        out.retain(|range| range.tombstones > 1);
+        out.truncate(RANGES_MAX);
     }
-    of_family.into_values().collect()
+    out
 }
 
 fn later(one: Bytes, other: Bytes) -> Bytes {
@@ -118,8 +113,12 @@ fn later(one: Bytes, other: Bytes) -> Bytes {
 mod tests {
     use super::*;
 
-    fn range(family: &'static str, from: &'static str, to: &'static str) -> Removed {
-        Removed { family, from: Bytes::from_static(from.as_bytes()), to: Bytes::from_static(to.as_bytes()) }
+    fn text(text: &'static str) -> Bytes {
+        Bytes::from_static(text.as_bytes())
+    }
+
+    fn range(family: &'static str, from: &'static str, to: &'static str, tombstones: u64) -> Removed {
+        Removed { family, from: text(from), to: text(to), tombstones }
     }
 
     #[test]
@@ -132,35 +131,41 @@ mod tests {
             ("M", "d", "f"),
             ("M", "x", ""),
         ];
-        let found = joined(ranges.map(|(family, from, to)| range(family, from, to)).to_vec());
-        assert_eq!(found, [range("M", "a", "f"), range("M", "x", ""), range("O", "b", "c")]);
+        let found = joined(ranges.map(|(family, from, to)| range(family, from, to, 1)).to_vec());
+        assert_eq!(found, [range("M", "a", "f", 4), range("M", "x", "", 1), range("O", "b", "c", 1)]);
     }
 
     #[test]
-    fn only_what_is_in_files_is_compacted_and_once() {
+    fn only_what_is_in_files_and_much_is_compacted_and_once() {
         let mut removed = RemovedRanges::default();
+        removed.wrote("M", text("q"), text("r"));
         for _ in 0..TOMBSTONES_TO_COMPACT {
-            removed.wrote(range("M", "a", "b"));
+            removed.wrote("M", text("a"), text("b"));
         }
         assert!(!removed.are_many());
         let ranges = removed.flushing();
-        removed.wrote(range("M", "y", "z"));
+        removed.wrote("M", text("y"), text("z"));
         removed.flushed(ranges);
         assert!(removed.are_many());
         let taken = removed.take();
-        assert_eq!((taken.ranges, taken.tombstones), (vec![range("M", "a", "b")], TOMBSTONES_TO_COMPACT));
+        assert_eq!(taken, [range("M", "a", "b", TOMBSTONES_TO_COMPACT)]);
         assert!(!removed.are_many());
-        assert_eq!(removed.flushing(), [range("M", "y", "z")]);
+        removed.put_back(taken);
+        assert!(removed.are_many());
+        assert_eq!(removed.take_all().len(), 2);
+        assert_eq!(removed.flushing(), [range("M", "y", "z", 1)]);
     }
 
     #[test]
-    fn very_many_become_one_per_family() {
+    fn of_very_many_those_that_lie_alone_are_forgotten() {
         let mut removed = RemovedRanges::default();
-        for number in 0..=RANGES_MAX {
-            let key = |last: char| Bytes::from(format!("{number:06}{last}"));
-            removed.wrote(Removed { family: "M", from: key('a'), to: key('b') });
+        let key = |number: usize, last: char| Bytes::from(format!("{number:06}{last}"));
+        removed.wrote("M", text("0"), key(0, 'b'));
+        for number in 0..2 * RANGES_MAX {
+            removed.wrote("M", key(number, 'a'), key(number, 'b'));
         }
         let ranges = removed.flushing();
-        assert_eq!(ranges, [range("M", "000000a", "004096b")]);
+        assert!(ranges.len() <= RANGES_MAX);
+        assert_eq!(ranges.first().map(|first| (first.tombstones, first.to.clone())), Some((2, key(0, 'b'))));
     }
 }

@@ -249,10 +249,13 @@ impl Shared {
 
     /// Compacts beside the other work if that may give room that is scarce; with no number, if it may give any.
     fn compact_if_scarce(self: &Rc<Self>, wanted: Option<u64>) {
+        let (Ok(pass), Ok(database)) = (self.check(), self.database()) else { return };
         if self.compacting.get() {
+            // Whoever waits for it asks again.
+            database.want_space(true);
             return;
         }
-        let (Ok(pass), Ok(database)) = (self.check(), self.database()) else { return };
+        database.want_space(false);
         self.compacting.set(true);
         let shared = Rc::clone(self);
         self.core.spawn(Group::Background, "kv compaction", async move {

@@ -514,6 +514,12 @@ async fn read_label(device: &dyn BlockDevice, damaged: &mut usize) -> LabelResul
             Err(error) => Err(error.to_string()),
         };
         match found {
+            // Where the device ends now may lie what it had before it was formatted.
+            Ok(label)
+                if read.first().is_some_and(|(_, first): &(u64, Label)| first.device != label.device) =>
+            {
+                reason = format!("the label at {place:#x} is of another device");
+            }
             Ok(label) => {
                 let own = label_places(device, label.size.min(device.size()));
                 places.extend(own.into_iter().filter(|own| !places.contains(own)).collect::<Vec<_>>());
@@ -542,7 +548,7 @@ async fn read_table(
     label: &Label,
     damaged: &mut usize,
 ) -> LabelResult<SegmentTable> {
-    let mut best: Option<SegmentTable> = None;
+    let mut read = Vec::new();
     let mut reason = String::new();
     for place in TABLE_PLACES {
         let decoded = match read_at(device, place, TABLE_BYTES_MAX).await {
@@ -550,16 +556,13 @@ async fn read_table(
             Err(error) => Err(error.to_string()),
         };
         match decoded {
-            Ok(table) if best.as_ref().is_none_or(|best| table.generation > best.generation) => {
-                best = Some(table)
-            }
-            Ok(_) => {}
-            Err(error) => {
-                *damaged += 1;
-                reason = error;
-            }
+            Ok(table) => read.push(table),
+            Err(error) => reason = error,
         }
     }
+    let best = read.iter().rev().max_by_key(|table| table.generation).cloned();
+    // One that is older was not written when the other was.
+    *damaged += TABLE_PLACES.len() - read.iter().filter(|table| best.as_ref() == Some(*table)).count();
     match best {
         Some(table) if table.fits(label) => Ok(table),
         Some(_) => {

@@ -62,8 +62,8 @@ pub fn gained(before: u64, window: u64, block: u64) -> Extent {
 
 /// A free list that takes the place of what is stored, whatever that is.
 pub struct Replacement {
-    /// What is stored, if it can be read.
-    pub stored: Option<BitmapAllocator>,
+    /// What is stored, if it can be read, as it is in the window of now, and the bytes of the window that it is of.
+    pub stored: Option<(BitmapAllocator, u64)>,
     /// What is to be.
     pub should: BitmapAllocator,
 }
@@ -73,7 +73,12 @@ impl Replacement {
     pub fn ops(&self, position: u64, superblock: &Superblock) -> Vec<KvOp> {
         let mut ops = Vec::new();
         let empty = open::empty_bitmap(superblock, self.should.capacity());
-        let before = self.stored.as_ref().unwrap_or(&empty);
+        let before = self.stored.as_ref().map_or(&empty, |(stored, _)| stored);
+        // The page in which the window ended is not stored as it is now.
+        let window = self.should.capacity();
+        let block = self.should.block_size();
+        let of = self.stored.as_ref().map_or(window, |(_, of)| *of);
+        let ended = (of < window).then(|| gained(of, window, block).start / block / PAGE_BLOCKS);
         if self.stored.is_none() {
             let ranges = [keys::all_bitmap_pages(0), keys::all_bitmap_pages(1), keys::all_bitmap_chunks()];
             ops.extend(ranges.map(|(start, end)| KvOp::DeleteRange(start, end)));
@@ -82,7 +87,7 @@ impl Replacement {
             let (Ok(before), Ok(bits)) = (before.page(index), self.should.page(index)) else {
                 panic!("page {index} is in both bitmaps")
             };
-            if before == bits {
+            if before == bits && ended != Some(index) {
                 continue;
             }
             match superblock.free_list() {
@@ -106,6 +111,13 @@ impl Replacement {
     }
 }
 
+/// Whether a checkpoint may be of a window of so many bytes.
+pub fn is_window(window: u64, superblock: &Superblock) -> bool {
+    let block = u64::from(superblock.block);
+    let least = superblock.kv.end().saturating_add(2 * block);
+    window.is_multiple_of(block) && (least..=superblock.window).contains(&window)
+}
+
 /// What is free as of the checkpoint, for which the window had so many bytes.
 pub async fn read(
     device: &dyn BlockDevice,
@@ -115,7 +127,7 @@ pub async fn read(
     window: u64,
 ) -> OpenResult<BitmapAllocator> {
     let corrupt = |reason: String| OpenError::Corrupt { device: device.name().to_owned(), reason };
-    if window > superblock.window || window <= superblock.kv.end() {
+    if !is_window(window, superblock) {
         let has = superblock.window;
         return Err(corrupt(format!("the checkpoint is of a window of {window} bytes, the store has {has}")));
     }

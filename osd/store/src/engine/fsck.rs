@@ -62,6 +62,8 @@ struct Check {
     regions: Vec<Extent>,
     /// Claimed by more than one.
     contested: Vec<Extent>,
+    /// Shards whose onodes are not there, and what is said of them; a repair has several rounds.
+    orphans: Vec<(Bytes, String)>,
     /// A key, an onode or a shard cannot be read and stays: what seems to be nobody's may be its.
     has_unreadable: bool,
     found_pools: BTreeMap<i64, PoolStats>,
@@ -107,6 +109,7 @@ impl Check {
             rebuilt: BitmapAllocator::new_free(inner.window(), inner.block),
             regions: Vec::new(),
             contested: Vec::new(),
+            orphans: Vec::new(),
             has_unreadable: false,
             found_pools: BTreeMap::new(),
             shares: BTreeMap::new(),

@@ -2,7 +2,7 @@
 //!
 //! What a copy gives is verified against the checksum that is stored here, so nothing that was not written is ever served. A block
 //! of which a part was punched out or zeroed since it was written cannot be verified so, as no copy has what is no longer
-//! visible; nor can a compressed blob. Those stay unreadable until whoever keeps the copies writes the object anew.
+//! visible; nor can a compressed blob, or one whose checksums are of less than 32 bits. Those stay unreadable until whoever keeps the copies writes the object anew.
 
 use std::rc::Rc;
 
@@ -18,6 +18,9 @@ use crate::shard::Place;
 use crate::transaction::{Op, Transaction};
 use crate::types::{AccessHints, CollectionId, ObjectId};
 
+/// Bytes of a checksum that nothing else has by chance.
+const STRONG_BYTES: usize = 4;
+
 impl Inner {
     /// Whether a read that failed so may be made good by a copy.
     pub fn may_heal(&self, error: &DeviceError) -> bool {
@@ -26,7 +29,8 @@ impl Inner {
 
     /// The block at a place of the newest state as a copy has it, if one has what was written.
     pub async fn heal(self: &Rc<Self>, object: &ObjectId, place: &Place) -> Option<Bytes> {
-        if place.is_packed {
+        // A weak checksum would take nearly anything for what was written.
+        if place.is_packed || place.checksum.kind().bytes() < STRONG_BYTES {
             return None;
         }
         let asked =

@@ -1,7 +1,7 @@
 //! What a transaction has to know of an omap that is in the store: entries that ops name one by one, and how many others there
 //! are in the ranges that ops remove, which may be any number. Pure.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::ops::Bound;
 
 use bytes::Bytes;
@@ -32,15 +32,21 @@ pub struct KnownOmap {
 
 /// The ranges that ops remove, cut at each other's ends: `[first, end)` ascending, none overlapping. Each range is some of these.
 pub fn sections(ranges: &[(Bytes, Bytes)]) -> Vec<(Bytes, Bytes)> {
-    let ranges = || ranges.iter().filter(|(first, end)| first < end);
-    let cuts: BTreeSet<&Bytes> = ranges().flat_map(|(first, end)| [first, end]).collect();
-    let cuts: Vec<&Bytes> = cuts.into_iter().collect();
-    let is_covered = |from: &Bytes, to: &Bytes| ranges().any(|(first, end)| first <= from && to <= end);
-    let pairs = cuts.iter().zip(cuts.iter().skip(1));
-    pairs
-        .filter(|(from, to)| is_covered(from, to))
-        .map(|(from, to)| (Bytes::clone(from), Bytes::clone(to)))
-        .collect()
+    // At each end of a range, how many more begin there than end.
+    let mut steps: BTreeMap<&Bytes, i64> = BTreeMap::new();
+    for (first, end) in ranges.iter().filter(|(first, end)| first < end) {
+        *steps.entry(first).or_default() += 1;
+        *steps.entry(end).or_default() -= 1;
+    }
+    let mut out = Vec::new();
+    let mut open = 0;
+    for ((from, step), (to, _)) in steps.iter().zip(steps.iter().skip(1)) {
+        open += step;
+        if open > 0 {
+            out.push((Bytes::clone(from), Bytes::clone(to)));
+        }
+    }
+    out
 }
 
 impl KnownOmap {

@@ -272,19 +272,25 @@ impl Inner {
                 blocks.insert(address, block);
             }
         }
+        let mut bad = Vec::new();
         // Once more: the bytes may have been damaged on their way, and then a second look is right.
         for address in again {
             let Some(place) = wanted.get(&address) else { continue };
-            let block = match self.second_look(object, place).await {
+            match self.second_look(object, place).await {
                 Ok(block) => {
                     self.keep_read_block(place, &block, hints);
-                    block
+                    blocks.insert(address, block);
                 }
-                Err(error) => self.heal(object, place).await.ok_or(error)?,
-            };
-            blocks.insert(address, block);
+                Err(error) if self.copies.borrow().is_none() => return Err(error),
+                Err(error) => bad.push((*place, error)),
+            }
         }
+        // What others have comes from elsewhere, and may take long: it holds nothing up here.
         drop(reading);
+        for (place, error) in bad {
+            let block = self.heal(object, &place).await.ok_or(error)?;
+            blocks.insert(place.address, block);
+        }
         Ok(blocks)
     }
 

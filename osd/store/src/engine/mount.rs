@@ -22,6 +22,7 @@ use super::cache::{BlockCache, Cache};
 use super::checkpoint::CheckpointRecord;
 use super::counters::Counters;
 use super::deferred::Deferred;
+use super::free_list;
 use super::kv_room::KvRoom;
 use super::lend::Loans;
 use super::open::{self, FromKv, OpenError, OpenResult};
@@ -123,7 +124,9 @@ pub async fn mount(
         Ok(bitmap) => (bitmap, None),
         // It is rebuilt. Until then nothing is allocated.
         Err(OpenError::Corrupt { reason, .. }) if purpose == Purpose::Repair => {
-            (open::empty_bitmap(&superblock, checkpoint.window_of(&superblock)), Some(reason))
+            let of = checkpoint.window_of(&superblock);
+            let window = if free_list::is_window(of, &superblock) { of } else { superblock.window };
+            (open::empty_bitmap(&superblock, window), Some(reason))
         }
         Err(error) => return Err(error),
     };

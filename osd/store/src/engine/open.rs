@@ -177,7 +177,6 @@ pub async fn write_superblock(device: &dyn BlockDevice, superblock: &mut Superbl
 pub async fn read_superblock(device: &dyn BlockDevice) -> OpenResult<(Superblock, bool)> {
     let (superblock, writable) = read_main_superblock(device).await?;
     devices::check(device, &superblock).await?;
-    check_block_size(device, &superblock, |made, has| made == has)?;
     Ok((superblock, writable))
 }
 
@@ -201,6 +200,10 @@ pub async fn read_main_superblock(device: &dyn BlockDevice) -> OpenResult<(Super
             Superblock::decode(buffer.freeze()).map_err(|error| format!("at {place:#x}: {error}"))
         });
         match decoded {
+            // Where a window ends now may lie what another store left there.
+            Ok(found) if best.as_ref().is_some_and(|best| best.store != found.store) => {
+                problems.push(format!("at {place:#x}: it is of store {}", found.store));
+            }
             Ok(found) => {
                 // The window has become larger, and nobody has taken that up: the second copy is where it was.
                 let [_, second] = Superblock::places(found.window, block);
@@ -222,22 +225,13 @@ pub async fn read_main_superblock(device: &dyn BlockDevice) -> OpenResult<(Super
     if superblock.window > window || u64::from(superblock.block) != block {
         return Err(OpenError::SizeChanged { device: name(), expected: superblock.window, found: window });
     }
-    // Those of another device may be larger.
-    check_block_size(device, &superblock, |made, has| made >= has)?;
-    Ok((superblock, writable))
-}
-
-fn check_block_size(
-    device: &dyn BlockDevice,
-    superblock: &Superblock,
-    fits: impl Fn(u32, u32) -> bool,
-) -> OpenResult<()> {
+    // It may have been made for larger blocks than the device has: those of a part that is joined to it, or was.
     let (made, has) = (superblock.journal_block, device.geometry().block_size);
-    if fits(made, has) {
-        return Ok(());
+    if made < has {
+        let reason = format!("it was made for blocks of {made} bytes, the device has {has}");
+        return Err(OpenError::Corrupt { device: name(), reason });
     }
-    let reason = format!("it was made for blocks of {made} bytes, the device has {has}");
-    Err(OpenError::Corrupt { device: device.name().to_owned(), reason })
+    Ok((superblock, writable))
 }
 
 /// Reads a whole region.

@@ -434,8 +434,8 @@ impl StagedObject {
 
     fn omap_count(&mut self, old: Option<u64>, new: Option<u64>) {
         let Some(onode) = self.now.as_mut() else { return };
-        onode.omap_keys = onode.omap_keys + u64::from(new.is_some()) - u64::from(old.is_some());
-        onode.omap_bytes = onode.omap_bytes + new.unwrap_or(0) - old.unwrap_or(0);
+        onode.omap_keys = (onode.omap_keys + u64::from(new.is_some())).saturating_sub(old.is_some().into());
+        onode.omap_bytes = (onode.omap_bytes + new.unwrap_or(0)).saturating_sub(old.unwrap_or(0));
     }
 
     fn omap_remove_range(&mut self, first: &Bytes, end: &Bytes, next_omap_id: &Cell<u64>) {
@@ -456,8 +456,9 @@ impl StagedObject {
         }
         self.omap_id(next_omap_id);
         if let Some(onode) = self.now.as_mut() {
-            onode.omap_keys -= gone.keys;
-            onode.omap_bytes -= gone.bytes;
+            // An onode that counts too little is for fsck to find, not to end the process for.
+            onode.omap_keys = onode.omap_keys.saturating_sub(gone.keys);
+            onode.omap_bytes = onode.omap_bytes.saturating_sub(gone.bytes);
         }
         self.omap.entries.retain(|key, _| key < first || key >= end);
         self.omap.ranges.push((first.clone(), end.clone()));

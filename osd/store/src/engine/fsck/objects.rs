@@ -58,6 +58,14 @@ impl Check {
         if !self.is_cut {
             self.finish(open.take());
         }
+        for (key, detail) in std::mem::take(&mut self.orphans) {
+            // What cannot be read, and stays, may be theirs.
+            let remedy = if self.has_unreadable { Remedy::Discard } else { Remedy::Repair };
+            self.find(FsckSeverity::Error, remedy, "shard-without-onode", detail.clone());
+            if !self.has_unreadable {
+                self.fix("shard-without-onode", detail, [Item::Delete(key)]);
+            }
+        }
         Ok(())
     }
 
@@ -73,11 +81,11 @@ impl Check {
     /// A shard whose onode is not there, or `unreadable`.
     fn orphan(&mut self, key: Bytes, onode: &Bytes, number: u32, unreadable: bool) {
         let detail = format!("shard {number} of {}", onode.escape_ascii());
-        let remedy = if unreadable { Remedy::Discard } else { Remedy::Repair };
-        self.find(FsckSeverity::Error, remedy, "shard-without-onode", detail.clone());
-        // With an onode that is given up its shards go, too.
-        if !unreadable {
-            self.fix("shard-without-onode", detail, [Item::Delete(key)]);
+        match unreadable {
+            // With an onode that is given up its shards go, too.
+            true => self.find(FsckSeverity::Error, Remedy::Discard, "shard-without-onode", detail),
+            false if self.orphans.len() < limits::FSCK_FINDINGS_MAX => self.orphans.push((key, detail)),
+            false => {}
         }
     }
 

@@ -138,7 +138,7 @@ impl Inner {
             return Ok(());
         }
         let stored = match check.stored_free_list().await {
-            Ok((stored, _)) => Some(stored),
+            Ok((stored, _, of)) => Some((stored, of)),
             Err(OpenError::Kv(error)) => return Err(self.kv_failed(&error)),
             Err(_) => None,
         };

@@ -54,8 +54,8 @@ impl Check {
         }
     }
 
-    /// What is stored, and the last record that it holds.
-    pub(super) async fn stored_free_list(&self) -> OpenResult<(BitmapAllocator, u64)> {
+    /// What is stored, the last record that it holds, and the window that it is of, which may have grown since.
+    pub(super) async fn stored_free_list(&self) -> OpenResult<(BitmapAllocator, u64, u64)> {
         let (device, kv, view) = (&*self.inner.device, &self.inner.kv, self.pin.view());
         let checkpoint = open::read_checkpoint(device, kv, view).await?;
         // It may have grown since it was mounted.
@@ -70,12 +70,12 @@ impl Check {
                 OpenError::Corrupt { device: device.name().to_owned(), reason: error.to_string() }
             })?;
         }
-        Ok((stored, record))
+        Ok((stored, record, of))
     }
 
     /// That what is stored, with the changes since, is what the allocator has.
     pub(super) async fn free_list(&mut self) -> StoreResult<()> {
-        let (mut stored, record) = match self.stored_free_list().await {
+        let (mut stored, record, _) = match self.stored_free_list().await {
             Ok(stored) => stored,
             Err(OpenError::Kv(error)) => return Err(self.inner.kv_failed(&error)),
             Err(error) => {

@@ -4,13 +4,17 @@ use std::cell::{Cell, RefCell};
 use std::rc::Rc;
 use std::time::Duration;
 
+use bluefs::kv::KvOp;
 use bytes::Bytes;
 use rt::sim::{Config, RandomStream, Sim};
 use rt::{Core, Group};
 
+use super::repair::plant;
 use super::world::World;
+use crate::codec::Encoder;
 use crate::devices::Role;
-use crate::engine::{Engine, FreeList, OpenError};
+use crate::engine::{Engine, FreeList, OpenError, RepairOptions};
+use crate::keys;
 use crate::object_store::{FsckLevel, ObjectStore, StoreError, Unwatched};
 use crate::suite::{Generator, collection, join, object, pattern};
 use crate::{Op, Transaction};
@@ -86,6 +90,34 @@ fn a_store_is_as_large_as_its_device_from_the_next_mount_on() {
                 check(&store, more).await;
                 store.close().await.expect("closes");
             }
+        });
+    }
+}
+
+#[test]
+fn a_store_that_is_repaired_on_a_larger_device_opens() {
+    for free_list in FreeList::ALL {
+        Sim::new(1, Config::default()).run(0, move |core| async move {
+            let world = world(1, free_list);
+            world.format(&core).await;
+            let store = world.mount(&core).await.expect("mounts");
+            store.submit(Generator::prologue()).durable.await.expect("creates");
+            let some = fill(&store, 0).await;
+            store.close().await.expect("closes");
+            world.disk.grow(LARGE);
+            let mut operand = Encoder::new();
+            (0..8).for_each(|_| operand.i64(3));
+            let wrong = KvOp::Merge(keys::statistics(collection().pool), operand.into_bytes());
+            plant(&world, &core, vec![wrong]).await;
+            let report = world.repair(&core, RepairOptions::default()).await.expect("repairs");
+            assert_eq!(report.repaired.len(), 1, "{report:?}");
+            let store = world.mount(&core).await.expect("mounts");
+            assert_eq!(store.stats().total, LARGE);
+            check(&store, some).await;
+            let more = fill(&store, some).await;
+            assert!(more > 2 * some, "{more} objects instead of {some}");
+            check(&store, more).await;
+            store.close().await.expect("closes");
         });
     }
 }
