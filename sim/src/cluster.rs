@@ -318,6 +318,7 @@ impl Cluster {
             counted.iter().find(|(name, _)| *name == "defragmented_bytes").map_or(0, |(_, bytes)| *bytes);
         self.shared.counts.borrow_mut().defragmented_bytes += moved;
         let errors = counters.fsck_errors.get();
+        self.shared.counts.borrow_mut().damage_found += errors;
         if errors > 0 && node.damaged.borrow().is_empty() {
             self.shared.fail(format!("osd.{osd}: fsck found {errors} problems beside its clients"));
         }

@@ -116,6 +116,8 @@ counts! {
     objects_scrubbed,
     /// Checks of stores beside their clients.
     stores_checked,
+    /// What these found of the damage that was done to data.
+    damage_found,
     /// Bytes that moved to be in fewer pieces.
     defragmented_bytes,
     /// Blocks of data damaged on copies, each of which a check and reads of everything must notice.

@@ -136,6 +136,7 @@ pub fn workload(rounds: u32) -> Plan {
         clones(&mut script, round);
         compressed(&mut script, round);
         small(&mut script, round);
+        torn(&mut script);
         compound(&mut script);
         keys_come_and_go(&mut script);
         if round + 1 < rounds {
@@ -388,6 +389,24 @@ fn compressed(script: &mut Script, round: u32) {
     } else {
         script.logged(vec![hint(Hints::Compressible)]);
     }
+}
+
+/// Objects that are written in turns, so that each is in pieces, and moved together; with a change, and on the way to their end.
+fn torn(script: &mut Script) {
+    let id = MAIN;
+    for block in 0..4 {
+        for place in [16, 17] {
+            let ops = vec![script.write(id, place, block * 4096, 4096)];
+            script.logged(ops);
+        }
+    }
+    let defragment =
+        |place| Op::Defragment { collection: id, object: name(id, place), offset: 0, len: 1 << 20 };
+    script.logged(vec![defragment(16)]);
+    let ops = vec![script.write(id, 17, 5000, 300), defragment(17), script.write(id, 16, 0, 4096)];
+    script.logged(ops);
+    script.logged(vec![Op::Remove { collection: id, object: name(id, 17) }, defragment(16)]);
+    script.logged(vec![Op::Remove { collection: id, object: name(id, 16) }]);
 }
 
 /// What is kept among the keys where there is so little of it: written over, grown out of there, cloned, and back.

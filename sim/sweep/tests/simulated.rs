@@ -12,7 +12,7 @@ use crash_sweep::{
 };
 use store::{ChecksumKind, FreeList};
 
-const KINDS: usize = 21;
+const KINDS: usize = 22;
 
 fn threads() -> usize {
     std::thread::available_parallelism().map_or(1, usize::from)
