@@ -82,7 +82,8 @@ pub async fn rest(
     let life = Rc::new(Life::new(core, plan, None));
     let store = life.steps(&setup, &views, &mut Totals::default()).await?;
     life.stop_reading().await?;
-    life.core.sleep(IDLE).await;
+    // If the journal has no room for a seal, a checkpoint is made instead, which takes longer.
+    life.core.sleep(REST).await;
     Ok(store)
 }
 

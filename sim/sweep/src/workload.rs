@@ -132,13 +132,13 @@ pub fn workload(rounds: u32) -> Plan {
             script.step(Step::Checkpoint);
         }
         fleeting(&mut script);
+        keys_come_and_go(&mut script);
         reuse(&mut script, round);
         clones(&mut script, round);
         compressed(&mut script, round);
         small(&mut script, round);
         torn(&mut script);
         compound(&mut script);
-        keys_come_and_go(&mut script);
         if round + 1 < rounds {
             script.step(Step::Reopen);
         }
