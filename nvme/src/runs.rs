@@ -2,7 +2,7 @@
 //! behind it was another's.
 
 use crate::check;
-use crate::device::{DeviceResult, Geometry};
+use crate::device::{DeviceError, DeviceResult, Geometry};
 
 /// See the module. It grows at its end and is never cut, so no place in it ever moves.
 #[derive(Clone, Debug)]
