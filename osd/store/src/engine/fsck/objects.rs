@@ -9,6 +9,7 @@ use super::{Check, Lost};
 use crate::check;
 use crate::journal::item::Item;
 use crate::keys::{self, ObjectKey};
+use crate::limits;
 use crate::object_store::{FsckLevel, FsckSeverity, Remedy, StoreResult};
 use crate::onode::Onode;
 use crate::shard::{Counts, Shard};
