@@ -6,6 +6,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use allocator::Extent;
 use bluefs::fs::{BlueFs, FileWriter, FormatOptions, MountOptions};
@@ -25,6 +26,10 @@ fn options(nonce: u64) -> MountOptions {
 }
 
 fn base(block_size: u32, atomic: u32) -> MemoryDevice {
+    base_with(block_size, atomic, UNIT.max(4 * u64::from(block_size)))
+}
+
+fn base_with(block_size: u32, atomic: u32, log_bytes_min: u64) -> MemoryDevice {
     let geometry = nvme::Geometry {
         block_size,
         atomic_write_unit: atomic,
@@ -34,7 +39,7 @@ fn base(block_size: u32, atomic: u32) -> MemoryDevice {
     let device = MemoryDevice::with_geometry("base", geometry);
     let format = FormatOptions {
         alloc_unit: UNIT as u32,
-        log_bytes_min: UNIT.max(4 * u64::from(block_size)),
+        log_bytes_min,
         ..FormatOptions::new(Uuid::from_u128(7), COPIES, vec![Extent::new(8192, 1 << 20)], 1)
     };
     BlueFs::format(&device, &format).unwrap();
@@ -404,7 +409,7 @@ fn grown(thread: u64, round: u64) -> usize {
 }
 
 /// What a thread appends and syncs, beside the others: their records share groups and compactions.
-fn append_and_sync(fs: &BlueFs, recording: &Recording, thread: u64) {
+fn append_and_sync(fs: &BlueFs, recording: &Recording, thread: u64, rewritten: Option<&AtomicU64>) {
     let path = format!("db/{thread}");
     let all = content(thread as usize, grown(thread, ROUNDS));
     let mut writer = fs.create(&path).unwrap();
@@ -422,12 +427,28 @@ fn append_and_sync(fs: &BlueFs, recording: &Recording, thread: u64) {
             fs.sync_metadata().unwrap();
             recording.mark(thread << 32 | 1 << 16 | round);
         }
+        // Whoever finds the log half full, beside the others.
+        if let Some(rewritten) = rewritten
+            && fs.rewrite_log().unwrap()
+        {
+            rewritten.fetch_add(1, Ordering::SeqCst);
+        }
     }
 }
 
 #[test]
 fn every_cut_of_threads_that_commit_together() {
-    let device = base(512, 512);
+    cut_threads(false);
+}
+
+#[test]
+fn every_cut_of_threads_that_commit_while_the_log_is_rewritten() {
+    cut_threads(true);
+}
+
+fn cut_threads(rewrites: bool) {
+    // With a log that takes a while to fill, so that there is time to rewrite it.
+    let device = base_with(512, 512, if rewrites { 4 * UNIT } else { UNIT });
     let fs = BlueFs::mount(Arc::new(device.clone()), options(2), None).unwrap();
     fs.with(|machine| machine.create_dir("db")).unwrap();
     fs.sync_metadata().unwrap();
@@ -435,13 +456,15 @@ fn every_cut_of_threads_that_commit_together() {
     let recording = Recording::new(device.geometry().clone(), device.image());
     let recorded = Arc::new(RecordingBlockingDevice::new(recording.clone(), Arc::new(device)));
     let fs = BlueFs::mount(recorded, options(3), None).unwrap();
+    let rewritten = AtomicU64::new(0);
     std::thread::scope(|scope| {
         for thread in 0..THREADS {
-            let (fs, recording) = (fs.clone(), recording.clone());
-            scope.spawn(move || append_and_sync(&fs, &recording, thread));
+            let (fs, recording, rewritten) = (fs.clone(), recording.clone(), &rewritten);
+            scope.spawn(move || append_and_sync(&fs, &recording, thread, rewrites.then_some(rewritten)));
         }
     });
-    assert!(fs.stats().compactions > 3, "{:?}", fs.stats());
+    assert!(rewrites || fs.stats().compactions > 3, "{:?}", fs.stats());
+    assert_eq!(rewritten.into_inner() > 0, rewrites);
     drop(fs);
     for cut in recording.cuts() {
         let moment = recording.at(cut);

@@ -287,6 +287,11 @@ impl Database {
         Ok(self.stats())
     }
 
+    /// Writes BlueFS's log anew if that is half full.
+    pub(crate) fn rewrite_log(&self) -> KvResult<()> {
+        self.fs.rewrite_log().map(drop).map_err(fs_error)
+    }
+
     /// Wants so much headroom from now on.
     pub(crate) fn want(&self, headroom: u64) -> KvResult<KvStats> {
         self.wanted.store(headroom, Ordering::Relaxed);

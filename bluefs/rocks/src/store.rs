@@ -179,10 +179,13 @@ impl Shared {
             Err(error) => return Box::pin(std::future::ready(Err(error))),
         };
         let (answer, result) = oneshot();
-        let done = self.core.alien(lane, work);
+        let (done, shared) = (self.core.alien(lane, work), Rc::downgrade(self));
         self.core.spawn(Group::Client, "kv read", async move {
             // Whoever asked may be gone.
             let _ = answer.send(done.await);
+            if let Some(shared) = shared.upgrade() {
+                shared.rewrite_log_if_wanted();
+            }
             drop(pass);
         });
         Box::pin(async move { result.await.map_err(|_| KvError::Closed("its core ended".to_owned())) })
@@ -211,7 +214,25 @@ impl Shared {
                 return;
             }
             self.apply_all(waiting).await;
+            self.rewrite_log_if_wanted();
         }
+    }
+
+    /// Writes BlueFS's log anew if commits found it half full, so that none has to; RocksDB's own threads commit as well, and
+    /// nobody but this core looks after the log.
+    fn rewrite_log_if_wanted(self: &Rc<Self>) {
+        if !self.fs.bell().take() {
+            return;
+        }
+        let (Ok(pass), Ok(database)) = (self.check(), self.database()) else { return };
+        let rewritten = self.core.alien(Lane::Space, move || database.rewrite_log());
+        self.core.spawn(Group::Commit, "file system's log", async move {
+            if let Err(error) = rewritten.await {
+                // Whoever uses the file system next is told.
+                log::debug!("key-value store: {error}");
+            }
+            drop(pass);
+        });
     }
 
     async fn apply_all(&self, waiting: Vec<Waiting>) {

@@ -14,6 +14,7 @@ use std::time::{Duration, Instant};
 use allocator::Extent;
 use nvme::{BlockingDevice, DeviceError, DeviceResult, DmaBuf};
 
+use crate::fs::bell::Bell;
 use crate::fs::desk::SpaceDesk;
 use crate::fs::error::{FsError, FsResult};
 use crate::fs::machine::{
@@ -42,6 +43,8 @@ struct Shared {
     /// A commit ended or the machine failed.
     changed: Condvar,
     desk: Option<SpaceDesk>,
+    /// Rings when the log is half full.
+    bell: Bell,
     /// How long a writer looks again for space that its lender does not have.
     patience_ms: AtomicU64,
 }
@@ -96,6 +99,7 @@ impl BlueFs {
             machine: Mutex::new(machine),
             changed: Condvar::new(),
             desk,
+            bell: Bell::default(),
             patience_ms: AtomicU64::new(0),
         };
         let fs = Self { shared: Arc::new(shared) };
@@ -106,14 +110,29 @@ impl BlueFs {
 
     /// Writes the metadata into a new log.
     pub fn compact(&self) -> FsResult<()> {
-        let mut machine = self.shared.lock()?;
-        loop {
-            if let Some(commit) = machine.begin_compaction()? {
-                drop(machine);
-                return self.shared.carry_out(commit);
-            }
-            machine = self.shared.wait(machine)?;
+        let commit = self.shared.when(Machine::begin_compaction)?;
+        self.shared.carry_out(commit)
+    }
+
+    /// Rings when the log wants to be rewritten; whoever hears it calls [`BlueFs::rewrite_log`], or a commit does when it is full.
+    pub fn bell(&self) -> Bell {
+        self.shared.bell.clone()
+    }
+
+    /// Writes a new log, if the present one is half full, while others commit. False if it is not, somebody else is at it, or
+    /// there is no room beside it.
+    pub fn rewrite_log(&self) -> FsResult<bool> {
+        let shared = &self.shared;
+        let Some(snapshot) = shared.lock()?.begin_rewrite()? else { return Ok(false) };
+        shared.perform(snapshot)?;
+        if let Some(both) = shared.when(Machine::begin_both)? {
+            shared.carry_out(both)?;
         }
+        let switch = shared.lock()?.switch_ios();
+        shared.perform(switch)?;
+        shared.when(|machine| Ok(machine.end_rewrite()?.then_some(())))?;
+        shared.changed.notify_all();
+        Ok(true)
     }
 
     /// Takes up a main device that has so many bytes now; returns when that is durable.
@@ -284,6 +303,7 @@ impl Shared {
     fn fail(&self, reason: &impl ToString) {
         self.machine.lock().unwrap_or_else(PoisonError::into_inner).fail(reason);
         self.changed.notify_all();
+        self.bell.close();
         if let Some(desk) = &self.desk {
             desk.close();
         }
@@ -412,16 +432,38 @@ impl Shared {
     }
 
     fn carry_out(&self, mut commit: Commit) -> FsResult<()> {
-        while let Some(io) = commit.next_io() {
-            if matches!(io, Io::Flush) {
-                self.flush_device()?;
-            } else {
-                self.done(perform(&*self.device, io))?;
+        self.perform(std::iter::from_fn(|| commit.next_io()))?;
+        let wants_rewrite = {
+            let mut machine = self.lock()?;
+            machine.commit_done(commit);
+            machine.wants_rewrite()
+        };
+        self.changed.notify_all();
+        if wants_rewrite {
+            self.bell.ring();
+        }
+        Ok(())
+    }
+
+    fn perform(&self, ios: impl IntoIterator<Item = Io>) -> FsResult<()> {
+        for io in ios {
+            match io {
+                Io::Flush => self.flush_device()?,
+                io => self.done(perform(&*self.device, io))?,
             }
         }
-        self.lock()?.commit_done(commit);
-        self.changed.notify_all();
         Ok(())
+    }
+
+    /// Asks the machine until it has an answer, each time that a commit ended.
+    fn when<T>(&self, ask: impl Fn(&mut Machine) -> FsResult<Option<T>>) -> FsResult<T> {
+        let mut machine = self.lock()?;
+        loop {
+            if let Some(answer) = ask(&mut machine)? {
+                return Ok(answer);
+            }
+            machine = self.wait(machine)?;
+        }
     }
 }
 

@@ -15,6 +15,7 @@ use futures_util::future::try_join_all;
 use nvme::{BlockDevice, DeviceError, DeviceResult, DmaBuf};
 
 use crate::changes::Changes;
+use crate::fs::bell::Bell;
 use crate::fs::desk::SpaceDesk;
 use crate::fs::error::{FsError, FsResult};
 use crate::fs::machine::{
@@ -35,6 +36,8 @@ struct Shared {
     /// Counts what other tasks may wait for.
     changes: Changes,
     desk: Option<SpaceDesk>,
+    /// Rings when the log is half full.
+    bell: Bell,
 }
 
 impl LocalBlueFs {
@@ -83,7 +86,8 @@ impl LocalBlueFs {
             device.flush().await?;
         }
         let machine = Self::load(&*device, options.superblocks).await?.into_machine(options)?;
-        let shared = Shared { device, machine: RefCell::new(machine), changes: Changes::default(), desk };
+        let (changes, bell) = (Changes::default(), Bell::default());
+        let shared = Shared { device, machine: RefCell::new(machine), changes, desk, bell };
         let fs = Self { shared: Rc::new(shared) };
         fs.compact().await?;
         fs.shared.talk_to_lender()?;
@@ -92,14 +96,30 @@ impl LocalBlueFs {
 
     /// Writes the metadata into a new log.
     pub async fn compact(&self) -> FsResult<()> {
-        loop {
-            let seen = self.shared.changes.count();
-            let commit = self.shared.machine()?.begin_compaction()?;
-            match commit {
-                Some(commit) => return self.shared.carry_out(commit).await,
-                None => self.shared.changes.since(seen).await,
-            }
+        let commit = self.shared.when(Machine::begin_compaction).await?;
+        self.shared.carry_out(commit).await
+    }
+
+    /// As in the blocking shell.
+    pub fn bell(&self) -> Bell {
+        self.shared.bell.clone()
+    }
+
+    /// As in the blocking shell.
+    pub async fn rewrite_log(&self) -> FsResult<bool> {
+        let shared = &self.shared;
+        let Some(snapshot) = shared.machine()?.begin_rewrite()? else { return Ok(false) };
+        let mut unfinished = Unfinished(Some(shared));
+        shared.perform(snapshot).await?;
+        if let Some(both) = shared.when(Machine::begin_both).await? {
+            shared.carry_out(both).await?;
         }
+        let switch = shared.machine()?.switch_ios();
+        shared.perform(switch).await?;
+        shared.when(|machine| Ok(machine.end_rewrite()?.then_some(()))).await?;
+        unfinished.0 = None;
+        shared.changes.note();
+        Ok(true)
     }
 
     /// Takes up a main device that has so many bytes now; returns when that is durable.
@@ -239,6 +259,7 @@ impl Shared {
     fn fail(&self, reason: &impl ToString) {
         self.machine.borrow_mut().fail(reason);
         self.changes.note();
+        self.bell.close();
         if let Some(desk) = &self.desk {
             desk.close();
         }
@@ -346,18 +367,43 @@ impl Shared {
 
     async fn carry_out(&self, mut commit: Commit) -> FsResult<()> {
         let mut unfinished = Unfinished(Some(self));
-        while let Some(io) = commit.next_io() {
-            if matches!(io, Io::Flush) {
-                self.flush_device().await?;
-            } else {
-                let written = perform(&*self.device, io).await;
-                self.done(written)?;
+        self.perform(std::iter::from_fn(|| commit.next_io())).await?;
+        unfinished.0 = None;
+        let wants_rewrite = {
+            let mut machine = self.machine()?;
+            machine.commit_done(commit);
+            machine.wants_rewrite()
+        };
+        self.changes.note();
+        if wants_rewrite {
+            self.bell.ring();
+        }
+        Ok(())
+    }
+
+    async fn perform(&self, ios: impl IntoIterator<Item = Io>) -> FsResult<()> {
+        for io in ios {
+            match io {
+                Io::Flush => self.flush_device().await?,
+                io => {
+                    let written = perform(&*self.device, io).await;
+                    self.done(written)?;
+                }
             }
         }
-        unfinished.0 = None;
-        self.machine()?.commit_done(commit);
-        self.changes.note();
         Ok(())
+    }
+
+    /// As in the blocking shell.
+    async fn when<T>(&self, ask: impl Fn(&mut Machine) -> FsResult<Option<T>>) -> FsResult<T> {
+        loop {
+            let seen = self.changes.count();
+            let answer = ask(&mut *self.machine()?)?;
+            match answer {
+                Some(answer) => return Ok(answer),
+                None => self.changes.since(seen).await,
+            }
+        }
     }
 }
 

@@ -4,6 +4,7 @@
 //! everything and does no I/O; [`BlueFs`] drives it from blocking threads, [`LocalBlueFs`] from tasks of one core.
 //! `FORMAT.md` describes the bytes.
 
+mod bell;
 mod blocking;
 mod check;
 mod codec;
@@ -19,6 +20,7 @@ mod record;
 mod superblock;
 mod tree;
 
+pub use bell::Bell;
 pub use blocking::{BlueFs, FileReader, FileWriter};
 pub use check::{Owner, Problem, check};
 pub use desk::{SpaceDesk, SpaceRequests, space_desk};

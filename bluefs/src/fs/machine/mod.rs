@@ -13,6 +13,7 @@ mod commit;
 mod file;
 mod mount;
 mod moving;
+mod rewrite;
 mod space;
 mod stock;
 mod transfer;
@@ -94,6 +95,10 @@ pub struct Machine {
     /// Freed by the record with that ticket.
     frees: Vec<(Ticket, Extent)>,
     committing: bool,
+    /// The commit under way writes a new log.
+    switching: bool,
+    /// A new log that is written while commits go on.
+    rewriting: Option<rewrite::Rewriting>,
     lending: space::Lending,
     /// The lender's last answer was no.
     refused: bool,

@@ -245,6 +245,8 @@ impl Loaded {
             durable_ticket: 0,
             frees: Vec::new(),
             committing: false,
+            switching: false,
+            rewriting: None,
             lending: Lending::Quiet,
             refused: false,
             aside: 0,

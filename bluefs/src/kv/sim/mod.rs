@@ -11,7 +11,7 @@ mod run;
 mod snapshot;
 mod worker;
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::collections::VecDeque;
 use std::rc::Rc;
 use std::time::Duration;
@@ -74,6 +74,8 @@ struct Shared {
     options: SimKvOptions,
     state: RefCell<State>,
     changes: Rc<Changes>,
+    /// The file system's log is being rewritten.
+    rewriting: Cell<bool>,
 }
 
 struct State {
@@ -155,16 +157,20 @@ impl SimKv {
             options,
             state: RefCell::new(state),
             changes: Rc::default(),
+            rewriting: Cell::new(false),
         });
         shared.measure();
         let worker = worker::run(Rc::downgrade(&shared), Rc::clone(&shared.changes));
         shared.core.spawn(Group::Background, "kv worker", worker);
+        let logs = worker::rewrite_logs(Rc::downgrade(&shared), shared.fs.bell());
+        shared.core.spawn(Group::Commit, "file system's log", logs);
         Ok(Self { shared })
     }
 }
 
 impl Drop for Shared {
     fn drop(&mut self) {
+        self.fs.bell().close();
         // The worker looks, and finds nobody to work for.
         self.changes.note();
     }
@@ -519,7 +525,7 @@ impl KvStore for SimKv {
         Box::pin(async move {
             loop {
                 let seen = shared.changes.count();
-                if !shared.state.borrow().working {
+                if !shared.state.borrow().working && !shared.rewriting.get() {
                     return Ok(());
                 }
                 shared.changes.since(seen).await;

@@ -6,6 +6,7 @@ use std::rc::{Rc, Weak};
 use bytes::Bytes;
 
 use crate::changes::Changes;
+use crate::fs::Bell;
 use crate::kv::sim::Shared;
 use crate::kv::sim::manifest::Manifest;
 use crate::kv::sim::memtable::{Change, Memtable, Resolving};
@@ -55,6 +56,22 @@ pub(super) async fn run(store: Weak<Shared>, changes: Rc<Changes>) {
             shared.compact_if_scarce(wanted);
         }
         shared.changes.note();
+    }
+}
+
+/// Writes the file system's log anew whenever that is half full, so that no commit has to; until the store is closed.
+pub(super) async fn rewrite_logs(store: Weak<Shared>, bell: Bell) {
+    while bell.next().await {
+        let Some(shared) = store.upgrade().filter(|shared| !shared.state.borrow().closing) else { return };
+        shared.rewriting.set(true);
+        let rewritten = shared.fs.rewrite_log().await;
+        shared.rewriting.set(false);
+        shared.changes.note();
+        if let Err(error) = rewritten {
+            // Whoever uses the file system next is told.
+            log::debug!("key-value store: {error}");
+            return;
+        }
     }
 }
 

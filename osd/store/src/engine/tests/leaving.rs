@@ -154,7 +154,7 @@ fn cut(seed: u64, roles: &[Role], what: Change) -> bool {
     core.clone().spawn(rt::Group::Client, "changing", async move {
         change(&core, &of, what, &target, 5).await.expect("changes");
     });
-    let longest = if what == Change::Remove(Role::Db) { 60_000 } else { 25_000 };
+    let longest = if what == Change::Remove(Role::Db) { 60_000 } else { 12_000 };
     sim.run_for(Duration::from_micros(random.below(longest)));
     sim.kill_silently(0);
     lose(&mut random);
