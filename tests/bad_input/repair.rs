@@ -42,7 +42,8 @@ fn damage_keys(device: &Path, damage: impl FnOnce(Vec<Bytes>) -> Vec<KvOp> + Sen
             lend: space / 4,
             fast: None,
         };
-        let below = BlockingPartition::new(Arc::new(file.blocking()), window.start, window.len);
+        let below = BlockingPartition::new(Arc::new(file.blocking()), window.start, window.len)
+            .expect("a window of the device");
         let options = RocksOptions::for_space(space);
         let kv = RocksKv::mount(core.clone(), Arc::new(below), mount, None, options).await.expect("keys");
         let (start, end) = (Bytes::from_static(b"O"), Bytes::from_static(b"P"));
