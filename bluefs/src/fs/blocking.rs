@@ -8,7 +8,7 @@ mod files;
 pub use files::{FileReader, FileWriter};
 
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, TryLockError};
 use std::time::{Duration, Instant};
 
 use allocator::Extent;
@@ -45,6 +45,8 @@ struct Shared {
     desk: Option<SpaceDesk>,
     /// Rings when the log is half full.
     bell: Bell,
+    /// Held by who writes a new log: it waits for commits in between, and may not take another one's new log for its own.
+    rewriter: Mutex<()>,
     /// How long a writer looks again for space that its lender does not have.
     patience_ms: AtomicU64,
 }
@@ -100,6 +102,7 @@ impl BlueFs {
             changed: Condvar::new(),
             desk,
             bell: Bell::default(),
+            rewriter: Mutex::default(),
             patience_ms: AtomicU64::new(0),
         };
         let fs = Self { shared: Arc::new(shared) };
@@ -123,6 +126,11 @@ impl BlueFs {
     /// there is no room beside it.
     pub fn rewrite_log(&self) -> FsResult<bool> {
         let shared = &self.shared;
+        let _turn = match shared.rewriter.try_lock() {
+            Ok(turn) => turn,
+            Err(TryLockError::Poisoned(poisoned)) => poisoned.into_inner(),
+            Err(TryLockError::WouldBlock) => return Ok(false),
+        };
         let Some(snapshot) = shared.lock()?.begin_rewrite()? else { return Ok(false) };
         shared.perform(snapshot)?;
         if let Some(both) = shared.when(Machine::begin_both)? {

@@ -101,6 +101,7 @@ impl Machine {
         if let Some((superblock, position)) = commit.new_log {
             let old = std::mem::replace(&mut self.superblock, superblock);
             self.log = position;
+            self.rewrite_refused = 0;
             self.stats.compactions += 1;
             self.release(old.log);
         }
@@ -205,8 +206,12 @@ impl Machine {
     /// The best log for a snapshot, as small as it must be when space is short, but with room for so many bytes more; not more than
     /// `most`.
     fn allocate_log(&mut self, snapshot: u64, more: u64, most: u64) -> FsResult<Vec<Extent>> {
+        // A longer one is not a log that could be mounted.
+        let most = most.min(LOG_BYTES_MAX);
         let unit = self.unit();
-        let least = (snapshot + more + 4 * self.block_size()).next_multiple_of(unit);
+        // What comes later is cut into groups again, each of which ends with its block.
+        let groups = more / GROUP_BYTES_MAX as u64 + 4;
+        let least = (snapshot + more + groups * self.block_size()).next_multiple_of(unit);
         let best = (snapshot * LOG_PER_SNAPSHOT).clamp(self.superblock.log_bytes_min, LOG_BYTES_MAX);
         let mut len = best.next_multiple_of(unit).min(most / unit * unit).max(least);
         if least > most {

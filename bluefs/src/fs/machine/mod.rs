@@ -99,6 +99,8 @@ pub struct Machine {
     switching: bool,
     /// A new log that is written while commits go on.
     rewriting: Option<rewrite::Rewriting>,
+    /// Bytes of the log when there was no room for a new one beside it; 0 if there was.
+    rewrite_refused: u64,
     lending: space::Lending,
     /// The lender's last answer was no.
     refused: bool,

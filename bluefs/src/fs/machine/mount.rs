@@ -247,6 +247,7 @@ impl Loaded {
             committing: false,
             switching: false,
             rewriting: None,
+            rewrite_refused: 0,
             lending: Lending::Quiet,
             refused: false,
             aside: 0,

@@ -13,7 +13,7 @@
 
 use std::collections::VecDeque;
 
-use crate::fs::error::FsResult;
+use crate::fs::error::{FsError, FsResult};
 use crate::fs::limits::GROUP_BYTES_MAX;
 use crate::fs::log::encode_group;
 use crate::fs::machine::commit::{Commit, Io, LogPosition, log_writes};
@@ -89,7 +89,10 @@ impl Rewriting {
 impl Machine {
     /// Whether it is time for a new log, and nobody writes one.
     pub fn wants_rewrite(&self) -> bool {
-        let is_filling = 2 * self.log.bytes > self.superblock.log_bytes();
+        let size = self.superblock.log_bytes();
+        // Where there was no room it is looked for again after a while, not with every commit: that takes the whole snapshot.
+        let is_refused = self.rewrite_refused > 0 && self.log.bytes < self.rewrite_refused + size / 16;
+        let is_filling = 2 * self.log.bytes > size && !is_refused;
         is_filling && self.rewriting.is_none() && !self.switching && self.failed.is_none()
     }
 
@@ -103,7 +106,14 @@ impl Machine {
         let left = self.superblock.log_bytes() - self.log.bytes;
         // It takes the room that is kept for it and nobody else's, which was promised to others.
         let reserve = self.log_reserve();
-        let Ok((superblock, snapshot, position)) = self.new_log(left, reserve) else { return Ok(None) };
+        let (superblock, snapshot, position) = match self.new_log(left, reserve) {
+            Ok(new) => new,
+            Err(FsError::NoSpace { .. } | FsError::Limit { .. }) => {
+                self.rewrite_refused = self.log.bytes;
+                return Ok(None);
+            }
+            Err(error) => return Err(error),
+        };
         let ios = self.snapshot_ios(&superblock, &snapshot);
         let snapshot = self.staged_ticket;
         self.rewriting = Some(Rewriting {
@@ -181,6 +191,7 @@ impl Machine {
         self.durable_ticket = self.durable_ticket.max(snapshot);
         let old = std::mem::replace(&mut self.superblock, superblock);
         self.log = position;
+        self.rewrite_refused = 0;
         self.stats.compactions += 1;
         self.release(old.log);
         self.release_durable_frees();
