@@ -21,7 +21,7 @@ use crate::plan::Plan;
 use crate::stack::{Setup, in_world};
 use crate::sweep::guarded;
 use crate::views::Views;
-use crate::workload::workload;
+use crate::workload::workload_with_journal;
 use places::{DATA, Place, divide, places};
 use trial::Trial;
 
@@ -72,7 +72,7 @@ impl PlaceCount {
 impl AtRest {
     /// Lives through the workload on blank devices, and stops at rest with a journal that is to be replayed.
     pub fn new(setup: Setup) -> Result<Self, String> {
-        let (setup, plan) = (Arc::new(setup), Arc::new(workload(ROUNDS)));
+        let (setup, plan) = (Arc::new(setup), Arc::new(workload_with_journal(ROUNDS)));
         let device = MemoryDevice::with_geometry("at rest", setup.devices.all());
         let (life, lives) = (Arc::clone(&setup), Arc::clone(&plan));
         let (image, places) = guarded(|| {

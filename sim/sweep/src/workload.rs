@@ -114,6 +114,26 @@ fn key(number: u32) -> Bytes {
 
 /// The workload in so many rounds.
 pub fn workload(rounds: u32) -> Plan {
+    let mut script = in_rounds(rounds);
+    script.step(Step::Wait(0));
+    script.builder.build()
+}
+
+/// The same, and a few changes after a checkpoint: a journal that holds something, but less than what would have a checkpoint made.
+pub fn workload_with_journal(rounds: u32) -> Plan {
+    let mut script = in_rounds(rounds);
+    script.step(Step::Wait(0));
+    script.step(Step::Checkpoint);
+    script.builder.depth(1);
+    for at in 0..3 {
+        let ops = vec![script.write(MAIN, 2, 1000 + 4096 * at, 300)];
+        script.logged(ops);
+        script.step(Step::Wait(0));
+    }
+    script.builder.build()
+}
+
+fn in_rounds(rounds: u32) -> Script {
     let mut script = Script::new(Builder::new(), 1, 0, false);
     script.builder.together(vec![FLEETING, HALF]);
     for id in [MAIN, BESIDE] {
@@ -143,8 +163,7 @@ pub fn workload(rounds: u32) -> Plan {
             script.step(Step::Reopen);
         }
     }
-    script.step(Step::Wait(0));
-    script.builder.build()
+    script
 }
 
 /// New space, parts of blocks, ends of objects, holes.
