@@ -12,11 +12,13 @@ fn cuts_leave_what_was_acknowledged() {
         Box::new(Thoroughness { cut_one_in: 8, images_max: 1, nest_one_in: 0, kill_one_in: 0, ..*nested })
     });
     let how = Thoroughness { cut_one_in: 8, images_max: 2, nest_one_in: 60, kill_one_in: 30, nested, ..full };
-    swept(rocks(), &how);
-    swept(rocks_with_db(), &Thoroughness { cut_one_in: 24, ..how });
+    let touched = ["journal_wraps", "checkpoints", "deferred_blocks", "omaps_reaped"];
+    swept(rocks(), &how, &[&touched[..], &["lent_bytes"]].concat());
+    // Keys have a device of their own there, and nothing is lent as long as that has room.
+    swept(rocks_with_db(), &Thoroughness { cut_one_in: 24, ..how }, &touched);
 }
 
-fn swept(setup: Setup, how: &Thoroughness) {
+fn swept(setup: Setup, how: &Thoroughness, touched: &[&str]) {
     let (plan, counts) = (Arc::new(workload(2)), Counts::default());
     let (totals, tape) =
         sweep_workload(&Arc::new(setup), &plan, how, &counts).expect("the life itself is good");
@@ -24,7 +26,7 @@ fn swept(setup: Setup, how: &Thoroughness) {
     let failures = counts.failures.lock().expect("nobody panicked with it");
     assert!(failures.is_empty(), "{failures:#?}");
     assert!(tape.writes() > 200 && counts.images.load(Ordering::Relaxed) > 60, "{}", counts.line());
-    for name in ["journal_wraps", "checkpoints", "deferred_blocks", "lent_bytes", "omaps_reaped"] {
+    for name in touched {
         assert!(totals.counters[name] > 0, "{name} is worth a sweep: {:?}", totals.counters);
     }
 }
