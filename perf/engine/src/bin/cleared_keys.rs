@@ -21,8 +21,8 @@ use store::{CollectionId, Engine, ObjectId, ObjectStore, Op, Transaction};
 const KEYS_PER_WRITE: u64 = 5_000;
 /// Keys that there are of each omap when seeks are timed.
 const KEYS_OF_OTHERS: u64 = 5_000;
-/// Keys that one removal of a range may cover.
-const KEYS_PER_RANGE: u64 = 500_000;
+/// Ranges in which keys are removed: enough for the store to compact them.
+const RANGES: u64 = 20;
 /// Bytes on the device per byte of keys and values: twice while they are compacted, and twice for what admission reckons.
 const DEVICE_PER_KEY_BYTES: u64 = 8;
 /// Compacting ranges has to end by then.
@@ -36,7 +36,7 @@ const COLLECTION: CollectionId = CollectionId { pool: 1, seed: 0 };
   cargo run --release -p engine --bin cleared_keys -- --keys 1000000 --seeks 2000")]
 struct Settings {
     /// Keys to clear, and as many to remove by ranges.
-    #[arg(long, default_value_t = 10_000_000, value_parser = clap::value_parser!(u64).range(1..))]
+    #[arg(long, default_value_t = 10_000_000, value_parser = clap::value_parser!(u64).range(100_000..))]
     keys: u64,
     /// Bytes of a value.
     #[arg(long, default_value_t = 32)]
@@ -106,14 +106,15 @@ async fn measure(core: &Core, settings: &Settings) -> anyhow::Result<f64> {
     );
     store.fill(cleared, KEYS_OF_OTHERS).await?;
     let (from, journal) = (core.now(), store.counter("journal_bytes_written"));
-    for first in (KEYS_OF_OTHERS..settings.keys).step_by(usize::try_from(KEYS_PER_RANGE)?) {
-        let end = key((first + KEYS_PER_RANGE).min(settings.keys));
+    let per_range = settings.keys.div_ceil(RANGES);
+    for first in (KEYS_OF_OTHERS..settings.keys).step_by(usize::try_from(per_range)?) {
+        let end = key((first + per_range).min(settings.keys));
         let object = ranges.clone();
         store.commit(Op::OmapRemoveRange { collection: COLLECTION, object, first: key(first), end }).await?;
     }
     let bytes = store.counter("journal_bytes_written") - journal;
     println!(
-        "removing as many but {KEYS_OF_OTHERS} in ranges of {KEYS_PER_RANGE}: {:.1} ms, {bytes} bytes of the journal",
+        "removing as many but {KEYS_OF_OTHERS} in ranges of {per_range}: {:.1} ms, {bytes} bytes of the journal",
         since(core, from) / 1e3
     );
 
