@@ -272,8 +272,10 @@ impl Shared {
     fn compact_if_scarce(self: &Rc<Self>, wanted: Option<u64>) {
         let (Ok(pass), Ok(database)) = (self.check(), self.database()) else { return };
         if self.compacting.get() {
-            // Whoever waits for it asks again.
-            database.want_space(true);
+            // Whoever needs room waits, and asks again. A flush only looks whether there is enough.
+            if wanted != Some(0) {
+                database.want_space(true);
+            }
             return;
         }
         database.want_space(false);

@@ -16,6 +16,11 @@ pub struct Entries {
 }
 
 impl Entries {
+    /// One of so many bytes, or none.
+    pub fn of(bytes: Option<u64>) -> Self {
+        Self { keys: bytes.is_some().into(), bytes: bytes.unwrap_or(0) }
+    }
+
     /// One more.
     pub fn add(&mut self, bytes: u64) {
         *self = Self { keys: self.keys + 1, bytes: self.bytes + bytes };

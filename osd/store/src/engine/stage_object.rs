@@ -153,18 +153,18 @@ impl StagedObject {
             Op::OmapSet { entries, .. } => {
                 self.create(shard_span);
                 for (key, value) in entries {
-                    self.omap_change(key, Some(value), next_omap_id);
+                    self.omap_change(key, Some(value), next_omap_id)?;
                 }
             }
             Op::OmapRemove { keys, .. } => {
                 self.existing()?;
                 for key in keys {
-                    self.omap_change(key, None, next_omap_id);
+                    self.omap_change(key, None, next_omap_id)?;
                 }
             }
             Op::OmapRemoveRange { first, end, .. } => {
                 self.existing()?;
-                self.omap_remove_range(first, end, next_omap_id);
+                self.omap_remove_range(first, end, next_omap_id)?;
             }
             Op::OmapSetHeader { header, .. } => {
                 self.create(shard_span);
@@ -232,7 +232,7 @@ impl StagedObject {
         self.now = Some(Onode { size, attrs, hints, ..Onode::new(self.object.owned(), shard_span) });
         self.contents = contents;
         for (key, value) in &omap.entries {
-            self.omap_change(key, Some(value), next_omap_id);
+            self.omap_change(key, Some(value), next_omap_id)?;
         }
         if !omap.header.is_empty() {
             self.omap_id(next_omap_id);
@@ -422,46 +422,56 @@ impl StagedObject {
         }
     }
 
-    fn omap_change(&mut self, key: &Bytes, value: Option<&Bytes>, next_omap_id: &Cell<u64>) {
+    fn omap_change(
+        &mut self,
+        key: &Bytes,
+        value: Option<&Bytes>,
+        next_omap_id: &Cell<u64>,
+    ) -> StoreResult<()> {
         let old = self.omap_entry(key);
         if value.is_none() && old.is_none() && !self.omap.entries.contains_key(key) {
-            return;
+            return Ok(());
         }
         self.omap_id(next_omap_id);
         self.omap.entries.insert(key.clone(), value.cloned());
-        self.omap_count(old, value.map(|value| length(key) + length(value)));
+        let new = value.map(|value| length(key) + length(value));
+        self.omap_count(Entries::of(new), Entries::of(old))
     }
 
-    fn omap_count(&mut self, old: Option<u64>, new: Option<u64>) {
-        let Some(onode) = self.now.as_mut() else { return };
-        onode.omap_keys = (onode.omap_keys + u64::from(new.is_some())).saturating_sub(old.is_some().into());
-        onode.omap_bytes = (onode.omap_bytes + new.unwrap_or(0)).saturating_sub(old.unwrap_or(0));
+    /// Counts entries that come and that go. An error if the onode counts less than what goes.
+    fn omap_count(&mut self, come: Entries, gone: Entries) -> StoreResult<()> {
+        let Some(onode) = self.now.as_mut() else { return Ok(()) };
+        let keys = (onode.omap_keys + come.keys).checked_sub(gone.keys);
+        let bytes = (onode.omap_bytes + come.bytes).checked_sub(gone.bytes);
+        let (Some(keys), Some(bytes)) = (keys, bytes) else {
+            let problem = "is corrupt: its omap has more than its onode counts; fsck tells more";
+            return Err(StoreError::Io(format!("{} {problem}", self.object)));
+        };
+        (onode.omap_keys, onode.omap_bytes) = (keys, bytes);
+        Ok(())
     }
 
-    fn omap_remove_range(&mut self, first: &Bytes, end: &Bytes, next_omap_id: &Cell<u64>) {
+    fn omap_remove_range(&mut self, first: &Bytes, end: &Bytes, next_omap_id: &Cell<u64>) -> StoreResult<()> {
         if first >= end {
-            return;
+            return Ok(());
         }
         let staged = self.omap.entries.range(first.clone()..end.clone()).map(|(key, _)| key);
         let staged: Vec<Bytes> = staged.cloned().collect();
         for key in &staged {
             let old = self.omap_entry(key);
-            self.omap_count(old, None);
+            self.omap_count(Entries::default(), Entries::of(old))?;
             // What is staged hides what there is: that counts no more.
             self.omap.base.forget(key);
         }
         let gone = self.omap.base.remove_range(first, end);
         if staged.is_empty() && gone == Entries::default() {
-            return;
+            return Ok(());
         }
         self.omap_id(next_omap_id);
-        if let Some(onode) = self.now.as_mut() {
-            // An onode that counts too little is for fsck to find, not to end the process for.
-            onode.omap_keys = onode.omap_keys.saturating_sub(gone.keys);
-            onode.omap_bytes = onode.omap_bytes.saturating_sub(gone.bytes);
-        }
+        self.omap_count(Entries::default(), gone)?;
         self.omap.entries.retain(|key, _| key < first || key >= end);
         self.omap.ranges.push((first.clone(), end.clone()));
+        Ok(())
     }
 
     fn omap_clear(&mut self) {

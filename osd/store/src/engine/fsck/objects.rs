@@ -85,7 +85,10 @@ impl Check {
         match unreadable {
             // With an onode that is given up its shards go, too.
             true => self.find(FsckSeverity::Error, Remedy::Discard, "shard-without-onode", detail),
-            false if self.orphans.len() < limits::FSCK_FINDINGS_MAX => self.orphans.push((key, detail)),
+            // A check alone tells of so many at most.
+            false if self.fixes.is_some() || self.orphans.len() < limits::FSCK_FINDINGS_MAX => {
+                self.orphans.push((key, detail));
+            }
             false => {}
         }
     }

@@ -183,6 +183,29 @@ fn an_omap_key_that_cannot_be_read_is_found() {
 }
 
 #[test]
+fn an_omap_that_its_onode_counts_too_little_of_is_not_changed() {
+    let damage = |known: BTreeMap<Bytes, Bytes>| {
+        let name = object("name", 1);
+        let key = keys::onode(&name);
+        let onode = Onode::decode(known[&key].clone(), &key, &name).expect("an onode");
+        assert!(onode.omap_keys > 0, "it has an omap: {onode:?}");
+        KvOp::Put(key.clone(), Onode { omap_keys: 0, omap_bytes: 0, ..onode }.encode(&key))
+    };
+    let refused = after(
+        vec![],
+        move |known| vec![damage(known)],
+        false,
+        async |store| {
+            let (first, end) = (Bytes::new(), Bytes::from_static(&[0xff]));
+            let range =
+                Op::OmapRemoveRange { collection: collection(), object: object("name", 1), first, end };
+            store.submit(Transaction { ops: vec![range] }).readable.await
+        },
+    );
+    assert!(matches!(&refused, Err(StoreError::Io(reason)) if reason.contains("fsck")), "{refused:?}");
+}
+
+#[test]
 fn an_onode_that_counts_too_little_is_found_and_its_object_not_written() {
     let damage = |known: BTreeMap<Bytes, Bytes>| {
         let key = keys::onode(&object("name", 1));
