@@ -132,6 +132,13 @@ fn blocks_of_a_part_may_be_larger_than_the_main_device_s() {
             Engine::main_superblock(&*main).await.expect("reads");
             live(&core, &world, 1).await;
             live(&core, &world, 2).await;
+            if role == Role::Wal {
+                // What is left has smaller blocks than the journal was made for.
+                Engine::remove_part(&*world.device(&core), role).await.expect("goes");
+                world.parts[role.slot() - 1].1 = None;
+                assert_eq!(world.device(&core).geometry().block_size, 512);
+                live(&core, &world, 3).await;
+            }
         });
     }
 }
