@@ -15,8 +15,6 @@ use store::{
 /// Placement groups.
 const GROUPS: u32 = 16;
 const GROUP_BITS: u8 = 4;
-/// Largest object, bytes.
-const OBJECT_BYTES: u64 = 1 << 20;
 const BLOCK: u64 = 4096;
 /// Bytes of a log's entry.
 const LOG_ENTRY_BYTES: usize = 150;
@@ -35,6 +33,8 @@ pub struct Load<'a> {
     core: &'a Core,
     engine: &'a Engine,
     objects: u32,
+    /// Bytes of the largest.
+    object_bytes: u64,
     payload: Bytes,
     version: Cell<u64>,
     done: Cell<u64>,
@@ -42,17 +42,31 @@ pub struct Load<'a> {
 }
 
 impl<'a> Load<'a> {
-    /// On up to so many objects, of half a MiB on average.
-    pub async fn new(core: &'a Core, engine: &'a Engine, objects: u32) -> StoreResult<Self> {
+    /// On up to so many objects of up to `object_bytes`, of half of that on average.
+    pub async fn new(
+        core: &'a Core,
+        engine: &'a Engine,
+        objects: u32,
+        object_bytes: u64,
+    ) -> StoreResult<Self> {
         let make = (0..GROUPS)
             .map(|seed| Op::CreateCollection { collection: CollectionId { pool: 1, seed }, bits: GROUP_BITS })
             .collect();
         engine.submit(Transaction { ops: make }).durable.await?;
         let payload =
-            (0..2 * OBJECT_BYTES / 8).flat_map(|_| core.random_u64().to_le_bytes()).collect::<Vec<u8>>();
+            (0..2 * object_bytes / 8).flat_map(|_| core.random_u64().to_le_bytes()).collect::<Vec<u8>>();
         let payload = Bytes::from(payload);
         let cells = (Cell::new(0), Cell::new(0), Cell::new(0));
-        Ok(Self { core, engine, objects, payload, version: cells.0, done: cells.1, refused: cells.2 })
+        Ok(Self {
+            core,
+            engine,
+            objects,
+            object_bytes,
+            payload,
+            version: cells.0,
+            done: cells.1,
+            refused: cells.2,
+        })
     }
 
     /// Operations done, and of them those refused for want of space.
@@ -92,7 +106,7 @@ impl<'a> Load<'a> {
             name: Bytes::from(format!("object-{number}")),
             snap: ObjectId::HEAD,
         };
-        let offset = self.below(OBJECT_BYTES / BLOCK) * BLOCK;
+        let offset = self.below(self.object_bytes / BLOCK) * BLOCK;
         match self.below(100) {
             0..40 => {
                 let len = [BLOCK, BLOCK, 4 * BLOCK, 32 * BLOCK][self.pick(4)];
@@ -105,11 +119,11 @@ impl<'a> Load<'a> {
             }
             50..75 => {
                 let len = [BLOCK, BLOCK, 1000, 16 * BLOCK][self.pick(4)];
-                let data = vec![self.bytes(len)];
+                let data = vec![self.bytes(len.min(self.object_bytes - offset))];
                 self.submit(collection, Op::Write { collection, object, offset, data }).await
             }
             75..80 => {
-                let data = vec![self.bytes(self.below(OBJECT_BYTES))];
+                let data = vec![self.bytes(self.below(self.object_bytes))];
                 self.submit(collection, Op::Write { collection, object, offset: 0, data }).await
             }
             80..90 => {
@@ -145,9 +159,9 @@ impl<'a> Load<'a> {
 
     /// Some of the payload, which does not compress.
     fn bytes(&self, len: u64) -> Bytes {
-        let at = self.below(OBJECT_BYTES);
+        let at = self.below(self.object_bytes);
         let index = |value: u64| usize::try_from(value).unwrap_or(0);
-        self.payload.slice(index(at)..index(at + len.min(OBJECT_BYTES)))
+        self.payload.slice(index(at)..index(at + len.min(self.object_bytes)))
     }
 
     fn pick(&self, count: u64) -> usize {

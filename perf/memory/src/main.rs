@@ -53,6 +53,9 @@ struct Settings {
     /// GiB of the file; objects take up to half of it.
     #[arg(long, default_value_t = 4, value_parser = clap::value_parser!(u64).range(1..=1024))]
     gigabytes: u64,
+    /// KiB of the largest object: the smaller, the more objects and the more operations a second.
+    #[arg(long, default_value_t = 1024, value_parser = clap::value_parser!(u64).range(4..=65536))]
+    object_kib: u64,
     /// Folder for the file, which is removed at the end. Default: that for temporary files.
     #[arg(long)]
     folder: Option<PathBuf>,
@@ -104,9 +107,10 @@ fn measure(settings: &Settings, length: Length) -> anyhow::Result<Outcome> {
     let measured = run(CoreId(0), &Config::default(), move |core| async move {
         let size = given.gigabytes << 30;
         let engine = setup::make(&core, &file, size, given.memory << 20).await?;
-        // Half a MiB each, on average.
-        let objects = u32::try_from(size / 2 / (512 << 10))?;
-        let load = Load::new(&core, &engine, objects).await?;
+        let object_bytes = given.object_kib << 10;
+        // They are half as large on average, and take up half of the device.
+        let objects = u32::try_from(size / object_bytes)?;
+        let load = Load::new(&core, &engine, objects, object_bytes).await?;
         let own = |engine: &Engine| {
             let memory = engine.stats().memory;
             memory.iter().filter(|used| !is_foreign(used.kind)).map(|used| used.bytes).sum::<u64>()
@@ -206,6 +210,7 @@ mod tests {
             minutes: 0,
             depth: 16,
             gigabytes: 2,
+            object_kib: 1024,
             folder: Some(folder.path().to_owned()),
             json: None,
         };
