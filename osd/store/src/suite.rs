@@ -17,7 +17,7 @@ use rt::LocalBoxFuture;
 use crate::{CollectionId, ObjectId, ObjectStore, Op, StoreResult, Transaction};
 
 pub use model::{compare, compare_object, may_be_inline, with_space_of};
-pub use random::{Generator, Shape, Tally, random};
+pub use random::{Generator, Shape, Tally, kind, random};
 
 /// Makes stores for the suite.
 pub trait Host {

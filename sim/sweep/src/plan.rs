@@ -4,7 +4,7 @@
 use std::collections::BTreeMap;
 
 use futures_util::FutureExt;
-use store::{CollectionId, MemStore, Op, StoreResult, Transaction};
+use store::{CollectionId, MemStore, Op, StoreResult, Transaction, suite};
 
 use crate::dump::{Dump, dump};
 
@@ -178,9 +178,7 @@ impl Plan {
         let mut kinds = BTreeMap::new();
         for track in &self.tracks {
             for op in track.transactions.iter().flat_map(|transaction| &transaction.ops) {
-                let name = format!("{op:?}");
-                let name = name.split([' ', '{']).next().unwrap_or_default().to_owned();
-                *kinds.entry(name).or_default() += 1;
+                *kinds.entry(suite::kind(op)).or_default() += 1;
             }
         }
         kinds

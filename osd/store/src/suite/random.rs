@@ -1,6 +1,7 @@
 //! Transactions drawn from a seed, and a run that compares a store with the oracle on the way.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::fmt::{self, Write as _};
 use std::rc::Rc;
 
 use bytes::Bytes;
@@ -295,11 +296,24 @@ impl Tally {
         self.transactions += 1;
         for op in &transaction.ops {
             self.operations += 1;
-            let name = format!("{op:?}");
-            let name = name.split([' ', '{']).next().unwrap_or_default().to_owned();
-            *self.kinds.entry(name).or_default() += 1;
+            *self.kinds.entry(kind(op)).or_default() += 1;
         }
     }
+}
+
+/// The name of an op's kind, as its Debug begins: what follows may be megabytes in hexadecimal.
+pub fn kind(op: &Op) -> String {
+    struct First(String);
+    impl fmt::Write for First {
+        fn write_str(&mut self, text: &str) -> fmt::Result {
+            self.0.push_str(text);
+            Err(fmt::Error)
+        }
+    }
+    let mut first = First(String::new());
+    // It is stopped after the first piece, which is the name.
+    let _stopped = write!(first, "{op:?}");
+    first.0
 }
 
 /// Removes everything: that is possible on a full store, and makes room for as much as any transaction wrote.
