@@ -86,11 +86,17 @@ impl Image {
             rest = tail;
             let chunk =
                 Arc::make_mut(self.chunks.entry(span.chunk).or_insert_with(|| Arc::new(Chunk::new())));
-            let page = chunk.pages[span.page].get_or_insert_with(|| {
-                self.pages += 1;
-                Arc::new([0; IMAGE_PAGE_BYTES])
-            });
-            Arc::make_mut(page)[span.start..span.start + span.len].copy_from_slice(part);
+            let page = &mut chunk.pages[span.page];
+            self.pages += u64::from(page.is_none());
+            if let Some(own) = page.as_mut().and_then(Arc::get_mut) {
+                own[span.start..span.start + span.len].copy_from_slice(part);
+            } else if let Ok(whole) = Page::try_from(part) {
+                // Neither zeroes nor another image's bytes are copied to be replaced at once.
+                *page = Some(Arc::new(whole));
+            } else {
+                let page = page.get_or_insert_with(|| Arc::new([0; IMAGE_PAGE_BYTES]));
+                Arc::make_mut(page)[span.start..span.start + span.len].copy_from_slice(part);
+            }
         }
     }
 

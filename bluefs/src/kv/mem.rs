@@ -27,6 +27,8 @@ pub struct MemKv {
 #[derive(Default)]
 struct State {
     keys: BTreeMap<Bytes, Versions>,
+    /// Of keys and of all versions of their values.
+    bytes: u64,
     batches: u64,
     /// How many views hold each state.
     pins: BTreeMap<u64, usize>,
@@ -66,7 +68,9 @@ impl MemKv {
         {
             let mut new = survived.state.borrow_mut();
             new.durable = state.durable.clone();
-            new.keys = state.durable.iter().map(|(k, v)| (k.clone(), vec![(0, Some(v.clone()))])).collect();
+            for (key, value) in &state.durable {
+                new.set(key.clone(), Some(value.clone()));
+            }
             for batch in &state.since[..batches] {
                 new.apply(batch);
             }
@@ -149,12 +153,18 @@ impl State {
     fn set(&mut self, key: Bytes, value: Option<Bytes>) {
         let at = self.batches;
         let oldest = self.pins.keys().next().copied().unwrap_or(at);
-        let versions = self.keys.entry(key.clone()).or_default();
+        let bytes_of = |value: &Option<Bytes>| value.as_ref().map_or(0, |value| value.len() as u64);
+        let versions = self.keys.entry(key.clone()).or_insert_with(|| {
+            self.bytes += key.len() as u64;
+            Versions::new()
+        });
+        self.bytes += bytes_of(&value);
         versions.push((at, value));
         let seen_by_oldest = versions.iter().rposition(|(version, _)| *version <= oldest).unwrap_or(0);
-        versions.drain(..seen_by_oldest);
+        self.bytes -= versions.drain(..seen_by_oldest).map(|(_, value)| bytes_of(&value)).sum::<u64>();
         if matches!(versions[..], [(_, None)]) {
             self.keys.remove(&key);
+            self.bytes -= key.len() as u64;
         }
     }
 
@@ -224,12 +234,7 @@ impl KvStore for MemKv {
     }
 
     fn stats(&self) -> KvStats {
-        let state = self.state.borrow();
-        let sizes = state.keys.iter().map(|(key, versions)| {
-            let values = versions.iter().flat_map(|(_, value)| value).map(|value| value.len() as u64);
-            key.len() as u64 + values.sum::<u64>()
-        });
-        KvStats { memory_bytes: sizes.sum(), ..KvStats::default() }
+        KvStats { memory_bytes: self.state.borrow().bytes, ..KvStats::default() }
     }
 
     fn close(&self) -> LocalBoxFuture<'static, KvResult<()>> {

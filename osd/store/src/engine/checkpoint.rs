@@ -331,7 +331,7 @@ impl Inner {
 
     /// Starts the tasks that run while the store is open.
     pub fn start(self: &Rc<Self>) {
-        self.spawn(Group::Client, "grouping", Rc::clone(self).pump_when_wanted());
+        self.spawn(Group::Client, "grouping", Rc::clone(self).build_when_wanted());
         self.spawn(Group::Commit, "checkpoints", Rc::clone(self).checkpoint_when_wanted());
         self.spawn(Group::Background, "seal", Rc::clone(self).seal_when_idle());
         self.spawn(Group::Background, "memory", Rc::clone(self).watch_memory());

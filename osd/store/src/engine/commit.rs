@@ -30,10 +30,37 @@ pub(super) async fn all_written(
 }
 
 impl Inner {
-    /// Does everything there is to do now. Called after each event that may allow something.
+    /// Does everything there is to do now. Called after each event that may allow something. A group is left to
+    /// [`Self::build_when_wanted`] while transactions are on their way to it.
     pub fn pump(self: &Rc<Self>) {
+        let builds = self.executing.get() == 0 || self.background.is_closing();
+        self.act(builds);
+        if !builds && self.journal.borrow().wants_group() {
+            self.group_wanted.notify_one();
+        }
+    }
+
+    /// Builds groups, once transactions joined that only need the core to get there: those that a group answered go on
+    /// together, and the first of them would have a group of its own. It waits for nothing but its turns in the clients' share,
+    /// and for none if there are no others or a group is full.
+    pub async fn build_when_wanted(self: Rc<Self>) {
+        let Some(pass) = self.background.enter() else { return };
+        while !self.background.is_closing() && self.check_up().is_ok() {
+            rt::sync::select(self.group_wanted.notified(), pass.closing()).await;
+            for _ in 0..GATHERING_TURNS {
+                if self.executing.get() == 0 || self.journal.borrow().fills_group() {
+                    break;
+                }
+                self.core.yield_now().await;
+            }
+            self.act(true);
+        }
+        drop(pass);
+    }
+
+    fn act(self: &Rc<Self>, builds: bool) {
         while self.check_up().is_ok() {
-            let action = self.journal.borrow_mut().select();
+            let action = self.journal.borrow_mut().select(builds);
             match action {
                 Action::Write { group, records, pieces } => self.write_group(group, records, pieces),
                 Action::Flush(through) => self.flush_groups(through),
@@ -43,24 +70,6 @@ impl Inner {
         if self.journal.borrow().wants_seal() {
             self.seal_wanted.notify_one();
         }
-    }
-
-    /// The same for transactions that took effect, once others have that only need the core to get there: those that a group
-    /// answered go on together, and the first of them would have a group of its own. It waits for nothing but its turns in the
-    /// clients' share, and for none if there are no others.
-    pub async fn pump_when_wanted(self: Rc<Self>) {
-        let Some(pass) = self.background.enter() else { return };
-        while !self.background.is_closing() && self.check_up().is_ok() {
-            rt::sync::select(self.pump_wanted.notified(), pass.closing()).await;
-            for _ in 0..GATHERING_TURNS {
-                if self.executing.get() == 0 {
-                    break;
-                }
-                self.core.yield_now().await;
-            }
-            self.pump();
-        }
-        drop(pass);
     }
 
     fn write_group(self: &Rc<Self>, group: u64, records: u32, pieces: Vec<(u64, DmaBuf)>) {

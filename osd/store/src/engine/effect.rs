@@ -166,9 +166,13 @@ impl Inner {
         let base = staged.base.as_ref().filter(|_| !staged.replaced);
         let Some(onode) = staged.now.as_mut() else { return };
         let mut numbers: Vec<u32> = base.map(|onode| onode.shards.clone()).unwrap_or_default();
-        numbers.retain(|number| !shards.contains_key(number));
-        numbers.extend(shards.iter().filter(|(_, shard)| shard.is_some()).map(|(number, _)| *number));
-        numbers.sort_unstable();
+        for (number, shard) in shards {
+            match (numbers.binary_search(number), shard) {
+                (Err(at), Some(_)) => numbers.insert(at, *number),
+                (Ok(at), None) => drop(numbers.remove(at)),
+                (Ok(_), Some(_)) | (Err(_), None) => {}
+            }
+        }
         onode.shards = numbers;
         let mut sums = object.elsewhere;
         for (number, shard) in shards {

@@ -268,7 +268,7 @@ fn build(
         reaps: RefCell::new(VecDeque::new()),
         admission: Semaphore::new(1),
         progress: Notify::default(),
-        pump_wanted: Notify::default(),
+        group_wanted: Notify::default(),
         executing: Cell::new(0),
         checkpoint_wanted: Notify::default(),
         seal_wanted: Notify::default(),

@@ -89,7 +89,7 @@ pub struct Inner {
     pub admission: Semaphore,
     /// Journal, overlay or device space came free, or durability moved on.
     pub progress: Notify,
-    pub pump_wanted: Notify,
+    pub group_wanted: Notify,
     /// Transactions that were submitted and did not take effect yet.
     pub executing: Cell<u32>,
     pub checkpoint_wanted: Notify,

@@ -157,7 +157,7 @@ impl Inner {
             let reserved = admitted.spend();
             self.take_effect(plan, assembled, data_done, reserved, durable);
             self.count_stage(&self.counters.stage_effect_ns, at);
-            self.pump_wanted.notify_one();
+            self.group_wanted.notify_one();
             return Ok(());
         }
     }

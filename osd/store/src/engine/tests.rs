@@ -11,6 +11,7 @@ mod damaged_keys;
 mod defragment;
 mod free_list;
 mod full_of_keys;
+mod grouping;
 mod growing;
 mod healing;
 mod history;

@@ -297,23 +297,28 @@ impl Writer {
         self.checkpointed
     }
 
-    /// Chooses what to do next; the caller does it.
-    pub fn select(&mut self) -> Action {
+    /// Chooses what to do next; the caller does it. Groups are built only if `builds`.
+    pub fn select(&mut self, builds: bool) -> Action {
         if let Some(through) = self.flushable() {
             self.flushing = true;
             return Action::Flush(through);
         }
+        if builds && self.wants_group() { self.build() } else { Action::Idle }
+    }
+
+    /// Whether a group could be built and go now.
+    pub fn wants_group(&self) -> bool {
         if self.on_their_way.len() >= self.begin.in_flight_max {
-            return Action::Idle;
-        }
-        if !self.queue.is_empty() {
-            return self.build();
+            return false;
         }
         // A bare group tells of what is durable, so it waits for that.
-        if self.bare_wanted.is_some_and(|keep| self.has_room_for_bare(keep)) && self.is_idle() {
-            return self.build();
-        }
-        Action::Idle
+        let bare = || self.bare_wanted.is_some_and(|keep| self.has_room_for_bare(keep)) && self.is_idle();
+        !self.queue.is_empty() || bare()
+    }
+
+    /// Whether more records are queued than the next group can take.
+    pub fn fills_group(&self) -> bool {
+        self.joining(self.grouped_record + 1).0 < self.queue.len()
     }
 
     /// The journal writes of a group completed.
@@ -488,7 +493,7 @@ mod tests {
     }
 
     fn write(writer: &mut Writer) -> u64 {
-        match writer.select() {
+        match writer.select(true) {
             Action::Write { group, .. } => group,
             Action::Flush(through) => panic!("flush of {through}"),
             Action::Idle => panic!("idle"),
@@ -503,25 +508,28 @@ mod tests {
         push(&mut w, true);
         let second = write(&mut w);
         w.written(second);
-        assert!(matches!(w.select(), Action::Idle), "the first group is not written");
+        assert!(matches!(w.select(true), Action::Idle), "the first group is not written");
         w.written(first);
-        assert!(matches!(w.select(), Action::Idle), "the first group's data is not written");
+        assert!(matches!(w.select(true), Action::Idle), "the first group's data is not written");
         data.set(true);
-        assert!(matches!(w.select(), Action::Flush(2)));
+        assert!(matches!(w.select(true), Action::Flush(2)));
         assert_eq!(w.durable_record(), 0, "nothing is durable before the flush completed");
         push(&mut w, true);
         let third = write(&mut w);
         w.written(third);
-        assert!(matches!(w.select(), Action::Idle), "one flush at a time: it may not cover the third group");
+        assert!(
+            matches!(w.select(true), Action::Idle),
+            "one flush at a time: it may not cover the third group"
+        );
         assert_eq!(w.flushed(2).len(), 2);
         assert_eq!((w.durable_record(), w.overwritable()), (2, 0), "no durable group tells of these yet");
-        assert!(matches!(w.select(), Action::Flush(3)));
+        assert!(matches!(w.select(true), Action::Flush(3)));
         w.flushed(3);
         assert_eq!(w.overwritable(), 0, "the third group was built before the flush");
         w.want_bare(0);
         let fourth = write(&mut w);
         w.written(fourth);
-        assert!(matches!(w.select(), Action::Flush(4)));
+        assert!(matches!(w.select(true), Action::Flush(4)));
         assert_eq!(w.overwritable(), 0, "the bare group is not durable yet");
         w.flushed(4);
         assert_eq!(w.overwritable(), 3);
@@ -536,13 +544,13 @@ mod tests {
         for _ in 0..3 {
             push(&mut w, true);
         }
-        assert!(matches!(w.select(), Action::Idle));
+        assert!(matches!(w.select(true), Action::Idle));
         w.written(first);
-        assert!(matches!(w.select(), Action::Flush(1)));
+        assert!(matches!(w.select(true), Action::Flush(1)));
         w.flushed(1);
         let second = write(&mut w);
         w.written(second);
-        assert!(matches!(w.select(), Action::Flush(2)));
+        assert!(matches!(w.select(true), Action::Flush(2)));
         assert_eq!(w.flushed(2).len(), 3, "one flush for three records");
     }
 
@@ -555,7 +563,7 @@ mod tests {
         push(&mut w, true);
         let group = write(&mut w);
         w.written(group);
-        assert!(matches!(w.select(), Action::Flush(_)));
+        assert!(matches!(w.select(true), Action::Flush(_)));
         w.flushed(group);
         assert_eq!(w.durable_record(), 2);
         let end = w.end_at(2).expect("a group ends there");
