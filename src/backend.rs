@@ -16,13 +16,13 @@ use nvme::{
 };
 use rt::{Core, Lane};
 use store::devices::{Part, PartHeader, Parts, Role};
-use store::label::{Label, Labelled, MAGIC, size_min as label_size_min};
+use store::label::{Label, Labelled, MAGIC, places as places_of, size_min as label_size_min};
 use store::{
     Engine, FormatOptions, FreeList, ObjectStore, Options, RepairOptions, RepairReport, Superblock, Watch,
 };
 use uuid::Uuid;
 
-use crate::slice_device::{SliceDevice, places as places_of};
+use crate::slice_device::SliceDevice;
 
 /// First bytes of a device of ours.
 pub const LABEL_MAGIC: &[u8; 8] = MAGIC;
@@ -118,14 +118,12 @@ async fn make_slice(
 ) -> anyhow::Result<()> {
     let main: Rc<dyn BlockDevice> =
         Rc::new(Partition::new(device.clone(), "slice", window.start, window.len)?);
-    let mut places = Vec::new();
     let mut parts = Parts::default();
     for (role, beside) in &new.beside {
         let runs = beside.labelled.runs_of(&*beside.attach(core)?, uuid)?;
         parts.set(*role, Some(Part { id: Uuid::new_v4(), len: length(&runs) }));
-        places.push((*role, beside.file.clone(), runs));
     }
-    let views = join(core, main, blocking(&new.file, &[window])?, &places)?;
+    let views = join(core, uuid, main, blocking(&new.file, &[window])?, &new.beside)?;
     let view = views.view;
     let usual = FormatOptions::for_window(uuid, window.len);
     let kv_bytes = usual.kv_bytes.max(KV_BYTES_MIN);
@@ -163,8 +161,7 @@ impl Beside {
 
     /// Reads the label of one of this cluster.
     pub async fn read(core: &Core, file: Arc<DeviceFile>, fsid: Uuid) -> anyhow::Result<Self> {
-        let device = UringDevice::attach(core, file.clone(), Polling::WherePossible)?;
-        let labelled = Labelled::read(&device, Some(fsid)).await?;
+        let labelled = read_label(core, &file, fsid, false).await?;
         Ok(Self { file, labelled })
     }
 
@@ -185,27 +182,26 @@ struct Views {
     foreign: Arc<dyn BlockingDevice>,
 }
 
-/// Joins parts to a slice of a main device; without any, that is all there is.
+/// Joins a store's parts to its slice of a main device; without any, that is all there is.
 fn join(
     core: &Core,
+    store: Uuid,
     main: Rc<dyn BlockDevice>,
     foreign: Arc<dyn BlockingDevice>,
-    parts: &[(Role, Arc<DeviceFile>, Vec<Extent>)],
+    parts: &[(Role, Beside)],
 ) -> anyhow::Result<Views> {
     if parts.is_empty() {
         return Ok(Views { view: main, foreign });
     }
     let mut members = vec![Some(main), None, None];
     let mut foreign_members = vec![Some(foreign), None, None];
-    for (role, file, runs) in parts {
-        let device: Rc<dyn BlockDevice> =
-            Rc::new(UringDevice::attach(core, file.clone(), Polling::WherePossible)?);
-        let part: Rc<dyn BlockDevice> = Rc::new(Partition::of_runs(device, role.name(), places_of(runs))?);
+    for (role, Beside { file, labelled }) in parts {
+        let part = SliceDevice::open(core, file, labelled, store, role.name())?;
         if let (Some(member), Some(other)) =
             (members.get_mut(role.slot()), foreign_members.get_mut(role.slot()))
         {
-            *member = Some(part);
-            *other = Some(blocking(file, runs)?);
+            *other = Some(part.foreign());
+            *member = Some(Rc::new(part));
         }
     }
     let state = JoinedState::new();
@@ -326,37 +322,47 @@ struct Window {
     label: Label,
 }
 
-/// Copies of the label that are damaged are written anew if `mends`.
+/// Copies of labels that are damaged are written anew if `mends`.
 async fn open_window(core: &Core, slice: &SliceStore, fsid: Uuid, mends: bool) -> anyhow::Result<Window> {
-    let device: Rc<dyn BlockDevice> =
-        Rc::new(UringDevice::attach(core, slice.file.clone(), Polling::WherePossible)?);
-    let labelled = Labelled::read(&*device, Some(fsid)).await?;
-    if labelled.damaged > 0 {
-        let (name, damaged) = (device.name(), labelled.damaged);
-        log::warn!("{name}: {damaged} copies of its label or segment table are damaged; others are good");
-        if mends {
-            // The same bytes as in the good copies, so a crash in between, or another slice's core, does no harm.
-            labelled.write(&*device).await.context("the label's copies cannot be written anew")?;
-            log::warn!("{name}: they were written anew");
-        }
-    }
+    let labelled = read_label(core, &slice.file, fsid, mends).await?;
     let index = usize::try_from(slice.slice)?;
-    let name = format!("osd.{}", slice.osd);
-    let own = SliceDevice::open(core, &slice.file, &labelled, index, &name)?;
+    let expected = labelled.label.store_of(slice.file.name(), index)?;
+    let own = SliceDevice::open(core, &slice.file, &labelled, expected, &format!("osd.{}", slice.osd))?;
     let (foreign, main): (Arc<dyn BlockingDevice>, Rc<dyn BlockDevice>) = (own.foreign(), Rc::new(own));
     let superblock = Engine::main_superblock(&*main).await?;
-    let expected = labelled.label.slices.get(index).copied().unwrap_or_default();
     ensure!(
         superblock.store == expected,
         "{} slice {index} holds store {}, but the label says {expected}",
         slice.file.name(),
         superblock.store
     );
-    let parts = find_parts(core, slice, fsid, &superblock).await?;
-    let Views { view, foreign } = join(core, main, foreign, &parts)?;
+    let parts = find_parts(core, slice, fsid, &superblock, mends).await?;
+    let Views { view, foreign } = join(core, superblock.store, main, foreign, &parts)?;
     // Again, with what it needs.
     let superblock = Engine::superblock(&*view).await?;
     Ok(Window { view, foreign, superblock, label: labelled.label })
+}
+
+/// Reads a device's label and segment table. Nobody changes them meanwhile, so what is mended is what there is.
+async fn read_label(
+    core: &Core,
+    file: &Arc<DeviceFile>,
+    fsid: Uuid,
+    mends: bool,
+) -> anyhow::Result<Labelled> {
+    let device = UringDevice::attach(core, file.clone(), Polling::WherePossible)?;
+    let _dividing = file.divide().await;
+    let labelled = Labelled::read(&device, Some(fsid)).await?;
+    if labelled.damaged > 0 {
+        let (name, damaged) = (device.name(), labelled.damaged);
+        log::warn!("{name}: {damaged} copies of its label or segment table are damaged; others are good");
+        if mends {
+            // The same bytes as in the good copies, so a crash in between does no harm.
+            labelled.write(&device).await.context("the label's copies cannot be written anew")?;
+            log::warn!("{name}: they were written anew");
+        }
+    }
+    Ok(labelled)
 }
 
 /// Where the parts that a store has are. One that is not found is left to the store to miss.
@@ -365,10 +371,12 @@ async fn find_parts(
     slice: &SliceStore,
     fsid: Uuid,
     superblock: &Superblock,
-) -> anyhow::Result<Vec<(Role, Arc<DeviceFile>, Vec<Extent>)>> {
+    mends: bool,
+) -> anyhow::Result<Vec<(Role, Beside)>> {
     let mut found = Vec::new();
     for file in slice.beside.iter().filter(|_| !superblock.parts.is_empty()) {
-        let beside = Beside::read(core, file.clone(), fsid).await?;
+        let labelled = read_label(core, file, fsid, mends).await?;
+        let beside = Beside { file: file.clone(), labelled };
         let device = beside.attach(core)?;
         let Ok(runs) = beside.labelled.runs_of(&*device, superblock.store) else { continue };
         let part = Partition::of_runs(device, "part", places_of(&runs))?;
@@ -378,7 +386,7 @@ async fn find_parts(
             // A device that cannot tell may be the only one that can be meant.
             let only = slice.beside.len() == 1 && superblock.parts.get(role).is_some();
             if header.as_ref().map_or(only, is_it) {
-                found.push((role, file.clone(), runs.clone()));
+                found.push((role, beside.clone()));
             }
         }
     }
@@ -434,9 +442,9 @@ pub async fn places(
 ) -> anyhow::Result<Vec<(Role, PathBuf, u64)>> {
     let Window { superblock, .. } = open_window(core, slice, fsid, false).await?;
     let mut places = vec![(Role::Main, slice.file.path().to_owned(), superblock.window)];
-    for (role, file, _) in find_parts(core, slice, fsid, &superblock).await? {
+    for (role, beside) in find_parts(core, slice, fsid, &superblock, false).await? {
         let bytes = superblock.parts.get(role).map_or(0, |part| part.len);
-        places.push((role, file.path().to_owned(), bytes));
+        places.push((role, beside.file.path().to_owned(), bytes));
     }
     Ok(places)
 }
@@ -466,12 +474,11 @@ pub struct Growth {
 
 /// Divides what a device has grown by among the stores on it.
 pub async fn grow_device(core: &Core, file: Arc<DeviceFile>, fsid: Uuid) -> anyhow::Result<Growth> {
-    let device = UringDevice::attach(core, file, Polling::WherePossible)?;
-    let labelled = Labelled::read(&device, Some(fsid)).await?;
-    let grown = labelled.grown(&device);
-    if let Some(grown) = &grown {
-        grown.write_grown(&device).await?;
-    }
+    let device: Rc<dyn BlockDevice> =
+        Rc::new(UringDevice::attach(core, file.clone(), Polling::WherePossible)?);
+    let _dividing = file.divide().await;
+    let labelled = Labelled::read(&*device, Some(fsid)).await?;
+    let grown = labelled.take_up_growth(&device).await?;
     let label_bytes = labelled.label.size;
     Ok(Growth { device_bytes: device.size(), label_bytes, is_taken_up: grown.is_some() })
 }
@@ -479,7 +486,8 @@ pub async fn grow_device(core: &Core, file: Arc<DeviceFile>, fsid: Uuid) -> anyh
 /// Has the store of a slice take up what its parts and its main device have grown by.
 pub async fn take_up(core: &Core, slice: &SliceStore, fsid: Uuid) -> anyhow::Result<()> {
     let Window { view, superblock, .. } = open_window(core, slice, fsid, true).await?;
-    for (role, _, runs) in find_parts(core, slice, fsid, &superblock).await? {
+    for (role, beside) in find_parts(core, slice, fsid, &superblock, true).await? {
+        let runs = beside.labelled.runs_of(&*beside.attach(core)?, superblock.store)?;
         Engine::grow_part(&*view, role, length(&runs)).await?;
     }
     drop(view);
@@ -610,4 +618,56 @@ pub async fn add_part(
     let part = Partition::of_runs(device, role.name(), places_of(&runs))?;
     Engine::add_part(&*view, &part, role, Uuid::new_v4()).await?;
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::cell::Cell;
+
+    use nvme::{DmaBuf, OpenOptions};
+    use rt::uring::Config;
+    use rt::{CoreId, Group};
+
+    use super::*;
+
+    #[test]
+    fn a_label_that_is_mended_while_a_device_grows_is_the_larger_one() {
+        let fsid = Uuid::from_u128(1);
+        let path = tempfile::NamedTempFile::new().expect("a file");
+        path.as_file().set_len(64 << 20).expect("a size");
+        let options = OpenOptions { allow_buffered: true, ..OpenOptions::default() };
+        let file = nvme::open(path.path(), &options).expect("opens");
+        let config = Config { recv_buffers: 0, ..Config::default() };
+        let ran = rt::uring::run(CoreId(0), &config, |core| async move {
+            let device: Rc<dyn BlockDevice> =
+                Rc::new(UringDevice::attach(&core, file.clone(), Polling::WherePossible).expect("attaches"));
+            let labelled = Labelled::plan(&*device, Uuid::from_u128(2), fsid, vec![Uuid::from_u128(3)]);
+            let labelled = labelled.expect("fits");
+            labelled.write(&*device).await.expect("writes");
+            device.write(0, DmaBuf::zeroed(4096)).await.expect("damages a copy");
+            // Somebody begins to take up that the device has grown; then somebody opens it, who mends.
+            let dividing = file.divide().await;
+            path.as_file().set_len(160 << 20).expect("grows");
+            file.look_again().expect("is larger");
+            let (done, of, opened) = (Rc::new(Cell::new(None)), core.clone(), file.clone());
+            let told = Rc::clone(&done);
+            core.spawn(Group::Client, "opening", async move {
+                told.set(Some(read_label(&of, &opened, fsid, true).await));
+            });
+            let found = Labelled::read(&*device, Some(fsid)).await.expect("reads");
+            let grown = found.take_up_growth(&device).await.expect("grows").expect("by enough");
+            assert!(done.take().is_none(), "it waits");
+            drop(dividing);
+            let read = loop {
+                match done.take() {
+                    Some(read) => break read.expect("reads"),
+                    None => core.sleep(std::time::Duration::from_millis(1)).await,
+                }
+            };
+            assert_eq!((&read.label, &read.segments), (&grown.label, &grown.segments));
+            let after = Labelled::read(&*device, Some(fsid)).await.expect("reads");
+            assert_eq!((&after.label, &after.segments, after.damaged), (&grown.label, &grown.segments, 0));
+        });
+        ran.expect("a core");
+    }
 }

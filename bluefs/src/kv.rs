@@ -263,6 +263,11 @@ pub trait KvStore {
     fn grow(&self, _device_bytes: u64) -> LocalBoxFuture<'static, KvResult<()>> {
         Box::pin(std::future::ready(Ok(())))
     }
+    /// The fast device's space has become larger, as the extent says; as much of it as was there before stays. Done when that is
+    /// durable and in use.
+    fn grow_fast(&self, _fast: Extent) -> LocalBoxFuture<'static, KvResult<()>> {
+        Box::pin(std::future::ready(Ok(())))
+    }
     /// Waits for running work and lets go of the device. Does not flush.
     fn close(&self) -> LocalBoxFuture<'static, KvResult<()>>;
 }

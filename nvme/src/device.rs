@@ -3,6 +3,7 @@
 use rt::LocalBoxFuture;
 
 use crate::buffer::DmaBuf;
+use crate::limits::MEMBERS_MAX;
 
 /// What a device is, fixed while it is open.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -56,6 +57,16 @@ pub enum DeviceError {
 /// Result of an I/O.
 pub type DeviceResult<T> = Result<T, DeviceError>;
 
+/// Bytes of each member of a joined device by its slot, 0 where there is none; what is not joined is its own first member.
+pub type MemberSizes = [u64; MEMBERS_MAX];
+
+/// Of a device that is not joined.
+pub fn sizes_of_one(size: u64) -> MemberSizes {
+    let mut sizes = MemberSizes::default();
+    sizes[0] = size;
+    sizes
+}
+
 /// A block device as seen from one core.
 ///
 /// Contract:
@@ -77,9 +88,10 @@ pub trait BlockDevice {
     fn size(&self) -> u64 {
         self.geometry().size
     }
-    /// Looks whether it has grown, and gives its bytes now. What is new may be used from then on, through every handle.
-    fn look_again(&self) -> LocalBoxFuture<'static, DeviceResult<u64>> {
-        Box::pin(std::future::ready(Ok(self.size())))
+    /// Looks whether it, or a device joined to it, has grown, and gives what each has now. What is new may be used from then
+    /// on, through every handle.
+    fn look_again(&self) -> LocalBoxFuture<'static, DeviceResult<MemberSizes>> {
+        Box::pin(std::future::ready(Ok(sizes_of_one(self.size()))))
     }
     /// Path or name, for messages.
     fn name(&self) -> &str;

@@ -21,7 +21,7 @@ pub use state::JoinedState;
 
 use crate::buffer::DmaBuf;
 use crate::check::{self, Bounds};
-use crate::device::{BlockDevice, DeviceError, DeviceResult, Geometry};
+use crate::device::{BlockDevice, DeviceError, DeviceResult, Geometry, MemberSizes};
 use crate::limits::{MEMBER_SHIFT, MEMBERS_MAX};
 
 /// The first address of a member.
@@ -149,12 +149,19 @@ impl BlockDevice for Joined {
         self.members.iter().flatten().next().map_or(0, |first| self.shape.whole_blocks(first.size()))
     }
 
-    fn look_again(&self) -> LocalBoxFuture<'static, DeviceResult<u64>> {
-        let Some(Some(first)) = self.members.first() else {
-            unreachable!("a joined device has a first member");
-        };
-        let (looked, block) = (first.look_again(), u64::from(self.shape.geometry.block_size));
-        Box::pin(async move { Ok(looked.await? / block * block) })
+    fn look_again(&self) -> LocalBoxFuture<'static, DeviceResult<MemberSizes>> {
+        let look = |member: &Option<Rc<dyn BlockDevice>>| member.as_ref().map(|member| member.look_again());
+        let looks: Vec<_> = self.members.iter().map(look).collect();
+        let shape = self.shape.clone();
+        Box::pin(async move {
+            let mut sizes = MemberSizes::default();
+            for (size, look) in sizes.iter_mut().zip(looks) {
+                let Some(look) = look else { continue };
+                let [first, ..] = look.await?;
+                *size = shape.whole_blocks(first);
+            }
+            Ok(sizes)
+        })
     }
 
     fn name(&self) -> &str {

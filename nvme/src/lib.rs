@@ -26,7 +26,7 @@ pub use blocking::BlockingDevice;
 pub use blocking_partition::BlockingPartition;
 pub use buffer::{DMA_ALIGN, DmaBuf};
 pub use crash::{Fate, UnsettledWrite};
-pub use device::{BlockDevice, DeviceError, DeviceResult, Geometry, Kind};
+pub use device::{BlockDevice, DeviceError, DeviceResult, Geometry, Kind, MemberSizes, sizes_of_one};
 pub use file::{BlockingFile, DeviceFile, OpenError, OpenOptions, Space, create, open};
 pub use image::Image;
 pub use joined::{BlockingJoined, Joined, JoinedState};

@@ -146,7 +146,7 @@ pub enum DeviceAction {
     /// Which device has what of which OSD.
     List,
     /// Takes up what devices have grown by; of one with several OSDs each gets as much. If this is killed half way, give the same
-    /// command again. While a cluster runs, 'ceph tell osd.N bluestore expand' does it for main devices.
+    /// command again. While a cluster runs, 'ceph tell osd.N bluestore expand' does it.
     #[command(
         after_help = "Example:\n  truncate -s 16G /srv/demo/osd.0/block && spirula store --dir /srv/demo device grow"
     )]

@@ -287,6 +287,12 @@ impl Database {
         Ok(self.stats())
     }
 
+    /// See the seam.
+    pub(crate) fn grow_fast(&self, fast: Extent) -> KvResult<KvStats> {
+        self.fs.grow_fast(fast).map_err(fs_error)?;
+        Ok(self.stats())
+    }
+
     /// Writes BlueFS's log anew if that is half full.
     pub(crate) fn rewrite_log(&self) -> KvResult<()> {
         self.fs.rewrite_log().map(drop).map_err(fs_error)

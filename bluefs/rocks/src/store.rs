@@ -518,6 +518,15 @@ impl KvStore for RocksKv {
         })
     }
 
+    fn grow_fast(&self, fast: Extent) -> LocalBoxFuture<'static, KvResult<()>> {
+        let shared = Rc::clone(&self.shared);
+        Box::pin(async move {
+            let stats = shared.job(Lane::Space, move |database| database.grow_fast(fast)).await?;
+            shared.stats.set(stats);
+            Ok(())
+        })
+    }
+
     fn close(&self) -> LocalBoxFuture<'static, KvResult<()>> {
         let shared = Rc::clone(&self.shared);
         let closed = shared.gate.close();

@@ -149,6 +149,17 @@ impl BlueFs {
         if grew { self.compact() } else { Ok(()) }
     }
 
+    /// Takes up a fast space that is larger now; returns when that is durable and lent. A crash in between leaves what is new to
+    /// the next mount.
+    pub fn grow_fast(&self, extent: Extent) -> FsResult<()> {
+        let grew = self.shared.lock()?.grow_fast(extent)?;
+        if grew {
+            self.compact()?;
+        }
+        let ticket = self.shared.lock()?.lend_fast()?;
+        self.shared.commit_through(ticket)
+    }
+
     /// A new empty file for writing; one of that name goes.
     pub fn create(&self, path: &str) -> FsResult<FileWriter> {
         let ino = self.shared.lock()?.create(path)?;

@@ -128,6 +128,17 @@ impl LocalBlueFs {
         if grew { self.compact().await } else { Ok(()) }
     }
 
+    /// Takes up a fast space that is larger now; returns when that is durable and lent. A crash in between leaves what is new to
+    /// the next mount.
+    pub async fn grow_fast(&self, extent: Extent) -> FsResult<()> {
+        let grew = self.shared.machine()?.grow_fast(extent)?;
+        if grew {
+            self.compact().await?;
+        }
+        let ticket = self.shared.machine()?.lend_fast()?;
+        self.shared.commit_through(ticket).await
+    }
+
     /// A new empty file for writing; one of that name goes.
     pub fn create(&self, path: &str) -> FsResult<LocalWriter> {
         let ino = self.shared.machine()?.create(path)?;

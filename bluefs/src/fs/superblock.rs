@@ -174,6 +174,15 @@ impl Superblock {
         self.features_incompatible |= if fast.is_some() { INCOMPATIBLE_FAST } else { 0 };
     }
 
+    /// Whether an extent may be the fast space: beyond the main device, in whole units, not too many.
+    pub(crate) fn may_be_fast(&self, extent: Extent) -> bool {
+        let unit = u64::from(self.alloc_unit.max(1));
+        extent.start >= self.device_size
+            && extent.start.is_multiple_of(unit)
+            && extent.len.is_multiple_of(unit)
+            && extent.len / unit <= BLOCKS_MAX
+    }
+
     /// Whether an extent is where space may be.
     pub(crate) fn has_place(&self, extent: &Extent) -> bool {
         extent.end() <= self.device_size || self.fast.is_some_and(|fast| fast.contains(extent))
@@ -204,13 +213,7 @@ impl Superblock {
             && self.alloc_unit <= ALLOC_UNIT_MAX
             && self.device_size / u64::from(self.alloc_unit) <= BLOCKS_MAX
             && self.log_bytes_min <= LOG_BYTES_MIN_MAX;
-        let unit = u64::from(self.alloc_unit.max(1));
-        let fast_ok = self.fast.is_none_or(|fast| {
-            fast.start >= self.device_size
-                && fast.start.is_multiple_of(unit)
-                && fast.len.is_multiple_of(unit)
-                && fast.len / unit <= BLOCKS_MAX
-        });
+        let fast_ok = self.fast.is_none_or(|fast| self.may_be_fast(fast));
         let log_ok = !self.log.is_empty()
             && self.log.iter().all(|extent| {
                 self.has_place(extent)

@@ -165,6 +165,22 @@ impl Tree {
         self.spaces.range(extent.start..extent.end()).map(|(_, len)| len).sum()
     }
 
+    /// What of an extent is not lent, which no lent one reaches out of.
+    pub fn not_lent_within(&self, extent: Extent) -> Vec<Extent> {
+        let mut missing = Vec::new();
+        let mut from = extent.start;
+        for (start, len) in self.spaces.range(extent.start..extent.end()) {
+            if *start > from {
+                missing.push(Extent::new(from, start - from));
+            }
+            from = start + len;
+        }
+        if from < extent.end() {
+            missing.push(Extent::new(from, extent.end() - from));
+        }
+        missing
+    }
+
     fn add_space(&mut self, extent: Extent) -> FsResult<()> {
         if self.spaces.len() >= SPACES_MAX {
             return Err(FsError::Limit { what: "lent extents" });

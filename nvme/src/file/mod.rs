@@ -8,21 +8,24 @@ mod error;
 pub(crate) mod fuzzing;
 mod holders;
 mod ioctl;
+mod line;
 mod open;
 mod queue;
 
 use std::fs::File;
 use std::os::fd::{AsRawFd, RawFd};
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
 
 pub use blocking::BlockingFile;
 pub use error::OpenError;
+pub use line::Turn;
 pub use open::{OpenOptions, Space, create, open};
 
 use crate::check;
 use crate::device::{DeviceError, DeviceResult, Geometry};
+use line::Line;
 use queue::PollingLimits;
 
 /// A file or block device that this process has opened for itself alone.
@@ -33,23 +36,14 @@ pub struct DeviceFile {
     geometry: Geometry,
     /// Bytes, as last looked at: what the geometry says, or more.
     size: AtomicU64,
-    /// Somebody changes how it is divided.
-    dividing: AtomicBool,
+    /// Who changes how it is divided.
+    line: Line,
     is_block_device: bool,
     /// Which I/Os can be polled for, as far as the system says.
     polling: Option<PollingLimits>,
     poison: OnceLock<String>,
     /// No longer tried once the device refused it.
     discard_refused: OnceLock<()>,
-}
-
-/// See [`DeviceFile::divide`]. Given back on drop.
-pub struct Dividing(Arc<DeviceFile>);
-
-impl Drop for Dividing {
-    fn drop(&mut self) {
-        self.0.dividing.store(false, Ordering::Release);
-    }
 }
 
 impl DeviceFile {
@@ -71,10 +65,10 @@ impl DeviceFile {
         Ok(self.size.fetch_max(found / block * block, Ordering::Relaxed).max(found / block * block))
     }
 
-    /// The right to change how the device is divided among its users, on whatever cores they are; none while another has it.
-    pub fn divide(self: &Arc<Self>) -> Option<Dividing> {
-        let taken = self.dividing.swap(true, Ordering::Acquire);
-        (!taken).then(|| Dividing(Arc::clone(self)))
+    /// The right to read and change how the device is divided among its users, on whatever cores they are, until it is
+    /// dropped; waits in line for it.
+    pub async fn divide(&self) -> Turn<'_> {
+        self.line.turn().await
     }
 
     fn bounds(&self) -> check::Bounds {

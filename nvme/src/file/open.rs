@@ -7,6 +7,7 @@ use std::path::Path;
 use std::sync::{Arc, OnceLock};
 use std::time::Instant;
 
+use super::line::Line;
 use super::queue::Queue;
 use super::{DeviceFile, OpenError, holders, ioctl};
 use crate::buffer::DmaBuf;
@@ -65,7 +66,7 @@ pub fn open(path: &Path, options: &OpenOptions) -> Result<Arc<DeviceFile>, OpenE
         name: path.display().to_string(),
         polling: (is_block_device && direct).then(|| Queue::of(metadata.rdev()).polling()).flatten(),
         size: geometry.size.into(),
-        dividing: false.into(),
+        line: Line::default(),
         geometry,
         is_block_device,
         poison: OnceLock::new(),

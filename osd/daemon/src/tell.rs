@@ -11,7 +11,7 @@ use std::rc::Rc;
 
 use bytes::Bytes;
 use serde_json::{Map, Value};
-use store::FsckLevel;
+use store::{DeviceGrowth, FsckLevel, StoreError};
 use wire::Errno;
 use wire::msg::{Command, CommandReply};
 use wire::msgr2::Data;
@@ -156,13 +156,18 @@ fn want_check(osd: &Osd, arguments: &Arguments) -> Answer {
     Ok(serde_json::json!({ "wanted": name }))
 }
 
-/// Has the store take up what its device has grown by.
+/// Has the store take up what its devices have grown by; tells of each.
 async fn expand(osd: &Osd) -> Answer {
-    let before = osd.store.stats().total;
-    let grown = osd.store.grow().await;
-    let size = grown.map_err(|error| Failure { errno: Errno::EIO, text: error.to_string() })?;
+    let grown = osd.store.grow().await.map_err(|error| {
+        let errno = if matches!(error, StoreError::NoSpace(_)) { Errno::ENOSPC } else { Errno::EIO };
+        Failure { errno, text: error.to_string() }
+    })?;
     space::look(osd);
-    Ok(serde_json::json!({ "before": before, "size": size }))
+    let device = |device: &DeviceGrowth| {
+        let DeviceGrowth { role, before, bytes } = device;
+        serde_json::json!({ "role": role.name(), "before": before, "bytes": bytes })
+    };
+    Ok(serde_json::json!({ "devices": grown.iter().map(device).collect::<Vec<_>>() }))
 }
 
 /// Wants objects in pieces that are shorter than a threshold on average to be moved together.

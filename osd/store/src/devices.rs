@@ -62,6 +62,13 @@ pub struct Part {
     pub len: u64,
 }
 
+impl Part {
+    /// What it is on a device that has `bytes` for it now, of which it takes whole blocks; never less than it was.
+    pub(crate) fn grown(self, bytes: u64, block: u64) -> Self {
+        Self { len: self.len.max(bytes / block * block), ..self }
+    }
+}
+
 /// The parts of a store.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Parts {

@@ -66,8 +66,8 @@ use uuid::Uuid;
 use crate::devices::Role;
 use crate::memory::MemoryTarget;
 use crate::object_store::{
-    Copies, Fragments, FsckLevel, FsckReport, ObjectStore, OmapPage, StoreResult, StoreStats, Submitted,
-    Watch,
+    Copies, DeviceGrowth, Fragments, FsckLevel, FsckReport, ObjectStore, OmapPage, StoreResult, StoreStats,
+    Submitted, Watch,
 };
 use crate::superblock::Superblock;
 use crate::transaction::Transaction;
@@ -121,6 +121,15 @@ impl Engine {
     /// is not joined to it as it was left.
     pub async fn superblock(device: &dyn BlockDevice) -> OpenResult<Superblock> {
         Ok(open::read_superblock(device).await?.0)
+    }
+
+    /// Puts a copy of the superblock of the store on `window` where that window ends once it is `larger`; not durable yet.
+    /// `NoStore` if there is none.
+    pub(crate) async fn copy_superblock(
+        window: &dyn BlockDevice,
+        larger: &dyn BlockDevice,
+    ) -> OpenResult<()> {
+        open::copy_superblock(window, larger).await
     }
 
     /// Gives a store that nobody has open a part of this role, all of `part`; `device` is the store's as it is joined now. The
@@ -413,7 +422,7 @@ impl ObjectStore for Engine {
         self.inner.pools.borrow().iter().map(|(pool, stats)| (*pool, *stats)).collect()
     }
 
-    fn grow(&self) -> LocalBoxFuture<'static, StoreResult<u64>> {
+    fn grow(&self) -> LocalBoxFuture<'static, StoreResult<Vec<DeviceGrowth>>> {
         Box::pin(Rc::clone(&self.inner).grow())
     }
 

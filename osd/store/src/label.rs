@@ -14,6 +14,9 @@ use crate::codec::{DecodeResult, Decoder, Encoder};
 use crate::superblock::{Features, INCOMPAT_LABEL_KEYS};
 
 pub(crate) mod fuzzing;
+mod growth;
+
+pub use growth::places;
 
 /// First bytes of a label.
 pub const MAGIC: &[u8; 8] = b"SPIRULA1";
@@ -74,6 +77,10 @@ pub enum LabelError {
     NoSlice { device: String, slices: usize, slice: usize },
     #[error("{device} has no part for store {store}: it belongs to others")]
     OtherStores { device: String, store: Uuid },
+    #[error(
+        "{device} stays as large as it was: the superblock of store {store} on it cannot be copied to its new end: {reason}"
+    )]
+    Superblock { device: String, store: Uuid, reason: String },
     #[error("{device}: a key of a label has 1 to {KEY_BYTES_MAX} bytes, not {len}")]
     Key { device: String, len: usize },
     #[error("{device}: with this, the label would have {len} bytes: at most {LABEL_BYTES}")]
@@ -197,26 +204,6 @@ impl Labelled {
         Ok(())
     }
 
-    /// What label and segment table become on a device that has grown: all slices get the same number of segments more. None if
-    /// there are not enough for that.
-    pub fn grown(&self, device: &dyn BlockDevice) -> Option<Self> {
-        let (size, slices) = (device.size(), self.label.slices.len());
-        let room = size.saturating_sub(HEAD_BYTES + TAIL_BYTES);
-        let count =
-            usize::try_from((room / self.label.segment_bytes).min(SEGMENTS_MAX)).unwrap_or(usize::MAX);
-        let mut owners = self.segments.owners.clone();
-        owners.resize(owners.len().max(count), NOBODY);
-        let mut free = owners.iter_mut().filter(|owner| **owner == NOBODY).collect::<Vec<_>>();
-        let each = free.len().checked_div(slices).unwrap_or(0);
-        for (slice, owned) in (0..).zip(free.chunks_mut(each.max(1))).take(if each == 0 { 0 } else { slices })
-        {
-            owned.iter_mut().for_each(|owner| **owner = slice);
-        }
-        let label = Label { generation: self.label.generation + 1, size, ..self.label.clone() };
-        let segments = SegmentTable { generation: self.segments.generation + 1, owners };
-        (each > 0).then_some(Self { label, segments, damaged: 0 })
-    }
-
     /// Sets a key, or removes it, in every copy; one copy after the other, so that a crash leaves it set or not.
     pub async fn set_key(
         &mut self,
@@ -242,18 +229,6 @@ impl Labelled {
         }
         label.write(device).await?;
         self.label = label;
-        Ok(())
-    }
-
-    /// Writes what [`Self::grown`] gave. The label first: a table with more segments than fit the device would be corrupt, and
-    /// one with fewer is not. A crash in between leaves nobody with less than before, and this can be repeated.
-    pub async fn write_grown(&self, device: &dyn BlockDevice) -> LabelResult<()> {
-        self.label.write(device).await?;
-        let table = self.segments.encode();
-        for place in TABLE_PLACES {
-            write_at(device, place, &table).await?;
-            device.flush().await?;
-        }
         Ok(())
     }
 
@@ -335,6 +310,12 @@ impl Label {
             device.flush().await?;
         }
         Ok(())
+    }
+
+    /// The store of a slice of the device that is named so.
+    pub fn store_of(&self, device: &str, slice: usize) -> LabelResult<Uuid> {
+        let (device, slices) = (device.to_owned(), self.slices.len());
+        self.slices.get(slice).copied().ok_or(LabelError::NoSlice { device, slices, slice })
     }
 
     /// The bytes of a copy, without padding.
@@ -585,7 +566,7 @@ async fn read_at(device: &dyn BlockDevice, place: u64, len: usize) -> LabelResul
 }
 
 #[cfg(test)]
-mod tests {
+pub(crate) mod tests {
     use std::rc::Rc;
 
     use nvme::{MemoryDevice, Recording, RecordingDevice};
@@ -593,14 +574,14 @@ mod tests {
 
     use super::*;
 
-    const FSID: Uuid = Uuid::from_u128(9);
+    pub const FSID: Uuid = Uuid::from_u128(9);
 
-    fn plan(device: &MemoryDevice, slices: usize) -> LabelResult<Labelled> {
+    pub fn plan(device: &MemoryDevice, slices: usize) -> LabelResult<Labelled> {
         let slices = (0..slices).map(|slice| Uuid::from_u128(slice as u128)).collect();
         Labelled::plan(device, Uuid::from_u128(1), FSID, slices)
     }
 
-    fn on_core<T: 'static>(call: impl AsyncFnOnce() -> T + 'static) -> T {
+    pub fn on_core<T: 'static>(call: impl AsyncFnOnce() -> T + 'static) -> T {
         Sim::new(1, Config::default()).run(0, |_| async move { call().await })
     }
 
@@ -650,63 +631,6 @@ mod tests {
                 assert_eq!((read.label, read.segments), (labelled.label.clone(), labelled.segments.clone()));
                 assert_eq!(read.damaged, 3);
             }
-        }
-    }
-
-    fn all_runs(labelled: &Labelled, device: &MemoryDevice) -> Vec<Vec<Extent>> {
-        (0..labelled.label.slices.len())
-            .map(|slice| labelled.runs(device, slice).expect("has some"))
-            .collect()
-    }
-
-    /// On a device of some MiB that becomes one of more, wherever power is cut while that is taken up.
-    fn grows(slices: usize, before: u64, after: u64) {
-        on_core(async move || {
-            let old = MemoryDevice::new(before << 20);
-            let labelled = plan(&old, slices).expect("fits");
-            labelled.write(&old).await.expect("writes");
-            let mut geometry = MemoryDevice::default_geometry(after << 20);
-            (geometry.volatile_cache, geometry.atomic_write_unit) = (true, 512);
-            let device = MemoryDevice::from_image("grown", geometry.clone(), old.image());
-            let found = Labelled::read(&device, Some(FSID)).await.expect("reads");
-            let had = all_runs(&labelled, &device);
-            assert_eq!((found.damaged, all_runs(&found, &device)), (0, had.clone()));
-            let grown = found.grown(&device).expect("there is more");
-            let has = all_runs(&grown, &device);
-            let bytes = |runs: &[Extent]| runs.iter().map(|run| run.len).sum::<u64>();
-            for (had, has) in had.iter().zip(&has) {
-                assert_eq!((had[0].start, bytes(has)), (has[0].start, bytes(&has[..])));
-                assert!(bytes(has) > bytes(had) && has[0].len >= had[0].len);
-            }
-            let mut all: Vec<Extent> = has.concat();
-            all.sort_unstable();
-            assert!(all.windows(2).all(|pair| pair[0].end() <= pair[1].start), "{all:?}");
-            assert!(all.last().is_some_and(|last| last.end() + TAIL_BYTES <= after << 20));
-            let recording = Recording::new(geometry, device.image());
-            let recorded = RecordingDevice::new(recording.clone(), Rc::new(device.clone()));
-            grown.write_grown(&recorded).await.expect("writes");
-            for cut in recording.cuts() {
-                let moment = recording.at(cut);
-                for choice in moment.choices(4) {
-                    let image = moment.image(&choice);
-                    let found = Labelled::read(&image, Some(FSID)).await.expect("reads");
-                    let runs = all_runs(&found, &image);
-                    assert!(runs == had || runs == has, "{}: {runs:?}", image.name());
-                    if let Some(rest) = found.grown(&image) {
-                        rest.write_grown(&image).await.expect("writes");
-                    }
-                    let last = Labelled::read(&image, Some(FSID)).await.expect("reads");
-                    assert_eq!((all_runs(&last, &image), last.label.size), (has.clone(), after << 20));
-                    assert!(last.grown(&image).is_none());
-                }
-            }
-        });
-    }
-
-    #[test]
-    fn a_device_that_has_grown_is_taken_up_wherever_power_is_cut() {
-        for (slices, before, after) in [(1, 64, 65), (1, 64, 300), (3, 64, 65), (3, 64, 101)] {
-            grows(slices, before, after);
         }
     }
 

@@ -5,6 +5,7 @@ use std::rc::Rc;
 use bytes::Bytes;
 use rt::LocalBoxFuture;
 
+use crate::devices::Role;
 use crate::memory::{MemoryTarget, MemoryUse};
 use crate::transaction::Transaction;
 use crate::types::{AccessHints, CollectionId, LogVersion, ObjectId, ObjectStat, PoolOptions, PoolStats};
@@ -89,6 +90,17 @@ pub struct StoreStats {
     pub counters: Vec<(&'static str, u64)>,
     /// Memory, by kind; nothing of a store that does not count it.
     pub memory: Vec<MemoryUse>,
+}
+
+/// What a device of a store was and has become.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct DeviceGrowth {
+    /// What it is for.
+    pub role: Role,
+    /// Bytes of it that were the store's; of the main one, see [`StoreStats::total`].
+    pub before: u64,
+    /// Those that are now.
+    pub bytes: u64,
 }
 
 /// In how many pieces a part of an object lies, as far as it can move.
@@ -299,10 +311,12 @@ pub trait ObjectStore {
     fn set_memory_target(&self, _target: Option<MemoryTarget>) -> StoreResult<()> {
         Ok(())
     }
-    /// Takes up what the device has grown by; gives the bytes that the store has then, see [`StoreStats::total`]. A store that
-    /// does not know of its device is as large as it was.
-    fn grow(&self) -> LocalBoxFuture<'static, StoreResult<u64>> {
-        Box::pin(std::future::ready(Ok(self.stats().total)))
+    /// Takes up what the store's devices have grown by, and tells of each that it has. `NoSpace` if the key-value store finds no
+    /// room to note it down; it can be asked again. A store that does not know of its devices is as large as it was.
+    fn grow(&self) -> LocalBoxFuture<'static, StoreResult<Vec<DeviceGrowth>>> {
+        let total = self.stats().total;
+        let as_it_was = DeviceGrowth { role: Role::Main, before: total, bytes: total };
+        Box::pin(std::future::ready(Ok(vec![as_it_was])))
     }
     /// Whom to ask for blocks that cannot be read, from now on. What is right is served, and written anew. A store may have
     /// no need of it.

@@ -163,7 +163,7 @@ impl Machine {
     /// Numbers for reports.
     pub fn stats(&self) -> FsStats {
         let space_bytes = self.tree.space_bytes();
-        let fast_bytes = self.fast.map_or(0, |fast| fast.len);
+        let fast_bytes = self.fast.map_or(0, |fast| self.tree.space_bytes_within(fast));
         let in_main = space_bytes.saturating_sub(fast_bytes).saturating_sub(self.stock.main_free());
         FsStats {
             space_bytes,

@@ -279,16 +279,13 @@ fn grow(
         }
         (had, Some(has)) => (had.unwrap_or(Extent::new(has.start, 0)), has),
     };
-    let fits = has.start >= superblock.device_size
-        && has.start.is_multiple_of(unit)
-        && has.len.is_multiple_of(unit)
-        && has.len / unit <= BLOCKS_MAX;
-    if had.start != has.start || has.len < had.len || !fits {
+    if had.start != has.start || has.len < had.len || !superblock.may_be_fast(has) {
         return Err(FsError::Space { extent: has, reason: "is not the fast space, or more than it" });
     }
-    if has.len > had.len {
-        tree.apply(&Record::AddSpace { extent: Extent::new(had.end(), has.len - had.len) })?;
-        superblock.set_fast(Some(has));
+    // Also what a growth had named in the superblock and not lent yet.
+    for extent in tree.not_lent_within(has) {
+        tree.apply(&Record::AddSpace { extent })?;
     }
+    superblock.set_fast(Some(has));
     Ok(())
 }

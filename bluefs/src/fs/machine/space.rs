@@ -89,6 +89,31 @@ impl Machine {
         Ok(true)
     }
 
+    /// The fast space is so large from now on. True if the superblock does not say so yet: what is new of it is lent by
+    /// [`Machine::lend_fast`], once the log that comes next is durable.
+    pub fn grow_fast(&mut self, extent: Extent) -> FsResult<bool> {
+        self.check_alive()?;
+        let had = self.fast.filter(|had| had.start == extent.start && had.len <= extent.len);
+        if had.is_none() || !self.superblock.may_be_fast(extent) {
+            return Err(FsError::Space { extent, reason: "is not the fast space, or more than it" });
+        }
+        self.fast = Some(extent);
+        self.stock.grow_fast(extent);
+        Ok(self.superblock.fast != self.fast)
+    }
+
+    /// Lends what of the fast space is not lent yet; the superblock says how large that is. Wait for the ticket.
+    pub fn lend_fast(&mut self) -> FsResult<Ticket> {
+        self.check_alive()?;
+        for extent in self.superblock.fast.map(|fast| self.tree.not_lent_within(fast)).unwrap_or_default() {
+            self.stage(Record::AddSpace { extent })?;
+            let freed = self.stock.mark_free(extent);
+            assert!(freed.is_ok(), "space that was not lent is not free: {freed:?}");
+        }
+        self.watch_low_water();
+        Ok(self.staged_ticket)
+    }
+
     /// Space lent from now on. Wait for the ticket to know that it is logged; a crash before that gives the space
     /// back to the lender.
     pub fn add_space(&mut self, extents: &[Extent]) -> FsResult<Ticket> {

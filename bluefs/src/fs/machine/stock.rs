@@ -60,6 +60,14 @@ impl Stock {
         self.main.grow(size);
     }
 
+    /// The fast space becomes larger: what it was, and more behind that.
+    pub fn grow_fast(&mut self, extent: Extent) {
+        if let Some(fast) = &mut self.fast {
+            fast.allocator.grow(extent.len);
+            fast.extent = extent;
+        }
+    }
+
     /// Whether there is a fast space and this extent lies in it.
     pub fn is_fast(&self, extent: Extent) -> bool {
         self.fast.as_ref().is_some_and(|fast| extent.start >= fast.extent.start)

@@ -518,6 +518,11 @@ impl KvStore for SimKv {
         Box::pin(async move { shared.fs.grow_device(device_bytes).await.map_err(fs_error) })
     }
 
+    fn grow_fast(&self, fast: Extent) -> LocalBoxFuture<'static, KvResult<()>> {
+        let shared = Rc::clone(&self.shared);
+        Box::pin(async move { shared.fs.grow_fast(fast).await.map_err(fs_error) })
+    }
+
     fn close(&self) -> LocalBoxFuture<'static, KvResult<()>> {
         let shared = Rc::clone(&self.shared);
         shared.state.borrow_mut().closing = true;

@@ -11,7 +11,7 @@ const COMMANDS: &[Entry] = &[
         &[("count", "CephInt", false), ("size", "CephInt", false), ("object_size", "CephInt", false)],
         "write <count> bytes in writes of <size> to objects of <object_size>, and remove them",
     ),
-    ("bluestore expand", &[], "take up what the device has grown by"),
+    ("bluestore expand", &[], "take up what the devices have grown by"),
     ("config diff", &[], "options that differ from their defaults"),
     ("config get", &[("var", "CephString", true)], "the value of an option"),
     (

@@ -192,9 +192,9 @@ impl Inner {
             panic!("record {record} is durable, so a group ends there")
         };
         let mut batch = batch(ops, pending);
-        let (used, window) = match (&replaced, self.superblock.free_list()) {
+        let (used, window) = match (&replaced, self.superblock.borrow().free_list()) {
             (Some(replaced), _) => {
-                batch.ops.extend(replaced.ops(end.position, &self.superblock));
+                batch.ops.extend(replaced.ops(end.position, &self.superblock.borrow()));
                 (replaced.used(), self.window())
             }
             (None, FreeList::Pages) => self.space.frozen_pages(|page, bits| {
@@ -204,7 +204,7 @@ impl Inner {
                 batch.ops.extend(free_list::flip_ops(page, flips));
             }),
         };
-        let window = Some(window).filter(|window| *window != self.superblock.formatted);
+        let window = Some(window).filter(|window| *window != self.superblock.borrow().formatted);
         let state = CheckpointRecord { end, next_omap_id, log, used, window, lent };
         batch.ops.push(KvOp::Put(keys::CHECKPOINT, state.encode()));
         self.counters.checkpoint_bytes.add(batch.ops.iter().map(op_bytes).sum());

@@ -95,8 +95,9 @@ impl Inner {
     /// What the file system has and was never lent to it. It has a place from the beginning, and one on a fast device.
     pub fn not_lent(&self, owned: &[Extent]) -> Vec<Extent> {
         let mut known = self.space.lent();
-        known.push(self.superblock.kv);
-        known.extend(self.superblock.fast());
+        let superblock = self.superblock.borrow();
+        known.push(superblock.kv);
+        known.extend(superblock.fast());
         without(&merge(owned.to_vec()), &merge(known))
     }
 

@@ -127,7 +127,8 @@ impl Inner {
 
     /// What it took to open the store, and takes the next time: both rings are read whole.
     fn opening_bytes(&self) -> u64 {
-        self.superblock.journal.len + self.superblock.pg_log.len + self.space.memory_bytes() + UNCOUNTED_BYTES
+        let superblock = self.superblock.borrow();
+        superblock.journal.len + superblock.pg_log.len + self.space.memory_bytes() + UNCOUNTED_BYTES
     }
 
     /// The most that may be held beside the caches.

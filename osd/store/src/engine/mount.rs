@@ -134,7 +134,7 @@ pub async fn mount(
     inner.free_list_problem.replace(problem);
     let corrupt = |reason: String| OpenError::Corrupt { device: inner.device.name().to_owned(), reason };
     // What the window has grown by since the checkpoint, or with this mount.
-    inner.space.grow(inner.superblock.window);
+    inner.space.grow(inner.superblock.borrow().window);
     load(&inner, collections, statistics, reaps, log_changes).map_err(|error| corrupt(error.to_string()))?;
     inner.replay(groups).await.map_err(|error| corrupt(error.to_string()))?;
     // The window in the ring and the journal together may hold more than was kept in memory before the crash.
@@ -291,14 +291,13 @@ fn build(
         gate: Gate::default(),
         background: Gate::default(),
         down: RefCell::default(),
-        superblock_generation: Cell::new(superblock.generation),
         growing: Semaphore::new(1),
         core,
         counters,
         device,
         kv,
         options,
-        superblock,
+        superblock: RefCell::new(superblock),
         block,
         purpose,
         free_list_problem: RefCell::default(),

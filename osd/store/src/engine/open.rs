@@ -234,6 +234,16 @@ pub async fn read_main_superblock(device: &dyn BlockDevice) -> OpenResult<(Super
     Ok((superblock, writable))
 }
 
+/// See [`super::Engine::copy_superblock`].
+pub async fn copy_superblock(window: &dyn BlockDevice, larger: &dyn BlockDevice) -> OpenResult<()> {
+    let (superblock, _) = read_main_superblock(window).await?;
+    let block = u64::from(superblock.block);
+    let [_, end] = Superblock::places(larger.size() / block * block, block);
+    let len = usize::try_from(block).unwrap_or(usize::MAX);
+    larger.write(end, DmaBuf::from_slice_padded(&superblock.encode(), len)).await?;
+    Ok(())
+}
+
 /// Reads a whole region.
 pub async fn read_region(device: &dyn BlockDevice, region: Extent) -> OpenResult<Bytes> {
     let mut all = Vec::with_capacity(usize::try_from(region.len).unwrap_or(0));

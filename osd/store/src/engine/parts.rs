@@ -37,10 +37,10 @@ pub async fn add_part(
 pub async fn grow_part(device: &dyn BlockDevice, role: Role, len: u64) -> OpenResult<Superblock> {
     let before = writable(device).await?;
     let part = present(device, &before, role)?;
-    let len = len / u64::from(before.block) * u64::from(before.block);
-    match len > part.len {
-        true => switch(device, with_part(&before, role, Some(Part { len, ..part }))).await,
-        false => Ok(before),
+    let grown = part.grown(len, before.block.into());
+    match grown == part {
+        true => Ok(before),
+        false => switch(device, with_part(&before, role, Some(grown))).await,
     }
 }
 

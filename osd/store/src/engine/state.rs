@@ -49,11 +49,9 @@ pub struct Inner {
     pub device: Rc<dyn BlockDevice>,
     pub kv: Rc<dyn KvStore>,
     pub options: Options,
-    /// As it was mounted: the window may have grown since.
-    pub superblock: Superblock,
-    /// That of the superblock on the device.
-    pub superblock_generation: Cell<u64>,
-    /// One at a time takes up a larger device.
+    /// As it is on the device. Only growth changes it: window, parts and generation.
+    pub superblock: RefCell<Superblock>,
+    /// One at a time takes up larger devices.
     pub growing: Semaphore,
     /// Unit of allocation and checksums, bytes.
     pub block: u64,
@@ -163,7 +161,7 @@ impl Inner {
         if self.down.borrow().is_some() {
             return;
         }
-        log::error!("store {} is down: {reason}", self.superblock.store);
+        log::error!("store {} is down: {reason}", self.superblock.borrow().store);
         let error = StoreError::Down(reason.clone());
         *self.down.borrow_mut() = Some(reason);
         let waiters = self.journal.borrow_mut().fail();
@@ -229,6 +227,6 @@ impl Inner {
 
     /// The region of the journal.
     pub fn journal_region(&self) -> Extent {
-        self.superblock.journal
+        self.superblock.borrow().journal
     }
 }

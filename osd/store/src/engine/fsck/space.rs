@@ -14,7 +14,7 @@ use crate::superblock::Superblock;
 impl Check {
     /// What belongs to no object.
     pub(super) fn claim_regions(&mut self) {
-        let superblock = &self.inner.superblock;
+        let superblock = self.inner.superblock.borrow().clone();
         let block = self.inner.block;
         let places = Superblock::places(self.window, block).map(|place| Extent::new(place, block));
         // Their place is kept although they may be on another device.
@@ -59,7 +59,7 @@ impl Check {
         let (device, kv, view) = (&*self.inner.device, &self.inner.kv, self.pin.view());
         let checkpoint = open::read_checkpoint(device, kv, view).await?;
         // It may have grown since it was mounted.
-        let superblock = Superblock { window: self.window, ..self.inner.superblock.clone() };
+        let superblock = Superblock { window: self.window, ..self.inner.superblock.borrow().clone() };
         let (record, of) = checkpoint.map_or((0, superblock.window), |checkpoint| {
             (checkpoint.end.record, checkpoint.window_of(&superblock))
         });

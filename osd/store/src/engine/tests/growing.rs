@@ -15,12 +15,15 @@ use crate::codec::Encoder;
 use crate::devices::Role;
 use crate::engine::{Engine, FreeList, OpenError, RepairOptions};
 use crate::keys;
-use crate::object_store::{FsckLevel, ObjectStore, StoreError, Unwatched};
+use crate::object_store::{DeviceGrowth, FsckLevel, ObjectStore, StoreError, Unwatched};
 use crate::suite::{Generator, collection, join, object, pattern};
 use crate::{Op, Transaction};
 
 const SMALL: u64 = 16 << 20;
 const LARGE: u64 = 40 << 20;
+/// Bytes of each part.
+const SMALL_PART: u64 = 2 << 20;
+const LARGE_PART: u64 = 5 << 20;
 /// Bytes of one object.
 const OBJECT: usize = 100_000;
 
@@ -46,6 +49,10 @@ async fn fill(store: &Engine, mut number: u64) -> u64 {
             Err(error) => panic!("{error}"),
         }
     }
+}
+
+fn growth(role: Role, before: u64, bytes: u64) -> DeviceGrowth {
+    DeviceGrowth { role, before, bytes }
 }
 
 async fn check(store: &Engine, objects: u64) {
@@ -153,10 +160,10 @@ fn a_full_store_goes_on_when_its_device_grows() {
             let store = world.mount(&core).await.expect("mounts");
             store.submit(Generator::prologue()).durable.await.expect("creates");
             let some = fill(&store, 0).await;
-            assert_eq!(store.grow().await, Ok(SMALL), "nothing has grown");
+            assert_eq!(store.grow().await, Ok(vec![growth(Role::Main, SMALL, SMALL)]), "nothing has grown");
             world.disk.grow(LARGE);
             let before = store.stats();
-            assert_eq!(store.grow().await, Ok(LARGE));
+            assert_eq!(store.grow().await, Ok(vec![growth(Role::Main, SMALL, LARGE)]));
             let after = store.stats();
             assert_eq!((before.total, after.total), (SMALL, LARGE));
             assert!(after.available > before.available + (LARGE - SMALL) / 10 * 9, "{after:?}");
@@ -203,7 +210,7 @@ async fn live(core: Core, world: Rc<World>, known: Rc<Known>, seed: u64) {
         core_of.sleep(Duration::from_micros(wait)).await;
         disk.grow(size);
         match of.grow().await {
-            Ok(total) if total == size && of.stats().total == size => told.grown.set(true),
+            Ok(grown) if grown[0].bytes == size && of.stats().total == size => told.grown.set(true),
             other => drop(told.failure.borrow_mut().replace(format!("{other:?}"))),
         }
     });
@@ -356,4 +363,109 @@ fn keys_have_a_larger_part_from_the_next_mount_on() {
         check(&store, 1).await;
         store.close().await.expect("closes");
     });
+}
+
+/// A store with these parts, on devices that have become larger behind its back.
+async fn with_larger_parts(core: &Core, roles: &[Role]) -> (World, Rc<Engine>) {
+    let world = world(6, FreeList::Pages).with_parts(6, roles, SMALL_PART);
+    world.format(core).await;
+    let store = world.mount(core).await.expect("mounts");
+    store.submit(Generator::prologue()).durable.await.expect("creates");
+    for number in 0..20 {
+        store.submit(write(number)).durable.await.expect("writes");
+    }
+    world.disk.grow(LARGE);
+    world.parts.iter().filter_map(|(_, disk)| disk.as_ref()).for_each(|disk| disk.grow(LARGE_PART));
+    (world, Rc::new(store))
+}
+
+#[test]
+fn a_store_takes_up_all_its_larger_devices_while_it_is_open() {
+    for roles in [&Role::BESIDE[..], &[Role::Db], &[Role::Wal]] {
+        Sim::new(6, Config::default()).run(0, move |core| async move {
+            let (world, store) = with_larger_parts(&core, roles).await;
+            let before = store.stats();
+            let mut expect = vec![growth(Role::Main, SMALL, LARGE)];
+            expect.extend(roles.iter().map(|role| growth(*role, SMALL_PART, LARGE_PART)));
+            assert_eq!(store.grow().await.as_ref(), Ok(&expect));
+            expect.iter_mut().for_each(|device| device.before = device.bytes);
+            assert_eq!(store.grow().await.as_ref(), Ok(&expect), "nothing has grown since");
+            let gained = if roles.contains(&Role::Db) { LARGE_PART - SMALL_PART } else { 0 };
+            assert_eq!((store.stats().total, store.stats().fast), (LARGE, before.fast + gained));
+            // Keys go there at once: more of them than there was room for.
+            for n in 0..20 {
+                let key =
+                    |key: u64| (Bytes::from(format!("key {n:02} {key:08}")), pattern(n * 50 + key, 2000));
+                let entries = (0..50).map(key).collect();
+                let set = Op::OmapSet { collection: collection(), object: object("keys", 1), entries };
+                store.submit(Transaction { ops: vec![set] }).durable.await.expect("writes");
+            }
+            store.checkpoint().await.expect("checkpoints");
+            let after = store.stats();
+            assert!(gained == 0 || after.fast - after.fast_available > before.fast, "{after:?}");
+            check(&store, 20).await;
+            store.close().await.expect("closes");
+            let store = world.mount(&core).await.expect("mounts");
+            assert_eq!((store.stats().total, store.stats().fast), (LARGE, before.fast + gained));
+            check(&store, 20).await;
+            store.close().await.expect("closes");
+        });
+    }
+}
+
+/// Power is cut before write number `number` of those that take up three larger devices comes down; false if there are not so
+/// many.
+fn cut_before_write(number: u64, is_torn: bool) -> bool {
+    let (sim, known) = (Sim::new(7, Config::default()), Rc::new(RefCell::new(None)));
+    let told = Rc::clone(&known);
+    sim.run(0, move |core| async move {
+        *told.borrow_mut() = Some(with_larger_parts(&core, &Role::BESIDE).await);
+    });
+    let (world, store) = known.borrow_mut().take().expect("it ran");
+    let writes = |world: &World| world.disks().map(|disk| disk.counters().writes).sum::<u64>();
+    let (first, grown) = (writes(&world), Rc::new(Cell::new(false)));
+    let told = Rc::clone(&grown);
+    let fast_before = store.stats().fast;
+    sim.core(0).spawn(Group::Client, "growing", async move {
+        store.grow().await.expect("grows");
+        told.set(true);
+        std::future::pending::<()>().await;
+    });
+    while writes(&world) - first < number && !grown.get() {
+        sim.run_for(Duration::from_micros(1));
+    }
+    let is_all = grown.get();
+    sim.kill_silently(0);
+    if is_torn {
+        world.crash()
+    } else {
+        world.end_process()
+    }
+    sim.run(0, move |core| async move {
+        // Once more, so that what this mount makes of it is durable, too.
+        for _ in 0..2 {
+            let store = world.mount(&core).await.expect("mounts");
+            let stats = store.stats();
+            assert_eq!(stats.total, LARGE);
+            let has = [fast_before, fast_before + LARGE_PART - SMALL_PART];
+            assert!(stats.fast == has[1] || stats.fast == has[0] && !is_all, "{stats:?}");
+            check(&store, 20).await;
+            store.close().await.expect("closes");
+        }
+        let store = world.mount(&core).await.expect("mounts");
+        let grown = store.grow().await.expect("grows");
+        assert!(grown[1..].iter().all(|part| part.bytes == LARGE_PART), "{grown:?}");
+        assert_eq!(store.stats().fast, fast_before + LARGE_PART - SMALL_PART);
+        check(&store, 20).await;
+        store.close().await.expect("closes");
+    });
+    !is_all
+}
+
+#[test]
+fn nothing_is_lost_before_which_write_ever_power_is_cut_while_larger_devices_are_taken_up() {
+    for is_torn in [true, false] {
+        let writes = (0..200).take_while(|number| cut_before_write(*number, is_torn)).count();
+        assert!((10..200).contains(&writes), "{writes} writes");
+    }
 }
