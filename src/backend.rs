@@ -16,7 +16,7 @@ use nvme::{
 };
 use rt::{Core, Lane};
 use store::devices::{Part, PartHeader, Parts, Role};
-use store::label::{Label, Labelled, MAGIC, places as places_of, size_min as label_size_min};
+use store::label::{Label, Labelled, MAGIC, places as places_of, prepared, size_min as label_size_min};
 use store::{
     Engine, FormatOptions, FreeList, ObjectStore, Options, RepairOptions, RepairReport, Superblock, Watch,
 };
@@ -163,6 +163,31 @@ impl Beside {
     pub async fn read(core: &Core, file: Arc<DeviceFile>, fsid: Uuid) -> anyhow::Result<Self> {
         let labelled = read_label(core, &file, fsid, false).await?;
         Ok(Self { file, labelled })
+    }
+
+    /// Whether somebody prepared a device for parts of just these stores, and stopped before any part was on it.
+    pub async fn is_prepared(
+        core: &Core,
+        file: Arc<DeviceFile>,
+        fsid: Uuid,
+        stores: &[Superblock],
+    ) -> anyhow::Result<bool> {
+        let device: Rc<dyn BlockDevice> = Rc::new(UringDevice::attach(core, file, Polling::WherePossible)?);
+        let Ok(label) = prepared(&*device).await else { return Ok(false) };
+        if label.fsid != fsid || !label.slices.iter().eq(stores.iter().map(|superblock| &superblock.store)) {
+            return Ok(false);
+        }
+        let labelled = Labelled::plan(&*device, label.device, fsid, label.slices)?;
+        for superblock in stores {
+            let runs = labelled.runs_of(&*device, superblock.store)?;
+            let part = Partition::of_runs(device.clone(), "part", places_of(&runs))?;
+            let found = PartHeader::read(&part, superblock.block.into()).await;
+            // An older copy of a part is for its owner to give up.
+            if found.is_ok_and(|header| header.store == superblock.store) {
+                return Ok(false);
+            }
+        }
+        Ok(true)
     }
 
     /// The whole device.
@@ -449,17 +474,9 @@ pub async fn places(
     Ok(places)
 }
 
-/// The superblock of a slice's store; an error if it has a device for this.
-pub async fn store_without(
-    core: &Core,
-    slice: &SliceStore,
-    fsid: Uuid,
-    role: Role,
-) -> anyhow::Result<Superblock> {
-    let superblock = open_window(core, slice, fsid, false).await?.superblock;
-    let (osd, name) = (slice.osd, role.name());
-    ensure!(superblock.parts.get(role).is_none(), "osd.{osd} has a {name} device already");
-    Ok(superblock)
+/// The superblock of a slice's store.
+pub async fn superblock(core: &Core, slice: &SliceStore, fsid: Uuid) -> anyhow::Result<Superblock> {
+    Ok(open_window(core, slice, fsid, false).await?.superblock)
 }
 
 /// What became of a device that may have grown.
@@ -494,23 +511,6 @@ pub async fn take_up(core: &Core, slice: &SliceStore, fsid: Uuid) -> anyhow::Res
     // The rest is any mount's business.
     open(core, slice, fsid, None).await?.store.close().await?;
     Ok(())
-}
-
-/// Bytes of a device that the part of this role of a slice's store needs to move there; none if it has no such part.
-pub async fn bytes_to_move(
-    core: &Core,
-    slice: &SliceStore,
-    fsid: Uuid,
-    role: Role,
-) -> anyhow::Result<(Uuid, Option<u64>)> {
-    let superblock = open_window(core, slice, fsid, false).await?.superblock;
-    let part = superblock.parts.get(role);
-    let need = part.map(|part| match role {
-        // Its file system takes no smaller space than it had.
-        Role::Db => part.len,
-        _ => superblock.part_bytes_min(role),
-    });
-    Ok((superblock.store, need))
 }
 
 /// Moves the part of this role of a slice's store to another device, unless it is there or the store has none.

@@ -99,11 +99,6 @@ impl DeviceFiles {
         Ok(SliceStore { file, slice, osd, beside: beside.collect::<anyhow::Result<_>>()? })
     }
 
-    /// Takes over a device that was opened by itself.
-    pub fn keep(&mut self, path: PathBuf, file: Arc<DeviceFile>) {
-        self.0.insert(path, file);
-    }
-
     /// The device at a path.
     pub fn open(&mut self, path: PathBuf, options: &OpenOptions) -> anyhow::Result<Arc<DeviceFile>> {
         if let Some(file) = self.0.get(&path) {

@@ -185,6 +185,13 @@ fn prepare(plan: &DevicePlan, force: bool, files: &mut NewFiles) -> anyhow::Resu
 /// Opens a device to be formatted, and refuses somebody's data.
 pub fn open_new(path: &Path, options: &OpenOptions, force: bool) -> anyhow::Result<Arc<DeviceFile>> {
     let file = nvme::open(path, options)?;
+    refuse_foreign(&file, force)?;
+    Ok(file)
+}
+
+/// An error if there is somebody's data on a device, unless `force`.
+pub fn refuse_foreign(file: &Arc<DeviceFile>, force: bool) -> anyhow::Result<()> {
+    let path = file.path();
     let own = OwnMagic { magic: backend::LABEL_MAGIC, offset: 0 };
     let found = probe_foreign(&file.blocking(), &[own])
         .with_context(|| format!("cannot look at what is on {}", path.display()))?;
@@ -203,7 +210,7 @@ pub fn open_new(path: &Path, options: &OpenOptions, force: bool) -> anyhow::Resu
             path.display()
         ),
     }
-    Ok(file)
+    Ok(())
 }
 
 fn prepare_mon(path: &Path, files: &mut NewFiles) -> anyhow::Result<Arc<DeviceFile>> {

@@ -144,16 +144,22 @@ pub enum LabelAction {
 #[derive(Clone, Subcommand)]
 pub enum DeviceAction {
     /// Which device has what of which OSD.
+    #[command(
+        after_help = "With --json a line is {\"osd\":0,\"role\":\"db\",\"path\":\"/dev/nvme0n1\",\"bytes\":8589934592}"
+    )]
     List,
     /// Takes up what devices have grown by; of one with several OSDs each gets as much. If this is killed half way, give the same
     /// command again. While a cluster runs, 'ceph tell osd.N bluestore expand' does it.
     #[command(
-        after_help = "Example:\n  truncate -s 16G /srv/demo/osd.0/block && spirula store --dir /srv/demo device grow"
+        after_help = "Example:\n  truncate -s 16G /srv/demo/osd.0/block && spirula store --dir /srv/demo device grow\n\n\
+                      Tells what changed. With --json a line is {\"osd\":0,\"role\":\"block\",\"before\":{\"path\":\"/srv/demo/\
+                      osd.0/block\",\"bytes\":8589934592},\"after\":{\"path\":\"/srv/demo/osd.0/block\",\"bytes\":17179869184}}"
     )]
     Grow,
     /// Moves the keys, or the journals, of all OSDs from the devices that they are on to another one, as large at least. If this
     /// is killed half way, give the same command again.
-    #[command(after_help = "Example:\n  spirula store --dir /srv/demo device migrate db /dev/nvme1n1")]
+    #[command(after_help = "Example:\n  spirula store --dir /srv/demo device migrate db /dev/nvme1n1\n\n\
+                      Tells what changed, with --json as 'grow' does.")]
     Migrate {
         /// What moves.
         #[arg(value_enum)]
@@ -166,14 +172,16 @@ pub enum DeviceAction {
     },
     /// Moves the keys, or the journals, of all OSDs back: journals to the device for keys if there is one, else to the main device.
     /// What they were on is nobody's then. If this is killed half way, give the same command again.
-    #[command(after_help = "Example:\n  spirula store --dir /srv/demo device remove wal")]
+    #[command(after_help = "Example:\n  spirula store --dir /srv/demo device remove wal\n\n\
+                      Tells what changed, with --json as 'grow' does; \"after\" is null.")]
     Remove {
         /// What moves.
         #[arg(value_enum)]
         role: SideRole,
     },
     /// Gives all OSDs a device for their keys or their journals. If this is killed half way, give the same command again.
-    #[command(after_help = "Example:\n  spirula store --dir /srv/demo device add db /dev/nvme0n1")]
+    #[command(after_help = "Example:\n  spirula store --dir /srv/demo device add db /dev/nvme0n1\n\n\
+                      Tells what changed, with --json as 'grow' does; \"before\" is null.")]
     Add {
         /// What it is for: keys, and the journals of those without a wal device; or journals.
         #[arg(value_enum)]

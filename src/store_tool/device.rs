@@ -1,16 +1,18 @@
 //! The devices of a cluster's stores: which there are, what they have grown by, and one more for keys or journals.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
+use std::fmt;
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::Arc;
 
-use anyhow::{Context, bail, ensure};
+use anyhow::{Context, ensure};
 use nvme::{DeviceFile, OpenOptions};
 use rt::uring::Config;
 use rt::{Core, CoreId};
-use serde_json::json;
+use serde_json::{Value, json};
+use store::Superblock;
 use store::devices::Role;
 use uuid::Uuid;
 
@@ -19,7 +21,7 @@ use super::leaving;
 use crate::backend::{self, Beside, SliceStore};
 use crate::cluster_dir::{ClusterDir, Plan};
 use crate::daemons::DeviceFiles;
-use crate::mkfs::open_new;
+use crate::mkfs::refuse_foreign;
 use crate::size::show_size;
 
 /// Does what is asked.
@@ -27,13 +29,24 @@ pub fn run(dir: &ClusterDir, plan: &Plan, action: &DeviceAction, json: bool) -> 
     let mut files = DeviceFiles::default();
     match action {
         DeviceAction::List => list(plan, &mut files, json)?,
-        DeviceAction::Grow => grow(plan, &mut files, json)?,
-        DeviceAction::Migrate { role, path, force } => {
-            leaving::migrate(dir, plan, &mut files, role.role(), path, *force)?;
+        DeviceAction::Grow => {
+            let (before, after) = grow(plan, &mut files)?;
+            tell(&before, &after, "nothing has grown", json)?;
         }
-        DeviceAction::Remove { role } => leaving::remove(dir, plan, &mut files, role.role())?,
+        DeviceAction::Migrate { role, path, force } => {
+            let before = places_now(plan, &mut files)?;
+            let plan = leaving::migrate(dir, plan, &mut files, role.role(), path, *force)?;
+            tell(&before, &places_now(&plan, &mut files)?, "nothing is left to move", json)?;
+        }
+        DeviceAction::Remove { role } => {
+            let before = places_now(plan, &mut files)?;
+            let plan = leaving::remove(dir, plan, &mut files, role.role())?;
+            tell(&before, &places_now(&plan, &mut files)?, "nothing is left to remove", json)?;
+        }
         DeviceAction::Add { role, path, force } => {
-            add(dir, plan, &mut files, role.role(), path, *force)?;
+            let before = places_now(plan, &mut files)?;
+            let plan = add(dir, plan, &mut files, role.role(), path, *force)?;
+            tell(&before, &places_now(&plan, &mut files)?, "nothing is left to add", json)?;
         }
     }
     Ok(ExitCode::SUCCESS)
@@ -52,38 +65,81 @@ fn check_unused(plan: &Plan, files: &mut DeviceFiles, role: Role, path: &Path) -
     let shown = path.display();
     let of_all = plan.devices.iter().all(|device| device.beside.iter().any(|other| other == path));
     ensure!(of_all, "{shown} is a device of some of this cluster's OSDs already: choose another one");
-    let (slices, fsid) = (slices(plan, files)?, plan.fsid);
-    let found = rt::uring::run(CoreId(0), &Config::default(), move |core| async move {
-        places(&core, &slices, fsid).await
-    });
-    let found = found.context("io_uring cannot be used on this machine")??;
-    if let Some((osd, other, ..)) = found.iter().find(|(_, other, place, _)| place == path && *other != role)
-    {
-        bail!("{shown} is the {} device of osd.{osd}: choose another one", other.name());
+    let places = places_now(plan, files)?;
+    for ((osd, other), _) in places.iter().filter(|(_, place)| place.path == path) {
+        ensure!(*other == role, "{shown} is the {} device of osd.{osd}: choose another one", other.name());
     }
-    if let Some((osd, _, place, _)) =
-        found.iter().find(|(_, other, place, _)| place != path && *other == role)
-    {
-        bail!("osd.{osd} has a {} device already: {}", role.name(), place.display());
+    for ((osd, other), place) in places.iter().filter(|(_, place)| place.path != path) {
+        let (name, shown) = (role.name(), place.path.display());
+        ensure!(*other != role, "osd.{osd} has a {name} device already: {shown}");
     }
     Ok(())
 }
 
-/// What of which device is whose: OSD, role, path, bytes.
-pub(super) type Places = Vec<(u32, Role, PathBuf, u64)>;
+/// What of which device is whose: by OSD and role.
+pub(super) type Places = BTreeMap<(u32, Role), Place>;
+
+/// What an OSD has of a device.
+#[derive(PartialEq, Eq)]
+pub(super) struct Place {
+    pub(super) path: PathBuf,
+    bytes: u64,
+}
+
+impl Place {
+    fn json(&self) -> Value {
+        json!({ "path": self.path.display().to_string(), "bytes": self.bytes })
+    }
+}
+
+impl fmt::Display for Place {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} of {}", show_size(self.bytes), self.path.display())
+    }
+}
 
 pub(super) async fn places(core: &Core, slices: &[SliceStore], fsid: Uuid) -> anyhow::Result<Places> {
-    let mut found = Vec::new();
+    let mut found = Places::new();
     for slice in slices {
         let osd = slice.osd;
         let places = backend::places(core, slice, fsid).await.with_context(|| format!("osd.{osd}"))?;
-        found.extend(places.into_iter().map(|(role, path, bytes)| (osd, role, path, bytes)));
+        found.extend(places.into_iter().map(|(role, path, bytes)| ((osd, role), Place { path, bytes })));
     }
     Ok(found)
 }
 
-/// Takes up what devices have grown by, and tells of every part that has.
-fn grow(plan: &Plan, files: &mut DeviceFiles, json: bool) -> anyhow::Result<()> {
+fn places_now(plan: &Plan, files: &mut DeviceFiles) -> anyhow::Result<Places> {
+    let (slices, fsid) = (slices(plan, files)?, plan.fsid);
+    let found = rt::uring::run(CoreId(0), &Config::default(), move |core| async move {
+        places(&core, &slices, fsid).await
+    });
+    found.context("io_uring cannot be used on this machine")?
+}
+
+/// Tells what differs; or that it is nothing, to people.
+fn tell(before: &Places, after: &Places, nothing: &str, json: bool) -> anyhow::Result<()> {
+    let mut out = io::stdout().lock();
+    let all: BTreeSet<_> = before.keys().chain(after.keys()).copied().collect();
+    let changes = all.into_iter().map(|key| (key, before.get(&key), after.get(&key)));
+    let changes: Vec<_> = changes.filter(|(_, before, after)| before != after).collect();
+    if changes.is_empty() && !json {
+        writeln!(out, "{nothing}")?;
+    }
+    for ((osd, role), before, after) in changes {
+        let name = role.name();
+        if json {
+            let (before, after) = (before.map(Place::json), after.map(Place::json));
+            writeln!(out, "{}", json!({ "osd": osd, "role": name, "before": before, "after": after }))?;
+            continue;
+        }
+        let text = |place: Option<&Place>| place.map_or_else(|| "nothing".to_owned(), Place::to_string);
+        writeln!(out, "osd.{osd}: {name}: {}, instead of {}", text(after), text(before))?;
+    }
+    Ok(())
+}
+
+/// Takes up what devices have grown by; what was whose before and is after.
+fn grow(plan: &Plan, files: &mut DeviceFiles) -> anyhow::Result<(Places, Places)> {
     let (slices, fsid) = (slices(plan, files)?, plan.fsid);
     let mut devices: BTreeMap<PathBuf, Arc<DeviceFile>> = BTreeMap::new();
     for file in slices.iter().flat_map(|slice| slice.beside.iter().chain([&slice.file])) {
@@ -103,43 +159,38 @@ fn grow(plan: &Plan, files: &mut DeviceFiles, json: bool) -> anyhow::Result<()> 
             let osd = slice.osd;
             backend::take_up(&core, slice, fsid).await.with_context(|| format!("osd.{osd}"))?;
         }
-        let after = places(&core, &slices, fsid).await?;
-        anyhow::Ok(
-            before.into_iter().zip(after).filter(|(before, after)| before != after).collect::<Vec<_>>(),
-        )
+        anyhow::Ok((before, places(&core, &slices, fsid).await?))
     });
+    grown.context("io_uring cannot be used on this machine")?
+}
+
+fn list(plan: &Plan, files: &mut DeviceFiles, json: bool) -> anyhow::Result<()> {
+    let places = places_now(plan, files)?;
     let mut out = io::stdout().lock();
-    let grown = grown.context("io_uring cannot be used on this machine")??;
-    if grown.is_empty() && !json {
-        writeln!(out, "nothing has grown")?;
-    }
-    for ((osd, role, path, before), (.., bytes)) in grown {
-        let (role, path) = (role.name(), path.display().to_string());
-        if json {
-            let all = json!({ "osd": osd, "role": role, "path": path, "before": before, "bytes": bytes });
-            writeln!(out, "{all}")?;
-        } else {
-            let (before, bytes) = (show_size(before), show_size(bytes));
-            writeln!(out, "osd.{osd}: {role}: {bytes} of {path}, instead of {before}")?;
+    for ((osd, role), place) in places {
+        let mut all = place.json();
+        (all["osd"], all["role"]) = (osd.into(), role.name().into());
+        match json {
+            true => writeln!(out, "{all}")?,
+            false => writeln!(out, "osd.{osd}: {}: {place}", role.name())?,
         }
     }
     Ok(())
 }
 
-fn list(plan: &Plan, files: &mut DeviceFiles, json: bool) -> anyhow::Result<()> {
-    let (slices, fsid) = (slices(plan, files)?, plan.fsid);
-    let found = rt::uring::run(CoreId(0), &Config::default(), move |core| async move {
-        places(&core, &slices, fsid).await
-    });
-    let mut out = io::stdout().lock();
-    for (osd, role, path, bytes) in found.context("io_uring cannot be used on this machine")?? {
-        let (role, path) = (role.name(), path.display().to_string());
-        match json {
-            true => writeln!(out, "{}", json!({ "osd": osd, "role": role, "path": path, "bytes": bytes }))?,
-            false => writeln!(out, "osd.{osd}: {role}: {} of {path}", show_size(bytes))?,
-        }
+/// Cuts a device into parts for these stores, if it is nobody's, or was prepared for them by a call that was killed before the
+/// plan named it, or `force`. Nothing is written.
+pub(super) async fn plan_beside(
+    core: &Core,
+    file: Arc<DeviceFile>,
+    fsid: Uuid,
+    stores: &[Superblock],
+    force: bool,
+) -> anyhow::Result<Beside> {
+    if !Beside::is_prepared(core, file.clone(), fsid, stores).await? {
+        refuse_foreign(&file, force)?;
     }
-    Ok(())
+    Beside::plan(core, file, fsid, stores.iter().map(|superblock| superblock.store).collect())
 }
 
 fn add(
@@ -149,7 +200,7 @@ fn add(
     role: Role,
     path: &Path,
     force: bool,
-) -> anyhow::Result<()> {
+) -> anyhow::Result<Plan> {
     let path = path.canonicalize().with_context(|| {
         format!("cannot use the device {}: give the path of one that exists", path.display())
     })?;
@@ -160,22 +211,20 @@ fn add(
     if is_named {
         check_unused(plan, files, role, &path)?;
     }
-    let file = match is_named {
-        true => files.open(path.clone(), &OpenOptions::default())?,
-        false => open_new(&path, &OpenOptions::default(), force)?,
-    };
-    files.keep(path.clone(), file.clone());
-    let (all, fsid, device) = (slices(plan, files)?, plan.fsid, file.clone());
+    let file = files.open(path.clone(), &OpenOptions::default())?;
+    let (all, fsid) = (slices(plan, files)?, plan.fsid);
     let prepared = rt::uring::run(CoreId(0), &Config::default(), move |core| async move {
         if is_named {
-            return Beside::read(&core, device, fsid).await;
+            return Beside::read(&core, file, fsid).await;
         }
         let mut stores = Vec::new();
         for slice in &all {
-            stores.push(backend::store_without(&core, slice, fsid, role).await?);
+            let superblock = backend::superblock(&core, slice, fsid).await?;
+            let (osd, name) = (slice.osd, role.name());
+            ensure!(superblock.parts.get(role).is_none(), "osd.{osd} has a {name} device already");
+            stores.push(superblock);
         }
-        let ids = stores.iter().map(|superblock| superblock.store).collect();
-        let beside = Beside::plan(&core, device, fsid, ids)?;
+        let beside = plan_beside(&core, file, fsid, &stores, force).await?;
         // Before anything is written.
         let view = beside.attach(&core)?;
         for superblock in &stores {
@@ -210,5 +259,5 @@ fn add(
         anyhow::Ok(())
     });
     added.context("io_uring cannot be used on this machine")??;
-    Ok(())
+    Ok(next)
 }

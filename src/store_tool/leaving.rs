@@ -4,19 +4,18 @@
 use std::collections::BTreeSet;
 use std::path::Path;
 
-use anyhow::{Context, bail, ensure};
+use anyhow::{Context, ensure};
 use nvme::OpenOptions;
 use rt::CoreId;
 use rt::uring::Config;
 use store::devices::Role;
 
-use super::device::{places, slices};
+use super::device::{places, plan_beside, slices};
 use crate::backend::{self, Beside};
 use crate::cluster_dir::{ClusterDir, Plan};
 use crate::daemons::DeviceFiles;
-use crate::mkfs::open_new;
 
-/// Moves all parts of a role to another device.
+/// Moves all parts of a role to another device. Gives the plan that results.
 pub fn migrate(
     dir: &ClusterDir,
     plan: &Plan,
@@ -24,7 +23,7 @@ pub fn migrate(
     role: Role,
     path: &Path,
     force: bool,
-) -> anyhow::Result<()> {
+) -> anyhow::Result<Plan> {
     let path = path.canonicalize().with_context(|| {
         format!("cannot use the device {}: give the path of one that exists", path.display())
     })?;
@@ -36,31 +35,32 @@ pub fn migrate(
     );
     // By a call that did not get to its end, or for something else.
     let is_named = plan.devices.iter().any(|device| device.beside.contains(&path));
-    let file = match is_named {
-        true => files.open(path.clone(), &OpenOptions::default())?,
-        false => open_new(&path, &OpenOptions::default(), force)?,
-    };
-    files.keep(path.clone(), file.clone());
+    let file = files.open(path.clone(), &OpenOptions::default())?;
     let (all, fsid, target) = (slices(plan, files)?, plan.fsid, path.clone());
     let prepared = rt::uring::run(CoreId(0), &Config::default(), move |core| async move {
         let now = places(&core, &all, fsid).await?;
-        if let Some((osd, other, ..)) = now.iter().find(|(_, other, at, _)| *at == target && *other != role) {
-            bail!("{} is the {} device of osd.{osd}: choose another one", target.display(), other.name());
+        for ((osd, other), place) in &now {
+            let (shown, is_other) = (target.display(), *other != role && place.path == target);
+            ensure!(!is_other, "{shown} is the {} device of osd.{osd}: choose another one", other.name());
         }
-        ensure!(now.iter().any(|(_, found, ..)| *found == role), "no OSD has a {name} device");
+        ensure!(now.keys().any(|(_, found)| *found == role), "no OSD has a {name} device");
         if is_named {
             return Beside::read(&core, file, fsid).await;
         }
         let mut stores = Vec::new();
         for slice in &all {
-            stores.push(backend::bytes_to_move(&core, slice, fsid, role).await?);
+            stores.push(backend::superblock(&core, slice, fsid).await?);
         }
-        let ids = stores.iter().map(|(store, _)| *store).collect();
-        let beside = Beside::plan(&core, file, fsid, ids)?;
+        let beside = plan_beside(&core, file, fsid, &stores, force).await?;
         let view = beside.attach(&core)?;
         // Before anything is written.
-        for (store, need) in &stores {
-            let (len, need) = (backend::length(&beside.labelled.runs_of(&*view, *store)?), need.unwrap_or(0));
+        for superblock in &stores {
+            let len = backend::length(&beside.labelled.runs_of(&*view, superblock.store)?);
+            let need = superblock.parts.get(role).map_or(0, |part| match role {
+                // Its file system takes no smaller space than it had.
+                Role::Db => part.len,
+                _ => superblock.part_bytes_min(role),
+            });
             ensure!(
                 len >= need,
                 "{} is too small: each of {} OSDs has {len} bytes of it, and one needs {need}; 'device remove' moves \
@@ -91,8 +91,8 @@ pub fn migrate(
     let_go(dir, &next, files)
 }
 
-/// Moves what is on all parts of a role to where it belongs without them.
-pub fn remove(dir: &ClusterDir, plan: &Plan, files: &mut DeviceFiles, role: Role) -> anyhow::Result<()> {
+/// Moves what is on all parts of a role to where it belongs without them. Gives the plan that results.
+pub fn remove(dir: &ClusterDir, plan: &Plan, files: &mut DeviceFiles, role: Role) -> anyhow::Result<Plan> {
     let (all, fsid) = (slices(plan, files)?, plan.fsid);
     let removed = rt::uring::run(CoreId(0), &Config::default(), move |core| async move {
         for slice in &all {
@@ -107,11 +107,11 @@ pub fn remove(dir: &ClusterDir, plan: &Plan, files: &mut DeviceFiles, role: Role
 }
 
 /// Lets go of the devices that no store has a part on any more. The plan forgets them first: it must never name what has no label.
-fn let_go(dir: &ClusterDir, plan: &Plan, files: &mut DeviceFiles) -> anyhow::Result<()> {
+fn let_go(dir: &ClusterDir, plan: &Plan, files: &mut DeviceFiles) -> anyhow::Result<Plan> {
     let (all, fsid) = (slices(plan, files)?, plan.fsid);
     let used = rt::uring::run(CoreId(0), &Config::default(), move |core| async move {
         let places = places(&core, &all, fsid).await?;
-        anyhow::Ok(places.into_iter().map(|(_, _, path, _)| path).collect::<BTreeSet<_>>())
+        anyhow::Ok(places.into_values().map(|place| place.path).collect::<BTreeSet<_>>())
     });
     let used = used.context("io_uring cannot be used on this machine")??;
     let mut next = plan.clone();
@@ -130,5 +130,5 @@ fn let_go(dir: &ClusterDir, plan: &Plan, files: &mut DeviceFiles) -> anyhow::Res
         let erased = erased.context("io_uring cannot be used on this machine")?;
         erased.with_context(|| format!("{shown} is in no use any more, but its label cannot be erased"))?;
     }
-    Ok(())
+    Ok(next)
 }

@@ -301,10 +301,15 @@ fn a_cluster_gets_devices_for_keys_and_journals_later() {
     blank(&small, 3 << 20);
     device(&["add", "wal", &folder.text("small")]).refused(1, &["small", "need at least"]);
     for (role, path) in [("db", folder.text("db")), ("wal", folder.text("wal"))] {
-        let said = device(&["add", role, &path]);
-        assert_eq!(said.code, Some(0), "{said:?}");
+        let said = device(&["add", role, &path, "--json"]);
+        assert_eq!((said.code, said.out.lines().count()), (Some(0), 2), "{said:?}");
+        let words = [&format!("\"role\":\"{role}\"")[..], "\"before\":null", &format!("\"path\":\"{path}\"")];
+        assert!(said.out.lines().all(|line| words.iter().all(|word| line.contains(word))), "{said:?}");
         // The same again changes nothing.
-        assert_eq!(device(&["add", role, &path]).code, Some(0));
+        let again = device(&["add", role, &path]);
+        assert_eq!((again.code, &again.out[..]), (Some(0), "nothing is left to add\n"), "{again:?}");
+        let again = device(&["add", role, &path, "--json"]);
+        assert_eq!((again.code, &again.out[..]), (Some(0), ""), "{again:?}");
         let other = if role == "db" { "wal" } else { "db" };
         let in_use = format!("is the {role} device of osd.0");
         device(&["add", other, &path]).refused(1, &[&in_use]);
@@ -327,6 +332,53 @@ fn a_cluster_gets_devices_for_keys_and_journals_later() {
 }
 
 #[test]
+fn a_device_that_was_labelled_and_not_noted_is_added_again() {
+    const LABELS: [u64; 2] = [0, 128 << 10];
+    const TABLES: [u64; 2] = [256 << 10, 512 << 10];
+    let folder = Folder::new();
+    let (dir, db) = (folder.text("c"), folder.path("db"));
+    blank(&db, 128 << 20);
+    let made = spirula(&["mkfs", "--dir", &dir, "--size", SIZE, "--osds", "2", "--mon-port", "0"]);
+    assert_eq!(made.code, Some(0), "{made:?}");
+    let add = |dir: &str| spirula(&["store", "--dir", dir, "device", "add", "db", &folder.text("db")]);
+    // It ends where it would note the device, which is then labelled.
+    let in_the_way = folder.path("c").join("cluster.new");
+    fs::create_dir(&in_the_way).expect("made");
+    add(&dir).refused(1, &["cluster.json"]);
+    let labelled = fs::read(&db).expect("read");
+    // Another cluster's is not for the taking.
+    let other = folder.text("other");
+    let made = spirula(&["mkfs", "--dir", &other, "--size", SIZE, "--osds", "2", "--mon-port", "0"]);
+    assert_eq!(made.code, Some(0), "{made:?}");
+    add(&other).refused(1, &["belongs to a spirula cluster"]);
+    fs::remove_dir(&in_the_way).expect("removed");
+    let plan = fs::read(folder.path("c").join("cluster.json")).expect("read");
+    let main = |osd: u32| folder.path("c").join(format!("osd.{osd}")).join("block");
+    let stores = [0, 1].map(|osd| fs::read(main(osd)).expect("read"));
+    // Killed a while before: what is written later is not there, or torn.
+    let [first, second] = LABELS;
+    let [one, two] = TABLES;
+    for missing in [&[][..], &[first], &[first, second], &[first, second, two], &[first, second, one, two]] {
+        let mut bytes = labelled.clone();
+        missing
+            .iter()
+            .map(|at| usize::try_from(*at).expect("small"))
+            .for_each(|at| bytes[at..][..8192].fill(0));
+        fs::write(&db, &bytes).expect("written");
+        fs::write(folder.path("c").join("cluster.json"), &plan).expect("written");
+        (0..).zip(&stores).for_each(|(osd, bytes)| fs::write(main(osd), bytes).expect("written"));
+        let said = add(&dir);
+        assert_eq!((said.code, said.out.lines().count()), (Some(0), 2), "{missing:?}: {said:?}");
+        let checked = spirula(&["fsck", "--dir", &dir, "--deep"]);
+        assert_eq!(checked.code, Some(0), "{checked:?}");
+    }
+    // One that was in use is not taken for one that was not.
+    fs::write(folder.path("c").join("cluster.json"), &plan).expect("written");
+    (0..).zip(&stores).for_each(|(osd, bytes)| fs::write(main(osd), bytes).expect("written"));
+    add(&dir).refused(1, &["belongs to a spirula cluster"]);
+}
+
+#[test]
 fn devices_that_several_osds_share_grow_for_all_of_them() {
     let folder = Folder::new();
     let dir = folder.text("c");
@@ -345,7 +397,7 @@ fn devices_that_several_osds_share_grow_for_all_of_them() {
             file.set_len(times * bytes).expect("grown");
         }
         let said = device(&["grow", "--json"]);
-        assert_eq!((said.code, said.out.lines().count()), (Some(0), 6), "{said:?}");
+        assert_eq!((said.code, said.out.matches("\"after\":{").count()), (Some(0), 6), "{said:?}");
         Cluster::up(&folder.path("c"), &[]).stop();
         let checked = spirula(&["fsck", "--dir", &dir, "--deep"]);
         assert_eq!(checked.code, Some(0), "{checked:?}");
@@ -387,10 +439,17 @@ fn keys_and_journals_move_and_go() {
     device(&["migrate", "db", &path("small")]).refused(1, &["small", "is too small"]);
     device(&["migrate", "db", &path("wal")]).refused(1, &["is the wal device of osd.0"]);
     for (role, name) in [("db", "db2"), ("wal", "wal2")] {
-        let said = device(&["migrate", role, &path(name)]);
-        assert_eq!(said.code, Some(0), "{said:?}");
+        let said = device(&["migrate", role, &path(name), "--json"]);
+        let (from, to) = (format!("\"path\":\"{}\"", path(role)), format!("\"path\":\"{}\"", path(name)));
+        let tells = |line: &str| line.contains(&from) && line.contains(&to);
+        assert_eq!(
+            (said.code, said.out.lines().filter(|line| tells(line)).count()),
+            (Some(0), 2),
+            "{said:?}"
+        );
         // The same again changes nothing.
-        assert_eq!(device(&["migrate", role, &path(name)]).code, Some(0));
+        let again = device(&["migrate", role, &path(name)]);
+        assert_eq!((again.code, &again.out[..]), (Some(0), "nothing is left to move\n"), "{again:?}");
     }
     has(&[("db", "db2"), ("wal", "wal2")]);
     // What they were on is nobody's, but has somebody's bytes.
@@ -400,7 +459,8 @@ fn keys_and_journals_move_and_go() {
     let cluster = Cluster::up(&folder.path("c"), &[]);
     device(&["remove", "wal"]).refused(1, &["in use by another process"]);
     cluster.stop();
-    assert_eq!(device(&["remove", "wal"]).code, Some(0));
+    let said = device(&["remove", "wal", "--json"]);
+    assert_eq!((said.code, said.out.matches("\"after\":null").count()), (Some(0), 2), "{said:?}");
     has(&[("db", "db2")]);
     device(&["migrate", "wal", &path("wal2"), "--force"]).refused(1, &["no OSD has a wal device"]);
     for _ in 0..2 {

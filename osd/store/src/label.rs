@@ -178,16 +178,19 @@ impl Labelled {
         Ok(Self { label, segments: SegmentTable { generation: 1, owners }, damaged: 0 })
     }
 
-    /// Writes every copy. The label at the very start goes last, so that an interrupted format is no labelled device.
+    /// Writes every copy. The label at the very end goes first, so that whoever finds that this was interrupted knows for whom
+    /// the device was to be ([`prepared`]); the one at the very start goes last, as the device is labelled then.
     pub async fn write(&self, device: &dyn BlockDevice) -> LabelResult<()> {
-        let table = self.segments.encode();
+        let (label, table) = (self.label.encode(), self.segments.encode());
+        let [first, second] = LABEL_PLACES;
+        for place in label_places(device, self.label.size).into_iter().skip(LABEL_PLACES.len()) {
+            write_at(device, place, &label).await?;
+        }
+        device.flush().await?;
         for place in TABLE_PLACES {
             write_at(device, place, &table).await?;
         }
-        let label = self.label.encode();
-        let mut places = label_places(device, self.label.size);
-        places.reverse();
-        for place in places {
+        for place in [second, first] {
             device.flush().await?;
             write_at(device, place, &label).await?;
         }
@@ -293,6 +296,11 @@ impl Labelled {
             }
         }
     }
+}
+
+/// The label of a device whose labelling may have been interrupted: any copy, whatever became of its segment table.
+pub async fn prepared(device: &dyn BlockDevice) -> LabelResult<Label> {
+    read_label(device, &mut 0).await
 }
 
 /// Smallest device for so many slices, bytes: each gets 16 MiB.
