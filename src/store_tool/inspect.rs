@@ -5,7 +5,7 @@ use std::io::{self, Write};
 
 use bytes::Bytes;
 use serde_json::{Value, json};
-use store::{Blob, CollectionId, ObjectDump, ObjectId, ObjectStore, Shard, Sizes};
+use store::{Blob, Checksum, CollectionId, ObjectDump, ObjectId, ObjectStore, Shard, Sizes};
 
 use super::Look;
 use super::args::HistogramOptions;
@@ -23,7 +23,7 @@ impl Look {
         let fields = json!({
             "size": onode.size, "stored": onode.stored, "allocated": onode.allocated, "shared": onode.shared,
             "compressed": onode.compressed, "compressed_original": onode.compressed_original,
-            "hints": format!("{:?}", onode.hints).to_lowercase(),
+            "hints": format!("{:?}", onode.hints.compression).to_lowercase(), "streamed": onode.hints.is_streamed,
             "omap": {
                 "id": onode.omap_id, "keys": onode.omap_keys, "bytes": onode.omap_bytes,
                 "header": text(&header), "header_bytes": header.len(),
@@ -126,11 +126,11 @@ fn shard(number: u32, shard: &Shard, dump: &ObjectDump, block: u64) -> Value {
 }
 
 fn blob(address: u64, blob: &Blob, dump: &ObjectDump, block: u64) -> Value {
-    let checksums: Vec<_> = (0..blob.checksums.len())
-        .filter_map(|index| blob.checksums.get(index))
-        // Without the kind, which is there once.
-        .map(|checksum| checksum.to_string().split(' ').next_back().unwrap_or_default().to_owned())
-        .collect();
+    // Without the kind, which is there once.
+    let without_kind =
+        |checksum: Checksum| checksum.to_string().split(' ').nth(1).unwrap_or_default().to_owned();
+    let checksums: Vec<_> = blob.checksums.chunks().map(|chunk| without_kind(chunk.checksum)).collect();
+    let blocks: Vec<_> = blob.checksums.chunks().map(|chunk| chunk.blocks).collect();
     let share = blob.share.map(|share| {
         let uses = dump.shares.get(&(blob.birth, share)).map(|share| share.uses.to_vec());
         json!({ "address": share, "uses": uses })
@@ -141,6 +141,6 @@ fn blob(address: u64, blob: &Blob, dump: &ObjectDump, block: u64) -> Value {
     });
     json!({
         "address": address, "length": blob.bytes(block), "birth": blob.birth,
-        "csum_type": blob.checksums.kind().name(), "checksums": checksums, "share": share, "compressed": compressed,
+        "csum_type": blob.checksums.kind().name(), "checksums": checksums, "blocks": blocks, "share": share, "compressed": compressed,
     })
 }

@@ -176,7 +176,7 @@ impl Look {
         let stat = store.stat(collection, object).await?;
         let size = stat.size;
         let mut first = vec![Op::Touch { collection, object: id() }];
-        if stat.hints != Hints::None {
+        if stat.hints != Hints::default() {
             first.push(Op::SetHints { collection, object: id(), hints: stat.hints });
         }
         write(writer, first)?;

@@ -1,6 +1,6 @@
 //! What a pool of the OSD map wants of the store. What this version does not know is as if it were not set.
 
-use store::{Algorithm, ChecksumKind, Compression, CompressionMode, PoolOptions};
+use store::{Algorithm, ChecksumKind, ChunkBounds, Compression, CompressionMode, PoolOptions};
 use wire::osdmap::Pool;
 use wire::types::PoolId;
 
@@ -23,13 +23,16 @@ pub fn wanted(whoami: i32, id: PoolId, pool: &Pool) -> PoolOptions {
         }
         mode
     });
+    let bytes = |key| pool.integer_option(key).and_then(|bytes| u64::try_from(bytes).ok());
+    let chunk = |key| bytes(key).filter(|bytes| *bytes > 0);
+    let checksum_chunk =
+        ChunkBounds { min: chunk(Pool::OPTION_CSUM_MIN_BLOCK), max: chunk(Pool::OPTION_CSUM_MAX_BLOCK) };
     let usual = Compression::default();
     let algorithm = pool.text_option(Pool::OPTION_COMPRESSION_ALGORITHM);
     let algorithm = algorithm.map_or(Some(usual.algorithm), Algorithm::from_name);
     let compression = mode.map(|mode| {
         // Which includes "none": what was asked for cannot be had, and nothing else was asked for.
         let Some(algorithm) = algorithm else { return Compression { mode: CompressionMode::None, ..usual } };
-        let bytes = |key| pool.integer_option(key).and_then(|bytes| u64::try_from(bytes).ok());
         let mut wanted = Compression {
             mode,
             algorithm,
@@ -42,7 +45,7 @@ pub fn wanted(whoami: i32, id: PoolId, pool: &Pool) -> PoolOptions {
         }
         wanted
     });
-    PoolOptions { checksum, compression }
+    PoolOptions { checksum, checksum_chunk, compression }
 }
 
 #[cfg(test)]
@@ -67,6 +70,8 @@ mod tests {
         assert_eq!(with([]), PoolOptions::default());
         let all = with([
             (Pool::OPTION_CSUM_TYPE, PoolOption::Integer(3)),
+            (Pool::OPTION_CSUM_MAX_BLOCK, PoolOption::Integer(32768)),
+            (Pool::OPTION_CSUM_MIN_BLOCK, PoolOption::Integer(8192)),
             (Pool::OPTION_COMPRESSION_MODE, text("aggressive")),
             (Pool::OPTION_COMPRESSION_ALGORITHM, text("zstd")),
             (Pool::OPTION_COMPRESSION_REQUIRED_RATIO, PoolOption::Float(FloatBits::new(0.5))),
@@ -81,13 +86,16 @@ mod tests {
             blob_bytes_max: 32768,
         };
         let checksum = Some(ChecksumKind::Xxhash64);
-        assert_eq!(all, PoolOptions { checksum, compression: Some(compression) });
+        let checksum_chunk = ChunkBounds { min: Some(8192), max: Some(32768) };
+        assert_eq!(all, PoolOptions { checksum, checksum_chunk, compression: Some(compression) });
     }
 
     #[test]
     fn what_makes_no_sense_is_as_if_it_were_not_set() {
         let odd = with([
             (Pool::OPTION_CSUM_TYPE, PoolOption::Integer(77)),
+            (Pool::OPTION_CSUM_MAX_BLOCK, PoolOption::Integer(0)),
+            (Pool::OPTION_CSUM_MIN_BLOCK, text("8K")),
             (Pool::OPTION_COMPRESSION_MODE, text("sometimes")),
         ]);
         assert_eq!(odd, PoolOptions::default());
@@ -100,7 +108,7 @@ mod tests {
         ]);
         let usual =
             Compression { mode: CompressionMode::Force, required_permille: 0, ..Compression::default() };
-        assert_eq!(odd, PoolOptions { checksum: None, compression: Some(usual) });
+        assert_eq!(odd, PoolOptions { compression: Some(usual), ..PoolOptions::default() });
         for unknown in ["none", "brotli"] {
             let found = with([
                 (Pool::OPTION_COMPRESSION_MODE, text("force")),

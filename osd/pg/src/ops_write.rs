@@ -1,7 +1,7 @@
 //! Ops that change an object's data or existence.
 
 use bytes::Bytes;
-use store::Hints;
+use store::{Compressibility, Hints};
 
 use crate::errno::OpResult;
 use crate::execute::Output;
@@ -157,8 +157,18 @@ pub fn create(view: &mut ObjectView, exclusive: bool) -> OpResult<Output> {
     Ok(Output::default())
 }
 
-/// The data compresses.
+/// Writes will go to random offsets.
 //= ceph 16.2 rados: alloc hint flags
+const HINT_RANDOM_WRITE: u32 = 2;
+/// Reads will go from lower offsets to higher ones.
+const HINT_SEQUENTIAL_READ: u32 = 4;
+/// Reads will go to random offsets.
+const HINT_RANDOM_READ: u32 = 8;
+/// The object will only be appended to.
+const HINT_APPEND_ONLY: u32 = 16;
+/// The object will not be changed.
+const HINT_IMMUTABLE: u32 = 32;
+/// The data compresses.
 const HINT_COMPRESSIBLE: u32 = 256;
 /// It does not.
 const HINT_INCOMPRESSIBLE: u32 = 512;
@@ -171,7 +181,7 @@ pub fn set_alloc_hint(
     flags: u32,
 ) -> OpResult<Output> {
     view.touch();
-    let mut before = Hints::None;
+    let mut before = Hints::default();
     if let Some(info) = view.info_mut() {
         before = hints(info.alloc_hint_flags);
         *info = ObjectInfo {
@@ -182,7 +192,7 @@ pub fn set_alloc_hint(
         };
     }
     // Block devices say nothing with every write. Something is said again: the store may be older than its hints.
-    if hints(flags) != Hints::None || before != Hints::None {
+    if hints(flags) != Hints::default() || before != Hints::default() {
         view.hint(hints(flags));
     }
     Ok(Output::default())
@@ -190,12 +200,17 @@ pub fn set_alloc_hint(
 
 /// What a client's flags mean to the store.
 fn hints(flags: u32) -> Hints {
-    match flags & (HINT_COMPRESSIBLE | HINT_INCOMPRESSIBLE) {
-        0 => Hints::None,
-        HINT_COMPRESSIBLE => Hints::Compressible,
-        HINT_INCOMPRESSIBLE => Hints::Incompressible,
-        _ => Hints::Both,
-    }
+    let compression = match flags & (HINT_COMPRESSIBLE | HINT_INCOMPRESSIBLE) {
+        0 => Compressibility::None,
+        HINT_COMPRESSIBLE => Compressibility::Compressible,
+        HINT_INCOMPRESSIBLE => Compressibility::Incompressible,
+        _ => Compressibility::Both,
+    };
+    //= ceph 16.2 bluestore: which hints make it prefer large checksum blocks
+    let is_streamed = flags & HINT_SEQUENTIAL_READ != 0
+        && flags & (HINT_RANDOM_READ | HINT_RANDOM_WRITE) == 0
+        && flags & (HINT_APPEND_ONLY | HINT_IMMUTABLE) != 0;
+    Hints { compression, is_streamed }
 }
 
 fn set_truncation(view: &mut ObjectView, extent: Extent) {

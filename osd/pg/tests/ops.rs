@@ -4,7 +4,7 @@
 
 mod world;
 
-use store::{Hints, ObjectStore};
+use store::{Compressibility, Hints, ObjectStore};
 use wire::msg::{Op, OpArgs, OpCode as O, OpFlags, RequestFlags};
 use wire::types::SnapId;
 use world::{
@@ -676,21 +676,31 @@ fn hints_of_clients_reach_the_store() {
         let stat = world::now(world.store.stat(world.group.collection(), &object("x")));
         stat.expect("it is there").hints
     };
+    let compresses = |compression| Hints { compression, ..Hints::default() };
+    let streamed = Hints { is_streamed: true, ..Hints::default() };
     // Read, write and access hints say nothing of compression.
     for (flags, expected) in [
-        (1 | 4, Hints::None),
-        (256, Hints::Compressible),
-        (256, Hints::Compressible),
-        (512 | 4, Hints::Incompressible),
-        (256 | 512, Hints::Both),
-        (0, Hints::None),
+        (1 | 4, Hints::default()),
+        (256, compresses(Compressibility::Compressible)),
+        (256, compresses(Compressibility::Compressible)),
+        (512 | 4, compresses(Compressibility::Incompressible)),
+        (256 | 512, compresses(Compressibility::Both)),
+        (0, Hints::default()),
+        // Read in order, and appended to or not changed at all.
+        (1 | 4 | 16, streamed),
+        (4 | 32, streamed),
+        (4 | 32 | 256, Hints { is_streamed: true, ..compresses(Compressibility::Compressible) }),
+        (4 | 8 | 32, Hints::default()),
+        (2 | 4 | 16, Hints::default()),
+        (32, Hints::default()),
+        (4, Hints::default()),
     ] {
         assert_eq!(world.run("x", &[hint(flags), write(O::WRITE, 0, b"abc")]).result, 0);
         assert_eq!(hints(&world), expected, "flags {flags}");
     }
     assert_eq!(world.run("x", &[hint(256)]).result, 0);
     assert_eq!(world.run("x", &[op(O::DELETE), hint(256)]).result, 0);
-    assert_eq!(hints(&world), Hints::Compressible, "of the new object");
+    assert_eq!(hints(&world), compresses(Compressibility::Compressible), "of the new object");
     assert_eq!(world.run("x", &[op(O::DELETE), op(O::CREATE)]).result, 0);
-    assert_eq!(hints(&world), Hints::None);
+    assert_eq!(hints(&world), Hints::default());
 }

@@ -7,8 +7,10 @@
 //! would take the old one for the new. So data in flight and groups are told by XXH3, folded to 32 bits.
 
 mod kinds;
+mod row;
 
-pub use kinds::{Checksum, ChecksumKind, Checksums};
+pub use kinds::{Checksum, ChecksumKind, Summing};
+pub use row::{CHUNK_BLOCKS_MAX, Checksums, Chunk};
 use xxhash_rust::xxh3::{xxh3_64, xxh3_64_with_seed};
 
 /// What the journal keeps of an extent in flight.

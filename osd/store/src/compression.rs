@@ -137,20 +137,20 @@ impl CompressionMode {
         Self::ALL.into_iter().find(|other| other.name() == name)
     }
 
-    /// Whether data of an object with these hints is compressed.
-    pub fn wants(self, hints: Hints) -> bool {
+    /// Whether data of which that was said is compressed.
+    pub fn wants(self, hint: Compressibility) -> bool {
         match self {
             Self::None => false,
-            Self::Passive => matches!(hints, Hints::Compressible | Hints::Both),
-            Self::Aggressive => !matches!(hints, Hints::Incompressible | Hints::Both),
+            Self::Passive => matches!(hint, Compressibility::Compressible | Compressibility::Both),
+            Self::Aggressive => !matches!(hint, Compressibility::Incompressible | Compressibility::Both),
             Self::Force => true,
         }
     }
 }
 
-/// What a client said of an object's data.
+/// What a client said of whether an object's data compresses.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum Hints {
+pub enum Compressibility {
     /// Nothing.
     #[default]
     None,
@@ -162,7 +162,7 @@ pub enum Hints {
     Both,
 }
 
-impl Hints {
+impl Compressibility {
     /// All of them.
     pub const ALL: [Self; 4] = [Self::None, Self::Compressible, Self::Incompressible, Self::Both];
 
@@ -178,7 +178,7 @@ impl Hints {
 
     /// The one with this number.
     pub fn from_number(number: u8) -> Option<Self> {
-        Self::ALL.into_iter().find(|hints| hints.number() == number)
+        Self::ALL.into_iter().find(|hint| hint.number() == number)
     }
 }
 
@@ -245,7 +245,7 @@ mod tests {
     #[test]
     fn hints_decide_where_the_mode_asks_for_them() {
         use CompressionMode::{Aggressive, Force, None, Passive};
-        let wants = |mode: CompressionMode| Hints::ALL.map(|hints| mode.wants(hints));
+        let wants = |mode: CompressionMode| Compressibility::ALL.map(|hint| mode.wants(hint));
         assert_eq!(wants(None), [false, false, false, false]);
         assert_eq!(wants(Passive), [false, true, false, true]);
         assert_eq!(wants(Aggressive), [true, true, false, false]);
@@ -253,7 +253,8 @@ mod tests {
         for mode in CompressionMode::ALL {
             assert_eq!(CompressionMode::from_name(mode.name()), Some(mode));
         }
-        assert_eq!((0..4).map(Hints::from_number).collect::<Option<Vec<_>>>(), Some(Hints::ALL.to_vec()));
-        assert_eq!(Hints::from_number(4), Option::None);
+        let all: Option<Vec<_>> = (0..4).map(Compressibility::from_number).collect();
+        assert_eq!(all, Some(Compressibility::ALL.to_vec()));
+        assert_eq!(Compressibility::from_number(4), Option::None);
     }
 }

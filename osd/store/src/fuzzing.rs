@@ -13,9 +13,9 @@ use allocator::limits::PAGE_BYTES;
 use bytes::Bytes;
 use uuid::Uuid;
 
-use crate::checksum::{ChecksumKind, Checksums};
+use crate::checksum::{Checksum, ChecksumKind, Checksums};
 use crate::codec::DecodeResult;
-use crate::compression::{Algorithm, Hints};
+use crate::compression::{Algorithm, Compressibility};
 use crate::devices::{Part, Parts};
 use crate::engine::pg_log::{self, LogChange, PgLog, Window};
 use crate::engine::{apply, checkpoint, free_list};
@@ -167,6 +167,11 @@ fn shard(input: &[u8]) {
     let one = shard.pieces.at(input.len() % shard.pieces.len().max(1)).map(|(at, _)| at);
     if let Some(at) = one {
         shard.pieces.remove(at);
+        for (blob, chunk, stays) in shard.cut_chunks(SHARD_BLOCK) {
+            let own: Vec<_> = stays.into_iter().map(|index| (index, chunk.checksum)).collect();
+            let found = shard.blobs.position(blob).and_then(|at| shard.blobs.at_mut(at));
+            found.into_iter().for_each(|(_, blob)| blob.checksums.split(chunk.first, &own));
+        }
         let freed: u64 = shard.trim(SHARD_BLOCK).iter().map(|extent| extent.len).sum();
         assert_eq!(shard.allocated(SHARD_BLOCK) + freed, allocated);
         assert_eq!(shard.validate(number, SPAN, SHARD_BLOCK), Ok(()));
@@ -498,7 +503,7 @@ fn sample_transaction(object: crate::ObjectId) -> Transaction {
         Op::CreateCollection { collection, bits: 2 },
         Op::SetCollectionMeta { collection, value: text(b"m") },
         Op::Touch { collection, object: object.clone() },
-        Op::SetHints { collection, object: object.clone(), hints: Hints::Compressible },
+        Op::SetHints { collection, object: object.clone(), hints: Compressibility::Compressible.into() },
         Op::Write { collection, object: object.clone(), offset: 5, data: vec![text(b"ab"), text(b"c")] },
         Op::Zero { collection, object: object.clone(), offset: 1, len: 2 },
         Op::Truncate { collection, object: object.clone(), size: 9 },
@@ -596,7 +601,7 @@ pub fn seeds(name: &str) -> Vec<Vec<u8>> {
         "store_onode" => {
             let shares = Onode { allocated: 8192, shared: 4096, ..onode.clone() };
             let packed = Onode { stored: 900, compressed: 4096, compressed_original: 800, ..shares.clone() };
-            let hinted = Onode { hints: Hints::Incompressible, ..onode.clone() };
+            let hinted = Onode { hints: Compressibility::Incompressible.into(), ..onode.clone() };
             let key = keys::onode(&object);
             let values = [onode, shares, packed, hinted].map(|onode| onode.encode(&key).to_vec());
             values.into_iter().chain([crate::onode::VALUE_OF_VERSION_3.to_vec()]).collect()
@@ -612,6 +617,19 @@ pub fn seeds(name: &str) -> Vec<Vec<u8>> {
                 shard
             });
             let all = plain.iter().cloned().chain(packed);
+            let chunked = plain.iter().filter_map(|shard| {
+                let mut shard = shard.clone();
+                let (_, blob) = shard.blobs.at_mut(0)?;
+                let kind = blob.checksums.kind();
+                let mut checksums = Checksums::new(kind);
+                for blocks in [2, 1] {
+                    checksums.push(Checksum::of(kind, &[9]), blocks);
+                }
+                checksums.push(Checksum::unknown(kind), 1);
+                blob.checksums = checksums;
+                (kind != ChecksumKind::None).then_some(shard)
+            });
+            let all = all.chain(chunked);
             let inline = [(10, Bytes::from_static(b"some")), (4000, Bytes::from_static(b"bytes"))].into();
             let inline = Shard { inline, ..Shard::default() };
             let values = all.chain([inline]).map(|shard| shard.encode(SHARD_BLOCK));

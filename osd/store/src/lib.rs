@@ -29,8 +29,8 @@ mod superblock;
 mod transaction;
 mod types;
 
-pub use checksum::{Checksum, ChecksumKind, Checksums};
-pub use compression::{Algorithm, Compression, CompressionMode, Hints};
+pub use checksum::{Checksum, ChecksumKind, Checksums, Chunk};
+pub use compression::{Algorithm, Compressibility, Compression, CompressionMode};
 pub use engine::{
     BlockPlace, CachePolicy, Engine, FormatOptions, FreeList, FreeSpace, Histogram, Loss, Lost, ObjectDump,
     OpenError, OpenResult, Options, RepairOptions, RepairReport, Repaired, Repairing, Sizes,
@@ -50,5 +50,6 @@ pub use share::Share;
 pub use superblock::{Features, Superblock};
 pub use transaction::{Op, Transaction};
 pub use types::{
-    AccessHints, CollectionId, Keep, LogVersion, ObjectId, ObjectStat, Pattern, PoolOptions, PoolStats,
+    AccessHints, ChunkBounds, CollectionId, Hints, Keep, LogVersion, ObjectId, ObjectStat, Pattern,
+    PoolOptions, PoolStats,
 };

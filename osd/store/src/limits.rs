@@ -2,8 +2,12 @@
 
 use std::time::Duration;
 
+use crate::checksum::CHUNK_BLOCKS_MAX;
+
 /// Smallest unit of allocation and of checksums, bytes. A device with larger blocks raises it to its block size.
 pub const BLOCK: u64 = 4096;
+/// Most bytes under one checksum, if they are several blocks: all of them are read for any, and they are in one shard.
+pub const CHECKSUM_CHUNK_BYTES_MAX: u64 = 64 << 10;
 /// Largest object by default, bytes. An option of the store may raise it up to [`OBJECT_BYTES_HARD_MAX`].
 pub const OBJECT_BYTES_MAX: u64 = 128 << 20;
 /// Largest object any option can allow, bytes: shard numbers stay within 32 bits and transactions within memory.
@@ -61,7 +65,8 @@ pub const REPAIR_LOSSES_MAX: usize = 100_000;
 /// Most objects one `list` returns, and most entries of one omap page.
 pub const LIST_MAX: usize = 16 << 10;
 
-const _: () = assert!(BLOCK.is_power_of_two());
+const _: () = assert!(BLOCK.is_power_of_two() && CHECKSUM_CHUNK_BYTES_MAX.is_power_of_two());
+const _: () = assert!(CHECKSUM_CHUNK_BYTES_MAX / BLOCK <= CHUNK_BLOCKS_MAX as u64);
 const _: () = assert!(OBJECT_BYTES_MAX <= OBJECT_BYTES_HARD_MAX && OBJECT_BYTES_MAX < TRANSACTION_BYTES_MAX);
 const _: () = assert!(OMAP_VALUE_BYTES_MAX + OMAP_KEY_BYTES_MAX + (1 << 20) < EXPORT_FRAME_BYTES_MAX);
 const _: () = assert!(INLINE_BYTES_MAX <= SHARD_SPAN_MIN as u64 && SHARD_SPAN_MIN <= SHARD_SPAN_MAX);

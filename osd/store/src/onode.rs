@@ -7,10 +7,10 @@ use bytes::Bytes;
 
 use crate::check::length;
 use crate::codec::{DecodeResult, Decoder, Encoder};
-use crate::compression::Hints;
+use crate::compression::Compressibility;
 use crate::limits;
 use crate::shard::Counts;
-use crate::types::{ObjectId, PoolStats};
+use crate::types::{Hints, ObjectId, PoolStats};
 
 /// With the name, and each shard by itself. Not written any more, nor are the next two.
 const VERSION_NAMED: u8 = 1;
@@ -27,10 +27,10 @@ const SHARED: u8 = 1;
 const COMPRESSED: u8 = 2;
 /// There is or was an omap.
 const OMAP: u8 = 4;
-/// Where the hints are.
+/// Where the numbers of the hints are.
 const HINTS_SHIFT: u32 = 3;
 /// Flags that there are.
-const FLAGS: u8 = SHARED | COMPRESSED | OMAP | 3 << HINTS_SHIFT;
+const FLAGS: u8 = SHARED | COMPRESSED | OMAP | 7 << HINTS_SHIFT;
 
 /// Bytes that a shard's number takes in a value: as a run of its own.
 pub const SHARD_NUMBER_BYTES_MAX: usize = 10;
@@ -94,7 +94,7 @@ impl Onode {
             shared: 0,
             compressed: 0,
             compressed_original: 0,
-            hints: Hints::None,
+            hints: Hints::default(),
         }
     }
 
@@ -269,8 +269,8 @@ impl Onode {
             onode.compressed = d.varint("compressed")?;
             onode.compressed_original = d.varint("compressed bytes")?;
             let number = d.u8("hints")?;
-            match Hints::from_number(number) {
-                Some(hints) => onode.hints = hints,
+            match Compressibility::from_number(number) {
+                Some(hint) => onode.hints = hint.into(),
                 None => return d.invalid("hints", d.at(), number.into()),
             }
         }
@@ -392,12 +392,14 @@ mod tests {
         e.into_bytes()
     }
 
-    fn samples() -> [Onode; 6] {
+    fn samples() -> [Onode; 7] {
         let plain = Onode { omap_id: 0, omap_keys: 0, omap_bytes: 0, ..sample() };
         let compressed = Onode { compressed: 8192, compressed_original: 70, ..sample() };
-        let hinted = Onode { hints: Hints::Both, ..sample() };
+        let hints = Hints { compression: Compressibility::Both, is_streamed: false };
+        let hinted = Onode { hints, ..sample() };
+        let streamed = Onode { hints: Hints { is_streamed: true, ..hints }, ..sample() };
         let bare = Onode::new(sample().object, 64 << 10);
-        [sample(), plain, Onode { shared: 4096, ..sample() }, compressed, hinted, bare]
+        [sample(), plain, Onode { shared: 4096, ..sample() }, compressed, hinted, bare, streamed]
     }
 
     #[test]

@@ -3,7 +3,7 @@
 //!
 //! Invariants ([`Shard::validate`]): pieces do not overlap and stay in the shard's span; a piece keeps its offset
 //! within the block, so a logical block lives in at most one block of one blob; every block of a blob is used by a
-//! piece; blobs of one object do not overlap on the device. Writes are cut at shard borders, so no blob spans shards.
+//! piece; blocks under one checksum hold consecutive blocks of the object; blobs of one object do not overlap on the device. Writes are cut at shard borders, so no blob spans shards.
 //! A shared blob's blocks may be other objects' too; [`crate::share`] counts who uses them, and nobody writes them.
 //! What little there is at the beginning of an object may be in its first shard itself, which then has neither blobs nor pieces.
 //! A compressed blob is read as a whole and never written again: its blocks are used until no piece refers to any of them.
@@ -18,9 +18,9 @@ use allocator::Extent;
 use bytes::Bytes;
 use smallvec::{SmallVec, smallvec};
 
-use crate::checksum::{Checksum, Checksums};
+use crate::checksum::{Checksum, Checksums, Chunk};
 use crate::compression::Algorithm;
-use crate::limits::INLINE_BYTES_MAX;
+use crate::limits::{CHECKSUM_CHUNK_BYTES_MAX, INLINE_BYTES_MAX};
 use crate::sorted::Sorted;
 
 /// Bytes that a shard takes beside blobs and pieces.
@@ -45,7 +45,7 @@ pub struct Blob {
     /// Number of the record that allocated the space. With the address it identifies the owner of a block for ever:
     /// space that was freed and allocated again has another birth.
     pub birth: u64,
-    /// Of each block.
+    /// Of its blocks.
     pub checksums: Checksums,
     /// Other objects may use the blocks: their uses are counted from this address on.
     pub share: Option<u64>,
@@ -84,8 +84,12 @@ pub struct Place {
     pub index: usize,
     /// Address of the block; of a compressed blob's first one.
     pub address: u64,
-    /// The checksum of what is there.
+    /// The checksum of what is there, and of what else is under it.
     pub checksum: Checksum,
+    /// Address of the first block that is under it.
+    pub chunk: u64,
+    /// How many are.
+    pub chunk_blocks: u32,
     /// Birth of the blob.
     pub birth: u64,
     /// The blob is shared.
@@ -192,8 +196,20 @@ impl Shard {
         let logical = (at + number * block).saturating_sub(piece.blob_offset.into());
         let (birth, is_shared, is_packed) = (found.birth, found.share.is_some(), found.packed.is_some());
         let (address, stored) = if is_packed { (blob, 0) } else { (blob + number * block, index) };
-        let checksum = found.checksums.get(stored)?;
-        Some(Place { blob, index, address, checksum, birth, is_shared, is_packed, logical })
+        let Chunk { first, blocks, checksum } = found.checksums.get(stored)?;
+        let (chunk, chunk_blocks) = (blob + wide(first) * block, narrow(wide(blocks)));
+        Some(Place {
+            blob,
+            index,
+            address,
+            checksum,
+            chunk,
+            chunk_blocks,
+            birth,
+            is_shared,
+            is_packed,
+            logical,
+        })
     }
 
     /// Whether a blob born by `birth` owns the block at `address`.
@@ -202,7 +218,8 @@ impl Shard {
         blob.birth == birth && address < start + blob.bytes(block)
     }
 
-    /// Drops blocks that no piece uses, cutting blobs where a block goes from the middle; gives what became free.
+    /// Drops blocks that no piece uses, cutting blobs where a block goes from the middle; gives what became free. If a block
+    /// stays that is under one checksum with one that goes, it has one of its own before.
     pub fn trim(&mut self, block: u64) -> Vec<Extent> {
         let (used, firsts) = self.used_blocks(block);
         if used.iter().all(|used| *used) {
@@ -249,6 +266,21 @@ impl Shard {
         freed
     }
 
+    /// Chunks of which pieces use some blocks, but not all: by blob, and first block, with those that are used.
+    pub fn cut_chunks(&self, block: u64) -> Vec<(u64, Chunk, Vec<usize>)> {
+        let (used, firsts) = self.used_blocks(block);
+        let mut cut = Vec::new();
+        for ((address, blob), first) in self.blobs.iter().zip(firsts) {
+            for chunk in blob.checksums.chunks().filter(|chunk| chunk.blocks > 1) {
+                let stays: Vec<usize> = chunk.range().filter(|index| used[first + index]).collect();
+                if !stays.is_empty() && stays.len() < chunk.blocks {
+                    cut.push((*address, chunk, stays));
+                }
+            }
+        }
+        cut
+    }
+
     /// Which blocks of which blob a piece uses: all blobs' blocks, before they were compressed, in one row, and where in it
     /// each blob's begin.
     fn used_blocks(&self, block: u64) -> (Marks, SmallVec<[usize; 64]>) {
@@ -269,8 +301,8 @@ impl Shard {
         (used, firsts)
     }
 
-    /// Forgets the bytes of `[from, to)`, and the blocks that nobody uses then; gives what was there: offsets and lengths.
-    pub fn punch(&mut self, from: u64, to: u64, block: u64) -> Vec<(u64, u64)> {
+    /// Forgets the bytes of `[from, to)`; gives what was there: offsets and lengths. [`Self::trim`] is to follow.
+    pub fn punch(&mut self, from: u64, to: u64) -> Vec<(u64, u64)> {
         let lost = |at: u64, len: u64| (at.max(from), (at + len).min(to));
         let all = self.ranges().map(|(at, len)| lost(at, len)).filter(|(from, to)| from < to);
         let all: Vec<(u64, u64)> = all.map(|(from, to)| (from, to - from)).collect();
@@ -299,11 +331,11 @@ impl Shard {
             let kept = [(at, before), (lost_to, after)].into_iter().filter(|(_, bytes)| !bytes.is_empty());
             kept.for_each(|(at, bytes)| drop(self.inline.insert(at, bytes)));
         }
-        self.trim(block);
         all
     }
 
     /// Forgets what lies in the blocks at these addresses, of a compressed blob all that it has; gives what was there.
+    /// [`Self::trim`] is to follow.
     pub fn forget_blocks(&mut self, addresses: &BTreeSet<u64>, block: u64) -> Vec<(u64, u64)> {
         let mut ranges = Vec::new();
         for (at, piece) in self.pieces.iter() {
@@ -321,7 +353,7 @@ impl Shard {
                 ranges.push((from, to.min(end)));
             }
         }
-        ranges.into_iter().flat_map(|(from, to)| self.punch(from, to, block)).collect()
+        ranges.into_iter().flat_map(|(from, to)| self.punch(from, to)).collect()
     }
 
     /// Adds a piece behind all others; joins it with the last one if it continues that in the object and in the blob.
@@ -365,6 +397,10 @@ impl Shard {
             if blob.checksums.is_empty() || !address.is_multiple_of(block) || *address < device_end {
                 return Err("blobs are empty, not aligned or overlap");
             }
+            let most = CHECKSUM_CHUNK_BYTES_MAX / block;
+            if blob.checksums.chunks().any(|chunk| chunk.blocks > 1 && wide(chunk.blocks) > most) {
+                return Err("too many blocks are under one checksum");
+            }
             if let Some(problem) = blob.packed.and_then(|packed| packed.problem(blob, span, block)) {
                 return Err(problem);
             }
@@ -402,6 +438,36 @@ impl Shard {
                 return Err("a block of a blob is not used");
             }
         }
+        self.validate_chunks(block)
+    }
+
+    /// Checks that what is under one checksum lies in the object as it does on the device. Every block is used.
+    fn validate_chunks(&self, block: u64) -> Result<(), &'static str> {
+        if !self.blobs.values().any(|blob| blob.checksums.is_chunked()) {
+            return Ok(());
+        }
+        // By address, where in the object a block that a piece begins or goes on with is.
+        let mut logical: Sorted<u64> = Sorted::default();
+        for (at, piece) in self
+            .pieces
+            .iter()
+            .filter(|(_, piece)| self.blobs.get(piece.blob).is_some_and(|blob| blob.checksums.is_chunked()))
+        {
+            let (first, last) = piece.blocks(block);
+            for number in first..=last {
+                let address = piece.blob + wide(number) * block;
+                logical.insert(address, at / block + wide(number - first));
+            }
+        }
+        for (address, blob) in self.blobs.iter() {
+            for chunk in blob.checksums.chunks().filter(|chunk| chunk.blocks > 1) {
+                let mut blocks = chunk.range().map(|index| logical.get(address + wide(index) * block));
+                let Some(Some(first)) = blocks.next() else { return Err("a block of a chunk is not used") };
+                if !blocks.zip(first + 1..).all(|(found, expected)| found == Some(&expected)) {
+                    return Err("blocks under one checksum are not consecutive in the object");
+                }
+            }
+        }
         Ok(())
     }
 
@@ -436,6 +502,9 @@ impl Packed {
     /// What is impossible about it.
     fn problem(&self, blob: &Blob, span: u32, block: u64) -> Option<&'static str> {
         let (raw, bytes) = (u64::from(self.raw_blocks) * block, u64::from(self.bytes));
+        if blob.checksums.is_chunked() {
+            return Some("a compressed blob has blocks under one checksum");
+        }
         if raw > span.into() || raw <= blob.bytes(block) {
             return Some("a compressed blob leaves its shard or saves nothing");
         }
@@ -453,6 +522,29 @@ impl Blob {
     /// Length on the device.
     pub fn bytes(&self, block: u64) -> u64 {
         wide(self.checksums.len()) * block
+    }
+}
+
+impl Place {
+    /// What is under its checksum.
+    pub fn chunk(&self, block: u64) -> Extent {
+        Extent::new(self.chunk, u64::from(self.chunk_blocks) * block)
+    }
+
+    /// Where what is under its checksum begins in the object.
+    pub fn chunk_logical(&self) -> u64 {
+        self.logical.saturating_sub(self.address - self.chunk)
+    }
+
+    /// Each block that is under its checksum.
+    pub fn chunk_places(self, block: u64) -> impl Iterator<Item = Self> {
+        let (first, logical) =
+            (self.index - index((self.address - self.chunk) / block), self.chunk_logical());
+        (0..self.chunk_blocks).map(move |number| {
+            let offset = u64::from(number) * block;
+            let (address, logical) = (self.chunk + offset, logical + offset);
+            Self { index: first + index(number.into()), address, logical, ..self }
+        })
     }
 }
 
@@ -548,12 +640,110 @@ mod tests {
         }
     }
 
+    /// Two blocks under one checksum, one by itself, one whose checksum is unknown.
+    fn chunked() -> Shard {
+        let mut checksums = Checksums::new(ChecksumKind::Crc32c);
+        checksums.push(one(1), 2);
+        checksums.push(one(2), 1);
+        checksums.push(Checksum::unknown(ChecksumKind::Crc32c), 1);
+        let mut shard = sample();
+        let (_, blob) = shard.blobs.at_mut(0).expect("there are two");
+        blob.checksums = checksums;
+        shard
+    }
+
+    #[test]
+    fn several_blocks_may_be_under_one_checksum() {
+        for share in [None, Some(38 * B)] {
+            let mut shard = chunked();
+            shard.blobs.at_mut(0).expect("there are two").1.share = share;
+            assert_eq!(shard.validate(0, 128 << 10, B), Ok(()));
+            let value = shard.encode(B);
+            assert!(value.len() < sample().encode(B).len() && value.len() <= shard.encoded_bytes_max());
+            assert_eq!(Shard::decode(value.clone(), 0, 128 << 10, B), Ok(shard.clone()));
+            for len in 0..value.len() {
+                assert!(Shard::decode(value.slice(..len), 0, 128 << 10, B).is_err());
+            }
+            for at in 0..value.len() {
+                let mut damaged = value.to_vec();
+                damaged[at] ^= 0x11;
+                // Never panics; what it accepts obeys the invariants, and is what it would be written as.
+                if let Ok(found) = Shard::decode(Bytes::from(damaged), 0, 128 << 10, B) {
+                    let again = Shard::decode(found.encode(B), 0, 128 << 10, B);
+                    assert_eq!((found.validate(0, 128 << 10, B), again), (Ok(()), Ok(found)));
+                }
+            }
+            let place = shard.place(B, B).expect("mapped");
+            assert_eq!((place.address, place.index, place.checksum), (41 * B, 1, one(1)));
+            assert_eq!((place.chunk(B), place.chunk_logical()), (Extent::new(40 * B, 2 * B), 0));
+            let all: Vec<_> = place.chunk_places(B).collect();
+            assert_eq!(
+                all.iter().map(|place| (place.address, place.logical)).collect::<Vec<_>>(),
+                [(40 * B, 0), (41 * B, B)]
+            );
+            assert_eq!((all[1], all[0].index), (place, 0));
+        }
+    }
+
+    #[test]
+    fn impossible_chunks_are_refused() {
+        let with = |change: &dyn Fn(&mut Shard)| {
+            let mut shard = chunked();
+            change(&mut shard);
+            Shard::decode(shard.encode(B), 0, 128 << 10, B)
+        };
+        assert!(with(&|_| {}).is_ok());
+        // One that is longer than any may be.
+        let mut long = Checksums::new(ChecksumKind::Crc32c);
+        long.push(one(1), 17);
+        let blob = Blob { birth: 5, checksums: long, share: None, packed: None };
+        let shard = Shard {
+            blobs: Sorted::from([(40 * B, blob)]),
+            pieces: Sorted::from([(0, Piece { len: 17 * 4096, blob: 40 * B, blob_offset: 0 })]),
+            ..Shard::default()
+        };
+        assert_eq!(shard.validate(0, 128 << 10, B), Err("too many blocks are under one checksum"));
+        // One whose second block is elsewhere in the object.
+        let apart = with(&|shard| {
+            let piece = |blob_offset, len| Piece { len, blob: 40 * B, blob_offset };
+            let rest = [(0, piece(0, 4096)), (2 * B, piece(8192, 8192)), (8 * B, piece(4096, 4096))];
+            let last = shard.pieces.iter().skip(1).map(|(at, piece)| (*at, *piece)).collect::<Vec<_>>();
+            shard.pieces = rest.into_iter().chain(last).collect();
+        });
+        assert!(apart.is_err(), "{apart:?}");
+        // Single blocks that pretend to be chunks, more blocks than there are, and none to protect them.
+        let value = chunked().encode(B).to_vec();
+        let row = chunked().blobs.at(0).expect("there are two").1.checksums.clone();
+        let at =
+            value.windows(row.stored().len()).position(|bytes| bytes == row.stored()).expect("it is there");
+        for wrong in [1, 3, 5, 255] {
+            let mut value = value.clone();
+            value[at] = wrong;
+            assert!(Shard::decode(Bytes::from(value), 0, 128 << 10, B).is_err(), "{wrong}");
+        }
+    }
+
+    #[test]
+    fn a_cut_chunk_is_split_first() {
+        let mut shard = chunked();
+        assert_eq!(shard.cut_chunks(B), []);
+        assert_eq!(shard.punch(B, 2 * B), [(B, B)]);
+        let chunk = Chunk { first: 0, blocks: 2, checksum: one(1) };
+        assert_eq!(shard.cut_chunks(B), [(40 * B, chunk, vec![0])]);
+        shard.blobs.at_mut(0).expect("there are two").1.checksums.split(0, &[(0, one(7))]);
+        assert_eq!(shard.trim(B), [Extent::new(41 * B, B)]);
+        assert_eq!(shard.validate(0, 128 << 10, B), Ok(()));
+        assert_eq!(shard.place(0, B).map(|place| place.checksum), Some(one(7)));
+        assert_eq!(shard.place(2 * B, B).map(|place| place.checksum), Some(one(2)));
+    }
+
     #[test]
     fn what_is_punched_out_is_a_hole_and_its_blocks_are_free() {
         // Of the blobs: blocks of pieces, and 10 to 100 and 200 to 205 of another block.
         let check = |from: u64, to: u64, lost: &[(u64, u64)], left: &[(u64, u64)], blocks: u64| {
             let mut shard = sample();
-            assert_eq!(shard.punch(from, to, B), lost);
+            assert_eq!(shard.punch(from, to), lost);
+            shard.trim(B);
             assert_eq!(shard.ranges().collect::<Vec<_>>(), left);
             assert_eq!((shard.validate(0, 128 << 10, B), shard.allocated(B)), (Ok(()), blocks * B));
         };
@@ -575,7 +765,7 @@ mod tests {
             ..Shard::default()
         };
         let mut shard = inline(&[(0, b"abcdef"), (100, b"xyz")]);
-        assert_eq!(shard.punch(2, 101, B), [(2, 4), (100, 1)]);
+        assert_eq!(shard.punch(2, 101), [(2, 4), (100, 1)]);
         assert_eq!(shard, inline(&[(0, b"ab"), (101, b"yz")]));
     }
 
@@ -585,6 +775,7 @@ mod tests {
             let mut shard = sample();
             let addresses = addresses.iter().map(|block| block * B).collect();
             assert_eq!(shard.forget_blocks(&addresses, B), lost);
+            shard.trim(B);
             assert_eq!(shard.validate(0, 128 << 10, B), Ok(()));
             assert!(
                 shard
@@ -608,6 +799,7 @@ mod tests {
         };
         assert_eq!(shard.validate(0, 128 << 10, B), Ok(()));
         assert_eq!(shard.forget_blocks(&BTreeSet::from([41 * B]), B), [(0, B), (3 * B, B)]);
+        shard.trim(B);
         assert!(shard.is_empty() && shard.blobs.is_empty());
     }
 

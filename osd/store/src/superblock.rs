@@ -31,7 +31,8 @@ pub const INCOMPAT_MOUNT: u64 = INCOMPAT_RETURNS
     | INCOMPAT_COMPRESSION
     | INCOMPAT_INLINE
     | INCOMPAT_COMPACT_SHARDS
-    | INCOMPAT_SHORT_RECORDS;
+    | INCOMPAT_SHORT_RECORDS
+    | INCOMPAT_CHUNKS;
 
 /// Incompatible: the journal may hold items that say that lent space came back.
 pub const INCOMPAT_RETURNS: u64 = 1;
@@ -57,6 +58,9 @@ pub const INCOMPAT_GROWN: u64 = 1024;
 
 /// Incompatible, of labels: there are keys that operators set.
 pub const INCOMPAT_LABEL_KEYS: u64 = 2048;
+
+/// Incompatible: several blocks may be under one checksum, and onodes may say of an object that it is streamed.
+pub const INCOMPAT_CHUNKS: u64 = 4096;
 
 /// Feature bits of a superblock or label.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]

@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 use bytes::Bytes;
 
 use crate::check::length;
-use crate::compression::Hints;
+use crate::types::Hints;
 use crate::types::{CollectionId, LogVersion, ObjectId};
 
 /// Changes that become readable together and durable together, or not at all.

@@ -7,7 +7,8 @@ use bytes::Bytes;
 
 use crate::check::mask;
 use crate::checksum::ChecksumKind;
-use crate::compression::{Compression, Hints};
+use crate::compression::{Compressibility, Compression};
+use crate::limits;
 
 /// A collection: the objects of one placement group, or the store's meta objects.
 ///
@@ -132,8 +133,74 @@ pub struct LogVersion {
 pub struct PoolOptions {
     /// What protects blocks.
     pub checksum: Option<ChecksumKind>,
+    /// How much is under one checksum.
+    pub checksum_chunk: ChunkBounds,
     /// What is compressed, and how.
     pub compression: Option<Compression>,
+}
+
+/// How many bytes of new data are under one checksum, where a pool says it. Powers of two count, from the block up to
+/// `limits::CHECKSUM_CHUNK_BYTES_MAX`; the smallest no more than the largest.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct ChunkBounds {
+    /// Whatever was said of the object; the block if not given.
+    pub min: Option<u64>,
+    /// Where a client said that an object is read from lower offsets to higher ones and not changed; as much as there may be
+    /// if not given.
+    pub max: Option<u64>,
+}
+
+impl ChunkBounds {
+    /// With the other's where it gives none.
+    #[must_use]
+    pub fn or(self, other: Self) -> Self {
+        Self { min: self.min.or(other.min), max: self.max.or(other.max) }
+    }
+
+    /// What they are for an object, bytes.
+    pub fn bytes(self, hints: Hints, block: u64) -> u64 {
+        let most = limits::CHECKSUM_CHUNK_BYTES_MAX.max(block);
+        let largest = self.max.unwrap_or(most);
+        let wanted = if hints.is_streamed { largest } else { self.min.unwrap_or(block).min(largest) };
+        let power = wanted.checked_ilog2().map_or(0, |log| 1 << log);
+        power.clamp(block, most)
+    }
+}
+
+/// What a client said of an object's data. All of it is advice, and kept with the object.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Hints {
+    /// Whether it compresses.
+    pub compression: Compressibility,
+    /// It is read from lower offsets to higher ones, and appended to at most.
+    pub is_streamed: bool,
+}
+
+impl Hints {
+    /// Bit of [`Self::number`].
+    const STREAMED: u8 = 4;
+
+    /// All of them.
+    pub fn all() -> impl Iterator<Item = Self> {
+        (0..).map_while(Self::from_number)
+    }
+
+    /// Their number in exports.
+    pub fn number(self) -> u8 {
+        self.compression.number() | if self.is_streamed { Self::STREAMED } else { 0 }
+    }
+
+    /// Those with this number.
+    pub fn from_number(number: u8) -> Option<Self> {
+        let compression = Compressibility::from_number(number & !Self::STREAMED)?;
+        Some(Self { compression, is_streamed: number & Self::STREAMED != 0 })
+    }
+}
+
+impl From<Compressibility> for Hints {
+    fn from(compression: Compressibility) -> Self {
+        Self { compression, ..Self::default() }
+    }
 }
 
 /// What a pool uses in this store.
@@ -245,6 +312,31 @@ impl AccessHints {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_chunk_is_a_power_of_two_within_bounds() {
+        let check = |min, max, expected: [u64; 2]| {
+            let bytes = [false, true].map(|is_streamed| {
+                ChunkBounds { min, max }.bytes(Hints { is_streamed, ..Hints::default() }, 4096)
+            });
+            assert_eq!(bytes, expected, "{min:?} to {max:?}");
+        };
+        check(None, None, [4096, 64 << 10]);
+        check(None, Some(16 << 10), [4096, 16 << 10]);
+        check(Some(8 << 10), None, [8 << 10, 64 << 10]);
+        check(Some(32 << 10), Some(8 << 10), [8 << 10, 8 << 10]);
+        check(Some(20_000), Some(40_000), [16 << 10, 32 << 10]);
+        check(Some(1), Some(0), [4096, 4096]);
+        check(Some(u64::MAX), Some(u64::MAX), [64 << 10, 64 << 10]);
+        let streamed = Hints { is_streamed: true, ..Hints::default() };
+        assert_eq!(ChunkBounds::default().bytes(streamed, 128 << 10), 128 << 10, "a block is not divided");
+    }
+
+    #[test]
+    fn hints_have_numbers() {
+        let numbers: Vec<u8> = Hints::all().map(Hints::number).collect();
+        assert_eq!(numbers, (0..8).collect::<Vec<_>>());
+    }
 
     #[test]
     fn collections_that_share_hashes_overlap() {

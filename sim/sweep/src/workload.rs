@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 use bytes::Bytes;
 use futures_util::FutureExt;
 use store::suite::{half_noise, pattern};
-use store::{CollectionId, Hints, LogVersion, ObjectId, ObjectStore, Op};
+use store::{CollectionId, Compressibility, Hints, LogVersion, ObjectId, ObjectStore, Op};
 
 use crate::plan::{Builder, Plan, Step, Track};
 
@@ -156,6 +156,7 @@ fn in_rounds(rounds: u32) -> Script {
         reuse(&mut script, round);
         clones(&mut script, round);
         compressed(&mut script, round);
+        streamed(&mut script, round);
         small(&mut script, round);
         torn(&mut script);
         compound(&mut script);
@@ -385,8 +386,9 @@ fn clones(script: &mut Script, round: u32) {
 fn compressed(script: &mut Script, round: u32) {
     let id = MAIN;
     let object = name(id, 8);
-    let hint = |hints| Op::SetHints { collection: id, object: name(id, 8), hints };
-    let ops = vec![hint(Hints::Compressible), script.write_text(id, 8, 0, 40_000)];
+    let hint =
+        |hint: Compressibility| Op::SetHints { collection: id, object: name(id, 8), hints: hint.into() };
+    let ops = vec![hint(Compressibility::Compressible), script.write_text(id, 8, 0, 40_000)];
     script.logged(ops);
     let ops = vec![script.write(id, 8, 5000, 300)];
     script.logged(ops);
@@ -400,13 +402,51 @@ fn compressed(script: &mut Script, round: u32) {
     script.logged(ops);
     script.logged(vec![Op::Remove { collection: id, object: snap(id, 8, 1) }]);
     script.logged(vec![Op::Truncate { collection: id, object: object.clone(), size: 6000 }]);
-    script.logged(vec![hint(Hints::Incompressible)]);
+    script.logged(vec![hint(Compressibility::Incompressible)]);
     let ops = vec![script.write_text(id, 8, 0, 12_000)];
     script.logged(ops);
     if round.is_multiple_of(2) {
         script.logged(vec![Op::Remove { collection: id, object }]);
     } else {
-        script.logged(vec![hint(Hints::Compressible)]);
+        script.logged(vec![hint(Compressibility::Compressible)]);
+    }
+}
+
+/// Several blocks under one checksum, of which parts are overwritten, cut off, cloned, and left to a clone.
+fn streamed(script: &mut Script, round: u32) {
+    const LEN: u32 = 7 * 4096;
+    let id = MAIN;
+    let object = name(id, 18);
+    let hints = Hints { is_streamed: true, ..Hints::default() };
+    let hint = Op::SetHints { collection: id, object: object.clone(), hints };
+    let ops = vec![hint, script.write(id, 18, 0, LEN as usize)];
+    script.logged(ops);
+    let ops = vec![script.append(id, 18, 5000)];
+    script.logged(ops);
+    let ops = vec![script.write(id, 18, 9000, 300)];
+    script.logged(ops);
+    if round % 2 == 1 {
+        script.step(Step::Checkpoint);
+    }
+    let ops = vec![script.write(id, 18, 0, LEN as usize)];
+    script.logged(ops);
+    script.logged(vec![clone(object.clone(), snap(id, 18, 1))]);
+    let ops = vec![
+        script.write(id, 18, 4096, 8192),
+        clone_range(snap(id, 18, 1), 0, LEN.into(), snap(id, 18, 2), 0),
+    ];
+    script.logged(ops);
+    let ops = vec![
+        Op::Truncate { collection: id, object: snap(id, 18, 1), size: 10_000 },
+        clone_range(snap(id, 18, 2), 8192, 8192, object.clone(), 8192),
+    ];
+    script.logged(ops);
+    script.logged(vec![Op::Remove { collection: id, object: snap(id, 18, 1) }]);
+    script.logged(vec![Op::Zero { collection: id, object: snap(id, 18, 2), offset: 12_000, len: 5000 }]);
+    script.logged(vec![Op::Remove { collection: id, object: snap(id, 18, 2) }]);
+    script.logged(vec![Op::Truncate { collection: id, object: object.clone(), size: 18_000 }]);
+    if round.is_multiple_of(2) {
+        script.logged(vec![Op::Remove { collection: id, object }]);
     }
 }
 

@@ -220,6 +220,10 @@ impl Pool {
     pub const OPTION_COMPRESSION_MIN_BLOB_SIZE: i32 = 10;
     /// Number of the option that says what protects blocks.
     pub const OPTION_CSUM_TYPE: i32 = 11;
+    /// Option: most bytes under one checksum.
+    pub const OPTION_CSUM_MAX_BLOCK: i32 = 12;
+    /// Option: fewest bytes under one checksum.
+    pub const OPTION_CSUM_MIN_BLOCK: i32 = 13;
 
     /// The value of an option that is a whole number, if it is set.
     pub fn integer_option(&self, key: i32) -> Option<i64> {

@@ -1,11 +1,9 @@
-//! Checksums of blocks: the kinds that a pool may choose from, and the row of them that a blob holds.
+//! Checksums of blocks, and the kinds that a pool may choose from.
 
 use std::fmt;
-use std::ops::Range;
 
-use smallvec::SmallVec;
-use xxhash_rust::xxh32::xxh32;
-use xxhash_rust::xxh64::xxh64;
+use xxhash_rust::xxh32::Xxh32;
+use xxhash_rust::xxh64::Xxh64;
 
 /// What protects a block. Numbers and names are Ceph's.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -74,133 +72,121 @@ impl ChecksumKind {
     }
 }
 
-/// A block's checksum.
+/// The checksum of a block, or of several that lie one behind the other.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Checksum {
     kind: ChecksumKind,
+    /// If not, nothing matches it.
+    is_known: bool,
     value: u64,
 }
 
 impl Checksum {
     /// That of `block`.
     pub fn of(kind: ChecksumKind, block: &[u8]) -> Self {
-        let crc = || u64::from(crc32c::crc32c(block));
-        let value = match kind {
-            Nothing => 0,
-            Xxhash32 => xxh32(block, 0).into(),
-            Xxhash64 => xxh64(block, 0),
-            Crc32c => crc(),
-            Crc32c16 => crc() & 0xffff,
-            Crc32c8 => crc() & 0xff,
-        };
-        Self { kind, value }
+        Self::of_all(kind, [block])
+    }
+
+    /// That of these blocks together.
+    pub fn of_all<'a>(kind: ChecksumKind, blocks: impl IntoIterator<Item = &'a [u8]>) -> Self {
+        let mut summing = Summing::new(kind);
+        blocks.into_iter().for_each(|block| summing.add(block));
+        summing.sum()
+    }
+
+    /// That of a block whose content nobody knows any more: it was damaged, or another one under the same checksum was, when
+    /// that one was replaced.
+    pub fn unknown(kind: ChecksumKind) -> Self {
+        Self { kind, is_known: false, value: 0 }
     }
 
     /// Whether the block can be the one that it was made of.
     pub fn matches(self, block: &[u8]) -> bool {
-        self == Self::of(self.kind, block)
+        self.matches_all([block])
+    }
+
+    /// Whether these blocks together can be those that it was made of.
+    pub fn matches_all<'a>(self, blocks: impl IntoIterator<Item = &'a [u8]>) -> bool {
+        self.is_known && self == Self::of_all(self.kind, blocks)
     }
 
     /// Its kind.
     pub fn kind(self) -> ChecksumKind {
         self.kind
     }
+
+    /// As it is stored, little-endian, with zeroes behind what its kind takes; none if it is not known.
+    pub(super) fn stored(self) -> Option<[u8; ChecksumKind::BYTES_MAX]> {
+        self.is_known.then(|| self.value.to_le_bytes())
+    }
+
+    /// The one that is stored so.
+    pub(crate) fn from_stored(kind: ChecksumKind, stored: &[u8]) -> Self {
+        let mut value = [0; ChecksumKind::BYTES_MAX];
+        value[..kind.bytes()].copy_from_slice(stored);
+        Self { kind, is_known: true, value: u64::from_le_bytes(value) }
+    }
 }
 
 impl fmt::Display for Checksum {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let digits = 2 + 2 * self.kind.bytes();
-        write!(f, "{} {:#0digits$x}", self.kind.name(), self.value)
-    }
-}
-
-/// The checksums of a blob's blocks, as they are stored: little-endian, one after the other. Few, since random overwrites
-/// make blobs of one block.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Checksums {
-    kind: ChecksumKind,
-    len: u32,
-    stored: SmallVec<[u8; 16]>,
-}
-
-impl Checksums {
-    /// None yet.
-    pub fn new(kind: ChecksumKind) -> Self {
-        Self { kind, len: 0, stored: SmallVec::new() }
-    }
-
-    /// Those of these blocks.
-    pub fn of_blocks<'a>(kind: ChecksumKind, blocks: impl IntoIterator<Item = &'a [u8]>) -> Self {
-        let mut checksums = Self::new(kind);
-        blocks.into_iter().for_each(|block| checksums.push(Checksum::of(kind, block)));
-        checksums
-    }
-
-    /// Those of `len` blocks as stored; none if that is not their length.
-    pub fn from_stored(kind: ChecksumKind, len: u32, stored: &[u8]) -> Option<Self> {
-        let bytes = usize::try_from(len).ok()?.checked_mul(kind.bytes())?;
-        (bytes == stored.len()).then(|| Self { kind, len, stored: SmallVec::from_slice(stored) })
-    }
-
-    /// As they are stored.
-    pub fn stored(&self) -> &[u8] {
-        &self.stored
-    }
-
-    /// Of which kind all are.
-    pub fn kind(&self) -> ChecksumKind {
-        self.kind
-    }
-
-    /// Bytes of memory beside this.
-    pub fn heap_bytes(&self) -> usize {
-        if self.stored.spilled() { self.stored.capacity() } else { 0 }
-    }
-
-    /// Blocks.
-    pub fn len(&self) -> usize {
-        usize::try_from(self.len).unwrap_or(usize::MAX)
-    }
-
-    /// Whether there are no blocks.
-    pub fn is_empty(&self) -> bool {
-        self.len == 0
-    }
-
-    /// That of a block, if there is such a block.
-    pub fn get(&self, index: usize) -> Option<Checksum> {
-        if index >= self.len() {
-            return None;
+        let (name, value, digits) = (self.kind.name(), self.value, 2 + 2 * self.kind.bytes());
+        if !self.is_known {
+            return write!(f, "{name} unknown since a block under the same checksum was replaced");
         }
-        let mut value = [0; 8];
-        value[..self.kind.bytes()].copy_from_slice(&self.stored[self.place(index)]);
-        Some(Checksum { kind: self.kind, value: u64::from_le_bytes(value) })
+        write!(f, "{name} {value:#0digits$x}")
+    }
+}
+
+/// A checksum being taken of blocks as they come.
+pub struct Summing {
+    kind: ChecksumKind,
+    state: State,
+}
+
+enum State {
+    Nothing,
+    Crc32c(u32),
+    Xxhash32(Xxh32),
+    Xxhash64(Xxh64),
+}
+
+impl Summing {
+    /// Of nothing yet.
+    pub fn new(kind: ChecksumKind) -> Self {
+        let state = match kind {
+            Nothing => State::Nothing,
+            Xxhash32 => State::Xxhash32(Xxh32::new(0)),
+            Xxhash64 => State::Xxhash64(Xxh64::new(0)),
+            Crc32c | Crc32c16 | Crc32c8 => State::Crc32c(0),
+        };
+        Self { kind, state }
     }
 
-    /// Replaces that of a block that there is.
-    pub fn set(&mut self, index: usize, checksum: Checksum) {
-        assert_eq!(checksum.kind, self.kind, "a blob's checksums are of one kind");
-        let place = self.place(index);
-        self.stored[place].copy_from_slice(&checksum.value.to_le_bytes()[..self.kind.bytes()]);
+    /// Of this block, too.
+    pub fn add(&mut self, block: &[u8]) {
+        match &mut self.state {
+            State::Nothing => {}
+            State::Crc32c(crc) => *crc = crc32c::crc32c_append(*crc, block),
+            State::Xxhash32(hash) => hash.update(block),
+            State::Xxhash64(hash) => hash.update(block),
+        }
     }
 
-    /// That of one more block.
-    pub fn push(&mut self, checksum: Checksum) {
-        assert_eq!(checksum.kind, self.kind, "a blob's checksums are of one kind");
-        self.stored.extend_from_slice(&checksum.value.to_le_bytes()[..self.kind.bytes()]);
-        self.len += 1;
-    }
-
-    /// Those of some of the blocks.
-    pub fn slice(&self, blocks: Range<usize>) -> Self {
-        let stored = &self.stored[self.place(blocks.start).start..self.place(blocks.end).start];
-        let Ok(len) = u32::try_from(blocks.len()) else { panic!("{blocks:?} of {} blocks", self.len) };
-        Self { kind: self.kind, len, stored: SmallVec::from_slice(stored) }
-    }
-
-    fn place(&self, index: usize) -> Range<usize> {
-        let bytes = self.kind.bytes();
-        index * bytes..(index + 1) * bytes
+    /// That of all that came.
+    pub fn sum(&self) -> Checksum {
+        let whole = match &self.state {
+            State::Nothing => 0,
+            State::Crc32c(crc) => u64::from(*crc),
+            State::Xxhash32(hash) => hash.digest().into(),
+            State::Xxhash64(hash) => hash.digest(),
+        };
+        let value = match self.kind {
+            Crc32c16 => whole & 0xffff,
+            Crc32c8 => whole & 0xff,
+            _ => whole,
+        };
+        Checksum { kind: self.kind, is_known: true, value }
     }
 }
 
@@ -235,19 +221,13 @@ mod tests {
     }
 
     #[test]
-    fn rows_are_cut_changed_and_stored() {
+    fn blocks_may_come_one_by_one() {
         for kind in ChecksumKind::ALL {
-            let of = |byte: u8| Checksum::of(kind, &[byte]);
-            let mut row = Checksums::new(kind);
-            (0..5).for_each(|byte| row.push(of(byte)));
-            row.set(2, of(9));
-            assert_eq!((row.get(1), row.get(2), row.get(5)), (Some(of(1)), Some(of(9)), None));
-            let cut = row.slice(2..4);
-            assert_eq!((cut.len(), cut.get(0), cut.get(1)), (2, Some(of(9)), Some(of(3))));
-            assert!(row.slice(5..5).is_empty());
-            assert_eq!(row.stored().len(), 5 * kind.bytes());
-            assert_eq!(Checksums::from_stored(kind, 5, row.stored()), Some(row.clone()));
-            assert_eq!(Checksums::from_stored(kind, 4, row.stored()).is_some(), kind == Nothing);
+            let parts = [&DATA[..2], &DATA[2..2], &DATA[2..]];
+            let checksum = Checksum::of_all(kind, parts);
+            assert_eq!(checksum, Checksum::of(kind, DATA));
+            assert!(checksum.matches_all(parts));
+            assert!(!Checksum::unknown(kind).matches(DATA));
         }
     }
 }

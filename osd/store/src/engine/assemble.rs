@@ -11,6 +11,7 @@ use nvme::DmaBuf;
 use rt::Group;
 
 use super::blocks::Blocks;
+use super::chunks::{Gathered, Gathering};
 use super::commit::all_written;
 use super::defragment::Defragmented;
 use super::layout::{self, Target, Written, WrittenShard};
@@ -22,10 +23,13 @@ use crate::checksum::{self, Checksum};
 use crate::fault::Planted;
 use crate::object_store::{StoreError, StoreResult};
 use crate::shard::Place;
-use crate::types::Keep;
+use crate::types::{Hints, Keep};
 
 /// Longest device write put together from adjacent blocks.
 const WRITE_BYTES_MAX: u64 = 1 << 20;
+
+/// A block to be kept in memory: its address, its birth if it had one before, the checksum that it is under, and its bytes.
+pub type ToKeep = (u64, Option<u64>, Checksum, Bytes);
 
 /// What a plan's changed blocks became.
 #[derive(Default)]
@@ -36,8 +40,8 @@ pub struct Assembled {
     pub in_place: Vec<InPlace>,
     /// Data in flight: extents with their checksums.
     pub in_flight: Vec<(Extent, u32)>,
-    /// Blocks to be kept in memory: with their addresses, and births if they had one before.
-    pub to_keep: Vec<(u64, Option<u64>, Checksum, Bytes)>,
+    /// Blocks to be kept in memory.
+    pub to_keep: Vec<ToKeep>,
     /// What moved to be in fewer pieces.
     pub defragmented: Option<Defragmented>,
     /// New space; given back if this is dropped.
@@ -98,6 +102,13 @@ impl Buffers {
     }
 }
 
+/// Takes over new blocks that have a checksum now.
+fn take(gathered: Option<Gathered>, written: &mut WrittenShard, to_keep: &mut Vec<ToKeep>) {
+    let Some((fresh, kept)) = gathered else { return };
+    to_keep.extend(kept.into_iter().map(|(address, data)| (address, None, fresh.checksum, data)));
+    written.fresh.push(fresh);
+}
+
 impl Inner {
     /// Takes the space and fills the blocks; gives the buffers to write beside the result.
     pub fn assemble_blocks(
@@ -128,10 +139,16 @@ impl Inner {
         }
         for (index, object) in plan.objects.iter().enumerate() {
             let kind = self.checksum_kind(object.object.pool);
+            let hints = object.staged.now.as_ref().map_or(Hints::default(), |onode| onode.hints);
+            let chunk_bytes = self.chunk_bytes(object.object.pool, hints);
             for (number, shard_layout) in &object.layouts {
                 let Some(content) = object.staged.contents.get(number) else { continue };
                 let written = assembled.written.entry((index, *number)).or_default();
+                let splits = shard_layout.cuts.iter().map(|cut| cut.split(&kept[index], self.block));
+                written.splits = splits.collect();
                 let mut packs = packing.packs.remove(&(index, *number)).unwrap_or_default();
+                let mut gathering = Gathering::new(kind, chunk_bytes, self.block);
+                let to_keep = &mut assembled.to_keep;
                 for (at, changed) in shard_layout.blocks.iter().enumerate() {
                     let logical = changed.logical;
                     let pack = packs.iter().find(|(run, _)| run.contains(&at));
@@ -148,12 +165,12 @@ impl Inner {
                         None => {
                             let (address, memory) = buffers.next(block);
                             layout::fill_block(content, logical, stored.as_ref(), &kept[index], memory);
-                            let checksum = Checksum::of(kind, self.summed(stored.as_ref(), memory));
-                            if self.keeps_written(plan.keep, changed.place.as_ref()) {
-                                let data = Bytes::copy_from_slice(memory);
-                                assembled.to_keep.push((address, None, checksum, data));
-                            }
-                            Target::Fresh(address, checksum)
+                            let is_kept = self.keeps_written(plan.keep, changed.place.as_ref());
+                            let copy = is_kept.then(|| Bytes::copy_from_slice(memory));
+                            let summed = self.summed(stored.as_ref(), memory);
+                            let gathered = gathering.add(logical, address, summed, copy);
+                            take(gathered, written, to_keep);
+                            Target::Fresh(address)
                         }
                         Some(place) => {
                             let mut payload = vec![0; block];
@@ -164,12 +181,7 @@ impl Inner {
                             let address = place.address;
                             if self.keeps_written(plan.keep, None) {
                                 // What is kept already changes when it takes effect.
-                                assembled.to_keep.push((
-                                    address,
-                                    Some(place.birth),
-                                    checksum,
-                                    payload.clone(),
-                                ));
+                                to_keep.push((address, Some(place.birth), checksum, payload.clone()));
                             }
                             let birth = place.birth;
                             assembled.in_place.push(InPlace {
@@ -184,6 +196,7 @@ impl Inner {
                     };
                     written.blocks.push(Written { logical, to });
                 }
+                take(gathering.end(), written, to_keep);
                 written.packs = packs.drain(..).map(|(_, pack)| pack).collect();
             }
         }

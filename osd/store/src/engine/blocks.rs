@@ -36,6 +36,8 @@ pub struct Blocks {
     plain: BTreeMap<u64, Bytes>,
     /// Of compressed blobs, by address: consecutive blocks, and the number of the first.
     packed: BTreeMap<u64, Vec<(usize, Bytes)>>,
+    /// Addresses of chunks that did not match their checksums.
+    damaged: BTreeSet<u64>,
 }
 
 impl Wanted {
@@ -55,7 +57,8 @@ impl Wanted {
         }
         let stored = (place.blob..).step_by(index(block)).zip(0..blob.checksums.len());
         let stored = stored.filter_map(|(address, index)| {
-            Some(Place { address, checksum: blob.checksums.get(index)?, ..place })
+            let checksum = blob.checksums.get(index)?.checksum;
+            Some(Place { address, checksum, chunk: address, chunk_blocks: 1, ..place })
         });
         self.places.extend(stored);
         let wanted = BTreeSet::from([place.index]);
@@ -91,7 +94,7 @@ impl WantedBlob {
 impl Blocks {
     /// Those that were read, as they are on the device.
     pub fn stored(plain: BTreeMap<u64, Bytes>) -> Self {
-        Self { plain, packed: BTreeMap::new() }
+        Self { plain, ..Self::default() }
     }
 
     /// Keeps the wanted blocks of a blob that was decompressed, and no more: it may be many times as large.
@@ -107,6 +110,21 @@ impl Blocks {
             Some((first, Bytes::copy_from_slice(raw.get(first * len..(last + 1) * len)?)))
         });
         self.packed.insert(blob.place.blob, runs.collect());
+    }
+
+    /// Adds blocks that were read by themselves.
+    pub fn extend(&mut self, blocks: BTreeMap<u64, Bytes>) {
+        self.plain.extend(blocks);
+    }
+
+    /// Notes that what is under the checksum of a place does not match it: it was not read.
+    pub fn note_damaged(&mut self, place: &Place) {
+        self.damaged.insert(place.chunk);
+    }
+
+    /// See [`Self::note_damaged`].
+    pub fn is_damaged(&self, place: &Place) -> bool {
+        self.damaged.contains(&place.chunk)
     }
 
     /// A block that was read.

@@ -2,10 +2,13 @@
 //! block of which the target keeps bytes of its own, and everything if the range moves. So a shared block begins at the same
 //! offset in every object that uses it. Pure.
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::rc::Rc;
 
+use allocator::Extent;
+
 use super::content::{Content, Part, Source};
-use crate::shard::{Blob, Piece, Shard};
+use crate::shard::{Blob, Piece, Place, Shard};
 
 /// What a shard has of a range, for another object.
 pub struct Lent {
@@ -81,6 +84,14 @@ impl Content {
                 from = to;
             }
         }
+        let whole = whole_chunks(&base, &self.base, &shared, block);
+        shared.retain(|(from, part)| {
+            let is_shared = chunk_of(&base, part, block).is_none_or(|place| whole.contains(&place.chunk));
+            if !is_shared {
+                self.put(*from, part.to_copy(&base));
+            }
+            is_shared
+        });
         if shared.is_empty() {
             return Ok(());
         }
@@ -132,12 +143,48 @@ impl Content {
     }
 }
 
+/// Where the blocks of a part are that are not there by themselves, but under one checksum with others.
+fn chunk_of(shard: &Shard, part: &Part, block: u64) -> Option<Place> {
+    let piece = piece(part)?;
+    let number = u64::from(piece.blob_offset) / block;
+    shard.block_of(piece.blob_offset.into(), &piece, number, block).filter(|place| place.chunk_blocks > 1)
+}
+
+/// Where those chunks begin of which all blocks are to be shared, and that are new to the target or the same there. Of others
+/// blocks are copied, as nobody knows checksums of their own before something is read.
+fn whole_chunks(base: &Shard, target: &Shard, shared: &[(u64, Part)], block: u64) -> BTreeSet<u64> {
+    let mut chunks: BTreeMap<u64, (Place, BTreeSet<u64>)> = BTreeMap::new();
+    for place in shared.iter().filter_map(|(_, part)| chunk_of(base, part, block)) {
+        chunks.entry(place.chunk).or_insert_with(|| (place, BTreeSet::new())).1.insert(place.address);
+    }
+    let is_whole = |(place, blocks): &(Place, BTreeSet<u64>)| {
+        u32::try_from(blocks.len()) == Ok(place.chunk_blocks) && fits(place, target, block)
+    };
+    chunks.into_iter().filter(|(_, found)| is_whole(found)).map(|(start, _)| start).collect()
+}
+
+/// Whether a shard has no block of a chunk, or has all of it as the same chunk. Blobs that cannot both be right are found later.
+fn fits(place: &Place, target: &Shard, block: u64) -> bool {
+    let chunk = place.chunk(block);
+    target.blobs.iter().filter(|(at, blob)| Extent::new(*at, blob.bytes(block)).overlaps(&chunk)).all(
+        |(at, blob)| {
+            let first = chunk.start.checked_sub(*at).and_then(|bytes| usize::try_from(bytes / block).ok());
+            let found =
+                first.and_then(|first| blob.checksums.get(first).filter(|found| found.first == first));
+            let is_same = found.is_some_and(|found| {
+                (u32::try_from(found.blocks), found.checksum) == (Ok(place.chunk_blocks), place.checksum)
+            });
+            is_same || blob.birth != place.birth
+        },
+    )
+}
+
 /// The blob that has the block at an address.
 fn containing(shard: &Shard, address: u64, block: u64) -> Option<(u64, &Blob)> {
     shard.blobs.at_or_below(address).filter(|(start, blob)| address < start + blob.bytes(block))
 }
 
-/// Adds a block of another shard's blob, to the blob that was added last if it continues that; gives the blob's address.
+/// Adds a block of another shard's blob, and what else is under its checksum, to the blob that was added last if it continues that; gives the blob's address.
 /// `grows` is where that begins, and what it is of.
 fn add_block(
     shard: &mut Shard,
@@ -147,17 +194,18 @@ fn add_block(
     grows: &mut Option<(u64, u64)>,
 ) -> u64 {
     let number = usize::try_from((address - of_address) / block).unwrap_or(usize::MAX);
+    let Some(chunk) = of.checksums.get(number) else { panic!("{address:#x} is no block of {of:?}") };
+    let address = of_address + u64::try_from(chunk.first).unwrap_or(u64::MAX) * block;
     if let Some((start, source)) = *grows
         && source == of_address
-        && let Some(checksum) = of.checksums.get(number)
         && let Some((_, blob)) = shard.blobs.position(start).and_then(|at| shard.blobs.at_mut(at))
         && start + blob.bytes(block) == address
     {
-        blob.checksums.push(checksum);
+        blob.checksums.push(chunk.checksum, chunk.blocks);
         return start;
     }
     *grows = Some((address, of_address));
-    let checksums = of.checksums.slice(number..number + 1);
+    let checksums = of.checksums.slice(chunk.range());
     shard.blobs.insert(address, Blob { checksums, ..of.clone() });
     address
 }

@@ -101,10 +101,14 @@ counters! {
     data_bytes_read,
     /// Blocks read in order to overwrite a part of them.
     blocks_read_to_modify,
-    /// Blocks whose checksum did not match at the first read.
+    /// Checksums that did not match what was read at first.
     checksum_mismatches,
     /// Blocks that could not be read and that a copy had.
     blocks_healed,
+    /// Chunks, which are blocks under one checksum, of which a part changed or went.
+    chunks_split,
+    /// Of these, those that did not match their checksums.
+    chunks_damaged,
     /// Onodes and shards found in memory.
     cache_hits,
     /// Onodes and shards fetched from the key-value store.

@@ -6,19 +6,18 @@ use std::collections::BTreeMap;
 use std::rc::Rc;
 
 use allocator::Extent;
-use bytes::Bytes;
 use rt::sync::OneSender;
 use smallvec::SmallVec;
 
 use super::apply::Mode;
-use super::assemble::Assembled;
+use super::assemble::{Assembled, ToKeep};
 use super::cache::Block;
 use super::layout::{self, WrittenShard};
 use super::plan::{Plan, PlannedObject};
 use super::sharing::{self, Moment};
 use super::state::Inner;
 use super::writer::Queued;
-use crate::checksum::{Checksum, ChecksumKind, Checksums};
+use crate::checksum::{ChecksumKind, Checksums};
 use crate::fault::Planted;
 use crate::journal::format;
 use crate::journal::item::{Deferred, Item};
@@ -53,6 +52,7 @@ impl Inner {
             shards.push(self.new_shards(object, index, &assembled, record, &mut freed));
         }
         self.counters.leftovers_moved.add(plan.moves.into());
+        self.renew_kept(&assembled);
         if let Some(shares) = &plan.shares {
             let checkpointed = self.journal.borrow().checkpointed();
             let moment = Moment { record, checkpointed, block: self.block, fault: self.options.fault };
@@ -211,8 +211,19 @@ impl Inner {
         items.extend(staged.omap_items());
     }
 
+    /// What stays of chunks that are cut has checksums of its own from now on, also in memory.
+    fn renew_kept(&self, assembled: &Assembled) {
+        let mut blocks = self.blocks.borrow_mut();
+        for split in assembled.written.values().flat_map(|written| &written.splits) {
+            self.counters.chunks_split.add(1);
+            for (address, checksum) in split.own(self.block) {
+                blocks.renew(address, checksum);
+            }
+        }
+    }
+
     /// Keeps written blocks, which are the newest state from now on.
-    fn keep_blocks(&self, record: u64, keep: Keep, to_keep: Vec<(u64, Option<u64>, Checksum, Bytes)>) {
+    fn keep_blocks(&self, record: u64, keep: Keep, to_keep: Vec<ToKeep>) {
         let mut blocks = self.blocks.borrow_mut();
         for (address, birth, checksum, data) in to_keep {
             let block = Block { birth: birth.unwrap_or(record), checksum, data };

@@ -4,6 +4,7 @@
 //!
 //! A repair ([`repair`]) runs the same check, which then also says what has to change.
 
+mod chunks;
 mod contested;
 mod fixes;
 mod objects;

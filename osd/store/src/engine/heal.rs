@@ -1,6 +1,7 @@
 //! Blocks that cannot be read and that somebody else has: asked for, verified, served, and written anew.
 //!
-//! What a copy gives is verified against the checksum that is stored here, so nothing that was not written is ever served. A block
+//! What a copy gives is verified against the checksum that is stored here, so nothing that was not written is ever served; blocks
+//! under one checksum are asked for together. A block
 //! of which a part was punched out or zeroed since it was written cannot be verified so, as no copy has what is no longer
 //! visible; nor can a compressed blob, or one whose checksums are of less than 32 bits. Those stay unreadable until whoever keeps the copies writes the object anew.
 
@@ -27,44 +28,37 @@ impl Inner {
         matches!(error, DeviceError::Io { .. }) && self.copies.borrow().is_some()
     }
 
-    /// The block at a place of the newest state as a copy has it, if one has what was written.
+    /// What is under the checksum of a place of the newest state as a copy has it, if one has what was written.
     pub async fn heal(self: &Rc<Self>, object: &ObjectId, place: &Place) -> Option<Bytes> {
         // A weak checksum would take nearly anything for what was written.
         if place.is_packed || place.checksum.kind().bytes() < STRONG_BYTES {
             return None;
         }
-        let asked =
-            self.copies.borrow().as_ref().map(|copies| copies.fetch(object, place.logical, self.block));
+        let asked = self
+            .copies
+            .borrow()
+            .as_ref()
+            .map(|copies| copies.fetch(object, place.chunk_logical(), place.chunk(self.block).len));
         let found = asked?.await?;
-        let block = self.padded(found)?;
+        let block = padded(found, usize::try_from(place.chunk(self.block).len).ok()?)?;
         if !place.checksum.matches(&block) {
-            log::warn!("{object}, byte {}: what a copy has is not what was written here", place.logical);
+            let at = place.chunk_logical();
+            log::warn!("{object}, byte {at}: what a copy has is not what was written here");
             return None;
         }
-        self.counters.blocks_healed.add(1);
+        self.counters.blocks_healed.add(place.chunk_blocks.into());
         self.write_anew(object, *place, block.clone());
         Some(block)
     }
 
-    /// Behind an object's end a block has zeroes.
-    fn padded(&self, found: Bytes) -> Option<Bytes> {
-        let len = usize::try_from(self.block).ok()?;
-        if found.len() >= len {
-            return (found.len() == len).then_some(found);
-        }
-        let mut block = found.to_vec();
-        block.resize(len, 0);
-        Some(Bytes::from(block))
-    }
-
-    /// Writes a block that is bad on the device to new space, or in place where that is how blocks are overwritten, unless
+    /// Writes what is bad on the device to new space, or in place where that is how blocks are overwritten, unless
     /// somebody else does, or did in the meantime.
     fn write_anew(self: &Rc<Self>, object: &ObjectId, place: Place, block: Bytes) {
         if self.purpose != Purpose::Serve {
             return;
         }
         let Some(collection) = self.collection_of(object) else { return };
-        if !self.healing.borrow_mut().insert(place.address) {
+        if !self.healing.borrow_mut().insert(place.chunk) {
             return;
         }
         let (this, object) = (Rc::clone(self), object.clone());
@@ -79,7 +73,7 @@ impl Inner {
                     }
                 }
             }
-            this.healing.borrow_mut().remove(&place.address);
+            this.healing.borrow_mut().remove(&place.chunk);
         });
     }
 
@@ -93,22 +87,23 @@ impl Inner {
         // While it is our turn nobody else changes the object.
         let mut turn = self.sequencer.enter(std::iter::once(collection));
         turn.come().await;
-        let end = place.logical + self.block;
-        let loaded = self
-            .load(object, |onode, number| u64::from(number) == place.logical / u64::from(onode.shard_span));
+        let start = place.chunk_logical();
+        let end = start + place.chunk(self.block).len;
+        let loaded =
+            self.load(object, |onode, number| u64::from(number) == start / u64::from(onode.shard_span));
         let loaded = loaded.await?;
         let mut ops = Vec::new();
         for shard in loaded.shards.values() {
             let same = |found: &Place| {
-                (found.address, found.birth, found.checksum) == (place.address, place.birth, place.checksum)
+                (found.chunk, found.birth, found.checksum) == (place.chunk, place.birth, place.checksum)
             };
-            if !shard.place(place.logical, self.block).as_ref().is_some_and(same) {
+            if !shard.place(start, self.block).as_ref().is_some_and(same) {
                 continue;
             }
             for (at, len) in shard.ranges() {
-                let (from, to) = (at.max(place.logical), (at + len).min(end));
+                let (from, to) = (at.max(start), (at + len).min(end));
                 if from < to {
-                    let within = |at: u64| usize::try_from(at - place.logical).unwrap_or(usize::MAX);
+                    let within = |at: u64| usize::try_from(at - start).unwrap_or(usize::MAX);
                     let data = vec![block.slice(within(from)..within(to))];
                     ops.push(Op::Write { collection, object: object.clone(), offset: from, data });
                 }
@@ -131,4 +126,14 @@ impl Inner {
         all.find(|(id, collection)| check::check_member(**id, collection.bits, object).is_ok())
             .map(|(id, _)| *id)
     }
+}
+
+/// Behind an object's end a block has zeroes.
+fn padded(found: Bytes, len: usize) -> Option<Bytes> {
+    if found.len() >= len {
+        return (found.len() == len).then_some(found);
+    }
+    let mut block = found.to_vec();
+    block.resize(len, 0);
+    Some(Bytes::from(block))
 }

@@ -11,7 +11,9 @@ use allocator::Extent;
 use bytes::Bytes;
 
 use super::blocks::Blocks;
+use super::chunks::Fresh;
 use super::content::{Content, Source};
+use super::cuts::{self, Cut, Split};
 use crate::check::length;
 use crate::checksum::{Checksum, Checksums};
 use crate::shard::{Blob, Packed, Piece, Place, Shard};
@@ -52,6 +54,8 @@ pub struct Layout {
     pub blocks: Vec<Changed>,
     /// Some of these only move.
     pub moves: bool,
+    /// Chunks that are cut by all that changes.
+    pub cuts: Vec<Cut>,
 }
 
 /// A changed block ready to be written.
@@ -66,8 +70,8 @@ pub struct Written {
 /// Where a changed block goes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Target {
-    /// To new space, at the address, with the checksum.
-    Fresh(u64, Checksum),
+    /// To new space, at the address.
+    Fresh(u64),
     /// To where it is.
     InPlace(u64, Checksum),
     /// Into the compressed blob at the address, as this block of it.
@@ -85,17 +89,21 @@ pub struct Pack {
     pub checksums: Checksums,
 }
 
-/// The changed blocks of a shard, ascending, and the compressed blobs among them.
+/// The changed blocks of a shard, ascending, and the compressed blobs among them; and what the checksums are.
 #[derive(Clone, Debug, Default)]
 pub struct WrittenShard {
     /// See [`Written`].
     pub blocks: Vec<Written>,
+    /// Checksums of those that go to new space uncompressed.
+    pub fresh: Vec<Fresh>,
+    /// Checksums of what stays of chunks that are cut.
+    pub splits: Vec<Split>,
     /// See [`Pack`].
     pub packs: Vec<Pack>,
 }
 
 /// Decides for all changed shards of a transaction together.
-pub fn lay_out<'a>(shards: impl Iterator<Item = &'a Content>, policy: Policy) -> Vec<Layout> {
+pub fn lay_out<'a>(shards: impl Iterator<Item = &'a Content> + Clone, policy: Policy) -> Vec<Layout> {
     let block = policy.block;
     let (mut partial, mut whole) = (0, 0);
     let mut look = |content: &Content, logical: u64, moves: bool| {
@@ -112,6 +120,7 @@ pub fn lay_out<'a>(shards: impl Iterator<Item = &'a Content>, policy: Policy) ->
         Changed { logical, place, keeps, in_place, moves }
     };
     let mut layouts: Vec<Layout> = shards
+        .clone()
         .map(|content| {
             if content.is_inline {
                 return Layout::default();
@@ -129,12 +138,15 @@ pub fn lay_out<'a>(shards: impl Iterator<Item = &'a Content>, policy: Policy) ->
             changed.sort_unstable();
             let is_piece = |logical: u64| pieces.binary_search(&logical).is_ok();
             let blocks = changed.into_iter().map(|logical| look(content, logical, is_piece(logical)));
-            Layout { blocks: blocks.collect(), moves }
+            Layout { blocks: blocks.collect(), moves, cuts: Vec::new() }
         })
         .collect();
     for changed in layouts.iter_mut().flat_map(|layout| &mut layout.blocks) {
         let is_small = if changed.keeps { partial <= policy.partial_max } else { whole <= policy.whole_max };
         changed.in_place &= is_small;
+    }
+    for (content, layout) in shards.zip(&mut layouts) {
+        layout.cuts = cuts::cuts(content, &layout.blocks, block);
     }
     layouts
 }
@@ -272,7 +284,12 @@ pub fn new_shard(content: &Content, written: &WrittenShard, birth: u64, block: u
         let freed = shard.trim(block);
         return (shard, freed);
     }
-    add_blobs(&mut shard.blobs, &written.blocks, birth, block);
+    for split in &written.splits {
+        let found = shard.blobs.position(split.blob).and_then(|at| shard.blobs.at_mut(at));
+        let Some((_, blob)) = found else { panic!("a chunk of no blob is cut: {split:?}") };
+        split.apply(&mut blob.checksums);
+    }
+    add_blobs(&mut shard.blobs, written, birth, block);
     for pack in &written.packs {
         let Pack { address, packed, checksums } = pack.clone();
         let old = shard.blobs.insert(address, Blob { birth, share: None, packed: Some(packed), checksums });
@@ -295,7 +312,7 @@ pub fn new_shard(content: &Content, written: &WrittenShard, birth: u64, block: u
                         Target::Packed(start, number) => {
                             (start, u64::try_from(number).unwrap_or(u64::MAX) * block)
                         }
-                        Target::Fresh(address, _) | Target::InPlace(address, _) => {
+                        Target::Fresh(address) | Target::InPlace(address, _) => {
                             let (start, _) = owner(&mut shard.blobs, address, block);
                             (start, address - start)
                         }
@@ -317,23 +334,20 @@ pub fn new_shard(content: &Content, written: &WrittenShard, birth: u64, block: u
 }
 
 /// Adds blobs for new space, adjacent blocks as one, and the checksums of blocks written where they are.
-fn add_blobs(blobs: &mut Sorted<Blob>, written: &[Written], birth: u64, block: u64) {
-    let mut fresh: Vec<(u64, Checksum)> = Vec::with_capacity(written.len());
-    for one in written {
-        match one.to {
-            Target::Fresh(address, checksum) => fresh.push((address, checksum)),
-            Target::InPlace(address, checksum) => {
-                let (start, blob) = owner(blobs, address, block);
-                blob.checksums.set(index((address - start) / block), checksum);
-            }
-            Target::Packed(..) => {}
+fn add_blobs(blobs: &mut Sorted<Blob>, written: &WrittenShard, birth: u64, block: u64) {
+    for one in &written.blocks {
+        if let Target::InPlace(address, checksum) = one.to {
+            let (start, blob) = owner(blobs, address, block);
+            blob.checksums.set(index((address - start) / block), checksum);
         }
     }
-    fresh.sort_by_key(|(address, _)| *address);
-    for run in fresh.chunk_by(|one, next| one.0 + block == next.0) {
-        let Some((address, first)) = run.first() else { continue };
-        let mut checksums = Checksums::new(first.kind());
-        run.iter().for_each(|(_, checksum)| checksums.push(*checksum));
+    let mut fresh = written.fresh.clone();
+    fresh.sort_by_key(|one| one.address);
+    let end = |one: &Fresh| one.address + u64::try_from(one.blocks).unwrap_or(u64::MAX) * block;
+    for run in fresh.chunk_by(|one, next| end(one) == next.address) {
+        let Some(Fresh { address, checksum, .. }) = run.first() else { continue };
+        let mut checksums = Checksums::new(checksum.kind());
+        run.iter().for_each(|one| checksums.push(one.checksum, one.blocks));
         let old = blobs.insert(*address, Blob { birth, share: None, packed: None, checksums });
         assert!(old.is_none(), "new space at {address:#x} belongs to the object already");
     }
@@ -369,8 +383,16 @@ mod tests {
         Checksum::of(ChecksumKind::Crc32c, &[fill])
     }
 
-    fn all(blocks: &[Written]) -> WrittenShard {
-        WrittenShard { blocks: blocks.to_vec(), packs: Vec::new() }
+    /// Blocks that go to new space have these checksums, in their order.
+    fn all(blocks: &[Written], fresh: &[Checksum]) -> WrittenShard {
+        let address = |one: &Written| match one.to {
+            Target::Fresh(address) => Some(address),
+            _ => None,
+        };
+        let addresses = blocks.iter().filter_map(address);
+        let one = |(address, checksum): (u64, &Checksum)| Fresh { address, blocks: 1, checksum: *checksum };
+        let fresh = addresses.zip(fresh).map(one).collect();
+        WrittenShard { blocks: blocks.to_vec(), fresh, ..WrittenShard::default() }
     }
 
     fn policy(partial_max: u64, whole_max: u64) -> Policy {
@@ -409,11 +431,11 @@ mod tests {
         assert_eq!(layout.in_place().count(), 1);
 
         let written = [
-            Written { logical: B, to: Target::Fresh(7 * B, one(70)) },
+            Written { logical: B, to: Target::Fresh(7 * B) },
             Written { logical: 2 * B, to: Target::InPlace(102 * B, one(30)) },
         ];
         assert_eq!(layout.stay(&content, B), 2);
-        let (shard, freed) = new_shard(&content, &all(&written), 5, B);
+        let (shard, freed) = new_shard(&content, &all(&written, &[one(70)]), 5, B);
         assert_eq!(shard.validate(0, 128 << 10, B), Ok(()));
         assert_eq!(freed, [Extent::new(101 * B, B)]);
         let place = |logical| shard.place(logical, B).map(|p| (p.address, p.checksum, p.birth));
@@ -437,8 +459,8 @@ mod tests {
         let mut content = Content::of(Rc::default());
         content.write(0, Bytes::from(vec![1; 4 * 4096]));
         let written = [(0, 50), (1, 51), (2, 60), (3, 61)]
-            .map(|(n, address)| Written { logical: n * B, to: Target::Fresh(address * B, one(0)) });
-        let (shard, freed) = new_shard(&content, &all(&written), 3, B);
+            .map(|(n, address)| Written { logical: n * B, to: Target::Fresh(address * B) });
+        let (shard, freed) = new_shard(&content, &all(&written, &[one(0); 4]), 3, B);
         assert!(freed.is_empty());
         assert_eq!(shard.blobs.iter().map(|(address, _)| *address).collect::<Vec<_>>(), [50 * B, 60 * B]);
         assert_eq!(shard.pieces.len(), 2);
@@ -476,7 +498,8 @@ mod tests {
         let checksums = Checksums::of_blocks(ChecksumKind::Crc32c, [&[5][..], &[6]]);
         let packed = Packed { algorithm: Algorithm::Zstd, raw_blocks: 8, bytes: 5000 };
         let packs = vec![Pack { address: 7 * B, packed, checksums }];
-        let (shard, freed) = new_shard(&content, &WrittenShard { blocks, packs }, 2, B);
+        let (shard, freed) =
+            new_shard(&content, &WrittenShard { blocks, packs, ..WrittenShard::default() }, 2, B);
         assert_eq!(shard.validate(0, 128 << 10, B), Ok(()));
         assert_eq!(freed, [Extent::new(100 * B, 3 * B)]);
         assert_eq!((shard.blobs.len(), shard.pieces.len()), (1, 1), "{shard:?}");

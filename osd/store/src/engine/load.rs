@@ -1,6 +1,6 @@
 //! Getting onodes, shards and device blocks into memory, from the cache, the overlay, the key-value store, the device.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::rc::Rc;
 
 use allocator::Extent;
@@ -8,6 +8,7 @@ use bytes::Bytes;
 use futures_util::future::join_all;
 use nvme::DmaBuf;
 use rt::Lane;
+use smallvec::SmallVec;
 
 use super::blocks::{Blocks, Wanted};
 use super::cache::Block;
@@ -54,6 +55,23 @@ impl Loaded {
 impl Drop for Loaded {
     fn drop(&mut self) {
         self.inner.cache.borrow_mut().end_load(&self.key);
+    }
+}
+
+/// Why blocks were not read.
+pub enum Unread {
+    /// What was read, twice, does not match its checksum, and nobody else has what does.
+    Damaged(StoreError),
+    /// Nothing could be read, or nobody knows what is right.
+    Failed(StoreError),
+}
+
+impl Unread {
+    /// What is said of it.
+    pub fn into_error(self) -> StoreError {
+        match self {
+            Self::Damaged(error) | Self::Failed(error) => error,
+        }
     }
 }
 
@@ -202,84 +220,98 @@ impl Inner {
         done
     }
 
-    /// The same for blocks as they are stored, by address.
+    /// The same for blocks as they are stored, by address: at least these.
     pub async fn read_stored(
         self: &Rc<Self>,
         object: &ObjectId,
         places: &[Place],
         hints: AccessHints,
     ) -> StoreResult<BTreeMap<u64, Bytes>> {
+        self.read_verified(object, places, hints).await.map_err(Unread::into_error)
+    }
+
+    /// The same; tells damage from what may be better another time. What is under one checksum is read whole.
+    pub async fn read_verified(
+        self: &Rc<Self>,
+        object: &ObjectId,
+        places: &[Place],
+        hints: AccessHints,
+    ) -> Result<BTreeMap<u64, Bytes>, Unread> {
         let mut blocks = BTreeMap::new();
+        // By where what is under their checksums begins.
         let mut wanted: BTreeMap<u64, Place> = BTreeMap::new();
         for place in places {
             if let Some(kept) = self.kept_block(place, hints) {
                 blocks.insert(place.address, kept);
                 continue;
             }
-            match self.deferred.newest(place.address) {
-                Some(payload) => {
-                    if !place.checksum.matches(&payload) {
-                        return Err(self.mismatch(object, place, &payload));
-                    }
-                    self.keep_block(place, || payload.clone(), hints);
-                    blocks.insert(place.address, payload);
+            // Whatever is written in place has a checksum of its own.
+            if let Some(payload) = self.deferred.newest(place.address).filter(|_| place.chunk_blocks == 1) {
+                if !place.checksum.matches(&payload) {
+                    return Err(Unread::Damaged(self.mismatch(
+                        object,
+                        place,
+                        Checksum::of(place.checksum.kind(), &payload),
+                    )));
                 }
-                None => {
-                    // Two shards may each be sound and claim the same block: only one of them would be verified.
-                    let other = wanted.insert(place.address, *place);
-                    let is_same =
-                        |other: &Place| (other.birth, other.checksum) == (place.birth, place.checksum);
-                    if !other.as_ref().is_none_or(is_same) {
-                        return Err(StoreError::Io(format!(
-                            "object {object}, byte {}: the block at {:#x} of {} is claimed twice; fsck tells more",
-                            place.logical,
-                            place.address,
-                            self.device.name()
-                        )));
-                    }
-                }
+                self.keep_block(place, || payload.clone(), hints);
+                blocks.insert(place.address, payload);
+                continue;
             }
+            // Two shards may each be sound and claim the same block: only one of them would be verified.
+            let before = wanted.range(..place.chunk(self.block).end()).next_back();
+            let is_other = before.is_some_and(|(_, other)| {
+                let same = |place: &Place| (place.chunk, place.chunk_blocks, place.birth, place.checksum);
+                other.chunk(self.block).end() > place.chunk && same(other) != same(place)
+            });
+            if is_other {
+                return Err(Unread::Failed(StoreError::Io(format!(
+                    "object {object}, byte {}: the block at {:#x} of {} is claimed twice; fsck tells more",
+                    place.logical,
+                    place.address,
+                    self.device.name()
+                ))));
+            }
+            wanted.insert(place.chunk, *place);
         }
         if wanted.is_empty() {
             return Ok(blocks);
         }
         let reading = self.traffic.read();
-        let runs = self.runs(wanted.keys().copied());
+        let addresses = wanted.values().flat_map(|place| place.chunk_places(self.block));
+        let runs = self.runs(addresses.map(|place| place.address));
         let reads: Vec<_> = runs.iter().map(|run| self.read_device(*run)).collect();
         let buffers = join_all(reads).await;
-        let mut again = BTreeSet::new();
         for (run, buffer) in runs.iter().zip(buffers) {
             let buffer = match buffer {
                 Ok(buffer) => buffer.freeze(),
-                // Block by block: one that is bad is no reason to ask for the others elsewhere.
-                Err(error) if self.may_heal(&error) => {
-                    again.extend(wanted.range(run.start..run.end()).map(|(address, _)| *address));
-                    continue;
-                }
-                Err(error) => return Err(self.device_failed(&error)),
+                // One by one: one that is bad is no reason to ask for the others elsewhere.
+                Err(error) if self.may_heal(&error) => continue,
+                Err(error) => return Err(Unread::Failed(self.device_failed(&error))),
             };
             self.counters.data_bytes_read.add(run.len);
-            for address in (run.start..run.end()).step_by(usize::try_from(self.block).unwrap_or(1)) {
-                let at = usize::try_from(address - run.start).unwrap_or(usize::MAX);
-                let block = buffer.slice(at..at + usize::try_from(self.block).unwrap_or(usize::MAX));
-                match wanted.get(&address).filter(|place| place.checksum.matches(&block)) {
-                    Some(place) => self.keep_read_block(place, &block, hints),
-                    None => {
-                        self.counters.checksum_mismatches.add(1);
-                        again.insert(address);
-                    }
+            blocks.extend(self.cut(run.start, &buffer));
+        }
+        let mut again = Vec::new();
+        for place in wanted.values() {
+            let parts = place.chunk_places(self.block).map(|place| Some(&**blocks.get(&place.address)?));
+            let parts: Option<SmallVec<[&[u8]; 1]>> = parts.collect();
+            match parts.map(|parts| place.checksum.matches_all(parts)) {
+                Some(true) => self.keep_read_blocks(place, &blocks, hints),
+                Some(false) => {
+                    self.counters.checksum_mismatches.add(1);
+                    again.push(place);
                 }
-                blocks.insert(address, block);
+                None => again.push(place),
             }
         }
         let mut bad = Vec::new();
         // Once more: the bytes may have been damaged on their way, and then a second look is right.
-        for address in again {
-            let Some(place) = wanted.get(&address) else { continue };
+        for place in again {
             match self.second_look(object, place).await {
-                Ok(block) => {
-                    self.keep_read_block(place, &block, hints);
-                    blocks.insert(address, block);
+                Ok(bytes) => {
+                    blocks.extend(self.cut(place.chunk, &bytes));
+                    self.keep_read_blocks(place, &blocks, hints);
                 }
                 Err(error) if self.copies.borrow().is_none() => return Err(error),
                 Err(error) => bad.push((*place, error)),
@@ -288,18 +320,30 @@ impl Inner {
         // What others have comes from elsewhere, and may take long: it holds nothing up here.
         drop(reading);
         for (place, error) in bad {
-            let block = self.heal(object, &place).await.ok_or(error)?;
-            blocks.insert(place.address, block);
+            let bytes = self.heal(object, &place).await.ok_or(error)?;
+            blocks.extend(self.cut(place.chunk, &bytes));
         }
         Ok(blocks)
     }
 
-    async fn second_look(&self, object: &ObjectId, place: &Place) -> StoreResult<Bytes> {
-        let buffer = self.read_device(Extent::new(place.address, self.block)).await;
-        let block = buffer.map_err(|error| self.device_failed(&error))?.freeze();
-        match place.checksum.matches(&block) || self.options.fault.is(Planted::ChecksumNotVerified) {
-            true => Ok(block),
-            false => Err(self.mismatch(object, place, &block)),
+    /// The blocks of bytes that begin at an address.
+    fn cut(&self, start: u64, bytes: &Bytes) -> impl Iterator<Item = (u64, Bytes)> {
+        let step = usize::try_from(self.block).unwrap_or(usize::MAX);
+        let bytes = bytes.clone();
+        let offsets = (0..bytes.len()).step_by(step);
+        (start..).step_by(step).zip(offsets).map(move |(address, at)| (address, bytes.slice(at..at + step)))
+    }
+
+    async fn second_look(&self, object: &ObjectId, place: &Place) -> Result<Bytes, Unread> {
+        let buffer = self.read_device(place.chunk(self.block)).await;
+        let bytes = buffer.map_err(|error| Unread::Failed(self.device_failed(&error)))?.freeze();
+        match place.checksum.matches(&bytes) || self.options.fault.is(Planted::ChecksumNotVerified) {
+            true => Ok(bytes),
+            false => Err(Unread::Damaged(self.mismatch(
+                object,
+                place,
+                Checksum::of(place.checksum.kind(), &bytes),
+            ))),
         }
     }
 
@@ -316,11 +360,15 @@ impl Inner {
         Some(found)
     }
 
-    /// Keeps a block that came from the device.
-    fn keep_read_block(&self, place: &Place, block: &Bytes, hints: AccessHints) {
-        // A payload that came while the device was read is newer. It is not in place before the read has ended.
-        if self.deferred.newest(place.address).is_none() {
-            self.keep_block(place, || Bytes::copy_from_slice(block), hints);
+    /// Keeps what came from the device.
+    fn keep_read_blocks(&self, place: &Place, blocks: &BTreeMap<u64, Bytes>, hints: AccessHints) {
+        for place in place.chunk_places(self.block) {
+            // A payload that came while the device was read is newer. It is not in place before the read has ended.
+            if let Some(block) =
+                blocks.get(&place.address).filter(|_| self.deferred.newest(place.address).is_none())
+            {
+                self.keep_block(&place, || Bytes::copy_from_slice(block), hints);
+            }
         }
     }
 
@@ -333,12 +381,15 @@ impl Inner {
         blocks.put(place.address, block, hints.keep == Keep::Long);
     }
 
-    fn mismatch(&self, object: &ObjectId, place: &Place, block: &[u8]) -> StoreError {
-        let found = Checksum::of(place.checksum.kind(), block);
+    fn mismatch(&self, object: &ObjectId, place: &Place, found: Checksum) -> StoreError {
+        let of = match place.chunk_blocks {
+            1 => String::new(),
+            blocks => format!(", {blocks} blocks"),
+        };
         StoreError::Io(format!(
-            "wrong checksum in object {object}, byte {}, at {:#x} of {}: expected {}, got {found}",
-            place.logical,
-            place.address,
+            "wrong checksum in object {object}, byte {}, at {:#x} of {}{of}: expected {}, got {found}",
+            place.chunk_logical(),
+            place.chunk,
             self.device.name(),
             place.checksum
         ))
@@ -353,7 +404,7 @@ impl Inner {
 
     /// The extent that one of these blocks shares with data on its way to the device, to wait for.
     pub fn blocked_by_write(&self, places: &[Place]) -> Option<Rc<rt::sync::Event>> {
-        places.iter().find_map(|place| self.traffic.being_written(Extent::new(place.address, self.block)))
+        places.iter().find_map(|place| self.traffic.being_written(place.chunk(self.block)))
     }
 
     fn read_device(&self, run: Extent) -> rt::LocalBoxFuture<'static, nvme::DeviceResult<DmaBuf>> {

@@ -10,6 +10,7 @@ use crate::compression::Compression;
 use crate::devices::Parts;
 use crate::fault::Fault;
 use crate::limits;
+use crate::types::ChunkBounds;
 
 /// How the free list is kept in the key-value store.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -132,6 +133,8 @@ pub struct Options {
     pub discard: bool,
     /// What protects the blocks of pools that do not say it themselves.
     pub checksum: ChecksumKind,
+    /// How much is under one checksum, where pools do not say it themselves.
+    pub checksum_chunk: ChunkBounds,
     /// What is compressed of the data of pools that do not say it themselves.
     pub compression: Compression,
     /// Entries of a collection's log that are kept at least, up to `limits::PG_LOG_ENTRIES_MAX`.
@@ -163,6 +166,7 @@ impl Default for Options {
             reserve_bytes: 1 << 20,
             discard: false,
             checksum: ChecksumKind::default(),
+            checksum_chunk: ChunkBounds::default(),
             compression: Compression::default(),
             pg_log_entries: limits::PG_LOG_ENTRIES_WANTED,
             fault: Fault::default(),

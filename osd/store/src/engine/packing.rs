@@ -48,7 +48,7 @@ impl Inner {
         for (index, object) in plan.objects.iter().enumerate() {
             let Some(onode) = &object.staged.now else { continue };
             let wants = self.compression(object.object.pool);
-            if !wants.mode.wants(onode.hints) {
+            if !wants.mode.wants(onode.hints.compression) {
                 continue;
             }
             // One block cannot become less.

@@ -9,6 +9,7 @@ use super::admit::Demand;
 use super::apply::encode_collection;
 use super::blocks::Wanted;
 use super::content::Content;
+use super::cuts::Cut;
 use super::layout::{self, Layout, Policy};
 use super::needs::Bases;
 use super::pg_log::ENTRY_OVERHEAD;
@@ -92,6 +93,14 @@ pub struct PlannedObject {
 }
 
 impl PlannedObject {
+    /// What stays of chunks that are cut, to be read.
+    pub fn cut_off(&self) -> impl Iterator<Item = (&Shard, &Cut)> {
+        self.layouts.iter().flat_map(|(number, layout)| {
+            let content = self.staged.contents.get(number);
+            content.into_iter().flat_map(|content| layout.cuts.iter().map(|cut| (&*content.base, cut)))
+        })
+    }
+
     /// Blocks of which a part stays, to be read.
     pub fn reads(&self, block: u64) -> Wanted {
         let mut wanted = Wanted::default();

@@ -13,7 +13,6 @@ use super::load::{not_found, shard_range, total};
 use super::needs::{Basis, WholeOmap};
 use crate::check::{self, length};
 use crate::checksum::ChecksumKind;
-use crate::compression::Hints;
 use crate::journal::item::Item;
 use crate::keys;
 use crate::limits;
@@ -21,7 +20,7 @@ use crate::object_store::{StoreError, StoreResult};
 use crate::onode::Onode;
 use crate::shard::{BLOB_BYTES_MAX, PIECE_BYTES_MAX, Shard};
 use crate::transaction::Op;
-use crate::types::ObjectId;
+use crate::types::{Hints, ObjectId};
 
 /// See the module.
 pub struct StagedObject {

@@ -30,7 +30,7 @@ use crate::memory::MemoryTarget;
 use crate::object_store::{Copies, StoreError, StoreResult};
 use crate::overlay::Overlay;
 use crate::superblock::Superblock;
-use crate::types::{CollectionId, LogVersion, PoolOptions, PoolStats};
+use crate::types::{CollectionId, Hints, LogVersion, PoolOptions, PoolStats};
 
 /// What a store is mounted for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -154,6 +154,15 @@ impl Inner {
     pub fn checksum_kind(&self, pool: i64) -> ChecksumKind {
         let own = self.pool_options.borrow().get(&pool).and_then(|options| options.checksum);
         own.unwrap_or(self.options.checksum)
+    }
+
+    /// How many bytes of new data of a pool are under one checksum, if they lie in one place.
+    pub fn chunk_bytes(&self, pool: i64, hints: Hints) -> u64 {
+        if self.checksum_kind(pool) == ChecksumKind::None {
+            return self.block;
+        }
+        let own = self.pool_options.borrow().get(&pool).map(|options| options.checksum_chunk);
+        own.unwrap_or_default().or(self.options.checksum_chunk).bytes(hints, self.block)
     }
 
     /// The store goes down: nothing more becomes durable, everybody who waits learns why.

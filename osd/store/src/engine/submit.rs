@@ -12,11 +12,12 @@ use rt::sync::{OneReceiver, OneSender, oneshot};
 use rt::{Group, Nanos};
 
 use super::admit::Admitted;
-use super::blocks::Blocks;
+use super::blocks::{Blocks, Wanted};
 use super::counters::Count;
+use super::load::Unread;
 use super::needs::Bases;
 use super::packing::Squeezed;
-use super::plan::Plan;
+use super::plan::{Plan, PlannedObject};
 use super::sequencer::Turn;
 use super::state::{Inner, Purpose};
 use crate::check;
@@ -205,7 +206,11 @@ impl Inner {
         // Of each object by itself: clones have blobs at the same address, and want other blocks of them.
         let mut kept = Vec::with_capacity(plan.objects.len());
         for object in &plan.objects {
-            let wanted = object.reads(self.block);
+            let needed = object.reads(self.block);
+            let mut wanted = needed.clone();
+            for (shard, cut) in object.cut_off() {
+                cut.kept.iter().for_each(|place| wanted.add(shard, *place, self.block));
+            }
             if wanted.is_empty() {
                 kept.push(Blocks::default());
                 continue;
@@ -214,9 +219,32 @@ impl Inner {
             while let Some(writing) = self.blocked_by_write(&wanted.places) {
                 writing.wait().await;
             }
-            kept.push(self.read_blocks(&object.object, &wanted, AccessHints::default()).await?);
+            let read = self.read_blocks(&object.object, &wanted, AccessHints::default()).await;
+            kept.push(match read {
+                Err(_) if needed.places.len() < wanted.places.len() => {
+                    self.read_around(object, &needed).await?
+                }
+                read => read?,
+            });
         }
         Ok(kept)
+    }
+
+    /// Reads the blocks of which a part stays; and what stays of each chunk by itself, as it may be damaged.
+    async fn read_around(self: &Rc<Self>, object: &PlannedObject, needed: &Wanted) -> StoreResult<Blocks> {
+        let mut blocks = self.read_blocks(&object.object, needed, AccessHints::default()).await?;
+        for (_, cut) in object.cut_off() {
+            match self.read_verified(&object.object, &cut.kept, AccessHints::default()).await {
+                Ok(read) => blocks.extend(read),
+                Err(Unread::Damaged(error)) => {
+                    self.unreadable(&error);
+                    self.counters.chunks_damaged.add(1);
+                    cut.kept.iter().for_each(|place| blocks.note_damaged(place));
+                }
+                Err(Unread::Failed(error)) => return Err(error),
+            }
+        }
+        Ok(blocks)
     }
 }
 

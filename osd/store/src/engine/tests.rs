@@ -3,6 +3,7 @@
 mod beside;
 mod caching;
 mod checksums;
+mod chunks;
 mod clones;
 mod compression;
 mod conformance;

@@ -5,9 +5,9 @@ use std::collections::{BTreeMap, BTreeSet};
 use bytes::{Bytes, BytesMut};
 
 use crate::check::length;
-use crate::compression::Hints;
 use crate::limits;
 use crate::object_store::OmapPage;
+use crate::types::Hints;
 
 /// An object. `pieces` never overlap and never reach beyond `size`; what no piece covers is a hole.
 #[derive(Clone, Debug, Default)]

@@ -5,7 +5,7 @@ use bytes::Bytes;
 use smallvec::{SmallVec, smallvec};
 
 use super::{Blob, Packed, Piece, Shard, index, wide};
-use crate::checksum::{ChecksumKind, Checksums};
+use crate::checksum::{Checksum, ChecksumKind, Checksums};
 use crate::codec::{DecodeResult, Decoder, Encoder, unzigzag, zigzag};
 use crate::compression::Algorithm;
 use crate::limits;
@@ -26,6 +26,10 @@ const SHARED: u8 = 2;
 const PACKED: u8 = 3;
 /// As [`SHARED`], but compressed.
 const PACKED_SHARED: u8 = 4;
+/// As [`PLAIN`], but with chunks: checksums of several blocks, or unknown ones.
+const CHUNKED: u8 = 5;
+/// As [`SHARED`], but with chunks.
+const CHUNKED_SHARED: u8 = 6;
 /// Where the kind of the checksums is.
 const CHECKSUM_SHIFT: u32 = 4;
 
@@ -145,11 +149,14 @@ impl Shard {
             let kind = d.u8("kind of a blob")?;
             let address = d.varint("address of a blob")?;
             let birth = d.varint("birth of a blob")?;
-            let (is_shared, is_packed, checksum) = parse_kind(d, kind)?;
-            let share = is_shared.then(|| d.varint("share of a blob")).transpose()?;
-            let packed = is_packed.then(|| Packed::decode(d)).transpose()?;
+            let parsed = parse_kind(d, kind)?;
+            if parsed.is_chunked {
+                return d.invalid("kind of a blob", d.at(), kind.into());
+            }
+            let share = parsed.is_shared.then(|| d.varint("share of a blob")).transpose()?;
+            let packed = parsed.is_packed.then(|| Packed::decode(d)).transpose()?;
             let count = d.u32("checksums")?;
-            let checksums = decode_checksums(d, checksum, count.into(), span, block)?;
+            let checksums = decode_checksums(d, parsed, count.into(), span, block)?;
             order.push(address);
             shard.blobs.insert(address, Blob { birth, checksums, share, packed });
         }
@@ -218,39 +225,72 @@ impl Shard {
     }
 }
 
-/// Whether a blob of this kind is shared, whether it is compressed, and what its checksums are.
-fn parse_kind(d: &Decoder, kind: u8) -> DecodeResult<(bool, bool, ChecksumKind)> {
+/// What the kind of a blob says.
+#[derive(Clone, Copy)]
+struct Kind {
+    is_shared: bool,
+    is_packed: bool,
+    is_chunked: bool,
+    checksum: ChecksumKind,
+}
+
+fn parse_kind(d: &Decoder, kind: u8) -> DecodeResult<Kind> {
     let checksum = match kind >> CHECKSUM_SHIFT {
         0 => Some(ChecksumKind::Crc32c),
         number => ChecksumKind::from_number(number).filter(|kind| *kind != ChecksumKind::Crc32c),
     };
-    let (is_shared, is_packed) = match kind & ((1 << CHECKSUM_SHIFT) - 1) {
-        PLAIN => (false, false),
-        SHARED => (true, false),
-        PACKED => (false, true),
-        PACKED_SHARED => (true, true),
+    let (is_shared, is_packed, is_chunked) = match kind & ((1 << CHECKSUM_SHIFT) - 1) {
+        PLAIN => (false, false, false),
+        SHARED => (true, false, false),
+        PACKED => (false, true, false),
+        PACKED_SHARED => (true, true, false),
+        CHUNKED => (false, false, true),
+        CHUNKED_SHARED => (true, false, true),
         _ => return d.invalid("kind of a blob", d.at(), kind.into()),
     };
     match checksum {
-        Some(checksum) => Ok((is_shared, is_packed, checksum)),
+        Some(ChecksumKind::None) if is_chunked => d.invalid("kind of a blob", d.at(), kind.into()),
+        Some(checksum) => Ok(Kind { is_shared, is_packed, is_chunked, checksum }),
         None => d.invalid("kind of a blob", d.at(), kind.into()),
     }
 }
 
 fn decode_checksums(
     d: &mut Decoder,
-    kind: ChecksumKind,
+    kind: Kind,
     count: u64,
     span: u32,
     block: u64,
 ) -> DecodeResult<Checksums> {
     let blocks = u32::try_from(count).ok().filter(|count| u64::from(*count) * block <= span.into());
     let Some(blocks) = blocks else { return d.invalid("checksums", d.at(), count) };
-    let stored = d.raw(index(count) * kind.bytes(), "checksums")?;
-    match Checksums::from_stored(kind, blocks, &stored) {
+    if kind.is_chunked {
+        return decode_chunks(d, kind.checksum, index(count));
+    }
+    let stored = d.raw(index(count) * kind.checksum.bytes(), "checksums")?;
+    match Checksums::from_stored(kind.checksum, blocks, &stored) {
         Some(checksums) => Ok(checksums),
         None => d.invalid("checksums", d.at(), count),
     }
+}
+
+fn decode_chunks(d: &mut Decoder, kind: ChecksumKind, blocks: usize) -> DecodeResult<Checksums> {
+    let mut row = Checksums::new(kind);
+    while row.len() < blocks {
+        let at = d.at();
+        let count = d.u8("blocks under a checksum")?;
+        let of = usize::from(count).max(1);
+        if of > blocks - row.len() {
+            return d.invalid("blocks under a checksum", at, count.into());
+        }
+        let checksum = match count {
+            0 => Checksum::unknown(kind),
+            _ => Checksum::from_stored(kind, &d.raw(kind.bytes(), "checksum")?),
+        };
+        row.push(checksum, of);
+    }
+    // Without one of several blocks it is to be of the other kind, or there were two values for the same shard.
+    if row.is_chunked() { Ok(row) } else { d.invalid("checksums of single blocks", d.at(), wide(blocks)) }
 }
 
 impl Packed {
@@ -304,13 +344,13 @@ impl Blob {
         block: u64,
     ) -> DecodeResult<(u64, Self)> {
         let kind = if flags & SAME_KIND != 0 { before.kind } else { d.u8("kind of a blob")? };
-        let (is_shared, is_packed, checksum) = parse_kind(d, kind)?;
+        let parsed = parse_kind(d, kind)?;
         let start = before.end.wrapping_add_signed(unzigzag(d.varint("address of a blob")?));
         let age = d.varint("birth of a blob")?;
-        let from_share = is_shared.then(|| d.varint("share of a blob")).transpose()?;
-        let packed = is_packed.then(|| Packed::decode(d)).transpose()?;
+        let from_share = parsed.is_shared.then(|| d.varint("share of a blob")).transpose()?;
+        let packed = parsed.is_packed.then(|| Packed::decode(d)).transpose()?;
         let count = if flags & ONE_BLOCK != 0 { 1 } else { d.varint("checksums")? };
-        let checksums = decode_checksums(d, checksum, count, span, block)?;
+        let checksums = decode_checksums(d, parsed, count, span, block)?;
         let Some(address) = start.checked_mul(ADDRESS_UNIT) else {
             return d.invalid("address of a blob", d.at(), start);
         };
@@ -328,11 +368,13 @@ impl Blob {
             ChecksumKind::Crc32c => 0,
             other => other.number(),
         };
-        let kind = match (self.share.is_some(), self.packed.is_some()) {
-            (false, false) => PLAIN,
-            (true, false) => SHARED,
-            (false, true) => PACKED,
-            (true, true) => PACKED_SHARED,
+        let kind = match (self.share.is_some(), self.packed.is_some(), self.checksums.is_chunked()) {
+            (false, false, false) => PLAIN,
+            (true, false, false) => SHARED,
+            (false, true, _) => PACKED,
+            (true, true, _) => PACKED_SHARED,
+            (false, false, true) => CHUNKED,
+            (true, false, true) => CHUNKED_SHARED,
         };
         checksum << CHECKSUM_SHIFT | kind
     }
@@ -349,7 +391,6 @@ pub const VALUE_OF_VERSION_1: [u8; 66] = [
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::checksum::Checksum;
 
     const B: u64 = 4096;
 
@@ -357,7 +398,7 @@ mod tests {
     fn values_of_version_1_are_read() {
         let row = |blocks: &[u8]| {
             let mut row = Checksums::new(ChecksumKind::Crc32c);
-            blocks.iter().for_each(|byte| row.push(Checksum::of(ChecksumKind::Crc32c, &[*byte])));
+            blocks.iter().for_each(|byte| row.push(Checksum::of(ChecksumKind::Crc32c, &[*byte]), 1));
             row
         };
         let blob = |birth, blocks: &[u8]| Blob { birth, checksums: row(blocks), share: None, packed: None };

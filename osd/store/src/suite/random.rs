@@ -240,7 +240,7 @@ impl Generator {
             14 if self.below(3) == 0 => Op::SetHints {
                 collection,
                 object,
-                hints: Hints::ALL[usize::try_from(self.below(4)).unwrap_or(0)],
+                hints: Hints::from_number(u8::try_from(self.below(8)).unwrap_or(0)).unwrap_or_default(),
             },
             14 => Op::RemoveAttr { collection, object, name: Bytes::from(format!("attr{}", self.below(5))) },
             15 | 16 => {

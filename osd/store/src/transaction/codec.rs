@@ -7,7 +7,7 @@ use bytes::Bytes;
 
 use super::{Op, Transaction};
 use crate::codec::{DecodeResult, Decoder, Encoder};
-use crate::compression::Hints;
+use crate::types::Hints;
 use crate::types::{CollectionId, LogVersion, ObjectId};
 
 const VERSION: u8 = 1;

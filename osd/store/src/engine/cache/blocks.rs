@@ -68,6 +68,13 @@ impl BlockCache {
         }
     }
 
+    /// The block at `address` stays as it is, under another checksum.
+    pub fn renew(&mut self, address: u64, checksum: Checksum) {
+        if let Some(block) = self.queues.peek_mut(&address) {
+            block.checksum = checksum;
+        }
+    }
+
     /// Forgets the block at an address.
     pub fn forget(&mut self, address: u64) {
         drop(self.queues.remove(&address));

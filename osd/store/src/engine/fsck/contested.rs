@@ -7,6 +7,7 @@ use allocator::Extent;
 use bytes::Bytes;
 
 use super::{Check, Lost};
+use crate::checksum::Chunk;
 use crate::keys::{self, ObjectKey};
 use crate::object_store::StoreResult;
 use crate::onode::Onode;
@@ -106,7 +107,7 @@ impl Check {
     }
 
     async fn matches(&self, object: &ObjectId, place: Place) -> bool {
-        let is_inside = place.address + self.inner.block <= self.window;
+        let is_inside = place.chunk(self.inner.block).end() <= self.window;
         is_inside && self.inner.read_stored(object, &[place], AccessHints::VERIFY).await.is_ok()
     }
 
@@ -127,6 +128,7 @@ impl Check {
                 let lost = Lost::Bytes { from: at, to: at + len };
                 self.lose(&onode.object, lost, "others have its blocks");
             }
+            self.trim(&onode.object, &mut shard).await?;
             let detail = format!("{} loses {} blocks of shard {number}", onode.object, addresses.len());
             self.fix("extent-overlap", detail, []);
             if shard.is_empty() {
@@ -152,11 +154,14 @@ impl Check {
 fn stored_places(start: u64, blob: &Blob, block: u64) -> impl Iterator<Item = Place> {
     let addresses = (start..).step_by(usize::try_from(block).unwrap_or(usize::MAX));
     addresses.zip(0..blob.checksums.len()).filter_map(move |(address, index)| {
+        let Chunk { first, blocks, checksum } = blob.checksums.get(index)?;
         Some(Place {
             blob: start,
             index,
             address,
-            checksum: blob.checksums.get(index)?,
+            checksum,
+            chunk: start + u64::try_from(first).unwrap_or(u64::MAX) * block,
+            chunk_blocks: u32::try_from(blocks).unwrap_or(u32::MAX),
             birth: blob.birth,
             is_shared: blob.share.is_some(),
             is_packed: blob.packed.is_some(),

@@ -45,7 +45,7 @@ impl Check {
                     }
                     Ok(ObjectKey::Shard(onode, number)) => {
                         match open.as_mut().filter(|open| open.key == onode) {
-                            Some(owner) => self.shard(owner, number, key, value, level).await,
+                            Some(owner) => self.shard(owner, number, key, value, level).await?,
                             None => self.orphan(key, &onode, number, unreadable.as_ref() == Some(&onode)),
                         }
                     }
@@ -153,12 +153,20 @@ impl Check {
         }
     }
 
-    async fn shard(&mut self, open: &mut Open, number: u32, key: Bytes, value: Bytes, level: FsckLevel) {
+    async fn shard(
+        &mut self,
+        open: &mut Open,
+        number: u32,
+        key: Bytes,
+        value: Bytes,
+        level: FsckLevel,
+    ) -> StoreResult<()> {
         let name = open.onode.object.clone();
         if !open.onode.shards.contains(&number) {
             let detail = format!("shard {number} is not in the onode of {name}");
             self.find(FsckSeverity::Error, Remedy::Repair, "shard-without-onode", detail.clone());
-            return self.fix("shard-without-onode", detail, [Item::Delete(key)]);
+            self.fix("shard-without-onode", detail, [Item::Delete(key)]);
+            return Ok(());
         }
         let mut shard = match Shard::decode(value, number, open.onode.shard_span, self.inner.block) {
             Ok(shard) => shard,
@@ -169,7 +177,7 @@ impl Check {
                     self.lose_shard(open, number, &detail);
                     self.fix("shard", detail, [Item::Delete(key)]);
                 }
-                return;
+                return Ok(());
             }
         };
         open.seen.insert(number);
@@ -188,14 +196,16 @@ impl Check {
             let detail = format!("{name} has {} bytes and data up to {end}", open.onode.size);
             self.find(FsckSeverity::Error, Remedy::Discard, "data-beyond-size", detail.clone());
             if self.discards() {
-                for (at, len) in shard.punch(open.onode.size, u64::MAX, block) {
+                for (at, len) in shard.punch(open.onode.size, u64::MAX) {
                     self.lose(&name, Lost::Bytes { from: at, to: at + len }, "it is behind the object's end");
                 }
+                self.trim(&name, &mut shard).await?;
                 self.fix("data-beyond-size", detail, []);
                 self.write_shard(open, number, key, &shard);
             }
         }
         open.counts.iter_mut().zip(shard.counts(block)).for_each(|(sum, bytes)| *sum += bytes);
+        Ok(())
     }
 
     /// A shard of which a repair cut something.

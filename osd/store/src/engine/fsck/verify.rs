@@ -81,16 +81,17 @@ impl Check {
                 continue;
             }
             let is_verified = |place: &&Place| place.checksum.kind() != ChecksumKind::None;
-            let verified = wanted.places.iter().filter(is_verified).count();
+            let blocks = |place: &Place| u64::from(place.chunk_blocks);
+            let verified: u64 = wanted.places.iter().filter(is_verified).map(blocks).sum();
             let read = self.inner.read_blocks(name, &wanted, AccessHints::VERIFY).await;
             let read = read.map_err(|error| format!("{place}: {error}"));
-            return Ok(Some((read.map(|_| u64::try_from(verified).unwrap_or(0) * block), next)));
+            return Ok(Some((read.map(|_| verified * block), next)));
         }
     }
 }
 
 /// The blocks of a shard that hold bytes from an offset of the object on, so many at most; and the offset of the next one. A
-/// compressed blob is one.
+/// compressed blob is one, and so are blocks under one checksum.
 fn places_from(shard: &Shard, from: u64, most: u64, block: u64) -> (Vec<Place>, Option<u64>) {
     // Every block is used by a piece, some by two.
     let mut places: BTreeMap<u64, Place> = BTreeMap::new();
@@ -99,7 +100,7 @@ fn places_from(shard: &Shard, from: u64, most: u64, block: u64) -> (Vec<Place>, 
         let numbers = (first..=last).filter_map(|number| u64::try_from(number).ok());
         let found = numbers.filter_map(|number| shard.block_of(*at, piece, number, block));
         for place in found {
-            places.entry(place.address).or_insert(place);
+            places.entry(place.chunk).or_insert(place);
         }
     }
     let mut places: Vec<Place> = places.into_values().filter(|place| place.logical >= from).collect();

@@ -21,7 +21,7 @@ async fn write(store: &Engine, name: &ObjectId, offset: u64, salt: u64, len: u64
 }
 
 fn choose(store: &Engine, kind: Option<ChecksumKind>) {
-    store.set_pool_options(collection().pool, PoolOptions { checksum: kind, compression: None });
+    store.set_pool_options(collection().pool, PoolOptions { checksum: kind, ..PoolOptions::default() });
 }
 
 async fn findings(store: &Engine) -> Vec<String> {

@@ -7,7 +7,7 @@ use rt::Core;
 use rt::sim::{Config, Sim};
 
 use super::world::World;
-use crate::compression::{Algorithm, Compression, CompressionMode, Hints};
+use crate::compression::{Algorithm, Compressibility, Compression, CompressionMode};
 use crate::engine::Engine;
 use crate::object_store::{FsckLevel, ObjectStore, StoreError, Unwatched};
 use crate::suite::{Generator, collection, join, object, pattern};
@@ -201,7 +201,11 @@ fn clones_of_compressed_blobs_change_together() {
 #[test]
 fn hints_are_kept_and_the_pool_decides_what_they_are_worth() {
     with_store(async |core, world, store| {
-        let hint = |hints| Op::SetHints { collection: collection(), object: name(), hints };
+        let hint = |hint: Compressibility| Op::SetHints {
+            collection: collection(),
+            object: name(),
+            hints: hint.into(),
+        };
         let choose = |store: &Engine, mode| {
             let compression =
                 Some(Compression { mode, algorithm: Algorithm::Zstd, ..Compression::default() });
@@ -210,15 +214,18 @@ fn hints_are_kept_and_the_pool_decides_what_they_are_worth() {
         choose(&store, CompressionMode::Passive);
         write(&store, &name(), 0, text(1, SPAN)).await;
         assert_eq!(pool(&store).compressed, 0, "nobody said that it compresses");
-        commit(&store, vec![hint(Hints::Compressible)]).await;
+        commit(&store, vec![hint(Compressibility::Compressible)]).await;
         store.close().await.expect("close");
         let store = world.mount(&core).await.expect("mount");
         choose(&store, CompressionMode::Passive);
-        assert_eq!(store.stat(collection(), &name()).await.expect("stat").hints, Hints::Compressible);
+        assert_eq!(
+            store.stat(collection(), &name()).await.expect("stat").hints,
+            Compressibility::Compressible.into()
+        );
         write(&store, &name(), 0, text(2, SPAN)).await;
         assert!(pool(&store).compressed > 0);
         choose(&store, CompressionMode::Aggressive);
-        commit(&store, vec![hint(Hints::Incompressible)]).await;
+        commit(&store, vec![hint(Compressibility::Incompressible)]).await;
         write(&store, &name(), 0, text(3, SPAN)).await;
         assert_eq!(pool(&store).compressed, 0, "a client said that it does not compress");
         choose(&store, CompressionMode::Force);

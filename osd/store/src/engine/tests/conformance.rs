@@ -15,6 +15,7 @@ use crate::compression::{Algorithm, Compression, CompressionMode};
 use crate::engine::{CachePolicy, Engine, FormatOptions, Options};
 use crate::object_store::ObjectStore;
 use crate::suite::{self, Host};
+use crate::types::ChunkBounds;
 
 struct SimHost {
     core: Core,
@@ -111,6 +112,28 @@ fn with_discard_and_large_writes_first() {
 fn with_small_objects_among_the_keys() {
     for (seed, inline_bytes_max) in [(21, 4096), (22, 4096), (23, 700)] {
         conforms(seed, Options { inline_bytes_max, ..Options::default() });
+    }
+}
+
+#[test]
+fn with_several_blocks_under_one_checksum() {
+    for (seed, checksum) in (51..).zip(ChecksumKind::ALL) {
+        // Whatever is said of an object.
+        let checksum_chunk = ChunkBounds { min: Some(4096 << (seed % 5)), max: None };
+        let data_cache_bytes_max = if seed % 2 == 0 { 200 << 10 } else { 0 };
+        let deferred_whole_max = if seed % 3 == 0 { 64 << 10 } else { 0 };
+        let shard_span = if seed < 54 { 64 << 10 } else { 256 << 10 };
+        conforms(
+            seed,
+            Options {
+                checksum,
+                checksum_chunk,
+                data_cache_bytes_max,
+                deferred_whole_max,
+                shard_span,
+                ..Options::default()
+            },
+        );
     }
 }
 

@@ -19,7 +19,8 @@ use crate::fault::Planted;
 use crate::object_store::{FsckLevel, ObjectStore, StoreResult, Unwatched};
 use crate::suite::{Generator, Shape, collection, compare_object, join, object};
 use crate::{
-    Algorithm, ChecksumKind, CollectionId, Compression, CompressionMode, Op, PoolOptions, Transaction,
+    Algorithm, ChecksumKind, ChunkBounds, CollectionId, Compression, CompressionMode, Op, PoolOptions,
+    Transaction,
 };
 
 /// Where one object is always written as a whole, so that a read that mixes two states is noticed.
@@ -236,9 +237,11 @@ async fn open_and_check(core: &Core, world: &World, shared: &Shared) -> Result<R
     let mode = if number % 3 == 2 { CompressionMode::Force } else { CompressionMode::None };
     let compression =
         Compression { mode, algorithm: Algorithm::ALL[number / 3 % 4], ..Compression::default() };
+    // Single blocks or several, and what a life before wrote in another way is changed in part.
+    let checksum_chunk = ChunkBounds { min: Some(4096 << (number / 2 % 5)), max: None };
     store.set_pool_options(
         collection().pool,
-        PoolOptions { checksum: Some(kind), compression: Some(compression) },
+        PoolOptions { checksum: Some(kind), checksum_chunk, compression: Some(compression) },
     );
     Ok(store)
 }

@@ -171,7 +171,7 @@ fn what_is_shared_or_compressed_or_unreadable_or_has_no_better_place_stays() {
         let target = ObjectId { snap: 3, ..shared.clone() };
         submit(&store, Op::Clone { collection: collection(), object: shared.clone(), target }).await;
         let compression = Compression { mode: CompressionMode::Force, ..Compression::default() };
-        store.set_pool_options(7, PoolOptions { checksum: None, compression: Some(compression) });
+        store.set_pool_options(7, PoolOptions { compression: Some(compression), ..PoolOptions::default() });
         let packed = object("packed", 4);
         submit(&store, write(packed.clone(), 0, half_noise(5, 96 << 10))).await;
         store.set_pool_options(7, PoolOptions::default());

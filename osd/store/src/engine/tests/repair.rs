@@ -405,7 +405,7 @@ pub async fn populate(world: &World, core: &Core) {
     let ops = vec![put(&object("small", 7), pattern(9, 300)), omap(&object("small", 7), 1)];
     store.submit(Transaction { ops }).durable.await.expect("write");
     let compression = Compression { mode: CompressionMode::Force, ..Compression::default() };
-    store.set_pool_options(7, PoolOptions { checksum: None, compression: Some(compression) });
+    store.set_pool_options(7, PoolOptions { compression: Some(compression), ..PoolOptions::default() });
     let name = object("compressed", 8);
     let ops = vec![put(&name, half_noise(3, 140_000)), omap(&name, 2)];
     store.submit(Transaction { ops }).durable.await.expect("write");
@@ -491,9 +491,10 @@ pub fn others(mut content: Content) -> Content {
     content
 }
 
-async fn check(core: &Core, damage: &Damage, free_list: FreeList) {
+async fn check(core: &Core, damage: &Damage, free_list: FreeList, chunk: Option<u64>) {
     let name = damage.name;
-    let world = world(free_list);
+    let mut world = world(free_list);
+    world.options.checksum_chunk.min = chunk;
     populate(&world, core).await;
     let (findings, before) = look(&world, core).await.expect("it opens");
     assert_eq!((findings, before.len()), (BTreeSet::new(), 6));
@@ -536,10 +537,11 @@ async fn check(core: &Core, damage: &Damage, free_list: FreeList) {
 
 #[test]
 fn every_kind_of_damage_is_repaired() {
-    for free_list in FreeList::ALL {
+    // With checksums of single blocks, and of four.
+    for (free_list, chunk) in FreeList::ALL.into_iter().zip([None, Some(16 << 10)]) {
         for damage in ALL {
             Sim::new(1, Config::default()).run(0, |core: Core| async move {
-                check(&core, damage, free_list).await;
+                check(&core, damage, free_list, chunk).await;
             });
         }
     }

@@ -133,8 +133,18 @@ fn a_block_that_two_shards_claim_is_refused() {
         let (address, birth) = (found[0].address, found[0].birth);
         let checksum = Checksum::of(ChecksumKind::Crc32c, &data);
         let (is_shared, is_packed) = (false, false);
-        let place =
-            Place { blob: address, index: 0, address, checksum, birth, is_shared, is_packed, logical: 0 };
+        let place = Place {
+            blob: address,
+            index: 0,
+            address,
+            checksum,
+            chunk: address,
+            chunk_blocks: 1,
+            birth,
+            is_shared,
+            is_packed,
+            logical: 0,
+        };
         let foreign = Place { birth: birth + 1, ..place };
         let stale = Place { checksum: Checksum::of(ChecksumKind::Crc32c, b"other"), ..place };
         for (second, is_right) in [(place, true), (foreign, false), (stale, false)] {
