@@ -1,5 +1,7 @@
 //! What a life must have done to be worth a sweep: every feature of the store left a trace in a counter.
 
+use store::ChecksumKind;
+
 use crate::life::Totals;
 use crate::stack::Setup;
 
@@ -37,11 +39,15 @@ const WITH_DB: [(&str, u64, &str); 2] = [
 /// Where what is small is kept among the keys.
 const WITH_INLINE: (&str, u64, &str) = ("shards_inline", 3, "small objects among the keys");
 
+/// Where checksums protect what is written.
+const WITH_CHECKSUMS: (&str, u64, &str) = ("chunks_split", 10, "several blocks under one checksum");
+
 /// The features that a life of the whole workload did not touch, or too little; one line each.
 pub fn untouched(setup: &Setup, totals: &Totals) -> Vec<String> {
     let beside = WITH_DB.into_iter().filter(|_| setup.devices.db.is_some());
     let inline = Some(WITH_INLINE).filter(|_| setup.options.inline_bytes_max > 0);
-    let wanted = ALWAYS.into_iter().chain(beside).chain(inline);
+    let checksums = Some(WITH_CHECKSUMS).filter(|_| setup.options.checksum != ChecksumKind::None);
+    let wanted = ALWAYS.into_iter().chain(beside).chain(inline).chain(checksums);
     let missed = wanted.filter_map(|(name, least, feature)| {
         let count = totals.counters.get(name).copied().unwrap_or_default();
         (count < least).then(|| format!("{feature}: {name} is {count}, at least {least} is worth a sweep"))

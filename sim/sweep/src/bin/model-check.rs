@@ -17,7 +17,8 @@ use rt::{Core, LocalBoxFuture};
 use serde_json::json;
 use store::suite::{Host, Shape, Tally, random};
 use store::{
-    Algorithm, CachePolicy, ChecksumKind, Compression, CompressionMode, FreeList, ObjectStore, Options,
+    Algorithm, CachePolicy, ChecksumKind, ChunkBounds, Compression, CompressionMode, FreeList, ObjectStore,
+    Options,
 };
 
 /// Draws transactions of every kind of op from seeds, applies them to a store on a simulated device and to the memory store,
@@ -226,6 +227,10 @@ fn setup(dice: &mut RandomStream, is_tight: bool) -> Setup {
         shard_span: pick(dice, &[32 << 10, 128 << 10]),
         inline_bytes_max: pick(dice, &[0, 512, 4096]),
         checksum: pick(dice, &ChecksumKind::ALL),
+        checksum_chunk: ChunkBounds {
+            min: pick(dice, &[None, None, Some(8 << 10), Some(64 << 10)]),
+            max: pick(dice, &[None, Some(16 << 10)]),
+        },
         compression: Compression {
             mode: pick(dice, &CompressionMode::ALL),
             algorithm: pick(dice, &Algorithm::ALL),
