@@ -184,8 +184,8 @@ fn containing(shard: &Shard, address: u64, block: u64) -> Option<(u64, &Blob)> {
     shard.blobs.at_or_below(address).filter(|(start, blob)| address < start + blob.bytes(block))
 }
 
-/// Adds a block of another shard's blob, and what else is under its checksum, to the blob that was added last if it continues that; gives the blob's address.
-/// `grows` is where that begins, and what it is of.
+/// Adds a block of another shard's blob, and what else is under its checksum, to the blob that was added last if it continues
+/// that; gives the blob's address. `grows` is where that begins, and what it is of.
 fn add_block(
     shard: &mut Shard,
     (of_address, of): (u64, &Blob),

@@ -1,9 +1,9 @@
 //! Blocks that cannot be read and that somebody else has: asked for, verified, served, and written anew.
 //!
 //! What a copy gives is verified against the checksum that is stored here, so nothing that was not written is ever served; blocks
-//! under one checksum are asked for together. A block
-//! of which a part was punched out or zeroed since it was written cannot be verified so, as no copy has what is no longer
-//! visible; nor can a compressed blob, or one whose checksums are of less than 32 bits. Those stay unreadable until whoever keeps the copies writes the object anew.
+//! under one checksum are asked for together. A block of which a part was punched out or zeroed since it was written cannot be
+//! verified so, as no copy has what is no longer visible; nor can a compressed blob, or one whose checksums are of less than 32
+//! bits. Those stay unreadable until whoever keeps the copies writes the object anew.
 
 use std::rc::Rc;
 

@@ -248,11 +248,7 @@ impl Inner {
             // Whatever is written in place has a checksum of its own.
             if let Some(payload) = self.deferred.newest(place.address).filter(|_| place.chunk_blocks == 1) {
                 if !place.checksum.matches(&payload) {
-                    return Err(Unread::Damaged(self.mismatch(
-                        object,
-                        place,
-                        Checksum::of(place.checksum.kind(), &payload),
-                    )));
+                    return Err(Unread::Damaged(self.mismatch(object, place, &payload)));
                 }
                 self.keep_block(place, || payload.clone(), hints);
                 blocks.insert(place.address, payload);
@@ -339,11 +335,7 @@ impl Inner {
         let bytes = buffer.map_err(|error| Unread::Failed(self.device_failed(&error)))?.freeze();
         match place.checksum.matches(&bytes) || self.options.fault.is(Planted::ChecksumNotVerified) {
             true => Ok(bytes),
-            false => Err(Unread::Damaged(self.mismatch(
-                object,
-                place,
-                Checksum::of(place.checksum.kind(), &bytes),
-            ))),
+            false => Err(Unread::Damaged(self.mismatch(object, place, &bytes))),
         }
     }
 
@@ -381,7 +373,8 @@ impl Inner {
         blocks.put(place.address, block, hints.keep == Keep::Long);
     }
 
-    fn mismatch(&self, object: &ObjectId, place: &Place, found: Checksum) -> StoreError {
+    fn mismatch(&self, object: &ObjectId, place: &Place, bytes: &[u8]) -> StoreError {
+        let found = Checksum::of(place.checksum.kind(), bytes);
         let of = match place.chunk_blocks {
             1 => String::new(),
             blocks => format!(", {blocks} blocks"),
