@@ -238,8 +238,8 @@ impl Inner {
         hints: AccessHints,
     ) -> Result<BTreeMap<u64, Bytes>, Unread> {
         let mut blocks = BTreeMap::new();
-        // By where what is under their checksums begins.
-        let mut wanted: BTreeMap<u64, Place> = BTreeMap::new();
+        // By where what is under their checksums begins, and how many blocks it has.
+        let mut wanted: BTreeMap<(u64, u32), Place> = BTreeMap::new();
         for place in places {
             if let Some(kept) = self.kept_block(place, hints) {
                 blocks.insert(place.address, kept);
@@ -255,27 +255,17 @@ impl Inner {
                 continue;
             }
             // Two shards may each be sound and claim the same block: only one of them would be verified.
-            let before = wanted.range(..place.chunk(self.block).end()).next_back();
-            let is_other = before.is_some_and(|(_, other)| {
-                let same = |place: &Place| (place.chunk, place.chunk_blocks, place.birth, place.checksum);
-                other.chunk(self.block).end() > place.chunk && same(other) != same(place)
-            });
-            if is_other {
-                return Err(Unread::Failed(StoreError::Io(format!(
-                    "object {object}, byte {}: the block at {:#x} of {} is claimed twice; fsck tells more",
-                    place.logical,
-                    place.address,
-                    self.device.name()
-                ))));
+            let other = wanted.insert((place.chunk, place.chunk_blocks), *place);
+            if other.is_some_and(|other| (other.birth, other.checksum) != (place.birth, place.checksum)) {
+                return Err(self.claimed_twice(object, place));
             }
-            wanted.insert(place.chunk, *place);
         }
         if wanted.is_empty() {
             return Ok(blocks);
         }
+        let addresses = self.addresses(wanted.values()).map_err(|place| self.claimed_twice(object, place))?;
         let reading = self.traffic.read();
-        let addresses = wanted.values().flat_map(|place| place.chunk_places(self.block));
-        let runs = self.runs(addresses.map(|place| place.address));
+        let runs = self.runs(addresses.into_iter());
         let reads: Vec<_> = runs.iter().map(|run| self.read_device(*run)).collect();
         let buffers = join_all(reads).await;
         for (run, buffer) in runs.iter().zip(buffers) {
@@ -320,6 +310,33 @@ impl Inner {
             blocks.extend(self.cut(place.chunk, &bytes));
         }
         Ok(blocks)
+    }
+
+    /// Addresses of what is under the checksums of these places, which ascend, each once. Of a block that several objects share
+    /// one may have a checksum of its own and another one a checksum of several; an error with a place if it is not one block.
+    fn addresses<'a>(&self, wanted: impl Iterator<Item = &'a Place>) -> Result<Vec<u64>, &'a Place> {
+        let mut addresses = Vec::new();
+        // Where the farthest one ends, and its birth.
+        let (mut end, mut birth) = (0, 0);
+        for place in wanted {
+            let chunk = place.chunk(self.block);
+            if chunk.start < end && place.birth != birth {
+                return Err(place);
+            }
+            let new = place.chunk_places(self.block).map(|place| place.address);
+            addresses.extend(new.skip_while(|address| *address < end));
+            (end, birth) = (end.max(chunk.end()), place.birth);
+        }
+        Ok(addresses)
+    }
+
+    fn claimed_twice(&self, object: &ObjectId, place: &Place) -> Unread {
+        Unread::Failed(StoreError::Io(format!(
+            "object {object}, byte {}: the block at {:#x} of {} is claimed twice; fsck tells more",
+            place.logical,
+            place.address,
+            self.device.name()
+        )))
     }
 
     /// The blocks of bytes that begin at an address.

@@ -345,6 +345,11 @@ fn clones_share_chunks_and_cut_their_own() {
         let mut expect = data.to_vec();
         expect[4 * 4096..5 * 4096].copy_from_slice(&bytes(7, 1));
         assert!(read_other().await.is_ok_and(|found| found == expect));
+        // Of some of it, with parts of blocks that it keeps: one block is read as one, and as one of sixteen.
+        commit(&store, vec![range(3 * BLOCK + 100, 5 * BLOCK)]).await;
+        let back = |data: &Bytes| data[3 * 4096 + 100..8 * 4096 + 100].to_vec();
+        expect.splice(3 * 4096 + 100..8 * 4096 + 100, back(&data));
+        assert!(read_other().await.is_ok_and(|found| found == expect));
         // Back again: what it does not have as single blocks is copied.
         let written = counter(&store, "data_bytes_written");
         commit(&store, vec![range(0, BLOCKS * BLOCK)]).await;
