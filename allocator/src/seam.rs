@@ -14,7 +14,7 @@ pub type AllocResult<T> = Result<T, AllocError>;
 #[expect(missing_docs, reason = "the messages name the fields")]
 pub enum AllocError {
     /// Less is free (and not reserved) than was asked for.
-    #[error("no space: {wanted} bytes wanted, {available} available")]
+    #[error("{wanted} bytes of space are wanted, {available} are available")]
     NoSpace { wanted: u64, available: u64 },
     /// Enough is free, but not in so few pieces of that unit.
     #[error(

@@ -133,6 +133,30 @@ impl<A: Allocator> Reservation<A> {
         Ok(Taken { space: self.space.clone(), extents })
     }
 
+    /// Turns part of the promise into just these extents. An error, and nothing is taken, if one is not free, or if it is more
+    /// than is left.
+    pub fn take_these(&mut self, extents: &[Extent]) -> AllocResult<Taken<A>> {
+        let len = extents.iter().map(|extent| extent.len).sum();
+        if len > self.bytes {
+            return Err(AllocError::NoSpace { wanted: len, available: self.bytes });
+        }
+        let mut state = self.space.state.borrow_mut();
+        for (index, extent) in extents.iter().enumerate() {
+            if let Err(error) = state.allocator.mark_used(*extent) {
+                for done in &extents[..index] {
+                    let undone = state.allocator.release(*done);
+                    assert!(undone.is_ok(), "what was just taken can be released: {undone:?}");
+                }
+                return Err(error);
+            }
+        }
+        state.taken.extend(extents.iter().map(|extent| (extent.start, extent.len)));
+        state.promised -= len;
+        self.bytes -= len;
+        drop(state);
+        Ok(Taken { space: self.space.clone(), extents: extents.to_vec() })
+    }
+
     /// Moves `bytes` of the promise (a multiple of the block size) into a promise of its own.
     pub fn split(&mut self, bytes: u64) -> AllocResult<Self> {
         if bytes > self.bytes || !bytes.is_multiple_of(self.space.with(A::block_size)) {

@@ -110,6 +110,11 @@ impl Checksum {
         self.is_known && self == Self::of_all(self.kind, blocks)
     }
 
+    /// Whether anything can match it.
+    pub fn is_known(self) -> bool {
+        self.is_known
+    }
+
     /// Its kind.
     pub fn kind(self) -> ChecksumKind {
         self.kind

@@ -82,7 +82,7 @@ impl Inner {
             }
             Item::Return(extent) => {
                 if !self.space.take_lent(*extent) {
-                    return Err(ApplyError::Loan(record, *extent));
+                    return self.unless_repaired(ApplyError::Loan(record, *extent));
                 }
                 match mode {
                     Mode::Live => self.space.freed(record, *extent),
@@ -137,14 +137,17 @@ impl Inner {
     }
 
     fn replay_space(&self, record: u64, change: Change) -> Result<(), ApplyError> {
-        let replayed = self.space.replay(change).map_err(|error| ApplyError::Space(record, error));
-        match replayed {
-            Err(error) if self.purpose == Purpose::Repair => {
-                self.free_list_problem.borrow_mut().get_or_insert_with(|| error.to_string());
-                Ok(())
-            }
-            replayed => replayed,
+        let replayed = self.space.replay(change);
+        replayed.or_else(|error| self.unless_repaired(ApplyError::Space(record, error)))
+    }
+
+    /// What is free, and what is lent, follows from everything else if the store is being repaired.
+    fn unless_repaired(&self, error: ApplyError) -> Result<(), ApplyError> {
+        if self.purpose != Purpose::Repair {
+            return Err(error);
         }
+        self.free_list_problem.borrow_mut().get_or_insert_with(|| error.to_string());
+        Ok(())
     }
 
     /// Keeps what is in memory beside the overlay equal to the keys.

@@ -1,6 +1,6 @@
 //! The check of everything: rebuilds from the onodes what the bitmap, the statistics and the omaps should be, and
 //! compares. It works on the state of one moment, whatever changes meanwhile, and writes nothing; with [`FsckLevel::Deep`] it reads
-//! every byte of the newest state.
+//! every byte of the newest state, after the rest: what was freed meanwhile is kept for the keys' walk only.
 //!
 //! A repair ([`repair`]) runs the same check, which then also says what has to change.
 
@@ -14,6 +14,7 @@ mod shares;
 mod space;
 mod verify;
 
+use std::cell::RefCell;
 use std::collections::{BTreeMap, BTreeSet};
 use std::rc::Rc;
 
@@ -56,8 +57,10 @@ struct Check {
     changes: (Option<Frozen>, Flips),
     /// Bytes of the window, which may grow meanwhile.
     window: u64,
-    /// What the allocator has.
+    /// What the allocator had at that moment.
     bitmap: BitmapAllocator,
+    /// What has changed in it since, until it is copied.
+    since: Option<Rc<RefCell<Flips>>>,
     rebuilt: BitmapAllocator,
     /// What belongs to no object.
     regions: Vec<Extent>,
@@ -93,6 +96,7 @@ impl Inner {
 impl Check {
     /// Of the state at this moment.
     fn new(inner: &Rc<Inner>, watch: Rc<dyn Watch>, fixes: Option<Fixes>) -> Self {
+        inner.kv_room.views_unwanted.set(false);
         let collections = inner.collections.borrow();
         let is_disordered = |(_, collection): &(&CollectionId, &Collection)| {
             !collection.log.iter().map(|(version, _)| version).is_sorted()
@@ -105,7 +109,8 @@ impl Check {
             reaps: inner.reaps.borrow().iter().copied().collect(),
             next_omap_id: inner.next_omap_id.get(),
             changes: inner.space.generations(),
-            bitmap: inner.space.current(),
+            bitmap: BitmapAllocator::new(inner.window(), inner.block),
+            since: Some(inner.space.follow()),
             window: inner.window(),
             rebuilt: BitmapAllocator::new_free(inner.window(), inner.block),
             regions: Vec::new(),
@@ -126,6 +131,7 @@ impl Check {
     }
 
     async fn run(&mut self, level: FsckLevel) -> StoreResult<()> {
+        self.copy_bitmap().await;
         self.shares().await?;
         self.objects(level).await?;
         self.judge_contested().await?;
@@ -146,7 +152,10 @@ impl Check {
         }
         self.compare_pools();
         self.logs();
-        self.report.is_whole = true;
+        if level == FsckLevel::Deep {
+            self.data().await?;
+        }
+        self.report.is_whole = !self.is_cut;
         Ok(())
     }
 
@@ -179,7 +188,7 @@ impl Check {
     /// Lets others have their turn. What keys show is held for the check meanwhile, so it gives up where that is too much.
     async fn pause(&mut self, bytes: u64) {
         self.is_cut |= !self.watch.pause(bytes).await;
-        if self.inner.purpose == Purpose::Serve && self.inner.kv_is_short() {
+        if self.inner.purpose == Purpose::Serve && self.inner.kv_room.views_unwanted.get() {
             log::warn!(
                 "a check ends early, as there is no room for what it would keep of the key-value store"
             );

@@ -6,12 +6,14 @@
 //! bits. Those stay unreadable until whoever keeps the copies writes the object anew.
 
 use std::rc::Rc;
+use std::time::Duration;
 
 use bytes::Bytes;
 use nvme::DeviceError;
 use rt::Group;
-use rt::sync::oneshot;
+use rt::sync::{Either, oneshot, select};
 
+use super::load::Unread;
 use super::state::{Inner, Purpose};
 use crate::check;
 use crate::object_store::StoreResult;
@@ -21,6 +23,10 @@ use crate::types::{AccessHints, CollectionId, ObjectId};
 
 /// Bytes of a checksum that nothing else has by chance.
 const STRONG_BYTES: usize = 4;
+/// Most checksums' bytes that are asked for at once.
+const FETCH_CHUNKS_MAX: usize = 256;
+/// For how long answers are waited for: whoever reads waits so long.
+const FETCH_WAIT: Duration = Duration::from_secs(10);
 
 impl Inner {
     /// Whether a read that failed so may be made good by a copy.
@@ -28,27 +34,75 @@ impl Inner {
         matches!(error, DeviceError::Io { .. }) && self.copies.borrow().is_some()
     }
 
-    /// What is under the checksum of a place of the newest state as a copy has it, if one has what was written.
-    pub async fn heal(self: &Rc<Self>, object: &ObjectId, place: &Place) -> Option<Bytes> {
-        // A weak checksum would take nearly anything for what was written.
-        if place.is_packed || place.checksum.kind().bytes() < STRONG_BYTES {
+    /// What is under the checksums of places of the newest state that could not be read, as copies have it; the error of the first
+    /// of which none has what was written. What follows one another in the object is asked for together, and one by one if
+    /// that is not it.
+    pub async fn heal(
+        self: &Rc<Self>,
+        object: &ObjectId,
+        mut bad: Vec<(Place, Unread)>,
+    ) -> Result<Vec<(Place, Bytes)>, Unread> {
+        // A weak checksum would take nearly anything for what was written, and one that is not known takes nothing.
+        let is_hopeless = |place: &Place| {
+            place.is_packed || !place.checksum.is_known() || place.checksum.kind().bytes() < STRONG_BYTES
+        };
+        if let Some((_, error)) = bad.iter().find(|(place, _)| is_hopeless(place)) {
+            return Err(error.clone());
+        }
+        bad.sort_by_key(|(place, _)| place.chunk_logical());
+        let end_of = |place: &Place| place.chunk_logical() + place.chunk(self.block).len;
+        let until = self.core.now().0 + u64::try_from(FETCH_WAIT.as_nanos()).unwrap_or(u64::MAX / 2);
+        let mut healed = Vec::with_capacity(bad.len());
+        for run in bad.chunk_by(|(one, _), (next, _)| end_of(one) == next.chunk_logical()) {
+            for run in run.chunks(FETCH_CHUNKS_MAX) {
+                let together = self.fetch_copies(object, run, until).await;
+                for one in run.chunks(1) {
+                    let [(place, error)] = one else { continue };
+                    let mut found = together.as_ref().and_then(|found| self.written(found, run, place));
+                    if found.is_none() && run.len() > 1 {
+                        let alone = self.fetch_copies(object, one, until).await;
+                        found = alone.and_then(|found| self.written(&found, one, place));
+                    }
+                    let Some(bytes) = found else {
+                        let at = place.chunk_logical();
+                        log::warn!("{object}, byte {at}: no copy has what was written here");
+                        return Err(error.clone());
+                    };
+                    self.counters.blocks_healed.add(place.chunk_blocks.into());
+                    self.write_anew(object, *place, bytes.clone());
+                    healed.push((*place, bytes));
+                }
+            }
+        }
+        Ok(healed)
+    }
+
+    /// What copies have of places that follow one another; none if nothing comes by `until`, ns.
+    async fn fetch_copies(&self, object: &ObjectId, run: &[(Place, Unread)], until: u64) -> Option<Bytes> {
+        let (first, _) = run.first()?;
+        let (at, wait) =
+            (first.chunk_logical(), Duration::from_nanos(until.saturating_sub(self.core.now().0)));
+        if wait.is_zero() {
             return None;
         }
-        let asked = self
-            .copies
-            .borrow()
-            .as_ref()
-            .map(|copies| copies.fetch(object, place.chunk_logical(), place.chunk(self.block).len));
-        let found = asked?.await?;
-        let block = padded(found, usize::try_from(place.chunk(self.block).len).ok()?)?;
-        if !place.checksum.matches(&block) {
-            let at = place.chunk_logical();
-            log::warn!("{object}, byte {at}: what a copy has is not what was written here");
-            return None;
+        let len = run.iter().map(|(place, _)| place.chunk(self.block).len).sum();
+        let asked = self.copies.borrow().as_ref().map(|copies| copies.fetch(object, at, len));
+        match select(asked?, self.core.sleep(wait)).await {
+            Either::Left(found) => found,
+            Either::Right(()) => {
+                log::warn!("{object}, byte {at}: no copy came within {wait:?}");
+                None
+            }
         }
-        self.counters.blocks_healed.add(place.chunk_blocks.into());
-        self.write_anew(object, *place, block.clone());
-        Some(block)
+    }
+
+    /// What a copy gave of a place of a run, if that is what was written. Behind an object's end it has zeroes.
+    fn written(&self, found: &Bytes, run: &[(Place, Unread)], place: &Place) -> Option<Bytes> {
+        let (first, _) = run.first()?;
+        let from = usize::try_from(place.chunk_logical() - first.chunk_logical()).ok()?;
+        let len = usize::try_from(place.chunk(self.block).len).ok()?;
+        let bytes = padded(found.slice(from.min(found.len())..(from + len).min(found.len())), len);
+        place.checksum.matches(&bytes).then_some(bytes)
     }
 
     /// Writes what is bad on the device to new space, or in place where that is how blocks are overwritten, unless
@@ -120,7 +174,7 @@ impl Inner {
         super::submit::answer(self, receiver).await
     }
 
-    fn collection_of(&self, object: &ObjectId) -> Option<CollectionId> {
+    pub(super) fn collection_of(&self, object: &ObjectId) -> Option<CollectionId> {
         let collections = self.collections.borrow();
         let mut all = collections.iter();
         all.find(|(id, collection)| check::check_member(**id, collection.bits, object).is_ok())
@@ -129,11 +183,11 @@ impl Inner {
 }
 
 /// Behind an object's end a block has zeroes.
-fn padded(found: Bytes, len: usize) -> Option<Bytes> {
+fn padded(found: Bytes, len: usize) -> Bytes {
     if found.len() >= len {
-        return (found.len() == len).then_some(found);
+        return found;
     }
     let mut block = found.to_vec();
     block.resize(len, 0);
-    Some(Bytes::from(block))
+    Bytes::from(block)
 }

@@ -53,6 +53,8 @@ pub struct KvRoom {
     waiting: Cell<bool>,
     /// What grows was refused for want of room, and there has not been any since.
     refused: Cell<bool>,
+    /// A checkpoint alone gave no room: who holds a view for long is to let go of it, as it keeps what was removed.
+    pub views_unwanted: Cell<bool>,
     /// Bytes that may be given back at this moment, so what the key-value store tells may be too much by that.
     giving_back: Cell<u64>,
 }
@@ -130,6 +132,7 @@ impl Inner {
                 return Ok(());
             }
         }
+        self.kv_room.views_unwanted.set(true);
         self.renew_view();
         let wanted = self.kv_committed(promise) + self.kv_reserve_for(demand.class);
         // What was removed may still have to be compacted away. Whoever removes waits for that; who grows does for a

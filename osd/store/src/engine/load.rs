@@ -59,6 +59,7 @@ impl Drop for Loaded {
 }
 
 /// Why blocks were not read.
+#[derive(Clone)]
 pub enum Unread {
     /// What was read, twice, does not match its checksum, and nobody else has what does.
     Damaged(StoreError),
@@ -305,8 +306,7 @@ impl Inner {
         }
         // What others have comes from elsewhere, and may take long: it holds nothing up here.
         drop(reading);
-        for (place, error) in bad {
-            let bytes = self.heal(object, &place).await.ok_or(error)?;
+        for (place, bytes) in self.heal(object, bad).await? {
             blocks.extend(self.cut(place.chunk, &bytes));
         }
         Ok(blocks)

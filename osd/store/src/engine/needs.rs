@@ -214,9 +214,9 @@ impl Inner {
         let mut whole = WholeOmap { header, ..WholeOmap::default() };
         let mut bytes = length(&whole.header);
         let (mut start, end) = keys::omap_entries(id);
-        let pin = self.overlay.pin();
         while start < end {
-            let page = pin.scan(&*self.kv, start, end.clone(), COUNT_PAGE).await;
+            // Page by page: in its turn nobody else changes the omap, and a view that is held keeps what others remove.
+            let page = self.overlay.pin().scan(&*self.kv, start, end.clone(), COUNT_PAGE).await;
             let page = page.map_err(|error| self.kv_failed(&error))?;
             let next = page.entries.last().filter(|_| page.more).map(|(key, _)| keys::after(key));
             for (key, value) in page.entries {
@@ -250,9 +250,9 @@ impl Inner {
         for (first, end) in sections(&need.omap_ranges) {
             let mut others = Entries::default();
             let (mut start, stop) = (keys::omap_entry(id, &first), keys::omap_entry(id, &end));
-            let pin = self.overlay.pin();
             while start < stop {
-                let page = pin.scan(&*self.kv, start, stop.clone(), COUNT_PAGE).await;
+                // As above: there may be any number of pages.
+                let page = self.overlay.pin().scan(&*self.kv, start, stop.clone(), COUNT_PAGE).await;
                 let page = page.map_err(|error| self.kv_failed(&error))?;
                 for (key, value) in &page.entries {
                     let user = keys::omap_user_key(key).map_err(|error| self.corrupt("omap", key, &error))?;

@@ -8,6 +8,7 @@
 
 use std::cell::{Cell, RefCell};
 use std::collections::VecDeque;
+use std::rc::{Rc, Weak};
 
 use allocator::limits::{PAGE_BLOCKS, PAGE_BYTES};
 use allocator::{AllocResult, Allocator, BitmapAllocator, Extent, HybridAllocator, Space};
@@ -60,6 +61,8 @@ pub struct SpaceBook {
     discarding: RefCell<VecDeque<Extent>>,
     /// Lent to the key-value store's file system, ascending.
     lent: RefCell<Vec<Extent>>,
+    /// What has changed since somebody began to follow.
+    followers: RefCell<Vec<Weak<RefCell<Flips>>>>,
     fault: Fault,
 }
 
@@ -84,6 +87,7 @@ impl SpaceBook {
             ready: RefCell::default(),
             discarding: RefCell::default(),
             lent: RefCell::new(merge(lent)),
+            followers: RefCell::default(),
             fault,
         }
     }
@@ -232,6 +236,9 @@ impl SpaceBook {
             Change::Use(_) => self.used.get() + extent.len,
             Change::Free(_) => self.used.get() - extent.len,
         });
+        for since in self.followers.borrow().iter().filter_map(Weak::upgrade) {
+            since.borrow_mut().push(extent);
+        }
         if matches!(change, Change::Use(_)) || !self.fault.is(Planted::FreedMissingInFreeList) {
             self.changes.borrow_mut().push(extent);
         }
@@ -257,13 +264,10 @@ impl SpaceBook {
         later.sort();
         pending.sort();
         for index in frozen.flips.pages() {
-            let bits = self.space.with(|allocator| allocator.page(index));
-            let Ok(mut bits) = bits else { panic!("what changed is in the space: {bits:?}") };
+            let mut bits = self.page(index);
             pending.flip_page(index, &mut bits);
             later.flip_page(index, &mut bits);
-            // What the window has grown by since is not in a page of before.
-            let end = frozen.window / self.block() - u64::from(self.window() > frozen.window);
-            clear_from(&mut bits, end.saturating_sub(index * PAGE_BLOCKS));
+            self.without_growth(index, frozen.window, &mut bits);
             page(index, &bits);
         }
         (frozen.used, frozen.window)
@@ -318,14 +322,47 @@ impl SpaceBook {
         self.frozen.borrow().as_ref().map_or(0, cost) + self.stored.cost(pages, chunks)
     }
 
-    /// The allocator's bitmap as the records have it: without what is freed and not yet free, or taken and not yet used.
-    pub fn current(&self) -> BitmapAllocator {
-        let mut bitmap = self.space.with(|allocator| allocator.bitmap().clone());
-        for extent in self.pending() {
-            let released = bitmap.release(extent);
-            assert!(released.is_ok(), "what is not free yet is in use until then: {released:?}");
+    /// What changes from now on, for [`Self::pages_before`]; as long as the caller keeps it.
+    pub fn follow(&self) -> Rc<RefCell<Flips>> {
+        let since = Rc::new(RefCell::new(Flips::new(self.block())));
+        let mut followers = self.followers.borrow_mut();
+        followers.retain(|other| other.strong_count() > 0);
+        followers.push(Rc::downgrade(&since));
+        since
+    }
+
+    /// Gives pages of the bitmap as the records had it when `since` began, with a window of so many bytes: without what is freed
+    /// and not yet free, or taken and not yet used.
+    pub fn pages_before(
+        &self,
+        pages: &[u64],
+        since: &mut Flips,
+        window: u64,
+        mut page: impl FnMut(u64, &[u8; PAGE_BYTES]),
+    ) {
+        let mut pending = Flips::new(self.block());
+        self.pending().into_iter().for_each(|extent| pending.push(extent));
+        pending.sort();
+        since.sort();
+        for index in pages.iter().copied() {
+            let mut bits = self.page(index);
+            pending.flip_page(index, &mut bits);
+            since.flip_page(index, &mut bits);
+            self.without_growth(index, window, &mut bits);
+            page(index, &bits);
         }
-        bitmap
+    }
+
+    fn page(&self, index: u64) -> Box<[u8; PAGE_BYTES]> {
+        let bits = self.space.with(|allocator| allocator.page(index));
+        let Ok(bits) = bits else { panic!("what changed is in the space: {bits:?}") };
+        bits
+    }
+
+    /// Takes out of a page what the window has grown by since it had so many bytes.
+    fn without_growth(&self, index: u64, window: u64, bits: &mut [u8; PAGE_BYTES]) {
+        let end = window / self.block() - u64::from(self.window() > window);
+        clear_from(bits, end.saturating_sub(index * PAGE_BLOCKS));
     }
 
     /// Bytes of memory held.
@@ -447,6 +484,48 @@ mod tests {
         book.settle();
         book.freeze(2);
         assert_eq!(read(2 * WINDOW), (vec![Extent::new(4096, 2 * WINDOW - 8192)], (8192, 2 * WINDOW)));
+    }
+
+    #[test]
+    fn pages_are_as_they_were_whatever_changed_since() {
+        const WINDOW: u64 = 300 * 4096;
+        let mut bitmap = BitmapAllocator::new_free(WINDOW, 4096);
+        bitmap.mark_used(Extent::new(WINDOW - 4096, 4096)).expect("free");
+        let book = SpaceBook::new(bitmap, FreeList::Pages, 0, vec![], Fault::default());
+        let take = |start: u64, blocks: u64| {
+            let mut reservation = book.space.reserve(blocks * 4096, Class::Ordinary).expect("room");
+            reservation.take_these(&[Extent::new(start * 4096, blocks * 4096)]).expect("free")
+        };
+        let record = |taken: allocator::Taken<HybridAllocator>| {
+            taken.commit().into_iter().for_each(|extent| book.used(extent));
+        };
+        record(take(0, 8));
+        book.freed(1, Extent::new(4096, 4096));
+        let before_that = take(20, 2);
+        let since = book.follow();
+        let read = || {
+            let mut then = BitmapAllocator::new(WINDOW, 4096);
+            book.pages_before(&[0], &mut since.borrow_mut(), WINDOW, |index, page| {
+                then.load_page(index, page).expect("fits the window");
+            });
+            then.free_extents()
+        };
+        let free = |start: u64, end: u64| Extent::new(start * 4096, (end - start) * 4096);
+        let then = [free(1, 2), free(8, 299)];
+        assert_eq!(read(), then);
+        record(before_that);
+        record(take(30, 5));
+        book.freed(2, Extent::new(0, 4096));
+        book.freed(3, Extent::new(31 * 4096, 4096));
+        book.allow(1, 1);
+        book.take_ready(|_, _| true).into_iter().for_each(|extent| book.give_back(extent));
+        record(take(1, 1));
+        book.grow(2 * WINDOW);
+        let _later = take(310, 3);
+        assert_eq!(read(), then);
+        drop(since);
+        drop(book.follow());
+        assert_eq!(book.followers.borrow().len(), 1, "who has gone is not told");
     }
 
     #[test]

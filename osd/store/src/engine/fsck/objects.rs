@@ -28,7 +28,7 @@ pub(super) struct Open {
 
 impl Check {
     pub(super) async fn objects(&mut self, level: FsckLevel) -> StoreResult<()> {
-        let total = self.pools.values().map(|pool| u64::try_from(pool.objects).unwrap_or(0)).sum();
+        let total: u64 = self.pools.values().map(|pool| u64::try_from(pool.objects).unwrap_or(0)).sum();
         let mut range = Some(keys::all_objects());
         let mut open: Option<Open> = None;
         // The one whose shards come and which cannot be read.
@@ -41,11 +41,13 @@ impl Check {
                         open = self.onode(&key, &name, value);
                         unreadable = open.is_none().then_some(key);
                         self.report.objects += 1;
-                        self.watch.progress(self.report.objects, total);
+                        // A deep check comes to each once more.
+                        let walks = if level == FsckLevel::Deep { 2 } else { 1 };
+                        self.watch.progress(self.report.objects, walks * total);
                     }
                     Ok(ObjectKey::Shard(onode, number)) => {
                         match open.as_mut().filter(|open| open.key == onode) {
-                            Some(owner) => self.shard(owner, number, key, value, level).await?,
+                            Some(owner) => self.shard(owner, number, key, value).await?,
                             None => self.orphan(key, &onode, number, unreadable.as_ref() == Some(&onode)),
                         }
                     }
@@ -153,14 +155,7 @@ impl Check {
         }
     }
 
-    async fn shard(
-        &mut self,
-        open: &mut Open,
-        number: u32,
-        key: Bytes,
-        value: Bytes,
-        level: FsckLevel,
-    ) -> StoreResult<()> {
+    async fn shard(&mut self, open: &mut Open, number: u32, key: Bytes, value: Bytes) -> StoreResult<()> {
         let name = open.onode.object.clone();
         if !open.onode.shards.contains(&number) {
             let detail = format!("shard {number} is not in the onode of {name}");
@@ -187,9 +182,6 @@ impl Check {
                 Some(share) => self.count_share(&name, *address, blob, share),
                 None => self.claim(Extent::new(*address, blob.bytes(block)), || format!("{name}")),
             }
-        }
-        if level == FsckLevel::Deep {
-            self.verify(&name, number).await;
         }
         let end = shard.ranges().map(|(at, len)| at + len).max().unwrap_or(0);
         if end > open.onode.size {

@@ -11,6 +11,9 @@ use crate::limits;
 use crate::object_store::{FsckSeverity, Remedy, StoreResult};
 use crate::superblock::Superblock;
 
+/// Pages of the bitmap that are copied before others have their turn.
+const PAGES_AT_ONCE: usize = 16;
+
 impl Check {
     /// What belongs to no object.
     pub(super) fn claim_regions(&mut self) {
@@ -25,6 +28,21 @@ impl Check {
         self.regions.extend(self.inner.space.lent());
         for region in self.regions.clone() {
             self.claim(region, || "a region of the store".to_owned());
+        }
+    }
+
+    /// Copies the bitmap as it was when the check began, in steps.
+    pub(super) async fn copy_bitmap(&mut self) {
+        let Some(since) = self.since.take() else { return };
+        let pages: Vec<u64> = (0..self.bitmap.pages()).collect();
+        for (step, some) in pages.chunks(PAGES_AT_ONCE).enumerate() {
+            if step > 0 {
+                self.inner.core.yield_now().await;
+            }
+            self.inner.space.pages_before(some, &mut since.borrow_mut(), self.window, |index, page| {
+                let loaded = self.bitmap.load_page(index, page);
+                assert!(loaded.is_ok(), "a page of a bitmap as large: {loaded:?}");
+            });
         }
     }
 

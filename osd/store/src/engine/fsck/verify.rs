@@ -6,7 +6,8 @@ use super::super::blocks::Wanted;
 use super::super::load::Loaded;
 use super::Check;
 use crate::checksum::ChecksumKind;
-use crate::object_store::{FsckSeverity, Remedy, StoreResult};
+use crate::keys::{self, ObjectKey};
+use crate::object_store::{FsckSeverity, Remedy, StoreError, StoreResult};
 use crate::shard::{Place, Shard};
 use crate::types::{AccessHints, ObjectId};
 
@@ -14,20 +15,43 @@ use crate::types::{AccessHints, ObjectId};
 const BLOCKS_AT_ONCE: u64 = 64;
 
 impl Check {
-    /// Reads a shard, as far as it is still there.
-    pub(super) async fn verify(&mut self, name: &ObjectId, number: u32) {
+    /// Reads the data of all objects. Of keys and values it needs those of a page at a time, so no longer is anything kept for it.
+    pub(super) async fn data(&mut self) -> StoreResult<()> {
+        let total = self.report.objects;
+        let (mut range, mut objects) = (Some(keys::all_objects()), 0);
+        loop {
+            self.pin = self.inner.overlay.pin();
+            let Some(page) = self.page(&mut range).await? else { return Ok(()) };
+            for (key, _) in page {
+                // The walk over the keys told of those that are not right.
+                match keys::parse_object(&key) {
+                    Ok(ObjectKey::Onode(_)) => {
+                        objects += 1;
+                        self.watch.progress(total + objects, 2 * total);
+                    }
+                    Ok(ObjectKey::Shard(of, number)) => {
+                        if let Ok(ObjectKey::Onode(name)) = keys::parse_object(&of) {
+                            self.verify(&name, number).await?;
+                        }
+                    }
+                    Err(_) => {}
+                }
+            }
+        }
+    }
+
+    /// Reads a shard, as far as it is still there. What cannot be decoded was told of, as above.
+    async fn verify(&mut self, name: &ObjectId, number: u32) -> StoreResult<()> {
         let mut from = Some(0);
         while let Some(at) = from.filter(|_| !self.is_cut) {
             let before = self.report.bytes_verified;
             from = match self.verify_some(name, number, at).await {
-                Ok(next) => next,
-                Err(error) => {
-                    let detail = format!("{name}, shard {number}: {error}");
-                    return self.find(FsckSeverity::Fatal, Remedy::None, "checksum", detail);
-                }
+                Err(error @ StoreError::Down(_)) => return Err(error),
+                next => next.unwrap_or(None),
             };
             self.pause(self.report.bytes_verified - before).await;
         }
+        Ok(())
     }
 
     /// Reads some of the shard's blocks that hold bytes from an offset on; gives where to go on.
@@ -84,6 +108,8 @@ impl Check {
             let blocks = |place: &Place| u64::from(place.chunk_blocks);
             let verified: u64 = wanted.places.iter().filter(is_verified).map(blocks).sum();
             let read = self.inner.read_blocks(name, &wanted, AccessHints::VERIFY).await;
+            // That the store goes down says nothing of the block.
+            self.inner.check_open()?;
             let read = read.map_err(|error| format!("{place}: {error}"));
             return Ok(Some((read.map(|_| verified * block), next)));
         }

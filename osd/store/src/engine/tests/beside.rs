@@ -12,7 +12,7 @@ use rt::{Core, Group, LocalBoxFuture};
 use super::repair::{ALL, known, plant, populate, world};
 use super::world::World;
 use crate::engine::{Engine, FreeList};
-use crate::object_store::{FsckLevel, FsckReport, ObjectStore, Watch};
+use crate::object_store::{FsckLevel, FsckReport, ObjectStore, StoreError, Watch};
 use crate::suite::{Generator, Shape, collection, object, pattern};
 use crate::{Op, Transaction};
 
@@ -31,6 +31,37 @@ impl Watch for Slow {
             pause.await;
             left > 0
         })
+    }
+}
+
+/// Takes the store down at a pause.
+struct Felling {
+    store: Rc<Engine>,
+    left: Cell<u32>,
+}
+
+impl Watch for Felling {
+    fn pause(&self, _bytes: u64) -> LocalBoxFuture<'static, bool> {
+        self.left.set(self.left.get().saturating_sub(1));
+        if self.left.get() == 0 {
+            self.store.inner.fail("the test says so".to_owned());
+        }
+        Box::pin(std::future::ready(true))
+    }
+}
+
+#[test]
+fn a_store_that_goes_down_ends_its_check() {
+    for left in [1, 5, 9, 13] {
+        let report = run(1, async move |core| {
+            let world = world(FreeList::Pages);
+            populate(&world, &core).await;
+            let store = Rc::new(world.mount(&core).await.expect("mount"));
+            let watch = Felling { store: Rc::clone(&store), left: Cell::new(left) };
+            store.fsck(FsckLevel::Deep, Rc::new(watch)).await
+        });
+        let is_it = |error: &StoreError| matches!(error, StoreError::Down(why) if why.contains("says so"));
+        assert!(report.as_ref().is_err_and(is_it), "after {left} pauses: {report:?}");
     }
 }
 

@@ -195,6 +195,44 @@ fn chunks_come_from_a_copy_whole() {
     }
 }
 
+/// Never answers.
+struct Silent(Cell<u32>);
+
+impl Copies for Silent {
+    fn fetch(&self, _object: &ObjectId, _offset: u64, _len: u64) -> LocalBoxFuture<'static, Option<Bytes>> {
+        self.0.set(self.0.get() + 1);
+        Box::pin(std::future::pending())
+    }
+}
+
+#[test]
+fn blocks_side_by_side_are_asked_for_once_and_not_for_ever() {
+    Sim::new(1, Config::default()).run(0, move |core| async move {
+        let world = World::new(1, 8 << 20, 4096, 256 << 10);
+        world.format(&core).await;
+        let at = Rc::new(RefCell::new(BTreeSet::new()));
+        let device = Rc::new(Bad { below: world.device(&core), at: Rc::clone(&at), fails: true });
+        let store = world.mount_on(&core, device, false).await.expect("mount");
+        store.submit(Generator::prologue()).durable.await.expect("create");
+        let (name, data) = (object("object", 1), pattern(1, 9 * BLOCK + 700));
+        write(&store, 0, data.clone()).await;
+        let places = store.block_places(collection(), &name).await.expect("places");
+        at.borrow_mut().extend([0, 1, 2, 5, 8, 9].map(|number: usize| places[number].address));
+        let silent = Rc::new(Silent(Cell::new(0)));
+        store.set_copies(Some(silent.clone()));
+        let before = core.now();
+        let read = store.read(collection(), &name, 0, 1 << 20).await;
+        assert!(matches!(read, Err(StoreError::Io(_))), "{read:?}");
+        let waited = (core.now().0 - before.0) / 1_000_000_000;
+        assert!((10..12).contains(&waited) && silent.0.get() == 1, "{waited} s, {}", silent.0.get());
+        let right = Rc::new(Replica { object: name.clone(), data: data.clone(), asked: Cell::new(0) });
+        store.set_copies(Some(right.clone()));
+        assert!(store.read(collection(), &name, 0, 1 << 20).await.map(join).is_ok_and(|read| read == data));
+        assert_eq!((right.asked.get(), counter(&store, "blocks_healed")), (3, 6));
+        store.close().await.expect("close");
+    });
+}
+
 #[test]
 fn what_was_written_since_stays() {
     Sim::new(1, Config::default()).run(0, move |core| async move {

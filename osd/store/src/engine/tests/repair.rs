@@ -1,6 +1,7 @@
 //! Every kind of damage to keys and free list is repaired as far as that loses nothing, and given up where that was asked for:
 //! afterwards the check is clean, what was not given up is as it was, and the store can be used.
 
+use std::cell::Cell;
 use std::rc::Rc;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -18,6 +19,7 @@ use crate::codec::Encoder;
 use crate::engine::checkpoint::CheckpointRecord;
 use crate::engine::free_list::{self, Replacement};
 use crate::engine::{Engine, FreeList, RepairOptions, RepairReport};
+use crate::journal::item::Item;
 use crate::keys;
 use crate::object_store::{FsckLevel, ObjectStore, Unwatched};
 use crate::onode::Onode;
@@ -29,6 +31,40 @@ use crate::{Compression, CompressionMode, ObjectId, Op, PoolOptions, Transaction
 
 const BLOCK: u64 = 4096;
 const SPAN: u64 = 64 << 10;
+
+#[test]
+fn a_journal_that_takes_back_what_was_not_lent_can_be_repaired() {
+    Sim::new(1, Config::default()).run(0, |core| async move {
+        let world = World::new(1, 8 << 20, 4096, 256 << 10);
+        world.format(&core).await;
+        let store = world.mount(&core).await.expect("mount");
+        store.submit(Generator::prologue()).durable.await.expect("create");
+        let data = vec![pattern(1, 8192)];
+        let op = Op::Write { collection: collection(), object: victim(), offset: 0, data };
+        store.submit(Transaction { ops: vec![op] }).durable.await.expect("write");
+        let before = dump_object(&store, collection(), victim()).await.expect("an object");
+        let place = store.block_places(collection(), &victim()).await.expect("places")[0].address;
+        // As a mistake would leave it: only in memory anybody knows of the loan.
+        let extent = Extent::new(place, BLOCK);
+        store.inner.space.lend(extent);
+        let need = store.inner.journal.borrow().need(100);
+        assert!(store.inner.journal.borrow_mut().reserve(need, 0));
+        let record = store.inner.journal.borrow_mut().number();
+        store.inner.commit_items(record, &[Item::Return(extent)], Rc::new(Cell::new(true)), need, None);
+        store.inner.pump();
+        store.inner.wait_durable(record).await.expect("durable");
+        drop(store);
+        world.end_process();
+        let refused = world.mount(&core).await.err().expect("refused").to_string();
+        assert!(refused.contains("takes back") && refused.contains("not lent"), "{refused}");
+        world.repair(&core, RepairOptions::default()).await.expect("repaired");
+        let store = world.mount(&core).await.expect("mount");
+        assert_eq!(dump_object(&store, collection(), victim()).await.expect("an object"), before);
+        let report = store.fsck(FsckLevel::Deep, Rc::new(Unwatched)).await.expect("fsck");
+        assert_eq!(report.findings, []);
+        store.close().await.expect("close");
+    });
+}
 
 /// A store that was closed, and what its keys are.
 pub struct Known {
