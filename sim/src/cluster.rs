@@ -314,9 +314,9 @@ impl Cluster {
         }
         self.shared.counts.borrow_mut().stores_checked += counters.fscks.get();
         let counted = daemon.osd().store.stats().counters;
-        let moved =
-            counted.iter().find(|(name, _)| *name == "defragmented_bytes").map_or(0, |(_, bytes)| *bytes);
-        self.shared.counts.borrow_mut().defragmented_bytes += moved;
+        let of = |wanted| counted.iter().find(|(name, _)| *name == wanted).map_or(0, |(_, bytes)| *bytes);
+        self.shared.counts.borrow_mut().defragmented_bytes += of("defragmented_bytes");
+        self.shared.counts.borrow_mut().cleared_moved_bytes += of("cleared_moved_bytes");
         let errors = counters.fsck_errors.get();
         self.shared.counts.borrow_mut().damage_found += errors;
         // A check that goes on when a disk was told to fail cannot read what is there.
@@ -415,6 +415,7 @@ impl OsdLife {
                     let osd = handle.osd();
                     osd.all_groups().iter().for_each(|group| osd.scrubs.want(group.id()));
                     osd.checks.want(FsckLevel::Deep);
+                    osd.clears.want();
                     osd.defrags.want(u64::MAX);
                     let reason = handle.failed().await;
                     return failed(format!("failed: {reason}"));

@@ -120,6 +120,8 @@ counts! {
     damage_found,
     /// Bytes that moved to be in fewer pieces.
     defragmented_bytes,
+    /// Bytes that moved so that free space is in longer runs.
+    cleared_moved_bytes,
     /// Blocks of data damaged on copies, each of which a check and reads of everything must notice.
     copies_damaged,
     /// Bits of metadata flipped on copies, which must be noticed or change nothing.

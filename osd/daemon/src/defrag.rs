@@ -10,6 +10,7 @@ use rt::sync::{Notify, select};
 use serde_json::{Value, json};
 use store::{CollectionId, ObjectId, Op, StoreError, StoreResult, Transaction};
 
+use crate::clear;
 use crate::limits::{DEFRAG_LIST_MAX, DEFRAG_OBJECT_BYTES, DEFRAG_PART_BYTES};
 use crate::osd::Osd;
 use crate::pace::Pace;
@@ -30,9 +31,9 @@ pub struct Defrags {
     pace: Pace,
 }
 
-/// Free space at a moment.
+/// Free space at a moment, for [`crate::clear`] as well.
 #[derive(Clone, Copy)]
-struct FreeSpace {
+pub struct FreeSpace {
     pieces: u64,
     permille: u64,
 }
@@ -69,6 +70,11 @@ impl Defrags {
     /// Wants all objects to be looked at.
     pub fn want(&self, threshold: u64) {
         self.wanted.set(Some(threshold));
+        self.wake();
+    }
+
+    /// Something is wanted.
+    pub fn wake(&self) {
         self.changed.notify_all();
     }
 
@@ -80,52 +86,65 @@ impl Defrags {
 }
 
 impl FreeSpace {
-    fn now(osd: &Osd) -> Self {
+    pub fn now(osd: &Osd) -> Self {
         let stats = osd.store.stats();
         Self { pieces: stats.free_pieces, permille: stats.fragmentation_permille }
     }
 
-    fn show(self) -> Value {
+    pub fn show(self) -> Value {
         json!({ "pieces": self.pieces, "fragmentation_permille": self.permille })
     }
 }
 
-/// Defragments when that is wanted, until the OSD stops.
+/// Defragments, and clears space, when that is wanted, until the OSD stops.
 pub async fn defrag_loop(osd: Rc<Osd>) {
     while goes_on(&osd) {
-        let Some(threshold) = osd.defrags.wanted.take() else {
-            select(osd.stopping(), osd.defrags.changed.notified()).await;
-            continue;
+        let outcome = match osd.defrags.wanted.take() {
+            Some(threshold) => run(&osd, threshold).await,
+            None if osd.clears.take_wanted() => clear::run(&osd).await,
+            None => {
+                select(osd.stopping(), osd.defrags.changed.notified()).await;
+                continue;
+            }
         };
-        osd.defrags.cut.set(false);
-        let began = osd.core.now();
-        let run = Run {
-            threshold,
-            began,
-            collections: (0, 0),
-            permille: 0,
-            objects: 0,
-            bytes: 0,
-            pieces: (0, 0),
-            before: FreeSpace::now(&osd),
-            end: None,
-        };
-        osd.defrags.running.replace(Some(run));
-        let outcome = run_through(&osd, threshold).await;
-        let Some(mut run) = osd.defrags.running.take() else { continue };
-        run.end = Some(End {
-            stamp: seconds(osd.core.wall_clock()),
-            seconds: seconds(Nanos(osd.core.now().0.saturating_sub(began.0))),
-            is_whole: matches!(outcome, Ok(true)),
-            free: FreeSpace::now(&osd),
-        });
-        osd.defrags.last.replace(Some(run));
         match outcome {
-            Ok(_) => {}
+            Ok(()) => {}
             Err(StoreError::Down(reason)) if goes_on(&osd) => return osd.fail(&reason),
             Err(error) => log::warn!("osd.{}: defragmenting ends: {error}", osd.config.whoami),
         }
     }
+}
+
+async fn run(osd: &Osd, threshold: u64) -> StoreResult<()> {
+    osd.defrags.cut.set(false);
+    let began = osd.core.now();
+    let run = Run {
+        threshold,
+        began,
+        collections: (0, 0),
+        permille: 0,
+        objects: 0,
+        bytes: 0,
+        pieces: (0, 0),
+        before: FreeSpace::now(osd),
+        end: None,
+    };
+    osd.defrags.running.replace(Some(run));
+    let mut outcome = run_through(osd, threshold).await;
+    if outcome.is_ok() {
+        // What was left is free only then.
+        outcome = osd.store.settle_frees().await.and(outcome);
+    }
+    if let Some(mut run) = osd.defrags.running.take() {
+        run.end = Some(End {
+            stamp: seconds(osd.core.wall_clock()),
+            seconds: seconds(Nanos(osd.core.now().0.saturating_sub(began.0))),
+            is_whole: matches!(outcome, Ok(true)),
+            free: FreeSpace::now(osd),
+        });
+        osd.defrags.last.replace(Some(run));
+    }
+    outcome.map(drop)
 }
 
 fn goes_on(osd: &Osd) -> bool {
@@ -234,7 +253,8 @@ pub fn show(osd: &Osd) -> Value {
         value["free_after"] = end.free.show();
         Some(value)
     });
-    json!({ "running": running, "wanted": osd.defrags.wanted.get(), "last": last })
+    let wanted = osd.defrags.wanted.get();
+    json!({ "running": running, "wanted": wanted, "last": last, "space": clear::show(osd) })
 }
 
 fn told(run: &Run) -> Value {
@@ -248,7 +268,7 @@ fn told(run: &Run) -> Value {
     })
 }
 
-fn seconds(time: Nanos) -> u64 {
+pub fn seconds(time: Nanos) -> u64 {
     time.0 / 1_000_000_000
 }
 

@@ -5,6 +5,7 @@
 //! the same code runs in the simulated world.
 
 mod answer;
+mod clear;
 mod config;
 mod connections;
 mod defrag;

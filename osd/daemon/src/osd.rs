@@ -24,7 +24,7 @@ use crate::placement_group::PlacementGroup;
 use crate::session::Session;
 use crate::superblock::{self, Identity, SuperblockError};
 use crate::tracker::Tracker;
-use crate::{defrag, fsck, groups, listener, memory, monitor, requests, scrub, space};
+use crate::{clear, defrag, fsck, groups, listener, memory, monitor, requests, scrub, space};
 
 /// Why an OSD does not start.
 #[derive(Debug, thiserror::Error)]
@@ -109,6 +109,8 @@ pub struct Osd {
     pub checks: fsck::Checks,
     /// Defragmenting.
     pub defrags: defrag::Defrags,
+    /// Clearing space.
+    pub clears: clear::Clears,
     /// The monitor is asked for newer maps when this is set.
     pub map_wanted: Event,
     /// Set when the OSD is up in the map in force.
@@ -157,6 +159,7 @@ impl Osd {
             scrubs: scrub::Scrubs::default(),
             checks: fsck::Checks::default(),
             defrags: defrag::Defrags::default(),
+            clears: clear::Clears::default(),
             map_wanted: Event::default(),
             up: Event::default(),
             groups: RefCell::default(),

@@ -14,7 +14,7 @@ pub struct Pace {
 }
 
 impl Pace {
-    /// After so many bytes others have their turn; while clients wait for something, a longer one after some of them.
+    /// After so many bytes others have their turn; while clients wait for something, a longer one for every so many of them.
     pub async fn pause(&self, osd: &Osd, bytes: u64) {
         let unpaused = self.unpaused.get() + bytes;
         if osd.tracker.in_flight() == 0 || unpaused < BACKGROUND_BYTES {
@@ -22,6 +22,8 @@ impl Pace {
             return osd.core.yield_now().await;
         }
         self.unpaused.set(0);
-        osd.core.sleep(BACKGROUND_PAUSE).await;
+        // What was done in one piece is paid for as if it had been done in several.
+        let pauses = u32::try_from(unpaused / BACKGROUND_BYTES).unwrap_or(u32::MAX);
+        osd.core.sleep(BACKGROUND_PAUSE.saturating_mul(pauses)).await;
     }
 }

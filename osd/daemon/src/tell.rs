@@ -121,9 +121,15 @@ async fn answer(osd: &Rc<Osd>, command: &Command) -> Result<Data, Failure> {
             serde_json::json!({ "wanted": null })
         }
         "defrag" => want_defrag(osd, &arguments)?,
+        "defrag space" => {
+            osd.clears.want();
+            osd.defrags.wake();
+            serde_json::json!({ "wanted": "space" })
+        }
         "dump_defrag" => defrag::show(osd),
         "defrag_stop" => {
             osd.defrags.stop();
+            osd.clears.stop();
             serde_json::json!({ "wanted": null })
         }
         "sessions" => show::sessions(osd),

@@ -12,6 +12,7 @@ mod budget;
 mod cache;
 pub(crate) mod checkpoint;
 mod chunks;
+mod clear;
 mod clone_range;
 mod close;
 mod commit;
@@ -21,6 +22,7 @@ mod cuts;
 mod deferred;
 mod defragment;
 mod effect;
+mod fence;
 mod flips;
 pub(crate) mod free_list;
 mod fsck;
@@ -68,8 +70,8 @@ use uuid::Uuid;
 use crate::devices::Role;
 use crate::memory::MemoryTarget;
 use crate::object_store::{
-    Copies, DeviceGrowth, Fragments, FsckLevel, FsckReport, ObjectStore, OmapPage, StoreResult, StoreStats,
-    Submitted, Watch,
+    ClearReport, Copies, DeviceGrowth, Fragments, FsckLevel, FsckReport, ObjectStore, OmapPage, StoreResult,
+    StoreStats, Submitted, Watch,
 };
 use crate::superblock::Superblock;
 use crate::transaction::Transaction;
@@ -434,6 +436,15 @@ impl ObjectStore for Engine {
         watch: Rc<dyn Watch>,
     ) -> LocalBoxFuture<'static, StoreResult<FsckReport>> {
         Box::pin(Rc::clone(&self.inner).fsck(level, watch))
+    }
+
+    fn settle_frees(&self) -> LocalBoxFuture<'static, StoreResult<()>> {
+        let inner = Rc::clone(&self.inner);
+        Box::pin(async move { inner.settle_frees().await })
+    }
+
+    fn clear_space(&self, watch: Rc<dyn Watch>) -> LocalBoxFuture<'static, StoreResult<ClearReport>> {
+        Box::pin(Rc::clone(&self.inner).clear_space(watch))
     }
 
     fn close(&self) -> LocalBoxFuture<'static, StoreResult<()>> {

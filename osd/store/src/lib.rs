@@ -40,8 +40,8 @@ pub use fault::{Fault, Planted};
 pub use memory::{MemoryKind, MemoryTarget, MemoryUse};
 pub use memstore::MemStore;
 pub use object_store::{
-    Copies, DeviceGrowth, Fragments, FsckFinding, FsckLevel, FsckReport, FsckSeverity, ObjectStore, OmapPage,
-    Remedy, StoreError, StoreResult, StoreStats, Submitted, Unwatched, Watch,
+    ClearReport, Copies, DeviceGrowth, Fragments, FsckFinding, FsckLevel, FsckReport, FsckSeverity,
+    ObjectStore, OmapPage, Remedy, StoreError, StoreResult, StoreStats, Submitted, Unwatched, Watch,
 };
 pub use onode::Onode;
 pub use removal::remove_objects;

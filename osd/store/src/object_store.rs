@@ -114,6 +114,21 @@ pub struct Fragments {
     pub islands: u64,
 }
 
+/// What clearing windows of free space came to.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct ClearReport {
+    /// Times that it looked for windows to clear, and for what is in them.
+    pub passes: u64,
+    /// Windows that are one run of free space now.
+    pub windows: u64,
+    /// Bytes of these.
+    pub bytes: u64,
+    /// Bytes that moved for it.
+    pub moved_bytes: u64,
+    /// It did not end early.
+    pub is_whole: bool,
+}
+
 /// How thorough a check is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum FsckLevel {
@@ -158,12 +173,12 @@ pub struct FsckFinding {
     pub detail: String,
 }
 
-/// Who looks at a check while it runs.
+/// Who looks at a check, or at other work of that kind, while it runs.
 pub trait Watch {
     /// So many objects are done, of about so many.
     fn progress(&self, _done: u64, _total: u64) {}
 
-    /// Between two steps, after so many bytes were read: who wants it to go slowly waits. The check ends early if it gives false.
+    /// Between two steps, after so many bytes were read: who wants it to go slowly waits. It ends early if this gives false.
     fn pause(&self, _bytes: u64) -> LocalBoxFuture<'static, bool> {
         Box::pin(std::future::ready(true))
     }
@@ -328,6 +343,15 @@ pub trait ObjectStore {
         level: FsckLevel,
         watch: Rc<dyn Watch>,
     ) -> LocalBoxFuture<'static, StoreResult<FsckReport>>;
+    /// Waits until the space that was freed so far can be allocated, but for what is being read. A store may have it free at once.
+    fn settle_frees(&self) -> LocalBoxFuture<'static, StoreResult<()>> {
+        Box::pin(std::future::ready(Ok(())))
+    }
+    /// Moves what lies in windows of the device that are mostly free to holes elsewhere, so that free space is in longer runs;
+    /// one call after the other. A store may not know of any windows.
+    fn clear_space(&self, _watch: Rc<dyn Watch>) -> LocalBoxFuture<'static, StoreResult<ClearReport>> {
+        Box::pin(std::future::ready(Ok(ClearReport { is_whole: true, ..ClearReport::default() })))
+    }
     /// Finishes what was submitted, seals the journal and lets go of the device.
     fn close(&self) -> LocalBoxFuture<'static, StoreResult<()>>;
 }

@@ -32,6 +32,11 @@ const COMMANDS: &[Entry] = &[
         &[("threshold", "CephInt", false)],
         "move objects whose pieces have fewer than <threshold> bytes on average, 65536 by default, to where they are in fewer",
     ),
+    (
+        "defrag space",
+        &[],
+        "clear parts of the device that are mostly free, so that free space is in long runs; ends by itself",
+    ),
     ("defrag_stop", &[], "end the defragmenting that goes on"),
     ("dump_blocklist", &[], "blocked clients"),
     ("dump_defrag", &[], "the defragmenting that goes on, and what the last one did"),

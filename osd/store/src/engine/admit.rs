@@ -116,6 +116,10 @@ impl Inner {
                 Ok(reservation) => return Ok(reservation),
                 Err(error) => error.to_string(),
             };
+            // Long runs of free space are worth less than a write.
+            if self.space.drop_fence() {
+                continue;
+            }
             if self.space.pending_bytes() == 0 {
                 match self.return_space(plan.fresh_bytes.max(RETURN_BYTES)).await? {
                     Returned::Nothing => return Err(StoreError::NoSpace(problem)),

@@ -5,7 +5,7 @@ use std::cell::Cell;
 use std::collections::BTreeMap;
 use std::rc::Rc;
 
-use allocator::{Extent, HybridAllocator, Request, Reservation, Taken};
+use allocator::{Extent, HybridAllocator, Reservation, Taken};
 use bytes::Bytes;
 use nvme::DmaBuf;
 use rt::Group;
@@ -13,7 +13,7 @@ use rt::Group;
 use super::blocks::Blocks;
 use super::chunks::{Gathered, Gathering};
 use super::commit::all_written;
-use super::defragment::Defragmented;
+use super::defragment::Moved;
 use super::layout::{self, Target, Written, WrittenShard};
 use super::packing::Squeezed;
 use super::plan::Plan;
@@ -21,7 +21,7 @@ use super::state::Inner;
 use crate::check::length;
 use crate::checksum::{self, Checksum};
 use crate::fault::Planted;
-use crate::object_store::{StoreError, StoreResult};
+use crate::object_store::StoreResult;
 use crate::shard::Place;
 use crate::types::{Hints, Keep};
 
@@ -42,8 +42,8 @@ pub struct Assembled {
     pub in_flight: Vec<(Extent, u32)>,
     /// Blocks to be kept in memory.
     pub to_keep: Vec<ToKeep>,
-    /// What moved to be in fewer pieces.
-    pub defragmented: Option<Defragmented>,
+    /// What only moved.
+    pub moved: Option<Moved>,
     /// New space; given back if this is dropped.
     pub taken: Vec<Taken<HybridAllocator>>,
 }
@@ -125,15 +125,8 @@ impl Inner {
         assembled.taken.append(&mut packing.taken);
         let blocks = plan.fresh_bytes / self.block - packing.blocks;
         if blocks > 0 {
-            let extents_max = usize::try_from(blocks).unwrap_or(usize::MAX);
-            let request = Request {
-                len: blocks * self.block,
-                unit: self.block,
-                extents_max: extents_max.min(allocator::limits::REQUEST_EXTENTS_MAX),
-                hint: None,
-            };
-            let taken = reservation.take(&request).map_err(|error| StoreError::NoSpace(error.to_string()))?;
-            assembled.defragmented = self.defragments(plan, taken.extents())?;
+            let (taken, moved) = self.take_new_space(plan, blocks * self.block, &mut reservation)?;
+            assembled.moved = moved;
             buffers = Buffers::new(taken.extents());
             assembled.taken.push(taken);
         }

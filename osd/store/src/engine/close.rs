@@ -72,12 +72,13 @@ impl Inner {
         let pools = self.pools.borrow();
         let sum =
             |field: fn(&PoolStats) -> i64| u64::try_from(pools.values().map(field).sum::<i64>()).unwrap_or(0);
-        let free = self.space.space.with(Allocator::free_bytes) + self.space.pending_bytes();
+        let back = self.space.pending_bytes() + self.space.fenced_bytes();
+        let free = self.space.space.with(Allocator::free_bytes) + back;
         // What is lent and holds nothing counts: keys may have it, and what can be spared comes back for data.
         let kv = self.kv.stats();
         let lent = self.space.lent().iter().map(|extent| extent.len).sum();
         let available = self.space.space.available(Class::Ordinary)
-            + self.space.pending_bytes()
+            + back
             + kv.free_bytes.saturating_sub(kv.fast_free_bytes).min(lent);
         let allocated = sum(|pool| pool.allocated);
         let (free_pieces, fragmentation) =

@@ -206,6 +206,16 @@ impl Inner {
         self.check_up()
     }
 
+    /// Waits until what was freed so far is free, but for what is being read or discarded.
+    pub async fn settle_frees(self: &Rc<Self>) -> crate::StoreResult<()> {
+        self.check_open()?;
+        let record = self.journal.borrow().last_record();
+        self.wait_overwritable(record, CHECKPOINT_BLOCKS).await?;
+        self.write_deferred().await;
+        self.release_ready();
+        Ok(())
+    }
+
     /// Spawns a task of this store and counts it.
     pub fn spawn(&self, group: Group, name: &'static str, task: impl Future<Output = ()> + 'static) {
         self.counters.tasks.add(1);

@@ -121,6 +121,10 @@ counters! {
     defragmented_from,
     /// Pieces that they are in now.
     defragmented_to,
+    /// Bytes that moved out of windows that were being cleared.
+    cleared_moved_bytes,
+    /// Bytes of windows that were cleared: each is one run of free space.
+    cleared_bytes,
     /// Blobs that became shared.
     shares_begun,
     /// Blobs that are one object's alone again, or gone.

@@ -2,11 +2,12 @@
 //! written to new space and swapped in when the transaction takes effect, in its turn among those of the collection. Left alone
 //! is what others may share, and what is compressed: a blob of it is in one piece already.
 //!
-//! A piece with free space on both sides is an *island*: where it goes, two pieces of free space become one.
+//! A piece with free space on both sides is an *island*: where it goes, two pieces of free space become one. What lies in a window
+//! that is being cleared ([`super::clear`]) moves in the same way, wherever else there is a hole for it.
 
 use std::rc::Rc;
 
-use allocator::{Allocator, Extent};
+use allocator::{Allocator, Extent, HybridAllocator, Request, Reservation, Taken};
 
 use super::plan::Plan;
 use super::state::Inner;
@@ -16,41 +17,69 @@ use crate::types::{CollectionId, ObjectId};
 
 /// What moved.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Defragmented {
-    /// Bytes.
-    bytes: u64,
-    /// Pieces before.
-    from: u64,
-    /// Pieces now.
-    to: u64,
+pub enum Moved {
+    /// To be in fewer pieces.
+    Defragmented {
+        /// Bytes.
+        bytes: u64,
+        /// Pieces before.
+        from: u64,
+        /// Pieces now.
+        to: u64,
+    },
+    /// So many bytes, out of what is being cleared.
+    Cleared(u64),
 }
 
 impl Inner {
-    /// What of a plan only moves, if its new space is better; an error if it is not.
-    pub fn defragments(&self, plan: &Plan, space: &[Extent]) -> StoreResult<Option<Defragmented>> {
+    /// Takes the new space of a plan, `bytes` of it, and tells what of the plan only moves there; an error if that is no better
+    /// place for it.
+    pub fn take_new_space(
+        &self,
+        plan: &Plan,
+        bytes: u64,
+        reservation: &mut Reservation<HybridAllocator>,
+    ) -> StoreResult<(Taken<HybridAllocator>, Option<Moved>)> {
+        let full = |error: allocator::AllocError| StoreError::NoSpace(error.to_string());
         let layouts = plan.objects.iter().flat_map(|object| object.layouts.values());
-        let moved = layouts.flat_map(|layout| layout.blocks.iter().filter(|changed| changed.moves));
-        let pieces = pieces(moved.filter_map(|changed| changed.place).map(|place| place.address), self.block);
+        let moves = layouts.flat_map(|layout| layout.blocks.iter().filter(|changed| changed.moves));
+        let pieces = pieces(moves.filter_map(|changed| changed.place).map(|place| place.address), self.block);
+        let moving: u64 = pieces.iter().map(|piece| piece.len).sum();
+        let leaves = |piece: &Extent| self.space.with_fence(|fence| fence.has(piece)) == Some(true);
+        if moving > 0 && moving == bytes && pieces.iter().all(leaves) {
+            let no_hole = || StoreError::NoSpace(format!("{bytes} bytes fit no hole elsewhere"));
+            let holes = self.space.holes(bytes).ok_or_else(no_hole)?;
+            return Ok((reservation.take_these(&holes).map_err(full)?, Some(Moved::Cleared(bytes))));
+        }
+        let extents_max = usize::try_from(bytes / self.block).unwrap_or(usize::MAX);
+        let request = Request {
+            len: bytes,
+            unit: self.block,
+            extents_max: extents_max.min(allocator::limits::REQUEST_EXTENTS_MAX),
+            hint: None,
+        };
+        let taken = reservation.take(&request).map_err(full)?;
         if pieces.is_empty() {
-            return Ok(None);
+            return Ok((taken, None));
         }
-        let worth = pieces.len() + self.islands(&pieces);
-        if space.len() >= worth {
-            return Err(StoreError::NoSpace(format!(
-                "{} pieces would become {}: there is no better space",
-                pieces.len(),
-                space.len()
-            )));
+        let (from, to) = (pieces.len(), taken.extents().len());
+        if to >= from + self.islands(&pieces) {
+            let problem = format!("{from} pieces would become {to}: there is no better space");
+            return Err(StoreError::NoSpace(problem));
         }
-        let bytes = pieces.iter().map(|piece| piece.len).sum();
-        Ok(Some(Defragmented { bytes, from: wide(pieces.len()), to: wide(space.len()) }))
+        Ok((taken, Some(Moved::Defragmented { bytes: moving, from: wide(from), to: wide(to) })))
     }
 
     /// Counts what moved.
-    pub fn count_defragmented(&self, defragmented: Defragmented) {
-        self.counters.defragmented_bytes.add(defragmented.bytes);
-        self.counters.defragmented_from.add(defragmented.from);
-        self.counters.defragmented_to.add(defragmented.to);
+    pub fn count_moved(&self, moved: Moved) {
+        match moved {
+            Moved::Defragmented { bytes, from, to } => {
+                self.counters.defragmented_bytes.add(bytes);
+                self.counters.defragmented_from.add(from);
+                self.counters.defragmented_to.add(to);
+            }
+            Moved::Cleared(bytes) => self.counters.cleared_moved_bytes.add(bytes),
+        }
     }
 
     /// See the seam.

@@ -142,6 +142,8 @@ impl Inner {
             let reserved = self.space.space.reserve(want, class);
             match reserved.and_then(|mut reservation| reservation.take(&request)) {
                 Ok(taken) => break taken,
+                // It may be what is being cleared.
+                Err(_) if self.space.drop_fence() => {}
                 Err(_) => want = want / 2 / unit * unit,
             }
         };

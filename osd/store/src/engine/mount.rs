@@ -292,6 +292,7 @@ fn build(
         background: Gate::default(),
         down: RefCell::default(),
         growing: Semaphore::new(1),
+        clearing: Semaphore::new(1),
         core,
         counters,
         device,

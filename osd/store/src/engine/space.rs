@@ -7,13 +7,14 @@
 //! the pages that a checkpoint stores follow from the allocator's, exactly as of its record. Lives on one core.
 
 use std::cell::{Cell, RefCell};
-use std::collections::VecDeque;
+use std::collections::{BTreeSet, VecDeque};
 use std::rc::{Rc, Weak};
 
 use allocator::limits::{PAGE_BLOCKS, PAGE_BYTES};
 use allocator::{AllocResult, Allocator, BitmapAllocator, Extent, HybridAllocator, Space};
 
 use super::effect::merge;
+use super::fence::Fence;
 use super::flips::{FLIP_BYTES, Flips, STEP, clear_from};
 use super::free_list;
 use super::options::FreeList;
@@ -61,6 +62,8 @@ pub struct SpaceBook {
     discarding: RefCell<VecDeque<Extent>>,
     /// Lent to the key-value store's file system, ascending.
     lent: RefCell<Vec<Extent>>,
+    /// Around what is being cleared.
+    fence: RefCell<Option<Fence>>,
     /// What has changed since somebody began to follow.
     followers: RefCell<Vec<Weak<RefCell<Flips>>>>,
     fault: Fault,
@@ -87,6 +90,7 @@ impl SpaceBook {
             ready: RefCell::default(),
             discarding: RefCell::default(),
             lent: RefCell::new(merge(lent)),
+            fence: RefCell::default(),
             followers: RefCell::default(),
             fault,
         }
@@ -228,6 +232,35 @@ impl SpaceBook {
     pub fn give_back(&self, extent: Extent) {
         let released = self.space.release(&[extent]);
         assert!(released.is_ok(), "freed space is in use until now: {released:?}");
+        if let Some(fence) = &mut *self.fence.borrow_mut() {
+            fence.absorb(&self.space, extent);
+        }
+    }
+
+    /// Windows of so many bytes are being cleared from now on: those with these numbers.
+    pub fn raise_fence(&self, window: u64, windows: BTreeSet<u64>) {
+        *self.fence.borrow_mut() = Some(Fence::new(&self.space, window, windows));
+    }
+
+    /// Nothing is being cleared any more: what the fence took is free. False if there was none.
+    pub fn drop_fence(&self) -> bool {
+        self.fence.take().is_some()
+    }
+
+    /// Asks the fence, if there is one.
+    pub fn with_fence<T>(&self, ask: impl FnOnce(&Fence) -> T) -> Option<T> {
+        self.fence.borrow().as_ref().map(ask)
+    }
+
+    /// Bytes that are free and taken by the fence.
+    pub fn fenced_bytes(&self) -> u64 {
+        self.with_fence(Fence::bytes).unwrap_or(0)
+    }
+
+    /// Where `len` bytes can go that leave what is being cleared; see [`Fence::holes`].
+    pub fn holes(&self, len: u64) -> Option<Vec<Extent>> {
+        let mut fence = self.fence.borrow_mut();
+        fence.as_mut().and_then(|fence| self.space.with(|allocator| fence.holes(allocator, len)))
     }
 
     fn note(&self, change: Change) {

@@ -53,6 +53,8 @@ pub struct Inner {
     pub superblock: RefCell<Superblock>,
     /// One at a time takes up larger devices.
     pub growing: Semaphore,
+    /// One at a time clears space.
+    pub clearing: Semaphore,
     /// Unit of allocation and checksums, bytes.
     pub block: u64,
     /// What it is mounted for.

@@ -152,8 +152,8 @@ impl Inner {
                 }
             }
             self.check_up()?;
-            if let Some(defragmented) = assembled.defragmented {
-                self.count_defragmented(defragmented);
+            if let Some(moved) = assembled.moved {
+                self.count_moved(moved);
             }
             let reserved = admitted.spend();
             self.take_effect(plan, assembled, data_done, reserved, durable);

@@ -4,6 +4,7 @@ mod beside;
 mod caching;
 mod checksums;
 mod chunks;
+mod clear;
 mod clones;
 mod compression;
 mod conformance;

@@ -19,11 +19,11 @@ use crate::{Compression, CompressionMode, ObjectId, Op, PoolOptions, StoreError,
 const BLOCK: u64 = 4096;
 const BLOCKS: u64 = 24;
 
-async fn submit(store: &Engine, op: Op) {
+pub async fn submit(store: &Engine, op: Op) {
     store.submit(Transaction { ops: vec![op] }).durable.await.expect("done");
 }
 
-fn write(object: ObjectId, offset: u64, data: Bytes) -> Op {
+pub fn write(object: ObjectId, offset: u64, data: Bytes) -> Op {
     Op::Write { collection: collection(), object, offset, data: vec![data] }
 }
 
@@ -35,12 +35,12 @@ async fn fragments(store: &Engine, object: &ObjectId) -> Fragments {
     store.fragments(collection(), object, 0, u64::MAX).await.expect("fragments")
 }
 
-fn counter(store: &Engine, wanted: &str) -> u64 {
+pub fn counter(store: &Engine, wanted: &str) -> u64 {
     store.stats().counters.iter().find(|(name, _)| *name == wanted).expect("a counter").1
 }
 
 /// The objects of a store.
-async fn content(store: &Engine) -> BTreeMap<ObjectId, ObjectDump> {
+pub async fn content(store: &Engine) -> BTreeMap<ObjectId, ObjectDump> {
     let (names, _) = store.list(collection(), None, 1000).await.expect("list");
     let mut content = BTreeMap::new();
     for name in names {
@@ -49,7 +49,7 @@ async fn content(store: &Engine) -> BTreeMap<ObjectId, ObjectDump> {
     content
 }
 
-async fn is_clean(store: &Engine) {
+pub async fn is_clean(store: &Engine) {
     let report = store.fsck(FsckLevel::Deep, Rc::new(Unwatched)).await.expect("fsck");
     assert_eq!(report.findings, []);
 }
@@ -65,18 +65,18 @@ async fn torn(store: &Engine) -> [ObjectId; 2] {
     names
 }
 
-fn world(free_list: FreeList) -> World {
+pub fn world(free_list: FreeList) -> World {
     let mut world = World::new(1, 8 << 20, 4096, 128 << 10);
     world.format.free_list = free_list;
     world.options.shard_span = 32 << 10;
     world
 }
 
-fn run<T: 'static>(main: impl AsyncFnOnce(Core, World) -> T + 'static) -> T {
+pub fn run<T: 'static>(main: impl AsyncFnOnce(Core, World) -> T + 'static) -> T {
     Sim::new(1, Config::default()).run(0, |core| async move { main(core, world(FreeList::Pages)).await })
 }
 
-async fn open(core: &Core, world: &World) -> Engine {
+pub async fn open(core: &Core, world: &World) -> Engine {
     world.format(core).await;
     let store = world.mount(core).await.expect("mount");
     store.submit(Generator::prologue()).durable.await.expect("create");
@@ -210,14 +210,19 @@ async fn busy(store: Rc<Engine>, submitted: Rc<Cell<u64>>, acknowledged: Rc<Cell
     }
 }
 
-/// Cuts power at write `at` of defragmenting two objects beside a client; false if that was over before.
-fn cut(free_list: FreeList, at: u64, crash: u64) -> bool {
+/// Cuts power at write `at` of what `act` does beside a client with what `prepare` made, and which must not change what is stored;
+/// false if that was over before.
+pub fn cut(
+    (free_list, at, crash): (FreeList, u64, u64),
+    prepare: impl AsyncFnOnce(&Engine) + 'static,
+    act: impl AsyncFnOnce(&Engine) + 'static,
+) -> bool {
     let sim = Sim::new(at << 8 | crash, Config::default());
     let torn_world = Rc::new(world(free_list).stacked(1 << 20));
     let world = Rc::clone(&torn_world);
     let before = sim.run(0, move |core| async move {
         let store = open(&core, &world).await;
-        torn(&store).await;
+        prepare(&store).await;
         submit(&store, write(object("busy", 9), 0, Bytes::from(0u64.to_le_bytes().repeat(2000)))).await;
         let mut before = content(&store).await;
         before.remove(&object("busy", 9));
@@ -235,10 +240,7 @@ fn cut(free_list: FreeList, at: u64, crash: u64) -> bool {
             let store = Rc::new(world.mount(&core).await.expect("mount"));
             core.spawn(Group::Client, "busy", busy(Rc::clone(&store), numbers.0, numbers.1));
             begun.set(world.disk.counters().writes);
-            for name in [object("torn", 1), object("other", 2)] {
-                submit(&store, defragment(name)).await;
-                store.checkpoint().await.expect("checkpoint");
-            }
+            act(&store).await;
             done.set(true);
         });
     }
@@ -280,7 +282,14 @@ fn power_may_be_cut_at_any_write() {
     let mut cuts = 0;
     for free_list in FreeList::ALL {
         for crash in 0..4 {
-            cuts += (1..).take_while(|at| cut(free_list, *at, crash)).count();
+            let prepare = async |store: &Engine| drop(torn(store).await);
+            let act = async |store: &Engine| {
+                for name in [object("torn", 1), object("other", 2)] {
+                    submit(store, defragment(name)).await;
+                    store.checkpoint().await.expect("checkpoint");
+                }
+            };
+            cuts += (1..).take_while(|at| cut((free_list, *at, crash), prepare, act)).count();
         }
     }
     println!("{cuts} cuts");
