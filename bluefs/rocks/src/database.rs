@@ -37,6 +37,8 @@ pub(crate) struct Database {
     options: RocksOptions,
     /// Something was removed since everything was last compacted.
     removed: AtomicBool,
+    /// What was removed up to this sequence number was compacted while an older view may have kept it; 0 if none did.
+    kept: AtomicU64,
     ranges: Mutex<RemovedRanges>,
     /// A compaction for space waits for the one under way.
     is_space_wanted: AtomicBool,
@@ -106,6 +108,7 @@ impl Database {
             fs,
             options,
             removed: AtomicBool::new(true),
+            kept: AtomicU64::new(0),
             ranges: Mutex::default(),
             is_space_wanted: AtomicBool::new(false),
             wanted: AtomicU64::new(0),
@@ -311,13 +314,31 @@ impl Database {
     }
 
     /// Whether to compact: that may give room, and there is less headroom than wanted, or than is always wanted, and no
-    /// more to be had; or whatever there is. Once for the same removals.
+    /// more to be had; or whatever there is. Once for the same removals, and once more when no view is left that kept them.
     pub(crate) fn take_turn_to_compact(&self, wanted: Option<u64>) -> bool {
-        let Some(wanted) = wanted else { return self.removed.swap(false, Ordering::Relaxed) };
+        let Some(wanted) = wanted else { return self.take_removed() };
         let wanted = wanted.max(self.wanted.load(Ordering::Relaxed));
         let is_refused = self.fs.with(|machine| Ok(machine.is_refused())).unwrap_or(false);
         let is_short = self.room().is_ok_and(|room| room.headroom < wanted);
-        is_refused && is_short && self.removed.swap(false, Ordering::Relaxed)
+        is_refused && is_short && self.take_removed()
+    }
+
+    /// Whether a compaction would drop something.
+    fn take_removed(&self) -> bool {
+        let kept = self.kept.load(Ordering::Relaxed);
+        let is_free = kept > 0 && self.oldest_view() >= kept;
+        if is_free {
+            self.kept.store(0, Ordering::Relaxed);
+        }
+        self.removed.swap(false, Ordering::Relaxed) || is_free
+    }
+
+    /// The sequence number of the oldest view.
+    fn oldest_view(&self) -> u64 {
+        match self.number(REST, "rocksdb.oldest-snapshot-sequence") {
+            0 => u64::MAX,
+            number => number,
+        }
     }
 
     /// A failure of RocksDB's own threads, which may have happened long ago.
@@ -352,9 +373,12 @@ impl Database {
     /// have their turn.
     pub(crate) fn compact(&self) -> KvResult<()> {
         let ranges = self.with_ranges(RemovedRanges::take_all);
+        let now = self.db.latest_sequence_number();
         for family in FAMILIES {
             self.compact_within(family, &Bytes::new(), &Bytes::new())?;
         }
+        let is_kept = self.oldest_view() < now;
+        self.kept.store(if is_kept { now } else { 0 }, Ordering::Relaxed);
         let tombstones = ranges.iter().map(|range| range.tombstones).sum();
         self.with_ranges(|ranges| ranges.compacted_more(tombstones));
         self.compacted()

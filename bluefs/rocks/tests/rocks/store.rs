@@ -85,6 +85,39 @@ fn removed_ranges_are_compacted_without_being_asked() {
 }
 
 #[test]
+fn what_an_old_view_kept_is_compacted_once_that_has_ended() {
+    on_core(|core| async move {
+        let store = open(&core, Arc::new(formatted(16 << 20))).await;
+        let keys = || (0..2000).map(|number| Bytes::from(format!("O{number:08}")));
+        let puts = keys().map(|key| KvOp::Put(key, Bytes::from(vec![7; 100]))).collect();
+        store.apply(KvBatch { ops: puts }).await.unwrap();
+        store.flush().await.unwrap();
+        let old = store.view();
+        store.apply(KvBatch { ops: keys().map(KvOp::Delete).collect() }).await.unwrap();
+        store.flush().await.unwrap();
+        // It has nothing to spare, so it compacts if that may help.
+        let bytes_after = async |tries: u32| {
+            let mut bytes = 0;
+            for _ in 0..tries {
+                assert_eq!(store.give_back(1 << 20, u64::MAX / 8, true, Vec::new()).await.unwrap(), []);
+                core.sleep(Duration::from_millis(20)).await;
+                let report = store.report().await.unwrap();
+                bytes = report.families.iter().find(|family| family.name == "O").unwrap().file_bytes;
+                if bytes == 0 {
+                    break;
+                }
+            }
+            bytes
+        };
+        assert!(bytes_after(20).await > 0, "the view needs them");
+        assert_eq!(contents(&store, &old).await.len(), 2000);
+        drop(old);
+        assert_eq!(bytes_after(500).await, 0, "nobody does any more");
+        store.close().await.unwrap();
+    });
+}
+
+#[test]
 fn a_store_dropped_without_closing_lets_go_of_its_files() {
     on_core(|core| async move {
         let device = Arc::new(formatted(16 << 20));
