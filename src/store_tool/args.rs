@@ -84,7 +84,8 @@ pub enum Action {
     Remove(ObjectName),
     /// Removes a placement group with all its objects and its log.
     RemovePg(GroupOptions),
-    /// Writes a placement group, or one object, to a file, for `import`. An object that cannot be read ends it.
+    /// Writes a placement group, or one object, to a file, for `import`. If an object cannot be read, all such are named, nothing
+    /// is exported, and the exit status is 1.
     Export(ExportOptions),
     /// Takes a placement group, or an object, from a file that `export` wrote. All of it is checked first. If this is killed
     /// half way, the OSD does not start before the group is removed.
@@ -350,6 +351,9 @@ pub struct ExportOptions {
     /// The placement group, as 1.7f.
     #[arg(long = "pg", value_name = "PG", value_parser = parse_group)]
     pub group: CollectionId,
+    /// Leave out objects that cannot be read; the exit status is 1 all the same if there are any.
+    #[arg(long, conflicts_with = "object")]
+    pub skip_unreadable: bool,
     /// Only the object of this name.
     #[arg(long)]
     pub object: Option<String>,

@@ -100,14 +100,29 @@ impl Look {
         }
         let header = ExportHeader { fsid: self.fsid, group, bits, object: object.clone() };
         let mut writer = ExportWriter::new(Target::new(&options.file)?, header)?;
+        let mut left_out = Vec::new();
         let objects = match object {
             Some(object) => {
                 self.export_object(&mut writer, group, &object).await?;
                 1
             }
-            None => self.export_group(&mut writer, group, bits, meta).await?,
+            None => {
+                let exported = self.export_group(&mut writer, group, bits, meta, options.skip_unreadable);
+                let (objects, unreadable) = exported.await?;
+                left_out = unreadable;
+                objects
+            }
         };
+        if !options.skip_unreadable
+            && let Some(first) = left_out.first()
+        {
+            bail!(
+                "{} of {objects} objects cannot be read, the first is {first}: --skip-unreadable exports the others",
+                left_out.len()
+            );
+        }
         writer.end()?.finish()?;
+        let objects = objects - left_out.len() as u64;
         // Standard output may be the export.
         match self.json {
             true => {
@@ -116,24 +131,46 @@ impl Look {
             }
             false => writeln!(io::stderr(), "osd.{}: {}: {objects} objects", self.osd, name_of(group))?,
         }
+        if let Some(first) = left_out.first() {
+            let count = left_out.len();
+            bail!("the export is made without what cannot be read: {count} objects, the first is {first}");
+        }
         Ok(true)
     }
 
+    /// Exports a group; how many objects it has, and which of them cannot be read. With these it is an export of the others if
+    /// `skips`, else of nothing.
     async fn export_group(
         &self,
         writer: &mut Writer,
         group: CollectionId,
         bits: u8,
         meta: Bytes,
-    ) -> anyhow::Result<u64> {
+        skips: bool,
+    ) -> anyhow::Result<(u64, Vec<ObjectId>)> {
         write(writer, vec![Op::CreateCollection { collection: group, bits }])?;
         let bar = progress::bar(&format!("exporting {}", name_of(group)), 0);
-        let (mut objects, mut from) = (0, None);
+        let (mut objects, mut from, mut unreadable) = (0, None, Vec::new());
         loop {
             let (page, next) = self.store().list(group, from, LIST_PAGE).await?;
             bar.inc_length(page.len() as u64);
             for object in &page {
-                self.export_object(writer, group, object).await?;
+                // What can be read in part only must not get into the export.
+                let is_looked_at = skips || !unreadable.is_empty();
+                let mut done = match is_looked_at {
+                    true => self.object_into(&mut |_| Ok(()), group, object).await,
+                    false => Ok(()),
+                };
+                if done.is_ok() && (skips || unreadable.is_empty()) {
+                    done = self.export_object(writer, group, object).await;
+                }
+                if let Err(error) = done {
+                    if !matches!(error.downcast_ref(), Some(StoreError::Io(_))) {
+                        return Err(error);
+                    }
+                    log::error!("osd.{}: {object}: {error:#}", self.osd);
+                    unreadable.push(object.clone());
+                }
                 objects += 1;
                 bar.inc(1);
             }
@@ -153,7 +190,7 @@ impl Look {
         }
         // At the end: without it no OSD takes what there is for a whole group.
         write(writer, vec![Op::SetCollectionMeta { collection: group, value: meta }])?;
-        Ok(objects)
+        Ok((objects, unreadable))
     }
 
     async fn export_object(
@@ -162,13 +199,14 @@ impl Look {
         collection: CollectionId,
         object: &ObjectId,
     ) -> anyhow::Result<()> {
-        self.object_into(writer, collection, object).await.with_context(|| object.to_string())
+        let mut into = |ops| write(writer, ops);
+        self.object_into(&mut into, collection, object).await.with_context(|| object.to_string())
     }
 
     /// The attributes come last: without them no OSD takes what there is for a whole object.
     async fn object_into(
         &self,
-        writer: &mut Writer,
+        into: &mut impl FnMut(Vec<Op>) -> anyhow::Result<()>,
         collection: CollectionId,
         object: &ObjectId,
     ) -> anyhow::Result<()> {
@@ -179,18 +217,18 @@ impl Look {
         if stat.hints != Hints::default() {
             first.push(Op::SetHints { collection, object: id(), hints: stat.hints });
         }
-        write(writer, first)?;
+        into(first)?;
         for (start, length) in store.extents(collection, object, 0, size).await? {
             let end = start + length;
             for offset in (start..end).step_by(TRANSACTION_BYTES as usize) {
                 let len = TRANSACTION_BYTES.min(end - offset);
                 let data = store.read(collection, object, offset, len).await?;
-                write(writer, vec![Op::Write { collection, object: id(), offset, data }])?;
+                into(vec![Op::Write { collection, object: id(), offset, data }])?;
             }
         }
         let header = store.omap_header(collection, object).await?;
         if !header.is_empty() {
-            write(writer, vec![Op::OmapSetHeader { collection, object: id(), header }])?;
+            into(vec![Op::OmapSetHeader { collection, object: id(), header }])?;
         }
         let mut after = None;
         loop {
@@ -199,7 +237,7 @@ impl Look {
             after = page.entries.last().map(|(key, _)| key.clone());
             let entries: BTreeMap<_, _> = page.entries.into_iter().collect();
             if !entries.is_empty() {
-                write(writer, vec![Op::OmapSet { collection, object: id(), entries }])?;
+                into(vec![Op::OmapSet { collection, object: id(), entries }])?;
             }
             if !page.more {
                 break;
@@ -211,7 +249,7 @@ impl Look {
             Op::Truncate { collection, object: id(), size },
             Op::SetAttrs { collection, object: id(), attrs },
         ];
-        write(writer, last)
+        into(last)
     }
 
     pub async fn import(&self, options: &ImportOptions) -> anyhow::Result<bool> {

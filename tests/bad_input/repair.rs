@@ -132,3 +132,35 @@ fn a_store_that_runs_is_not_repaired_and_nothing_is_given_up_by_mistake() {
     cluster.stop();
     spirula(&["fsck", "--dir", &dir, "--discard"]).refused(2, &["--repair"]);
 }
+
+#[test]
+fn an_export_names_what_cannot_be_read_and_has_the_others_if_that_is_asked_for() {
+    let folder = Folder::new();
+    let (dir, out) = (folder.text("c"), folder.text("out"));
+    let cluster = Cluster::up(&folder.path("c"), &[]);
+    with_pool(&cluster, async move |_, pool| {
+        for number in 0..200 {
+            pool.write(format!("n-{number:03}"), 0, vec![1; 5000]).await.expect("written");
+        }
+    });
+    cluster.stop();
+    damage_keys(&folder.path("c").join("osd.0").join("block"), |keys| {
+        vec![KvOp::Put(onode_of(&keys, "n-007"), Bytes::from_static(b"garbage"))]
+    });
+    let store = |arguments: &[&str]| spirula(&[&["store", "--dir", &dir], arguments].concat());
+    let listed = store(&["list", "--json"]);
+    let line = listed.out.lines().find(|line| line.contains("n-007")).expect("its key can be read");
+    let pg = line.split("\"pg\":\"").nth(1).and_then(|rest| rest.split('"').next()).expect("its group");
+    let in_group = listed.out.matches(&format!("\"pg\":\"{pg}\"")).count();
+    assert!(in_group > 1, "{listed:?}");
+    let said = store(&["export", "--pg", pg, &out]);
+    said.refused(1, &[&format!("1 of {in_group} objects cannot be read"), "n-007", "--skip-unreadable"]);
+    assert!(!folder.path("out").exists(), "there is no export that lacks something");
+    let said = store(&["export", "--pg", pg, "--skip-unreadable", &out]);
+    said.refused(
+        1,
+        &[&format!("{} objects", in_group - 1), "without what cannot be read: 1 objects", "n-007"],
+    );
+    // It is whole otherwise, and says so when it is checked.
+    store(&["import", "--dry-run", &out]).refused(1, &["has placement group"]);
+}
