@@ -12,8 +12,8 @@ use bluefs::kv::{
 use bytes::Bytes;
 use rocksdb::statistics::Ticker;
 use rocksdb::{
-    Cache, ColumnFamily, CompactOptions, DB, ErrorKind, FlushOptions, Options, ReadOptions, Snapshot,
-    WaitForCompactOptions, WriteBatch, WriteBufferManager, WriteOptions,
+    BottommostLevelCompaction, Cache, ColumnFamily, CompactOptions, DB, ErrorKind, FlushOptions, Options,
+    ReadOptions, Snapshot, WaitForCompactOptions, WriteBatch, WriteBufferManager, WriteOptions,
 };
 
 use crate::env::bluefs_env;
@@ -39,6 +39,8 @@ pub(crate) struct Database {
     removed: AtomicBool,
     /// What was removed up to this sequence number was compacted while an older view may have kept it; 0 if none did.
     kept: AtomicU64,
+    /// The next compaction is to drop that.
+    drops_kept: AtomicBool,
     ranges: Mutex<RemovedRanges>,
     /// A compaction for space waits for the one under way.
     is_space_wanted: AtomicBool,
@@ -109,6 +111,7 @@ impl Database {
             options,
             removed: AtomicBool::new(true),
             kept: AtomicU64::new(0),
+            drops_kept: AtomicBool::new(false),
             ranges: Mutex::default(),
             is_space_wanted: AtomicBool::new(false),
             wanted: AtomicU64::new(0),
@@ -329,6 +332,7 @@ impl Database {
         let is_free = kept > 0 && self.oldest_view() >= kept;
         if is_free {
             self.kept.store(0, Ordering::Relaxed);
+            self.drops_kept.store(true, Ordering::Relaxed);
         }
         self.removed.swap(false, Ordering::Relaxed) || is_free
     }
@@ -374,8 +378,13 @@ impl Database {
     pub(crate) fn compact(&self) -> KvResult<()> {
         let ranges = self.with_ranges(RemovedRanges::take_all);
         let now = self.db.latest_sequence_number();
+        // It is in the last level by now, which is left alone otherwise.
+        let last_level = match self.drops_kept.swap(false, Ordering::Relaxed) {
+            true => BottommostLevelCompaction::ForceOptimized,
+            false => BottommostLevelCompaction::IfHaveCompactionFilter,
+        };
         for family in FAMILIES {
-            self.compact_within(family, &Bytes::new(), &Bytes::new())?;
+            self.compact_within(family, &Bytes::new(), &Bytes::new(), last_level)?;
         }
         let is_kept = self.oldest_view() < now;
         self.kept.store(if is_kept { now } else { 0 }, Ordering::Relaxed);
@@ -394,7 +403,7 @@ impl Database {
         let mut ranges = self.with_ranges(RemovedRanges::take).into_iter();
         while !self.is_space_wanted.load(Ordering::Relaxed) {
             let Some(Removed { family, from, to, tombstones }) = ranges.next() else { break };
-            self.compact_within(family, &from, &to)?;
+            self.compact_within(family, &from, &to, BottommostLevelCompaction::IfHaveCompactionFilter)?;
             self.with_ranges(|ranges| ranges.compacted_more(tombstones));
         }
         self.with_ranges(|all| all.put_back(ranges.collect()));
@@ -407,9 +416,16 @@ impl Database {
     }
 
     /// Compacts a range of a family; an empty end has no bound.
-    fn compact_within(&self, family: &str, from: &Bytes, to: &Bytes) -> KvResult<()> {
+    fn compact_within(
+        &self,
+        family: &str,
+        from: &Bytes,
+        to: &Bytes,
+        last_level: BottommostLevelCompaction,
+    ) -> KvResult<()> {
         let mut options = CompactOptions::default();
         options.set_exclusive_manual_compaction(true);
+        options.set_bottommost_level_compaction(last_level);
         let is_inside = |cut: &Vec<u8>| cut[..] > from[..] && (to.is_empty() || cut[..] < to[..]);
         let cuts: Vec<_> = self.cuts(family)?.into_iter().filter(is_inside).collect();
         let mut from = Some(from.to_vec());
