@@ -144,15 +144,15 @@ fn an_export_names_what_cannot_be_read_and_has_the_others_if_that_is_asked_for()
         }
     });
     cluster.stop();
-    damage_keys(&folder.path("c").join("osd.0").join("block"), |keys| {
-        vec![KvOp::Put(onode_of(&keys, "n-007"), Bytes::from_static(b"garbage"))]
-    });
     let store = |arguments: &[&str]| spirula(&[&["store", "--dir", &dir], arguments].concat());
     let listed = store(&["list", "--json"]);
-    let line = listed.out.lines().find(|line| line.contains("n-007")).expect("its key can be read");
+    let line = listed.out.lines().find(|line| line.contains("n-007")).expect("it is there");
     let pg = line.split("\"pg\":\"").nth(1).and_then(|rest| rest.split('"').next()).expect("its group");
     let in_group = listed.out.matches(&format!("\"pg\":\"{pg}\"")).count();
     assert!(in_group > 1, "{listed:?}");
+    damage_keys(&folder.path("c").join("osd.0").join("block"), |keys| {
+        vec![KvOp::Put(onode_of(&keys, "n-007"), Bytes::from_static(b"garbage"))]
+    });
     let said = store(&["export", "--pg", pg, &out]);
     said.refused(1, &[&format!("1 of {in_group} objects cannot be read"), "n-007", "--skip-unreadable"]);
     assert!(!folder.path("out").exists(), "there is no export that lacks something");
