@@ -79,6 +79,8 @@ struct Check {
     /// What a repair will do; none of a check alone.
     fixes: Option<Fixes>,
     watch: Rc<dyn Watch>,
+    /// The view is the one of the beginning.
+    holds_view: bool,
     /// It ends early: what was not seen yet says nothing.
     is_cut: bool,
 }
@@ -123,6 +125,7 @@ impl Check {
             report: FsckReport::default(),
             fixes,
             watch,
+            holds_view: true,
             is_cut: false,
             inner: Rc::clone(inner),
         };
@@ -188,7 +191,8 @@ impl Check {
     /// Lets others have their turn. What keys show is held for the check meanwhile, so it gives up where that is too much.
     async fn pause(&mut self, bytes: u64) {
         self.is_cut |= !self.watch.pause(bytes).await;
-        if self.inner.purpose == Purpose::Serve && self.inner.kv_room.views_unwanted.get() {
+        let is_served = self.inner.purpose == Purpose::Serve;
+        if is_served && self.holds_view && self.inner.kv_room.views_unwanted.get() {
             log::warn!(
                 "a check ends early, as there is no room for what it would keep of the key-value store"
             );

@@ -19,6 +19,7 @@ impl Check {
     pub(super) async fn data(&mut self) -> StoreResult<()> {
         let total = self.report.objects;
         let (mut range, mut objects) = (Some(keys::all_objects()), 0);
+        self.holds_view = false;
         loop {
             self.pin = self.inner.overlay.pin();
             let Some(page) = self.page(&mut range).await? else { return Ok(()) };

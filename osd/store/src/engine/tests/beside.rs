@@ -34,19 +34,47 @@ impl Watch for Slow {
     }
 }
 
-/// Takes the store down at a pause.
-struct Felling {
-    store: Rc<Engine>,
+/// Does something at a pause, of those in the walk over keys or of those while data is read.
+struct Acting {
     left: Cell<u32>,
+    reads_data: Option<Cell<bool>>,
+    act: Box<dyn Fn()>,
 }
 
-impl Watch for Felling {
+impl Watch for Acting {
+    fn progress(&self, done: u64, total: u64) {
+        if let Some(reads_data) = &self.reads_data {
+            reads_data.set(2 * done > total);
+        }
+    }
+
     fn pause(&self, _bytes: u64) -> LocalBoxFuture<'static, bool> {
-        self.left.set(self.left.get().saturating_sub(1));
-        if self.left.get() == 0 {
-            self.store.inner.fail("the test says so".to_owned());
+        if self.reads_data.as_ref().is_none_or(Cell::get) {
+            self.left.set(self.left.get().saturating_sub(1));
+            if self.left.get() == 0 {
+                (self.act)();
+            }
         }
         Box::pin(std::future::ready(true))
+    }
+}
+
+#[test]
+fn a_check_ends_where_its_view_keeps_what_others_need_and_not_when_it_has_none() {
+    for reads_data in [false, true] {
+        let report = run(1, async move |core| {
+            let world = world(FreeList::Pages);
+            populate(&world, &core).await;
+            let store = Rc::new(world.mount(&core).await.expect("mount"));
+            let inner = Rc::clone(&store.inner);
+            let act = Box::new(move || inner.kv_room.views_unwanted.set(true));
+            let reads_data = reads_data.then(|| Cell::new(false));
+            let report =
+                store.fsck(FsckLevel::Deep, Rc::new(Acting { left: Cell::new(2), reads_data, act })).await;
+            store.close().await.expect("close");
+            report.expect("fsck")
+        });
+        assert_eq!((report.findings, report.is_whole), (vec![], reads_data));
     }
 }
 
@@ -57,8 +85,11 @@ fn a_store_that_goes_down_ends_its_check() {
             let world = world(FreeList::Pages);
             populate(&world, &core).await;
             let store = Rc::new(world.mount(&core).await.expect("mount"));
-            let watch = Felling { store: Rc::clone(&store), left: Cell::new(left) };
-            store.fsck(FsckLevel::Deep, Rc::new(watch)).await
+            let inner = Rc::clone(&store.inner);
+            let act = Box::new(move || inner.fail("the test says so".to_owned()));
+            store
+                .fsck(FsckLevel::Deep, Rc::new(Acting { left: Cell::new(left), reads_data: None, act }))
+                .await
         });
         let is_it = |error: &StoreError| matches!(error, StoreError::Down(why) if why.contains("says so"));
         assert!(report.as_ref().is_err_and(is_it), "after {left} pauses: {report:?}");
