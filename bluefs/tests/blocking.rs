@@ -275,7 +275,8 @@ fn space_is_lent_ahead_and_given_back() {
     let lending = std::thread::spawn(move || {
         let (mut at, mut asked) = (start + (1 << 20), 0);
         block_on(async move {
-            while let Some(bytes) = requests.next().await {
+            while let Some(wish) = requests.next().await {
+                let bytes = wish.bytes;
                 asked += 1;
                 if at + bytes > 24 << 20 {
                     requests.deny();

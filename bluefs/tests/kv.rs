@@ -235,7 +235,8 @@ fn a_task_lends_ahead_and_gets_space_back() {
         let count = Rc::clone(&granted);
         core.spawn(rt::Group::Background, "lender", async move {
             let mut at = 1 << 20;
-            while let Some(bytes) = requests.next().await {
+            while let Some(wish) = requests.next().await {
+                let bytes = wish.bytes;
                 if at + bytes > 4 << 20 {
                     requests.deny();
                     continue;

@@ -52,10 +52,9 @@ pub fn check(tree: &Tree, superblock: &Superblock, copies: [u64; 2]) -> Vec<Prob
 }
 
 fn check_spaces(tree: &Tree, superblock: &Superblock, copies: [u64; 2], problems: &mut Vec<Problem>) {
-    let unit = u64::from(superblock.alloc_unit);
     for (start, len) in &tree.spaces {
         let extent = Extent::new(*start, *len);
-        if !superblock.has_place(&extent) || !start.is_multiple_of(unit) || !len.is_multiple_of(unit) {
+        if !superblock.has_place(&extent) || !superblock.may_be_lent(extent) {
             problems.push(Problem::Space { extent, device_size: superblock.device_size });
         }
         let held = copies.into_iter().filter(|copy| extent.overlaps(&copy_at(superblock, *copy)));
@@ -83,7 +82,6 @@ fn check_names(tree: &Tree, problems: &mut Vec<Problem>) {
 }
 
 fn check_extents(tree: &Tree, superblock: &Superblock, copies: [u64; 2], problems: &mut Vec<Problem>) {
-    let unit = u64::from(superblock.alloc_unit);
     let mut used: Vec<(Extent, Owner)> = superblock.log.iter().map(|extent| (*extent, Owner::Log)).collect();
     for (ino, inode) in &tree.files {
         let held: u64 = inode.extents.iter().map(|extent| extent.len).sum();
@@ -102,9 +100,10 @@ fn check_extents(tree: &Tree, superblock: &Superblock, copies: [u64; 2], problem
         if !at.checked_sub(1).is_some_and(|at| joined[at].contains(extent)) {
             problems.push(Problem::Outside { owner: *owner, extent: *extent });
         }
-        if !extent.start.is_multiple_of(unit) || !extent.len.is_multiple_of(unit) {
-            problems.push(Problem::Unaligned { owner: *owner, extent: *extent, unit });
-        }
+        problems.extend(unaligned(tree, superblock, *extent).map(|(extent, unit)| {
+            let owner = *owner;
+            Problem::Unaligned { owner, extent, unit }
+        }));
     }
     let offsets: BTreeSet<u64> = copies.into();
     used.extend(offsets.into_iter().map(|start| (copy_at(superblock, start), Owner::Superblock)));
@@ -122,4 +121,22 @@ fn check_extents(tree: &Tree, superblock: &Superblock, copies: [u64; 2], problem
             furthest = Some((extent, owner));
         }
     }
+}
+
+/// What of an extent is not aligned to the unit that its space was lent in, and that unit.
+fn unaligned(tree: &Tree, superblock: &Superblock, extent: Extent) -> impl Iterator<Item = (Extent, u64)> {
+    let unit = u64::from(superblock.alloc_unit);
+    let is_aligned =
+        |extent: Extent, unit: u64| extent.start.is_multiple_of(unit) && extent.len.is_multiple_of(unit);
+    let before = tree.spaces.range(..extent.start).next_back();
+    let spaces = before.into_iter().chain(tree.spaces.range(extent.start..extent.end()));
+    spaces.filter_map(move |(start, len)| {
+        let (space, unit) = match Extent::new(*start, *len) {
+            space if is_aligned(space, unit) => (space, unit),
+            space => (space, superblock.small_unit()),
+        };
+        let (from, to) = (space.start.max(extent.start), space.end().min(extent.end()));
+        let within = Extent::new(from, to.saturating_sub(from));
+        (within.len > 0 && !is_aligned(within, unit)).then_some((within, unit))
+    })
 }

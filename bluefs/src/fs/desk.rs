@@ -14,6 +14,17 @@ use std::task::{Poll, Waker};
 
 use allocator::Extent;
 
+/// What BlueFS would like to be lent.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct SpaceWish {
+    /// Bytes.
+    pub bytes: u64,
+    /// In multiples of this, bytes, and aligned to it.
+    pub unit: u64,
+    /// Where there are none such, up to so many bytes in smaller pieces, multiples of 4096 or the device's block.
+    pub small_bytes: u64,
+}
+
 /// The lender's answer.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Answer {
@@ -23,7 +34,7 @@ pub(crate) enum Answer {
 
 #[derive(Default)]
 struct State {
-    wanted: Option<u64>,
+    wanted: Option<SpaceWish>,
     answers: VecDeque<Answer>,
     /// Answers ever given.
     answered: u64,
@@ -79,13 +90,13 @@ impl Desk {
 }
 
 impl SpaceRequests {
-    /// Waits until BlueFS wants to be lent space: how many bytes. `None` once it is gone.
-    pub async fn next(&self) -> Option<u64> {
+    /// Waits until BlueFS wants to be lent space. `None` once it is gone.
+    pub async fn next(&self) -> Option<SpaceWish> {
         poll_fn(|context| {
             let mut state = self.0.lock();
             state.serving = true;
-            if let Some(bytes) = state.wanted.take() {
-                return Poll::Ready(Some(bytes));
+            if let Some(wish) = state.wanted.take() {
+                return Poll::Ready(Some(wish));
             }
             if state.borrower_gone {
                 return Poll::Ready(None);
@@ -97,7 +108,7 @@ impl SpaceRequests {
     }
 
     /// Lends: the extents are BlueFS's from now on, until it gives them back or a later mount does not have them.
-    /// They are aligned to its allocation unit, inside the device, and overlap nothing that it has.
+    /// They are as the wish says, inside the device, and overlap nothing that it has.
     pub fn grant(&self, extents: Vec<Extent>) {
         self.0.answer(Answer::Grant(extents));
     }
@@ -117,7 +128,7 @@ impl Drop for SpaceRequests {
 }
 
 impl SpaceDesk {
-    pub(crate) fn ask(&self, bytes: u64) {
+    pub(crate) fn ask(&self, wish: SpaceWish) {
         let lender = {
             let mut state = self.0.lock();
             if state.lender_gone {
@@ -125,7 +136,7 @@ impl SpaceDesk {
                 state.answered += 1;
                 return;
             }
-            state.wanted = Some(bytes);
+            state.wanted = Some(wish);
             state.lender.take()
         };
         lender.into_iter().for_each(Waker::wake);

@@ -35,7 +35,16 @@ pub const RECORD_EXTENTS_MAX: usize = 1024;
 pub const FILE_BYTES_MAX: u64 = 1 << 40;
 
 /// Most lent extents.
-pub const SPACES_MAX: usize = 1 << 16;
+pub const SPACES_MAX: usize = 1 << 17;
+
+/// Most of the least pieces that are lent although they are smaller than the allocation unit.
+pub const SMALL_PIECES_MAX: u64 = 1 << 16;
+
+/// Least of these pieces, bytes; on devices with larger blocks, a block.
+pub const SMALL_UNIT: u64 = 4096;
+
+/// Extents that are given back at once.
+pub const GIVE_BACK_EXTENTS_MAX: usize = 16;
 
 /// Appended bytes that are collected before they go to the device, unless somebody asks earlier.
 pub const WRITE_CHUNK_BYTES: usize = 512 << 10;
@@ -62,6 +71,7 @@ pub const ALLOC_UNIT_MAX: u32 = 64 << 20;
 pub const ALLOC_UNIT_DEFAULT: u32 = 64 << 10;
 
 const _: () = assert!(SUPERBLOCK_BYTES >= 176 + LOG_EXTENTS_MAX * 16);
+const _: () = assert!(2 * SMALL_PIECES_MAX <= SPACES_MAX as u64);
 const _: () = assert!(MOVE_BYTES.is_multiple_of(WRITE_CHUNK_BYTES as u64));
 const _: () = assert!(RECORD_EXTENTS_MAX * 16 + 64 < GROUP_BYTES_MAX);
 const _: () = assert!(NAME_BYTES_MAX <= u8::MAX as usize);

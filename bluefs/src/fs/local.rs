@@ -336,8 +336,8 @@ impl Shared {
         while let Some(answer) = desk.take() {
             machine.take_answer(answer)?;
         }
-        if let Some(bytes) = machine.take_space_request() {
-            desk.ask(bytes);
+        if let Some(wish) = machine.take_space_request() {
+            desk.ask(wish);
         }
         Ok(())
     }

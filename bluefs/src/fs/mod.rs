@@ -23,7 +23,7 @@ mod tree;
 pub use bell::Bell;
 pub use blocking::{BlueFs, FileReader, FileWriter};
 pub use check::{Owner, Problem, check};
-pub use desk::{SpaceDesk, SpaceRequests, space_desk};
+pub use desk::{SpaceDesk, SpaceRequests, SpaceWish, space_desk};
 pub use error::{FsError, FsResult};
 pub use fault::Planted;
 pub use local::{LocalBlueFs, LocalReader, LocalWriter};

@@ -9,7 +9,8 @@ use uuid::Uuid;
 use crate::fs::codec::{Decoder, Encoder};
 use crate::fs::error::{FsError, FsResult};
 use crate::fs::limits::{
-    ALLOC_UNIT_MAX, LOG_BYTES_MAX, LOG_BYTES_MIN_MAX, LOG_EXTENTS_MAX, SUPERBLOCK_BYTES,
+    ALLOC_UNIT_MAX, LOG_BYTES_MAX, LOG_BYTES_MIN_MAX, LOG_EXTENTS_MAX, SMALL_PIECES_MAX, SMALL_UNIT,
+    SUPERBLOCK_BYTES,
 };
 
 const MAGIC: u64 = u64::from_le_bytes(*b"spBlueFS");
@@ -19,10 +20,13 @@ const CRC_AT: usize = 12;
 
 /// Feature bits this version knows.
 const KNOWN_READ_ONLY: u64 = 0;
-const KNOWN_INCOMPATIBLE: u64 = INCOMPATIBLE_FAST;
+const KNOWN_INCOMPATIBLE: u64 = INCOMPATIBLE_FAST | INCOMPATIBLE_SMALL;
 
 /// Incompatible: there is a fast space beside the main one, and the log may have moves of files' extents.
 pub const INCOMPATIBLE_FAST: u64 = 1;
+
+/// Incompatible: space of the main device may be lent, and files may have extents, in pieces smaller than the allocation unit.
+pub const INCOMPATIBLE_SMALL: u64 = 2;
 
 /// See the module.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -181,6 +185,37 @@ impl Superblock {
             && extent.start.is_multiple_of(unit)
             && extent.len.is_multiple_of(unit)
             && extent.len / unit <= BLOCKS_MAX
+    }
+
+    /// Allows pieces smaller than the allocation unit, if that is larger than the least there could be.
+    pub(crate) fn allow_small(&mut self) {
+        if u64::from(self.alloc_unit) > self.small_unit() {
+            self.features_incompatible |= INCOMPATIBLE_SMALL;
+        }
+    }
+
+    /// What pieces are multiples of, and aligned to, that are smaller than the allocation unit; bytes.
+    pub(crate) fn small_unit(&self) -> u64 {
+        SMALL_UNIT.max(self.block_size.into())
+    }
+
+    /// How much space is lent at most in such pieces: as many of the least ones as an allocation unit has bytes. So even if
+    /// each is lent, and in a file, by itself, a snapshot of all that takes about half of the log that can always be made of
+    /// single units.
+    pub(crate) fn small_bytes_max(&self) -> u64 {
+        let is_allowed = self.features_incompatible & INCOMPATIBLE_SMALL != 0;
+        let pieces = if is_allowed { u64::from(self.alloc_unit).min(SMALL_PIECES_MAX) } else { 0 };
+        pieces * self.small_unit()
+    }
+
+    /// Whether space may be lent so: in whole units, or as a piece without one.
+    pub(crate) fn may_be_lent(&self, extent: Extent) -> bool {
+        let unit = u64::from(self.alloc_unit);
+        let is_aligned = |unit: u64| extent.start.is_multiple_of(unit) && extent.len.is_multiple_of(unit);
+        let is_small = self.small_bytes_max() > 0
+            && is_aligned(self.small_unit())
+            && extent.start.next_multiple_of(unit).saturating_add(unit) > extent.end();
+        is_aligned(unit) || is_small
     }
 
     /// Whether an extent is where space may be.

@@ -52,8 +52,8 @@ fn a_core_lends_space_while_all_foreign_threads_wait_for_it() {
         let count = Rc::clone(&lent);
         core.spawn(Group::Background, "lender", async move {
             let mut at = 2 << 20;
-            while let Some(bytes) = requests.next().await {
-                let bytes = bytes.next_multiple_of(64 << 10);
+            while let Some(wish) = requests.next().await {
+                let bytes = wish.bytes.next_multiple_of(64 << 10);
                 if at + bytes > SIZE {
                     requests.deny();
                     continue;

@@ -220,7 +220,7 @@ impl Machine {
         loop {
             let request = Request { len, unit, extents_max: LOG_EXTENTS_MAX, hint: None };
             let mut extents = Vec::new();
-            match self.stock.allocate(&request, 0, &mut extents) {
+            match self.stock.allocate_log(&request, &mut extents) {
                 Ok(()) => return Ok(extents),
                 Err(AllocError::NoSpace { .. } | AllocError::Fragmented { .. }) if len > least => {
                     len = (len / 2).next_multiple_of(unit).max(least);

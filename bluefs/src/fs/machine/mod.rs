@@ -14,6 +14,7 @@ mod file;
 mod mount;
 mod moving;
 mod rewrite;
+mod small;
 mod space;
 mod stock;
 mod transfer;
@@ -72,6 +73,8 @@ pub struct FsStats {
     pub spilled_bytes: u64,
     /// Moved between the two.
     pub moved_bytes: u64,
+    /// Of the space, in pieces of the main device that are smaller than the allocation unit.
+    pub small_bytes: u64,
 }
 
 /// See the module.
@@ -164,10 +167,12 @@ impl Machine {
     pub fn stats(&self) -> FsStats {
         let space_bytes = self.tree.space_bytes();
         let fast_bytes = self.fast.map_or(0, |fast| self.tree.space_bytes_within(fast));
-        let in_main = space_bytes.saturating_sub(fast_bytes).saturating_sub(self.stock.main_free());
+        let main_free = self.stock.units_free() + self.stock.small_free();
+        let in_main = space_bytes.saturating_sub(fast_bytes).saturating_sub(main_free);
         FsStats {
             space_bytes,
             free_bytes: self.stock.free_bytes(),
+            small_bytes: self.stock.small_lent(),
             fast_bytes,
             fast_free_bytes: self.stock.fast_free(),
             spilled_bytes: if fast_bytes > 0 { in_main } else { 0 },

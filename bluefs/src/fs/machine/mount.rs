@@ -106,7 +106,7 @@ pub fn format(options: &FormatOptions, geometry: &Geometry) -> FsResult<Vec<Io>>
     let mut log = Vec::new();
     let mut stock = Stock::build(&tree, &[], geometry.size, options.fast, unit)?;
     let request = allocator::Request { len: log_bytes, unit, extents_max: 64, hint: None };
-    stock.allocate(&request, 0, &mut log).map_err(|_| FsError::NoSpace { wanted: log_bytes, available })?;
+    stock.allocate_log(&request, &mut log).map_err(|_| FsError::NoSpace { wanted: log_bytes, available })?;
     let mut superblock = Superblock {
         uuid: options.uuid,
         generation: 1,
@@ -226,6 +226,7 @@ impl Loaded {
         refuse_problems(self.check(options.superblocks))?;
         let Self { mut superblock, mut tree, good_copy, device_size, replayed_groups, replayed_bytes } = self;
         grow(&mut superblock, &mut tree, device_size, options.fast)?;
+        superblock.allow_small();
         let (size, unit) = (superblock.device_size, u64::from(superblock.alloc_unit));
         let fast = superblock.fast;
         let stock = Stock::build(&tree, &superblock.log, size, fast, unit)?;

@@ -68,9 +68,9 @@ impl Moving {
         self.changed |= self.now == Some(ino);
     }
 
-    /// Bytes that moves let go of and that are not free yet.
-    pub(super) fn waiting_bytes(&self) -> u64 {
-        self.moved.iter().flat_map(|moved| &moved.extents).map(|extent| extent.len).sum()
+    /// What moves let go of and is not free yet.
+    pub(super) fn waiting(&self) -> impl Iterator<Item = &Extent> {
+        self.moved.iter().flat_map(|moved| &moved.extents)
     }
 
     /// Whether a commit would bring some of them nearer to being free.
@@ -135,19 +135,21 @@ impl Machine {
             }
         };
         let most = room.min(MOVE_BYTES) / unit * unit;
-        let Some((ino, at, piece)) = self.misplaced(way).filter(|_| most > 0) else { return Ok(None) };
-        let len = piece.len.min(most);
+        let Some((ino, at, len)) = self.misplaced(way).filter(|_| most > 0) else { return Ok(None) };
+        let len = len.min(most);
         let request = Request { len, unit, extents_max: RECORD_EXTENTS_MAX, hint: None };
+        let leave = self.log_reserve();
         let mut new = Vec::new();
         let allocated = match way {
             Move::IntoFast => self.stock.allocate_fast(&request, &mut new),
-            Move::OutOfFast => self.stock.allocate_main(&request, &mut new),
+            Move::OutOfFast => self.stock.allocate(&request, leave, &mut new),
         };
         if allocated.is_err() {
             return Ok(None);
         }
+        let old = extents_within(&self.tree.inode(ino)?.extents, at, len);
         self.hold_for_move(ino)?;
-        Ok(Some(MovePlan { ino, at, old: vec![Extent::new(piece.start, len)], new }))
+        Ok(Some(MovePlan { ino, at, old, new }))
     }
 
     /// Nothing more is put into the fast space, until the next mount.
@@ -236,21 +238,19 @@ impl Machine {
         self.close_read(plan.ino);
     }
 
-    /// A piece that lies in the other space than it should: its file, its place in that, and where it is.
-    fn misplaced(&self, way: Move) -> Option<(Ino, u64, Extent)> {
-        let is_wrong = |extent: &Extent| self.stock.is_fast(*extent) == (way == Move::OutOfFast);
+    /// A piece that lies in the other space than it should: its file, its place in that, and its bytes. Small pieces of the main
+    /// space lie side by side in a file, whole units together, so this is of whole units, too.
+    fn misplaced(&self, way: Move) -> Option<(Ino, u64, u64)> {
+        let is_wrong = |extent: &&Extent| self.stock.is_fast(**extent) == (way == Move::OutOfFast);
         let is_still = |ino: &Ino| {
             !self.moving.unmovable.contains(ino) && self.open.get(ino).is_none_or(|open| !open.writer)
         };
+        let bytes = |extents: &[Extent]| extents.iter().map(|extent| extent.len).sum::<u64>();
         self.tree.files.iter().filter(|(ino, _)| is_still(ino)).find_map(|(ino, inode)| {
-            let mut at = 0;
-            for extent in &inode.extents {
-                if is_wrong(extent) {
-                    return Some((*ino, at, *extent));
-                }
-                at += extent.len;
-            }
-            None
+            let first = inode.extents.iter().position(|extent| is_wrong(&extent))?;
+            let (right, rest) = inode.extents.split_at(first);
+            let wrong = rest.iter().take_while(is_wrong).map(|extent| extent.len).sum();
+            Some((*ino, bytes(right), wrong))
         })
     }
 

@@ -7,8 +7,9 @@
 use allocator::Extent;
 use allocator::limits::BLOCKS_MAX;
 
-use crate::fs::desk::Answer;
+use crate::fs::desk::{Answer, SpaceWish};
 use crate::fs::error::{FsError, FsResult};
+use crate::fs::limits::GIVE_BACK_EXTENTS_MAX;
 use crate::fs::machine::{Machine, Ticket};
 use crate::fs::record::Record;
 
@@ -28,26 +29,36 @@ pub(super) enum Lending {
 impl Machine {
     /// Bytes that files may still take.
     pub fn room(&self) -> u64 {
-        self.stock.free_bytes().saturating_sub(self.log_reserve())
+        (self.stock.fast_free() + self.stock.units_free()).saturating_sub(self.log_reserve())
+            + self.stock.small_free()
     }
 
     /// The same of the fast space and of the main one: the log's own room is in the fast space as far as it has that.
     pub(super) fn file_room(&self) -> (u64, u64) {
-        let (fast, main, reserve) = (self.stock.fast_free(), self.stock.main_free(), self.log_reserve());
-        (fast.saturating_sub(reserve), main.saturating_sub(reserve.saturating_sub(fast)))
+        let (fast, units, reserve) = (self.stock.fast_free(), self.stock.units_free(), self.log_reserve());
+        let units = units.saturating_sub(reserve.saturating_sub(fast));
+        (fast.saturating_sub(reserve), units + self.stock.small_free())
     }
 
     /// Bytes that files may still take once what was let go of is free: an allocation that lacks space commits first.
     pub fn room_ahead(&self) -> u64 {
-        let waiting: u64 = self.frees.iter().map(|(_, extent)| extent.len).sum();
-        (self.stock.free_bytes() + waiting + self.moving.waiting_bytes()).saturating_sub(self.log_reserve())
+        let (mut large, mut small) =
+            (self.stock.fast_free() + self.stock.units_free(), self.stock.small_free());
+        for extent in self.frees.iter().map(|(_, extent)| extent).chain(self.moving.waiting()) {
+            let of_small = self.stock.small_within(*extent);
+            small += of_small;
+            large += extent.len - of_small;
+        }
+        // A log is of whole units.
+        large.saturating_sub(self.log_reserve()) + small
     }
 
-    /// How many bytes to ask the lender for, if it is time to; the caller asks.
-    pub fn take_space_request(&mut self) -> Option<u64> {
+    /// What to ask the lender for, if it is time to; the caller asks.
+    pub fn take_space_request(&mut self) -> Option<SpaceWish> {
         let Lending::Wanted(bytes) = self.lending else { return None };
         self.lending = Lending::Asked;
-        Some(bytes)
+        let small_bytes = self.superblock.small_bytes_max().saturating_sub(self.stock.small_lent());
+        Some(SpaceWish { bytes, unit: self.unit(), small_bytes })
     }
 
     /// Whether the lender has a question to answer (or is about to get one).
@@ -106,19 +117,23 @@ impl Machine {
     pub fn lend_fast(&mut self) -> FsResult<Ticket> {
         self.check_alive()?;
         for extent in self.superblock.fast.map(|fast| self.tree.not_lent_within(fast)).unwrap_or_default() {
-            self.stage(Record::AddSpace { extent })?;
-            let freed = self.stock.mark_free(extent);
-            assert!(freed.is_ok(), "space that was not lent is not free: {freed:?}");
+            self.take_up(extent)?;
         }
         self.watch_low_water();
         Ok(self.staged_ticket)
+    }
+
+    fn take_up(&mut self, extent: Extent) -> FsResult<()> {
+        self.stage(Record::AddSpace { extent })?;
+        let lent = self.stock.lend(extent);
+        assert!(lent.is_ok(), "space that was not lent is not free: {lent:?}");
+        Ok(())
     }
 
     /// Space lent from now on. Wait for the ticket to know that it is logged; a crash before that gives the space
     /// back to the lender.
     pub fn add_space(&mut self, extents: &[Extent]) -> FsResult<Ticket> {
         self.check_alive()?;
-        let unit = self.unit();
         for extent in extents {
             let end = extent.start.checked_add(extent.len);
             if extent.len == 0 || end.is_none_or(|end| end > self.superblock.device_size) {
@@ -127,20 +142,34 @@ impl Machine {
                     reason: "is empty or reaches beyond the device",
                 });
             }
-            if !extent.start.is_multiple_of(unit) || !extent.len.is_multiple_of(unit) {
+            let pieces = self.by_units(*extent);
+            if !pieces.iter().all(|piece| self.superblock.may_be_lent(*piece)) {
                 return Err(FsError::Space {
                     extent: *extent,
                     reason: "is not aligned to the allocation unit",
                 });
             }
-            self.stage(Record::AddSpace { extent: *extent })?;
-            let freed = self.stock.mark_free(*extent);
-            assert!(freed.is_ok(), "space that was not lent is not free: {freed:?}");
+            for piece in pieces {
+                self.take_up(piece)?;
+            }
         }
         self.lending = Lending::Quiet;
         self.refused = false;
         self.watch_low_water();
         Ok(self.staged_ticket)
+    }
+
+    /// Cuts an extent into what has whole units and what lies before and behind that, which has none.
+    fn by_units(&self, extent: Extent) -> Vec<Extent> {
+        let unit = self.unit();
+        let (first, last) = (extent.start.next_multiple_of(unit), extent.end() / unit * unit);
+        let cuts = if first < last {
+            vec![extent.start, first, last, extent.end()]
+        } else {
+            vec![extent.start, extent.end()]
+        };
+        let pieces = cuts.windows(2).map(|pair| Extent::new(pair[0], pair[1] - pair[0]));
+        pieces.filter(|piece| piece.len > 0).collect()
     }
 
     /// What came over the desk. True for a grant.
@@ -160,8 +189,9 @@ impl Machine {
         self.refused = true;
     }
 
-    /// Takes up to `bytes` of free space of the main device out of use, in whole multiples of `granule`, of what lies within `among`, as long
-    /// as there is room of `keep` and what is always wanted. The extents belong to the lender once the ticket is durable.
+    /// Takes up to `bytes` of free space of the main device out of use, of what lies within `among`, as long as there is room of
+    /// `keep` and what is always wanted: first pieces smaller than a unit, then whole multiples of `granule`; at most
+    /// [`GIVE_BACK_EXTENTS_MAX`] of both. The extents belong to the lender once the ticket is durable.
     pub fn give_back(
         &mut self,
         bytes: u64,
@@ -175,31 +205,54 @@ impl Machine {
                 what: "granule of space given back: a multiple of the allocation unit",
             });
         }
-        let spare = self.room().saturating_sub(self.options.low_water.max(keep));
-        let mut left = bytes.min(spare) / granule;
+        let mut left = bytes.min(self.room().saturating_sub(self.options.low_water.max(keep)));
         let mut given = Vec::new();
+        for run in self.small_to_give(among) {
+            let len = run.len.min(left / self.superblock.small_unit() * self.superblock.small_unit());
+            if len > 0 {
+                left -= self.take_back(Extent::new(run.start, len), &mut given)?;
+            }
+        }
         for within in among {
             let mut from = within.start;
-            while left > 0 {
-                let Some(run) = self.stock.next_main_free(from).filter(|run| run.start < within.end()) else {
+            while left >= granule && given.len() < GIVE_BACK_EXTENTS_MAX {
+                let Some(run) = self.stock.next_units_free(from).filter(|run| run.start < within.end())
+                else {
                     break;
                 };
                 from = run.end();
                 let start = run.start.max(within.start).next_multiple_of(granule);
-                let granules = (run.end().min(within.end()).saturating_sub(start) / granule).min(left);
-                if granules == 0 {
-                    continue;
-                }
-                left -= granules;
-                for extent in self.by_lent_extent(Extent::new(start, granules * granule)) {
-                    self.stage(Record::RemoveSpace { extent })?;
-                    let taken = self.stock.mark_used(extent);
-                    assert!(taken.is_ok(), "free space can be taken: {taken:?}");
-                    given.push(extent);
+                let granules =
+                    (run.end().min(within.end()).saturating_sub(start) / granule).min(left / granule);
+                if granules > 0 {
+                    left -= self.take_back(Extent::new(start, granules * granule), &mut given)?;
                 }
             }
         }
         Ok((given, self.staged_ticket))
+    }
+
+    /// Free pieces smaller than a unit, as many as are given back at once, that lie within `among`, which ascends.
+    fn small_to_give(&self, among: &[Extent]) -> Vec<Extent> {
+        let is_among = |run: &Extent| {
+            let at = among.partition_point(|within| within.start <= run.start);
+            at.checked_sub(1).is_some_and(|at| among[at].contains(run))
+        };
+        self.stock.small_runs().filter(is_among).take(GIVE_BACK_EXTENTS_MAX).collect()
+    }
+
+    /// Takes as much of free space out of use as may be given back at once; gives the bytes.
+    fn take_back(&mut self, range: Extent, given: &mut Vec<Extent>) -> FsResult<u64> {
+        let mut bytes = 0;
+        let pieces = self.by_lent_extent(range);
+        for extent in pieces.into_iter().take(GIVE_BACK_EXTENTS_MAX.saturating_sub(given.len())) {
+            self.stage(Record::RemoveSpace { extent })?;
+            let taken = self.stock.take_back(extent);
+            assert!(taken.is_ok(), "free space can be taken: {taken:?}");
+            bytes += extent.len;
+            given.push(extent);
+        }
+        Ok(bytes)
     }
 
     /// Cuts a range at the borders of what was lent: a record is about one lent extent.

@@ -14,6 +14,7 @@ use bluefs::kv::{ENTRY_BYTES, KvOp, KvStore, KvView};
 use bytes::Bytes;
 use nvme::BlockDevice;
 
+use super::flips::Flips;
 use super::open::{self, OpenError, OpenResult};
 use super::options::FreeList;
 use crate::codec::{DecodeResult, Decoder, Encoder};
@@ -31,6 +32,48 @@ const CHUNKS_PER_PAGE: u64 = PAGE_BLOCKS / CHUNK_BLOCKS;
 const PAGE_COST: u64 = 2 * (PAGE_BYTES as u64 + 32 + ENTRY_BYTES);
 /// What it is given for a chunk.
 const CHUNK_COST: u64 = CHUNK_BYTES as u64 + 32 + ENTRY_BYTES;
+
+/// How much of the stored free list changes, in either form.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Places {
+    /// Pages.
+    pub pages: u64,
+    /// Chunks.
+    pub chunks: u64,
+}
+
+impl Places {
+    /// At most those of so many blocks, wherever they are.
+    pub fn of_blocks(blocks: u64) -> Self {
+        Self { pages: blocks, chunks: blocks }
+    }
+
+    /// At most those of so many extents that have so many bytes together, of blocks of that size.
+    pub fn of_extents(extents: u64, bytes: u64, block: u64) -> Self {
+        // Each begins in one and ends in another, beside those that it fills.
+        let most = |blocks: u64| 2 * extents + bytes / (blocks * block);
+        Self { pages: most(PAGE_BLOCKS), chunks: most(CHUNK_BLOCKS) }
+    }
+
+    /// Those of these extents, as changes are counted.
+    pub fn touched(extents: &[Extent], block: u64) -> Self {
+        let mut flips = Flips::new(block);
+        extents.iter().for_each(|extent| flips.push(*extent));
+        Self { pages: flips.page_count(), chunks: flips.chunk_count() }
+    }
+
+    /// Both together.
+    pub fn with(self, other: Self) -> Self {
+        let (pages, chunks) =
+            (self.pages.saturating_add(other.pages), self.chunks.saturating_add(other.chunks));
+        Self { pages, chunks }
+    }
+
+    /// Without others that are part of it.
+    pub fn without(self, others: Self) -> Self {
+        Self { pages: self.pages - others.pages, chunks: self.chunks - others.chunks }
+    }
+}
 
 impl FreeList {
     /// Most bytes that a checkpoint gives the key-value store for changes in so many pages and chunks.
@@ -327,6 +370,27 @@ mod tests {
     }
 
     proptest! {
+        /// What is promised for extents of which only number and sum are known is enough for any such, wherever they are.
+        #[test]
+        fn no_extents_change_more_places_than_they_were_promised(
+            gaps in proptest::collection::vec((0_u64..70_000, 1_u64..70_000), 0..20),
+        ) {
+            let mut at = 0;
+            let extents: Vec<Extent> = gaps
+                .into_iter()
+                .map(|(gap, blocks)| {
+                    let extent = Extent::new((at + gap) * 4096, blocks * 4096);
+                    at += gap + blocks;
+                    extent
+                })
+                .collect();
+            let bytes = extents.iter().map(|extent| extent.len).sum();
+            let promised = Places::of_extents(extents.len().try_into().expect("few"), bytes, 4096);
+            let touched = Places::touched(&extents, 4096);
+            prop_assert!(touched.pages <= promised.pages && touched.chunks <= promised.chunks);
+            prop_assert!(extents.is_empty() == (touched == Places::default()));
+        }
+
         #[test]
         fn merged_operands_are_a_chunk(a: [u8; 32], b: [u8; 32]) {
             let wide = |half: [u8; 32], at: usize| {

@@ -14,6 +14,7 @@ use bluefs::kv::{self, ENTRY_BYTES};
 use rt::sync::{Either, select};
 
 use super::admit::Demand;
+use super::free_list::Places;
 use super::state::Inner;
 use crate::object_store::{StoreError, StoreResult};
 use crate::types::PoolStats;
@@ -33,21 +34,38 @@ const COMPACTION_WAIT: Duration = Duration::from_secs(10);
 /// How long it waits for the reaper each time.
 const REAP_PAUSE: Duration = Duration::from_millis(5);
 /// Room that an ordinary transaction needs at least, for the store to count as not full.
-const LEAST: Promise = Promise { bytes: 4096, blocks: 0 };
+const LEAST: Promise = Promise { bytes: 4096, places: Places { pages: 0, chunks: 0 } };
 
 /// What a record was promised.
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Promise {
     bytes: u64,
-    /// Blocks whose pages of the bitmap a checkpoint may have to store.
-    blocks: u64,
+    /// Places of the free list that a checkpoint may have to store.
+    places: Places,
+}
+
+impl Promise {
+    fn of(demand: &Demand) -> Self {
+        Self { bytes: demand.kv_bytes, places: Places::of_blocks(demand.blocks) }
+    }
+}
+
+/// Room that is kept for records about loans, which are not admitted. Given back on drop.
+pub struct Kept {
+    inner: Rc<Inner>,
+    promise: Promise,
+}
+
+impl Drop for Kept {
+    fn drop(&mut self) {
+        self.inner.kv_room.unreserve(self.promise);
+    }
 }
 
 /// Changes on their way to the key-value store that the overlay does not hold.
 #[derive(Debug, Default)]
 pub struct KvRoom {
-    admitted_bytes: Cell<u64>,
-    admitted_blocks: Cell<u64>,
+    admitted: Cell<Promise>,
     unflushed: Cell<u64>,
     /// A checkpoint waits for room.
     waiting: Cell<bool>,
@@ -61,14 +79,14 @@ pub struct KvRoom {
 
 impl KvRoom {
     fn reserve(&self, promise: Promise) {
-        self.admitted_bytes.set(self.admitted_bytes.get() + promise.bytes);
-        self.admitted_blocks.set(self.admitted_blocks.get() + promise.blocks);
+        let Promise { bytes, places } = self.admitted.get();
+        self.admitted.set(Promise { bytes: bytes + promise.bytes, places: places.with(promise.places) });
     }
 
     /// Gives an admission's part back.
     pub fn unreserve(&self, promise: Promise) {
-        self.admitted_bytes.set(self.admitted_bytes.get() - promise.bytes);
-        self.admitted_blocks.set(self.admitted_blocks.get() - promise.blocks);
+        let Promise { bytes, places } = self.admitted.get();
+        self.admitted.set(Promise { bytes: bytes - promise.bytes, places: places.without(promise.places) });
     }
 
     /// So many bytes that the overlay does not count are given over; none once they are flushed.
@@ -98,8 +116,8 @@ impl Inner {
 
     /// Promises a record room; none if there is not enough, or nothing may grow.
     pub(super) fn reserve_kv_room(&self, demand: &Demand) -> Option<Promise> {
-        let promise = Promise { bytes: demand.kv_bytes, blocks: demand.blocks };
-        if promise.bytes == 0 && promise.blocks == 0 {
+        let promise = Promise::of(demand);
+        if promise == Promise::default() {
             return Some(promise);
         }
         let may_not = self.kv_room.waiting.get() && demand.class == Class::Ordinary;
@@ -112,7 +130,7 @@ impl Inner {
 
     /// Tries to make room for a record that has `waited` for it so far. An error if nothing helped.
     pub(super) async fn make_kv_room(self: &Rc<Self>, demand: &Demand, waited: Duration) -> StoreResult<()> {
-        let promise = Promise { bytes: demand.kv_bytes, blocks: demand.blocks };
+        let promise = Promise::of(demand);
         let missing = |this: &Self| this.kv_missing(promise, demand.class);
         if self.kv_room.waiting.get() && demand.class == Class::Ordinary {
             return Err(self.kv_full(demand));
@@ -186,7 +204,7 @@ impl Inner {
 
     fn kv_full(&self, demand: &Demand) -> StoreError {
         self.kv_room.refused.set(true);
-        let promise = Promise { bytes: demand.kv_bytes, blocks: demand.blocks };
+        let promise = Promise::of(demand);
         let wanted = self.kv_committed(promise) + self.kv_reserve_for(demand.class);
         log::debug!(
             "room for {wanted} bytes of keys is wanted, {} are missing",
@@ -217,20 +235,33 @@ impl Inner {
         self.options.kv_reserve() + RESERVE_FLUSHES * self.kv.stats().flush_bytes
     }
 
-    /// Headroom that must stay if up to `extents` are given back: records that are not admitted say so.
-    pub(super) fn kv_promised(&self, extents: u64) -> u64 {
-        self.kv_committed(Promise { bytes: 0, blocks: extents }) + self.kv_reserve()
+    /// Keeps room for records about loans in so many places of the free list, until it is dropped, whether there is so much or
+    /// not: what is given back leaves [`Self::kv_kept`].
+    pub(super) fn keep_for_loans(self: &Rc<Self>, places: Places) -> Kept {
+        let promise = Promise { bytes: 0, places };
+        self.kv_room.reserve(promise);
+        Kept { inner: Rc::clone(self), promise }
+    }
+
+    /// Headroom that must stay whatever is given back.
+    pub(super) fn kv_kept(&self) -> u64 {
+        self.kv_committed(Promise::default()) + self.kv_reserve()
+    }
+
+    /// Whether there is room for all that was promised, also of what is kept for removals.
+    pub(super) fn kv_keeps_promises(&self) -> bool {
+        self.kv_missing(Promise::default(), Class::Reclaim) == 0
     }
 
     /// What the key-value store must take for sure, with `more`.
     fn kv_committed(&self, more: Promise) -> u64 {
         let room = &self.kv_room;
-        let blocks = room.admitted_blocks.get().saturating_add(more.blocks);
+        let admitted = room.admitted.get();
         self.overlay.bytes()
             + room.unflushed.get()
-            + room.admitted_bytes.get()
+            + admitted.bytes
             + more.bytes
-            + self.space.stored_bytes(blocks)
+            + self.space.stored_bytes(admitted.places.with(more.places))
             + self.kv_checkpoints()
     }
 

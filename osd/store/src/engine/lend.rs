@@ -9,11 +9,14 @@ use std::cell::{Cell, RefCell};
 use std::rc::Rc;
 use std::time::Duration;
 
-use allocator::{Allocator, Class, Extent, Request};
-use bluefs::fs::SpaceRequests;
+use allocator::{Allocator, Class, Extent, HybridAllocator, Request, Taken};
+use bluefs::fs::limits::GIVE_BACK_EXTENTS_MAX;
+use bluefs::fs::{SpaceRequests, SpaceWish};
 use rt::{Group, Nanos};
 
 use super::effect::merge;
+use super::free_list::Places;
+use super::kv_room::Kept;
 use super::state::Inner;
 use super::writer::CHECKPOINT_BLOCKS;
 use crate::fault::Planted;
@@ -22,8 +25,10 @@ use crate::object_store::{StoreError, StoreResult};
 
 /// Most extents of one loan.
 const EXTENTS_MAX: usize = 16;
+/// Of one in pieces that are smaller than the file system's unit.
+const SMALL_EXTENTS_MAX: usize = 64;
 /// Most extents of one record that takes space back: it fits what the journal keeps for such, in its smallest blocks too.
-const RETURNS_MAX: usize = 16;
+const RETURNS_MAX: usize = GIVE_BACK_EXTENTS_MAX;
 /// How often lent space that nobody needs is looked for.
 const RETURN_PAUSE: Duration = Duration::from_secs(2);
 /// How much of what spilled to the main device moves back to the fast one at a time, bytes.
@@ -48,6 +53,14 @@ pub struct Loans {
     returning: Cell<bool>,
     /// When it was last asked to compact so that something can come back.
     compacted: Cell<Option<Nanos>>,
+}
+
+impl Loans {
+    /// Bytes that are lent and not known to the file system, and not on their way either.
+    #[cfg(test)]
+    pub fn forgotten(&self) -> u64 {
+        self.forgotten.borrow().iter().map(|extent| extent.len).sum()
+    }
 }
 
 /// What became of an attempt to take space back.
@@ -102,13 +115,13 @@ impl Inner {
     }
 
     async fn lend_when_wanted(self: Rc<Self>, requests: SpaceRequests, unit: u64) {
-        while let Some(bytes) = requests.next().await {
+        while let Some(wish) = requests.next().await {
             let forgotten = self.loans.forgotten.take();
             if !forgotten.is_empty() {
                 requests.grant(forgotten);
                 continue;
             }
-            match self.lend(bytes, unit).await {
+            match self.lend(&wish, unit).await {
                 Ok(extents) if !extents.is_empty() => requests.grant(extents),
                 Ok(_) => requests.deny(),
                 Err(error) => {
@@ -122,36 +135,23 @@ impl Inner {
         }
     }
 
-    /// Takes up to `bytes` for lending, from the reserve too if removals need it; durable when done. Nothing if there is
+    /// Takes up to what is wished for lending, from the reserve too if removals need it; durable when done. Nothing if there is
     /// nothing, or the store closes: what the last checkpoint needs was promised to it, and a record about a loan would be
     /// left to replay.
-    async fn lend(self: &Rc<Self>, bytes: u64, unit: u64) -> StoreResult<Vec<Extent>> {
+    async fn lend(self: &Rc<Self>, wish: &SpaceWish, unit: u64) -> StoreResult<Vec<Extent>> {
         self.check_up()?;
         if self.background.is_closing() {
             return Ok(Vec::new());
         }
-        let unit = unit.max(self.block);
-        let mut want = bytes.next_multiple_of(unit);
-        let class = if self.kv_reserve_is_short() { Class::Reclaim } else { Class::Ordinary };
-        let taken = loop {
-            self.nothing_to_lend.set(want < unit);
-            if want < unit {
-                return Ok(Vec::new());
-            }
-            let request = Request { len: want, unit, extents_max: EXTENTS_MAX, hint: None };
-            let reserved = self.space.space.reserve(want, class);
-            match reserved.and_then(|mut reservation| reservation.take(&request)) {
-                Ok(taken) => break taken,
-                // It may be what is being cleared.
-                Err(_) if self.space.drop_fence() => {}
-                Err(_) => want = want / 2 / unit * unit,
-            }
-        };
+        let taken = self.take_for_loan(wish, unit);
+        self.nothing_to_lend.set(taken.is_none());
+        let Some((taken, kept)) = taken else { return Ok(Vec::new()) };
         let items: Vec<Item> = taken.extents().iter().map(|extent| Item::Lend(*extent)).collect();
         let Some(need) = self.reserve_for_loan(&items).await? else { return Ok(Vec::new()) };
         let extents = taken.commit();
         let record = self.journal.borrow_mut().number();
         self.commit_items(record, &items, Rc::new(Cell::new(true)), need, None);
+        drop(kept);
         self.pump();
         if !self.options.fault.is(Planted::LentBeforeDurable) {
             self.wait_durable(record).await?;
@@ -159,6 +159,51 @@ impl Inner {
         self.counters.lent_bytes.add(extents.iter().map(|extent| extent.len).sum());
         debug_assert!(self.space.space.with(Allocator::free_bytes) <= self.window());
         Ok(extents)
+    }
+
+    /// In units, as many as there are; else in those of the file system; else in blocks, if it takes such. A loan of blocks
+    /// changes the free list in more places than it brings room for, until a checkpoint has stored them: it must fit what was
+    /// promised already.
+    fn take_for_loan(
+        self: &Rc<Self>,
+        wish: &SpaceWish,
+        unit: u64,
+    ) -> Option<(Taken<HybridAllocator>, Option<Kept>)> {
+        let own = wish.unit.max(self.block);
+        let whole = |unit: u64| self.take_in(wish.bytes.next_multiple_of(unit), unit, unit, EXTENTS_MAX);
+        if let Some(whole) = whole(unit.max(own)).or_else(|| whole(own)) {
+            return Some((whole, None));
+        }
+        // Of less than a unit in all no file could be made.
+        let block = self.block;
+        let least = own.min(block * u64::try_from(SMALL_EXTENTS_MAX).unwrap_or(u64::MAX / block));
+        let small = wish.small_bytes.min(wish.bytes.next_multiple_of(own)) / block * block;
+        let small = self.take_in(small, least, block, SMALL_EXTENTS_MAX)?;
+        let kept = self.keep_for_loans(Places::touched(small.extents(), self.block));
+        self.kv_keeps_promises().then_some((small, Some(kept)))
+    }
+
+    /// So much of the space, or half and half again down to the least, in that unit.
+    fn take_in(
+        &self,
+        mut want: u64,
+        least: u64,
+        unit: u64,
+        extents_max: usize,
+    ) -> Option<Taken<HybridAllocator>> {
+        let class = if self.kv_reserve_is_short() { Class::Reclaim } else { Class::Ordinary };
+        while want >= least {
+            let request = Request { len: want, unit, extents_max, hint: None };
+            let reserved = self.space.space.reserve(want, class);
+            match reserved.and_then(|mut reservation| reservation.take(&request)) {
+                Ok(taken) => return Some(taken),
+                // It may be what is being cleared.
+                Err(_) if self.space.drop_fence() => {}
+                Err(_) if want == least => break,
+                Err(_) => want = (want / 2 / unit * unit).max(least),
+            }
+        }
+        None
     }
 
     /// Reserves journal space for a record about loans; none if only a checkpoint that waits for room could make some, or
@@ -246,11 +291,14 @@ impl Inner {
 
     async fn take_back(self: &Rc<Self>, bytes: u64) -> StoreResult<Returned> {
         let mut back = self.loans.forgotten.take();
+        // Until its records take effect, or there are none.
+        let mut kept = self.keep_for_loans(Places::touched(&back, self.block));
         if back.is_empty() {
+            let extents = u64::try_from(RETURNS_MAX).unwrap_or(u64::MAX);
+            kept = self.keep_for_loans(Places::of_extents(extents, bytes, self.block));
             self.kv_room.set_giving_back(bytes);
             let compact = self.take_turn_to_compact();
-            let extents = u64::try_from(RETURNS_MAX).unwrap_or(u64::MAX);
-            let given = self.kv.give_back(bytes, self.kv_promised(extents), compact, self.space.lent()).await;
+            let given = self.kv.give_back(bytes, self.kv_kept(), compact, self.space.lent()).await;
             self.kv_room.set_giving_back(0);
             back = given.map_err(|error| self.kv_failed(&error))?;
         }
@@ -270,6 +318,7 @@ impl Inner {
             returned += back.iter().map(|extent| extent.len).sum::<u64>();
             back = rest;
         }
+        drop(kept);
         Ok(if returned > 0 { Returned::Bytes(returned) } else { Returned::Nothing })
     }
 
@@ -289,13 +338,19 @@ impl Inner {
 /// What of `all` is in none of `others`; both ascending and without overlaps.
 fn without(all: &[Extent], others: &[Extent]) -> Vec<Extent> {
     let mut left = Vec::new();
+    let mut at = 0;
     for extent in all {
         let mut start = extent.start;
-        for other in others.iter().filter(|other| other.overlaps(extent)) {
+        while let Some(other) = others.get(at).filter(|other| other.start < extent.end()) {
             if other.start > start {
                 left.push(Extent::new(start, other.start - start));
             }
             start = start.max(other.end());
+            if other.end() > extent.end() {
+                // It may reach into the next one.
+                break;
+            }
+            at += 1;
         }
         if start < extent.end() {
             left.push(Extent::new(start, extent.end() - start));
@@ -319,5 +374,6 @@ mod tests {
         check(&[(10, 10)], &[], &[(10, 10)]);
         check(&[(10, 10)], &[(0, 40)], &[]);
         check(&[(10, 10), (30, 10)], &[(0, 12), (15, 1), (35, 10)], &[(12, 3), (16, 4), (30, 5)]);
+        check(&[(10, 10), (20, 10), (40, 5)], &[(2, 3), (15, 10), (50, 1)], &[(10, 5), (25, 5), (40, 5)]);
     }
 }

@@ -16,7 +16,7 @@ use allocator::{AllocResult, Allocator, BitmapAllocator, Extent, HybridAllocator
 use super::effect::merge;
 use super::fence::Fence;
 use super::flips::{FLIP_BYTES, Flips, STEP, clear_from};
-use super::free_list;
+use super::free_list::{self, Places};
 use super::options::FreeList;
 use crate::fault::{Fault, Planted};
 
@@ -153,14 +153,23 @@ impl SpaceBook {
     /// Notes that `extent` is lent.
     pub fn lend(&self, extent: Extent) {
         let mut lent = self.lent.borrow_mut();
-        lent.push(extent);
-        *lent = merge(std::mem::take(&mut *lent));
+        let at = lent.partition_point(|other| other.start < extent.start);
+        let touches = |before: Option<&Extent>, after: Option<&Extent>| {
+            before.zip(after).is_some_and(|(before, after)| before.end() == after.start)
+        };
+        let joins_before = at > 0 && touches(lent.get(at - 1), Some(&extent));
+        let joins_after = touches(Some(&extent), lent.get(at));
+        let (first, last) = (at - usize::from(joins_before), at + usize::from(joins_after));
+        let start = lent.get(first).filter(|_| joins_before).map_or(extent.start, |before| before.start);
+        let end = lent.get(at).filter(|_| joins_after).map_or(extent.end(), Extent::end);
+        lent.splice(first..last, [Extent::new(start, end - start)]);
     }
 
     /// Notes that `extent` is not lent any more. False, and nothing changed, if not all of it was.
     pub fn take_lent(&self, extent: Extent) -> bool {
         let mut lent = self.lent.borrow_mut();
-        let Some(at) = lent.iter().position(|around| around.contains(&extent)) else { return false };
+        let after = lent.partition_point(|around| around.start <= extent.start);
+        let Some(at) = after.checked_sub(1).filter(|at| lent[*at].contains(&extent)) else { return false };
         let around = lent.remove(at);
         let before = Extent::new(around.start, extent.start - around.start);
         let after = Extent::new(extent.end(), around.end() - extent.end());
@@ -345,12 +354,11 @@ impl SpaceBook {
         self.stored.cost(self.space.with(Allocator::pages), u64::MAX)
     }
 
-    /// Most bytes that it is given in checkpoints of the changes so far, if changes in `more` blocks, each perhaps in a page
-    /// of its own, are added.
-    pub fn stored_bytes(&self, more: u64) -> u64 {
+    /// Most bytes that it is given in checkpoints of the changes so far, if changes in `more` places are added.
+    pub fn stored_bytes(&self, more: Places) -> u64 {
         let next = self.changes.borrow();
-        let pages = next.page_count().saturating_add(more).min(self.space.with(Allocator::pages));
-        let chunks = next.chunk_count().saturating_add(more);
+        let pages = next.page_count().saturating_add(more.pages).min(self.space.with(Allocator::pages));
+        let chunks = next.chunk_count().saturating_add(more.chunks);
         let cost = |frozen: &Frozen| self.stored.cost(frozen.flips.page_count(), frozen.flips.chunk_count());
         self.frozen.borrow().as_ref().map_or(0, cost) + self.stored.cost(pages, chunks)
     }

@@ -11,6 +11,7 @@ mod conformance;
 mod crash;
 mod damaged_keys;
 mod defragment;
+mod fragmented;
 mod free_list;
 mod full_of_keys;
 mod grouping;

@@ -69,7 +69,7 @@ async fn check(store: &Engine, salt: u64) {
 async fn keys(core: &Core, world: &World) -> Vec<Extent> {
     let device = world.device(core);
     let superblock = Engine::superblock(&*device).await.expect("reads");
-    let loaded = LocalBlueFs::load(&*device, kv_places(&superblock).0).await.expect("loads");
+    let loaded = LocalBlueFs::load(&*device, kv_places(&superblock, 4096).0).await.expect("loads");
     let files = loaded.tree.files.values().flat_map(|inode| &inode.extents);
     files.chain(&loaded.superblock.log).copied().filter(|extent| extent.start >= member_base(1)).collect()
 }
@@ -77,7 +77,7 @@ async fn keys(core: &Core, world: &World) -> Vec<Extent> {
 async fn leave(core: &Core, world: &World) {
     let device = world.device(core);
     let superblock = Engine::superblock(&*device).await.expect("reads");
-    let (superblocks, _) = kv_places(&superblock);
+    let (superblocks, _) = kv_places(&superblock, 4096);
     let nonce = core.random_u64();
     let options = MountOptions { superblocks, nonce, low_water: 0, lend: 0, fast: superblock.fast() };
     let fs = LocalBlueFs::mount(device, options, None).await.expect("mounts");

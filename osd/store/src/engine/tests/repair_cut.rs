@@ -91,7 +91,7 @@ fn cut(world: &World, how: RepairOptions, at: u64, crash: u64, before: &Content)
         first.repair(&core, how).await.expect("the first repair");
         ended.set(true);
     });
-    let on_disk = matches!(world.below, Below::Stacked);
+    let on_disk = matches!(world.below, Below::Stacked(_));
     let mut steps = 0;
     while if on_disk { writes(world) < begun + at } else { steps < at * STEPS } && !done.get() {
         assert!(sim.step(), "the repair makes progress");

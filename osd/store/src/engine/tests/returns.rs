@@ -12,6 +12,8 @@ use rt::{Core, Group};
 
 use super::world::World;
 use crate::engine::Engine;
+use crate::engine::lend::Returned;
+use crate::fault::{Fault, Planted};
 use crate::object_store::{FsckLevel, ObjectStore, StoreError, StoreResult, Unwatched};
 use crate::suite::{Generator, collection, object, pattern};
 use crate::{Op, Transaction};
@@ -190,4 +192,52 @@ fn a_crash_on_the_way_back_leaves_one_owner() {
         });
     }
     assert!(returned > 0, "nothing came back");
+}
+
+/// Space that came back from the file system while the journal had no room for its record, as a checkpoint was being made.
+/// Gives what is lent and unknown to the file system then, and after the next look.
+fn on_a_full_journal(fault: Fault) -> (u64, u64) {
+    let mut world = world(11);
+    world.options.fault = fault;
+    Sim::new(11, Config::default()).run(0, |core| async move {
+        world.format(&core).await;
+        let store = mount(&core, &world).await;
+        fill_with_keys(&store).await;
+        for number in 0..OBJECTS {
+            remove(&store, &format!("keys-{number}"), number).await;
+        }
+        let inner = &store.inner;
+        while store.kv_spare() < 64 << 10 {
+            store.checkpoint().await.expect("checkpoints");
+            inner.kv.make_headroom(u64::MAX, true).await.expect("compacts");
+            core.sleep(Duration::from_millis(100)).await;
+        }
+        let lent = |store: &Engine| store.lent().iter().map(|extent| extent.len).sum::<u64>();
+        let before = lent(&store);
+        // All of the journal is somebody's, and the checkpoint that will make room has begun.
+        while inner.checkpointing.get() {
+            core.sleep(Duration::from_millis(1)).await;
+        }
+        inner.checkpointing.set(true);
+        let all = inner.journal.borrow().size() - inner.journal.borrow().used();
+        assert!(inner.journal.borrow_mut().reserve(all, 0), "nothing else is under way");
+        assert_eq!(inner.return_space(64 << 10).await, Ok(Returned::Later));
+        assert_eq!(lent(&store), before, "it is not journalled");
+        inner.journal.borrow_mut().unreserve(all);
+        inner.checkpointing.set(false);
+        let known = inner.loans.forgotten();
+        let again = inner.return_space(4096).await.expect("returns");
+        let returned = before - lent(&store);
+        assert!(known == 0 || again == Returned::Bytes(known), "{again:?}");
+        store.close().await.expect("closes");
+        (known, returned)
+    })
+}
+
+#[test]
+fn what_comes_back_while_the_journal_is_full_is_not_lost() {
+    let (known, returned) = on_a_full_journal(Fault::default());
+    assert!(known > 0 && returned == known, "{known} bytes wait, {returned} came back");
+    let (known, _) = on_a_full_journal(Fault::planted(Planted::ReturnDropped));
+    assert_eq!(known, 0, "a store that drops it does not know of it");
 }

@@ -16,8 +16,7 @@ use crate::engine::{Engine, FormatOptions, FreeList, OpenResult, Options, Repair
 use crate::object_store::Unwatched;
 use crate::superblock::Superblock;
 
-/// BlueFS's unit and smallest log.
-const UNIT: u64 = 4096;
+/// BlueFS's smallest log in blocks, or one unit if that is larger.
 const LOG_BYTES_MIN: u64 = 32 << 10;
 
 /// What the key-value store is.
@@ -25,8 +24,8 @@ const LOG_BYTES_MIN: u64 = 32 << 10;
 pub enum Below {
     /// Beside the disk.
     Plain(TestKv),
-    /// On BlueFS on the disk.
-    Stacked,
+    /// On BlueFS on the disk, which allocates in units of so many bytes.
+    Stacked(u64),
 }
 
 /// An open key-value store; with what BlueFS below it has, and where it asks for more.
@@ -68,8 +67,13 @@ impl World {
     }
 
     /// With the whole stack on the disk; `kv_bytes` are BlueFS's from the start.
-    pub fn stacked(mut self, kv_bytes: u64) -> Self {
-        self.below = Below::Stacked;
+    pub fn stacked(self, kv_bytes: u64) -> Self {
+        self.stacked_in_units(kv_bytes, 4096)
+    }
+
+    /// The same with a BlueFS that allocates in units of so many bytes.
+    pub fn stacked_in_units(mut self, kv_bytes: u64, unit: u64) -> Self {
+        self.below = Below::Stacked(unit);
         self.format.kv_bytes = kv_bytes;
         self
     }
@@ -117,13 +121,13 @@ impl World {
 
     pub async fn format_on(&self, core: &Core, device: &dyn BlockDevice) {
         let superblock = Engine::format(device, &self.format).await.expect("format");
-        if matches!(self.below, Below::Stacked) {
-            let (superblocks, space) = kv_places(&superblock);
+        if let Below::Stacked(unit) = self.below {
+            let (superblocks, space) = kv_places(&superblock, unit);
             let options = FsFormat {
                 uuid: self.format.store,
                 superblocks,
-                alloc_unit: u32::try_from(UNIT).expect("small"),
-                log_bytes_min: LOG_BYTES_MIN,
+                alloc_unit: u32::try_from(unit).expect("small"),
+                log_bytes_min: LOG_BYTES_MIN.max(unit),
                 space: vec![space],
                 fast: superblock.fast(),
                 nonce: core.random_u64(),
@@ -149,16 +153,17 @@ impl World {
         }
         let engine = Engine::mount(core.clone(), device, below.kv, options).await?;
         if let Some(requests) = below.requests {
-            engine.serve_space(requests, &below.owned, UNIT).expect("serve space");
+            let Below::Stacked(unit) = self.below else { unreachable!("only BlueFS asks for space") };
+            engine.serve_space(requests, &below.owned, unit).expect("serve space");
         }
         Ok(engine)
     }
 
     /// Opens the key-value store.
     pub async fn open_kv(&self, core: &Core, device: &Rc<dyn BlockDevice>) -> OpenResult<OpenKv> {
-        let Below::Plain(kv) = &self.below else {
+        if let Below::Stacked(unit) = self.below {
             let superblock = Engine::superblock(&**device).await?;
-            let (superblocks, space) = kv_places(&superblock);
+            let (superblocks, space) = kv_places(&superblock, unit);
             let (desk, requests) = space_desk();
             let mount = MountOptions {
                 superblocks,
@@ -177,7 +182,8 @@ impl World {
             let kv: Rc<dyn KvStore> =
                 Rc::new(SimKv::open(core.clone(), fs, "db", small).await.expect("open key-value store"));
             return Ok(OpenKv { kv, owned, requests: Some(requests) });
-        };
+        }
+        let Below::Plain(kv) = &self.below else { unreachable!("there are these two") };
         Ok(OpenKv { kv: kv.open(core), owned: Vec::new(), requests: None })
     }
 
@@ -196,14 +202,15 @@ impl World {
         let part = |(role, disk): &(Role, Option<SimDisk>)| (*role, disk.as_ref().map(SimDisk::copy));
         let below = match &self.below {
             Below::Plain(kv) => Below::Plain(kv.copy()),
-            Below::Stacked => Below::Stacked,
+            Below::Stacked(unit) => Below::Stacked(*unit),
         };
         Self { disk: self.disk.copy(), parts: self.parts.each_ref().map(part), below, ..self.clone() }
     }
 }
 
 /// Where BlueFS keeps its superblocks in the region it is given, and the space left.
-pub fn kv_places(superblock: &Superblock) -> ([u64; 2], Extent) {
-    let kv = superblock.kv;
-    ([kv.start, kv.end() - UNIT], Extent::new(kv.start + UNIT, kv.len - 2 * UNIT))
+pub fn kv_places(superblock: &Superblock, unit: u64) -> ([u64; 2], Extent) {
+    let first = superblock.kv.start.next_multiple_of(unit);
+    let last = superblock.kv.end() / unit * unit - unit;
+    ([first, last], Extent::new(first + unit, last - first - unit))
 }
