@@ -26,7 +26,7 @@ pub use features::untouched;
 pub use life::{FORMATTED, Totals, live};
 pub use plan::{Builder, Plan, Step, Track};
 pub use rot::{AtRest, Flip, PlaceCount};
-pub use setups::{rocks, rocks_with_db, simulated, small_blocks, with_db, with_db_and_wal};
+pub use setups::{large_units, rocks, rocks_with_db, simulated, small_blocks, with_db, with_db_and_wal};
 pub use stack::{Below, MountError, Mounted, Setup, format, in_world, mount};
 pub use sweep::{Counts, Failure, Thoroughness, record, sweep, sweep_workload};
 pub use views::{Devices, Views};

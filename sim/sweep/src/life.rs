@@ -129,6 +129,8 @@ impl Life {
                 }
                 Step::Rest => {
                     life.wait(0).await;
+                    let small = life.fs_stats.borrow().as_ref().map_or(0, |stats| stats().small_bytes);
+                    *totals.counters.entry("fs_small_bytes").or_default() += small;
                     *totals.counters.entry("fs_spilled_bytes").or_default() += store.stats().spilled;
                     life.core.sleep(REST).await;
                 }

@@ -10,8 +10,8 @@ use std::{fs, io, panic, thread};
 
 use clap::{Parser, ValueEnum};
 use crash_sweep::{
-    Below, Counts, Devices, Failure, Setup, Thoroughness, rocks, rocks_with_db, simulated, small_blocks,
-    sweep_workload, untouched, with_db, with_db_and_wal, workload,
+    Below, Counts, Devices, Failure, Setup, Thoroughness, large_units, rocks, rocks_with_db, simulated,
+    small_blocks, sweep_workload, untouched, with_db, with_db_and_wal, workload,
 };
 use nvme::BlockingDevice;
 
@@ -48,6 +48,8 @@ enum Choice {
     Simulated,
     /// The same, blocks of 512 bytes, more deferred, discard.
     SmallBlocks,
+    /// As simulated, BlueFS's units so large that there are none left, and it is lent blocks.
+    LargeUnits,
     /// As simulated, keys and journal on a device of their own, which is too small for the keys.
     Db,
     /// As small-blocks, keys on one device and the journal on another.
@@ -85,6 +87,7 @@ fn run(choice: Choice, cli: &Cli) -> Result<usize, String> {
     let setup: Setup = match choice {
         Choice::Simulated => simulated(),
         Choice::SmallBlocks => small_blocks(),
+        Choice::LargeUnits => large_units(),
         Choice::Db => with_db(),
         Choice::DbAndWal => with_db_and_wal(),
         Choice::Rocksdb => rocks(),

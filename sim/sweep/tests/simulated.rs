@@ -7,8 +7,8 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use crash_sweep::{
-    Counts, Setup, Thoroughness, Totals, rocks, rocks_with_db, simulated, small_blocks, sweep_workload,
-    untouched, with_db, with_db_and_wal, workload,
+    Counts, Setup, Thoroughness, Totals, large_units, rocks, rocks_with_db, simulated, small_blocks,
+    sweep_workload, untouched, with_db, with_db_and_wal, workload,
 };
 use store::{ChecksumKind, FreeList};
 
@@ -65,6 +65,20 @@ fn cuts_of_a_device_that_seeks_with_small_blocks() {
     };
     let (_, totals, _) = swept(small_blocks(), &how);
     did_everything(&small_blocks(), &totals);
+}
+
+#[test]
+fn cuts_while_keys_are_lent_blocks() {
+    let how = Thoroughness {
+        cut_one_in: 4,
+        images_max: 8,
+        kill_one_in: 15,
+        whole_one_in: 15,
+        nest_one_in: 1000,
+        ..Thoroughness::full(threads())
+    };
+    let (_, totals, _) = swept(large_units(), &how);
+    did_everything(&large_units(), &totals);
 }
 
 #[test]

@@ -249,8 +249,12 @@ fn setup(dice: &mut RandomStream, is_tight: bool) -> Setup {
         db: matches!(kind, 0..=3).then_some(logs + keys),
         wal: matches!(kind, 2..=4).then_some(logs),
     };
+    // Units that are not to be had on a full device, so that keys get blocks.
+    let unit = if is_tight { pick(dice, &[4096, 64 << 10]) } else { 4096 };
     Setup {
         devices,
+        unit,
+        log_bytes_min: base.log_bytes_min.max(unit.into()),
         free_list: pick(dice, &FreeList::ALL),
         journal_bytes,
         pg_log_bytes: PG_LOG_BYTES,
