@@ -19,8 +19,7 @@ use uuid::Uuid;
 use crate::disks::{Devices, Disks, Place};
 use crate::scenario::Scenario;
 
-/// Allocation unit and smallest log of a small BlueFS.
-const UNIT: u64 = 4096;
+/// Smallest log of a small BlueFS.
 const LOG_BYTES_MIN: u64 = 64 << 10;
 /// Where the key-value store lives in BlueFS.
 const DIRECTORY: &str = "db";
@@ -68,11 +67,12 @@ pub async fn make(core: &Core, node: &NodeStore) -> Result<(), String> {
     let view = devices.joined(labelled.window(&*main, 0).map_err(text)?)?;
     let options = format_options(node);
     let regions = Engine::regions(&*view, &options).map_err(text)?;
-    let (superblocks, space) = kv_places(&regions);
+    let unit = node.scenario.fs_unit;
+    let (superblocks, space) = kv_places(&regions, unit);
     let fs = FsFormat {
         uuid: node.uuid.get(),
         superblocks,
-        alloc_unit: u32::try_from(UNIT).unwrap_or(u32::MAX),
+        alloc_unit: u32::try_from(unit).unwrap_or(u32::MAX),
         log_bytes_min: LOG_BYTES_MIN,
         space: vec![space],
         fast: regions.fast(),
@@ -115,7 +115,7 @@ pub async fn open(core: &Core, node: &NodeStore) -> Result<Opened, String> {
     node.stage.set(Stage::Replay);
     let engine = Engine::mount(core.clone(), below.view, below.kv, options).await.map_err(text)?;
     let owned = owned(&below.fs)?;
-    engine.serve_space(requests, &owned, UNIT).map_err(text)?;
+    engine.serve_space(requests, &owned, node.scenario.fs_unit).map_err(text)?;
     node.stage.set(Stage::Up);
     Ok(Opened { engine: Rc::new(engine), fs: below.fs })
 }
@@ -142,6 +142,8 @@ pub struct Regions {
     pub window: Extent,
     /// The engine's superblock, with addresses of the joined device.
     pub superblock: Superblock,
+    /// Allocation unit of the file system below the key-value store, bytes.
+    fs_unit: u64,
 }
 
 impl Regions {
@@ -152,7 +154,8 @@ impl Regions {
         let labelled = Labelled::plan(&*main, node.uuid.get(), node.fsid, vec![node.uuid.get()]);
         let window = labelled.and_then(|labelled| labelled.window(&*main, 0)).map_err(text)?;
         let view = devices.joined(window)?;
-        Ok(Self { window, superblock: Engine::regions(&*view, &format_options(node)).map_err(text)? })
+        let superblock = Engine::regions(&*view, &format_options(node)).map_err(text)?;
+        Ok(Self { window, superblock, fs_unit: node.scenario.fs_unit })
     }
 
     /// Where a run of addresses of the joined device lies.
@@ -166,14 +169,15 @@ impl Regions {
     /// The copies of superblocks: the engine's two, then the two of the key-value store's file system.
     pub fn superblocks(&self) -> [Place; 4] {
         let block = u64::from(self.superblock.block);
-        let ([first, second], _) = kv_places(&self.superblock);
-        let places = [(0, block), (self.window.len - block, block), (first, UNIT), (second, UNIT)];
+        let ([first, second], _) = kv_places(&self.superblock, self.fs_unit);
+        let unit = self.fs_unit;
+        let places = [(0, block), (self.window.len - block, block), (first, unit), (second, unit)];
         places.map(|(start, len)| self.place(Extent::new(start, len)))
     }
 
     /// The addresses of the latter two.
     pub fn fs_superblocks(&self) -> [u64; 2] {
-        kv_places(&self.superblock).0
+        kv_places(&self.superblock, self.fs_unit).0
     }
 
     /// What says of each disk beside the main one whose it is.
@@ -196,7 +200,7 @@ impl Regions {
 
     /// What that file system has for good, bytes.
     pub fn fs_bytes(&self) -> u64 {
-        kv_places(&self.superblock).1.len + self.superblock.fast().map_or(0, |fast| fast.len)
+        kv_places(&self.superblock, self.fs_unit).1.len + self.superblock.fast().map_or(0, |fast| fast.len)
     }
 
     /// The space for data, on the main disk.
@@ -226,8 +230,9 @@ async fn open_below(
     if superblock.store != label || label != node.uuid.get() {
         return Err(format!("the slice holds store {}, its label says {label}", superblock.store));
     }
-    let (superblocks, space) = kv_places(&superblock);
-    let ahead = (space.len / node.scenario.kv_lend_share).next_multiple_of(UNIT);
+    let unit = node.scenario.fs_unit;
+    let (superblocks, space) = kv_places(&superblock, unit);
+    let ahead = (space.len / node.scenario.kv_lend_share).next_multiple_of(unit);
     let options = MountOptions {
         superblocks,
         nonce: core.random_u64(),
@@ -275,9 +280,10 @@ fn options(scenario: &Scenario, device: &dyn BlockDevice) -> Options {
 }
 
 /// Where BlueFS keeps its superblocks in the region it is given, and the space left.
-fn kv_places(superblock: &Superblock) -> ([u64; 2], Extent) {
-    let kv = superblock.kv;
-    ([kv.start, kv.end() - UNIT], Extent::new(kv.start + UNIT, kv.len - 2 * UNIT))
+fn kv_places(superblock: &Superblock, unit: u64) -> ([u64; 2], Extent) {
+    let first = superblock.kv.start.next_multiple_of(unit);
+    let last = superblock.kv.end() / unit * unit - unit;
+    ([first, last], Extent::new(first + unit, last - first - unit))
 }
 
 fn text(error: impl std::fmt::Display) -> String {

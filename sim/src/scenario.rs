@@ -38,6 +38,8 @@ pub struct Scenario {
     pub free_list: FreeList,
     /// Bytes that the key-value store owns from the start; it borrows more when it needs more.
     pub kv_bytes: u64,
+    /// Allocation unit of the file system below it, bytes: it may be lent smaller pieces.
+    pub fs_unit: u64,
     /// It borrows, and likes to have ahead, this part of what it owned at the start.
     pub kv_lend_share: u64,
     /// How the key-value store behaves.
@@ -153,6 +155,7 @@ impl Scenario {
         // A stream of their own, so that the seeds of before differ in nothing else.
         let mut part_dice = RandomStream::new(seed, "parts");
         let (db_bytes, wal_bytes) = parts(&mut part_dice);
+        let kv_bytes = pick(&mut dice, &[384, 512, 1024, 2048]) << 10;
         Self {
             seed,
             osds,
@@ -166,7 +169,8 @@ impl Scenario {
             part_volatile_cache: !part_dice.one_in(4),
             compacts_log: part_dice.one_in(2),
             free_list: pick(&mut part_dice, &FreeList::ALL),
-            kv_bytes: pick(&mut dice, &[384, 512, 1024, 2048]) << 10,
+            kv_bytes,
+            fs_unit: fs_unit(&mut RandomStream::new(seed, "units"), kv_bytes),
             kv_lend_share: pick(&mut dice, &[4, 16, 16]),
             kv: SimKvOptions {
                 memtable_bytes: pick(&mut dice, &[8 << 10, 64 << 10]),
@@ -224,6 +228,12 @@ fn parts(dice: &mut RandomStream) -> (Option<u64>, Option<u64>) {
     let db = matches!(kind, 0..=3).then_some(LOGS_BYTES_MAX + keys);
     let wal = matches!(kind, 2..=4).then_some(LOGS_BYTES_MAX);
     (db, wal)
+}
+
+/// A block in half of the runs, else what is soon not to be had any more on a disk that is in use.
+fn fs_unit(dice: &mut RandomStream, kv_bytes: u64) -> u64 {
+    let largest = if kv_bytes < 1 << 20 { 16 << 10 } else { 64 << 10 };
+    pick(dice, &[4096, 4096, 16 << 10, largest])
 }
 
 /// Everything is compressed, in one run of three.
