@@ -92,7 +92,7 @@ fn what_cannot_move_keeps_its_window() {
         let target = ObjectId { snap: 3, ..shared.clone() };
         submit(&store, Op::Clone { collection: collection(), object: shared.clone(), target }).await;
         let compression = Compression { mode: CompressionMode::Force, ..Compression::default() };
-        store.set_pool_options(7, PoolOptions { checksum: None, compression: Some(compression) });
+        store.set_pool_options(7, PoolOptions { compression: Some(compression), ..PoolOptions::default() });
         submit(&store, write(packed.clone(), 0, half_noise(5, 16 << 10))).await;
         store.set_pool_options(7, PoolOptions::default());
         let count = scatter(&store, |number| number % 3 != 0).await;
