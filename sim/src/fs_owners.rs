@@ -6,6 +6,7 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use allocator::Extent;
+use bluefs::fs::limits::SMALL_UNIT;
 use bluefs::fs::{Ino, LocalBlueFs, Machine, Superblock, Ticket, Tree};
 use rt::Core;
 
@@ -15,7 +16,7 @@ use crate::cluster::Node;
 /// Virtual time between two looks at a running file system: less than it takes to write a file and to log that.
 const LOOK: Duration = Duration::from_micros(300);
 
-/// Where a unit of space is in use.
+/// Where the least piece of space is in use.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Use {
     /// So many bytes from the file's beginning.
@@ -23,14 +24,15 @@ enum Use {
     Log,
 }
 
-/// Each unit in use, by address.
+/// Each of these pieces in use, by address.
 #[derive(Default)]
 struct Uses(BTreeMap<u64, Use>);
 
 impl Uses {
     fn new<'a>(superblock: &Superblock, files: impl Iterator<Item = (Ino, &'a [Extent])>) -> Self {
-        let unit = u64::from(superblock.alloc_unit);
-        let step = usize::try_from(unit).unwrap_or(usize::MAX);
+        // Files may have pieces smaller than the allocation unit.
+        let least = SMALL_UNIT.max(superblock.block_size.into()).min(superblock.alloc_unit.into());
+        let step = usize::try_from(least).unwrap_or(usize::MAX);
         let units = |extent: &Extent| (extent.start..extent.end()).step_by(step);
         let log = superblock.log.iter().flat_map(units).map(|at| (at, Use::Log));
         let mut uses = Self(log.collect());
@@ -45,27 +47,42 @@ impl Uses {
         Self::new(superblock, tree.files.iter().map(|(ino, inode)| (*ino, inode.extents.as_slice())))
     }
 
-    fn now(machine: &Machine) -> Self {
-        Self::new(machine.superblock(), machine.extents())
-    }
-
-    /// An error if something that is durably so is used otherwise `now`.
-    fn check(&self, now: &Self) -> Result<(), String> {
-        let changed =
-            self.0.iter().find_map(|(at, was)| Some((at, was, now.0.get(at).filter(|is| *is != was)?)));
-        match changed {
-            None => Ok(()),
-            Some((at, was, is)) => {
-                Err(format!("BlueFS gives away {at:#x}, which is durably {was:?}, as {is:?}"))
+    /// An error if something that is durably so is used otherwise `now`, or might be at once.
+    fn check(&self, now: &Now) -> Result<(), String> {
+        for (at, was) in &self.0 {
+            if let Some(is) = now.uses.0.get(at).filter(|is| *is != was) {
+                return Err(format!("BlueFS gives away {at:#x}, which is durably {was:?}, as {is:?}"));
+            }
+            if now.is_free(*at) {
+                return Err(format!("BlueFS would give away {at:#x}, which is durably {was:?}"));
             }
         }
+        Ok(())
+    }
+}
+
+/// What a running file system does with its space.
+struct Now {
+    uses: Uses,
+    free: Vec<Extent>,
+}
+
+impl Now {
+    fn of(machine: &Machine) -> Self {
+        let uses = Uses::new(machine.superblock(), machine.extents());
+        Self { uses, free: machine.free_extents() }
+    }
+
+    fn is_free(&self, at: u64) -> bool {
+        let after = self.free.partition_point(|extent| extent.start <= at);
+        after.checked_sub(1).is_some_and(|before| at < self.free[before].end())
     }
 }
 
 /// Compares what the running file system has with what its disks hold durably.
 pub fn check(node: &Node) -> Result<(), String> {
     // None if there is no life, or a disk failed in it.
-    let Some(now) = node.with_fs(|machine| Uses::now(machine)) else { return Ok(()) };
+    let Some(now) = node.with_fs(|machine| Now::of(machine)) else { return Ok(()) };
     let (devices, window) = (node.parts.disks.durable(), node.regions.window);
     let superblocks = node.regions.fs_superblocks();
     let durable = check_store::in_own_world(node, |_| async move {
@@ -95,7 +112,8 @@ pub async fn watch(core: Core, fs: LocalBlueFs) -> String {
 #[derive(Default)]
 struct Watch {
     durable: Option<(Moment, Uses)>,
-    written: u64,
+    /// Bytes of files written, and the last record staged.
+    seen: (u64, Ticket),
 }
 
 /// Of the log: what is durable, and in which one.
@@ -109,10 +127,11 @@ impl Watch {
             let is_all = machine.staged_ticket() == machine.durable_ticket();
             self.durable = is_all.then(|| (moment, Uses::logged(machine.superblock(), machine.tree())));
         }
-        // Only who writes a file has taken space for it.
-        let written = std::mem::replace(&mut self.written, machine.stats().written_files);
+        // Only who writes a file has taken space for it, and only a record lets go of some.
+        let seen = (machine.stats().written_files, machine.staged_ticket());
+        let before = std::mem::replace(&mut self.seen, seen);
         match &self.durable {
-            Some((_, durable)) if written != self.written => durable.check(&Uses::now(machine)),
+            Some((_, durable)) if before != seen => durable.check(&Now::of(machine)),
             _ => Ok(()),
         }
     }

@@ -153,6 +153,11 @@ impl Machine {
         logged.chain(self.open.iter().map(|(ino, open)| (*ino, open.extents.as_slice())))
     }
 
+    /// What can be allocated.
+    pub fn free_extents(&self) -> Vec<Extent> {
+        self.stock.free_extents()
+    }
+
     /// The metadata, durable or staged.
     pub fn tree(&self) -> &Tree {
         &self.tree

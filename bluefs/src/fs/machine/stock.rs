@@ -134,6 +134,18 @@ impl Stock {
         self.units_free() + self.small_free() + self.fast_free()
     }
 
+    /// What can be allocated, ascending.
+    pub fn free_extents(&self) -> Vec<Extent> {
+        let mut all: Vec<Extent> = self.units.free_extents();
+        all.extend(self.small.free_runs());
+        all.sort_unstable();
+        for fast in self.fast.iter().filter(|fast| !fast.retired) {
+            let near = fast.allocator.free_extents().into_iter();
+            all.extend(near.map(|extent| Extent::new(fast.extent.start + extent.start, extent.len)));
+        }
+        all
+    }
+
     /// No more is allocated from the fast space.
     pub fn retire_fast(&mut self) {
         if let Some(fast) = &mut self.fast {
