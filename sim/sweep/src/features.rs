@@ -1,10 +1,9 @@
 //! What a life must have done to be worth a sweep: every feature of the store left a trace in a counter.
 
-use bluefs::fs::limits::SMALL_UNIT;
 use store::ChecksumKind;
 
 use crate::life::Totals;
-use crate::stack::{Below, Setup};
+use crate::stack::Setup;
 
 /// Counter, the least that is worth it over a workload of three rounds, and the feature.
 const ALWAYS: [(&str, u64, &str); 21] = [
@@ -37,10 +36,6 @@ const WITH_DB: [(&str, u64, &str); 2] = [
     ("moved_back_bytes", 4096, "keys that move back"),
 ];
 
-/// Where units of BlueFS are larger than the least that it can be lent.
-const WITH_UNITS: (&str, u64, &str) =
-    ("fs_small_bytes", 4096, "keys that are lent pieces smaller than a unit");
-
 /// Where what is small is kept among the keys.
 const WITH_INLINE: (&str, u64, &str) = ("shards_inline", 3, "small objects among the keys");
 
@@ -52,9 +47,7 @@ pub fn untouched(setup: &Setup, totals: &Totals) -> Vec<String> {
     let beside = WITH_DB.into_iter().filter(|_| setup.devices.db.is_some());
     let inline = Some(WITH_INLINE).filter(|_| setup.options.inline_bytes_max > 0);
     let checksums = Some(WITH_CHECKSUMS).filter(|_| setup.options.checksum != ChecksumKind::None);
-    let is_fragmented = setup.below == Below::Simulated && u64::from(setup.unit) > SMALL_UNIT;
-    let units = Some(WITH_UNITS).filter(|_| is_fragmented);
-    let wanted = ALWAYS.into_iter().chain(beside).chain(units).chain(inline).chain(checksums);
+    let wanted = ALWAYS.into_iter().chain(beside).chain(inline).chain(checksums);
     let missed = wanted.filter_map(|(name, least, feature)| {
         let count = totals.counters.get(name).copied().unwrap_or_default();
         (count < least).then(|| format!("{feature}: {name} is {count}, at least {least} is worth a sweep"))

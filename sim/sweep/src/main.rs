@@ -48,7 +48,7 @@ enum Choice {
     Simulated,
     /// The same, blocks of 512 bytes, more deferred, discard.
     SmallBlocks,
-    /// As simulated, BlueFS's units so large that there are none left, and it is lent blocks.
+    /// As simulated, BlueFS's units larger than a block.
     LargeUnits,
     /// As simulated, keys and journal on a device of their own, which is too small for the keys.
     Db,

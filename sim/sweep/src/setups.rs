@@ -94,9 +94,9 @@ pub fn small_blocks() -> Setup {
     }
 }
 
-/// As [`simulated`], BlueFS's units so large that they are not to be had in what data leaves, and it is lent blocks.
+/// As [`simulated`], BlueFS's units larger than a block.
 pub fn large_units() -> Setup {
-    Setup { unit: 32 << 10, free_list: FreeList::Merge, ..simulated() }
+    Setup { unit: 16 << 10, free_list: FreeList::Merge, ..simulated() }
 }
 
 /// As [`simulated`], keys and journal on a device of their own. It is too small for the keys: some spill to the main one, and

@@ -68,7 +68,7 @@ fn cuts_of_a_device_that_seeks_with_small_blocks() {
 }
 
 #[test]
-fn cuts_while_keys_are_lent_blocks() {
+fn cuts_with_units_of_several_blocks() {
     let how = Thoroughness {
         cut_one_in: 4,
         images_max: 8,
