@@ -120,15 +120,20 @@ impl Check {
             other => panic!("{} was an onode's key before, now {other:?}", key.escape_ascii()),
         };
         let Ok(mut onode) = onode else { panic!("{} was read before", key.escape_ascii()) };
+        let mut was_cut = false;
         for (number, addresses) in cuts {
             let shard_key = keys::shard(&key, number);
             let shard = Shard::decode(self.known(&shard_key).await?, number, onode.shard_span, block);
             let Ok(mut shard) = shard else { panic!("shard {number} of {} was read before", onode.object) };
-            for (at, len) in shard.forget_blocks(&addresses, block) {
+            let gone = shard.forget_blocks(&addresses, block);
+            if !self.trim(&onode.object, &mut shard).await? {
+                continue;
+            }
+            was_cut = true;
+            for (at, len) in gone {
                 let lost = Lost::Bytes { from: at, to: at + len };
                 self.lose(&onode.object, lost, "others have its blocks");
             }
-            self.trim(&onode.object, &mut shard).await?;
             let detail = format!("{} loses {} blocks of shard {number}", onode.object, addresses.len());
             self.fix("extent-overlap", detail, []);
             if shard.is_empty() {
@@ -137,8 +142,10 @@ impl Check {
             self.change(shard_key, (!shard.is_empty()).then(|| shard.encode(block)));
         }
         // What it counts follows when it is looked at again.
-        let value = onode.encode(&key);
-        self.change(key, Some(value));
+        if was_cut {
+            let value = onode.encode(&key);
+            self.change(key, Some(value));
+        }
         Ok(())
     }
 

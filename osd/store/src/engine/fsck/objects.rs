@@ -188,12 +188,17 @@ impl Check {
             let detail = format!("{name} has {} bytes and data up to {end}", open.onode.size);
             self.find(FsckSeverity::Error, Remedy::Discard, "data-beyond-size", detail.clone());
             if self.discards() {
-                for (at, len) in shard.punch(open.onode.size, u64::MAX) {
-                    self.lose(&name, Lost::Bytes { from: at, to: at + len }, "it is behind the object's end");
+                let mut cut = shard.clone();
+                let gone = cut.punch(open.onode.size, u64::MAX);
+                if self.trim(&name, &mut cut).await? {
+                    for (at, len) in gone {
+                        let lost = Lost::Bytes { from: at, to: at + len };
+                        self.lose(&name, lost, "it is behind the object's end");
+                    }
+                    self.fix("data-beyond-size", detail, []);
+                    self.write_shard(open, number, key, &cut);
+                    shard = cut;
                 }
-                self.trim(&name, &mut shard).await?;
-                self.fix("data-beyond-size", detail, []);
-                self.write_shard(open, number, key, &shard);
             }
         }
         open.counts.iter_mut().zip(shard.counts(block)).for_each(|(sum, bytes)| *sum += bytes);

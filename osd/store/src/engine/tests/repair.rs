@@ -1,7 +1,7 @@
 //! Every kind of damage to keys and free list is repaired as far as that loses nothing, and given up where that was asked for:
 //! afterwards the check is clean, what was not given up is as it was, and the store can be used.
 
-use std::cell::Cell;
+use std::cell::{Cell, RefCell};
 use std::rc::Rc;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -13,12 +13,13 @@ use rt::Core;
 use rt::sim::{Config, Sim};
 use smallvec::SmallVec;
 
+use super::healing::Bad;
 use super::history::{ObjectDump, dump_object};
 use super::world::World;
 use crate::codec::Encoder;
 use crate::engine::checkpoint::CheckpointRecord;
 use crate::engine::free_list::{self, Replacement};
-use crate::engine::{Engine, FreeList, RepairOptions, RepairReport};
+use crate::engine::{Engine, FreeList, Lost, RepairOptions, RepairReport};
 use crate::journal::item::Item;
 use crate::keys;
 use crate::object_store::{FsckLevel, ObjectStore, Unwatched};
@@ -581,6 +582,37 @@ fn every_kind_of_damage_is_repaired() {
             });
         }
     }
+}
+
+/// What the device fails to read it may read another time: a repair gives nothing of it up.
+#[test]
+fn a_chunk_that_the_device_fails_to_read_is_left_as_it_is() {
+    Sim::new(1, Config::default()).run(0, |core: Core| async move {
+        let mut world = world(FreeList::ALL[0]);
+        world.options.checksum_chunk.min = Some(16 << 10);
+        populate(&world, &core).await;
+        let known = known(&world, &core).await;
+        let behind = ALL.iter().find(|damage| damage.name == "data lies behind an object's end");
+        plant(&world, &core, (behind.expect("a kind of damage").plant)(&known)).await;
+        let place = known.shard(&known.shard_key(1), 1).place(SPAN, BLOCK).expect("a block");
+        assert_eq!(place.chunk_blocks, 4);
+        let at = Rc::new(RefCell::new(BTreeSet::from([place.address])));
+        let bad = Bad { below: world.device(&core), at: Rc::clone(&at), fails: true };
+        let how = RepairOptions { discards: true };
+        let report = world.repair_on(&core, Rc::new(bad), how).await.expect("repaired");
+        // The shard behind it goes, of which nothing would stay.
+        let is_next = |lost: &Lost| matches!(lost, Lost::Bytes { from, .. } if *from == 2 * SPAN);
+        assert!(report.lost.len() == 1 && report.lost.iter().all(|loss| is_next(&loss.lost)), "{report:?}");
+        let (findings, _) = look(&world, &core).await.expect("it opens");
+        assert_eq!(findings, BTreeSet::from(["data-beyond-size"]));
+
+        let report = world.repair(&core, how).await.expect("repaired");
+        let is_behind = |lost: &Lost| matches!(lost, Lost::Bytes { from, .. } if *from >= SPAN + 5000);
+        assert!(!report.lost.is_empty(), "{report:?}");
+        assert!(report.lost.iter().all(|loss| is_behind(&loss.lost)), "{report:?}");
+        let (findings, _) = look(&world, &core).await.expect("it opens");
+        assert_eq!(findings, BTreeSet::new());
+    });
 }
 
 #[test]

@@ -189,7 +189,16 @@ impl World {
 
     /// Repairs the store, as the command does.
     pub async fn repair(&self, core: &Core, how: RepairOptions) -> Result<RepairReport, String> {
-        let device = self.device(core);
+        self.repair_on(core, self.device(core), how).await
+    }
+
+    /// The same on a device that stands before its own.
+    pub async fn repair_on(
+        &self,
+        core: &Core,
+        device: Rc<dyn BlockDevice>,
+        how: RepairOptions,
+    ) -> Result<RepairReport, String> {
         let below = self.open_kv(core, &device).await.map_err(|error| error.to_string())?;
         drop(below.requests);
         let repairing = Engine::mount_to_repair(core.clone(), device, below.kv, self.options.clone()).await;
