@@ -399,7 +399,8 @@ impl Shard {
                 return Err("blobs are empty, not aligned or overlap");
             }
             let most = CHECKSUM_CHUNK_BYTES_MAX / block;
-            if blob.checksums.chunks().any(|chunk| chunk.blocks > 1 && wide(chunk.blocks) > most) {
+            let too_many = |chunk: Chunk| chunk.blocks > 1 && wide(chunk.blocks) > most;
+            if blob.checksums.is_chunked() && blob.checksums.chunks().any(too_many) {
                 return Err("too many blocks are under one checksum");
             }
             if let Some(problem) = blob.packed.and_then(|packed| packed.problem(blob, span, block)) {

@@ -36,7 +36,7 @@ pub struct Blocks {
     plain: BTreeMap<u64, Bytes>,
     /// Of compressed blobs, by address: consecutive blocks, and the number of the first.
     packed: BTreeMap<u64, Vec<(usize, Bytes)>>,
-    /// Addresses of chunks that did not match their checksums.
+    /// Addresses of blocks that cannot be verified, as what is under their checksums does not match or cannot be read.
     damaged: BTreeSet<u64>,
 }
 
@@ -117,14 +117,14 @@ impl Blocks {
         self.plain.extend(blocks);
     }
 
-    /// Notes that what is under the checksum of a place does not match it: it was not read.
+    /// Notes that nothing verifies a block: what is under its checksum does not match it, or cannot be read.
     pub fn note_damaged(&mut self, place: &Place) {
-        self.damaged.insert(place.chunk);
+        self.damaged.insert(place.address);
     }
 
     /// See [`Self::note_damaged`].
     pub fn is_damaged(&self, place: &Place) -> bool {
-        self.damaged.contains(&place.chunk)
+        self.damaged.contains(&place.address)
     }
 
     /// A block that was read.

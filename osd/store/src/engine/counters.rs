@@ -107,7 +107,7 @@ counters! {
     blocks_healed,
     /// Chunks, which are blocks under one checksum, of which a part changed or went.
     chunks_split,
-    /// Of these, those that did not match their checksums.
+    /// Of these, those of which something stays that nothing verifies: they did not match, or could not be read.
     chunks_damaged,
     /// Onodes and shards found in memory.
     cache_hits,

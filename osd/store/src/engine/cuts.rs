@@ -1,9 +1,10 @@
 //! Chunks, which are blocks under one checksum, of which a part changes or goes. What stays of them is read, verified and gets
 //! checksums of its own; nothing of it is written.
 //!
-//! Of a chunk that does not match its checksum nobody knows which block is wrong. So what stays of it gets unknown checksums,
-//! with which it cannot be read, as it could not before. The transaction needs nothing of that, so it takes effect: what overwrites
-//! damage, or cuts it off, is never refused for it. If the device fails to read it is refused, as another time it may not.
+//! Of a chunk that does not match its checksum, or cannot be read, nobody knows which blocks are right but those that are in memory.
+//! So the others that stay get unknown checksums, with which they cannot be read, as they could not before. The transaction needs
+//! nothing of them, so it takes effect: what overwrites damage, or cuts it off, is never refused for it. If copies do not answer in
+//! time it is refused, as another time they may have what was written.
 
 use std::collections::BTreeMap;
 

@@ -215,10 +215,13 @@ impl Inner {
     fn renew_kept(&self, assembled: &Assembled) {
         let mut blocks = self.blocks.borrow_mut();
         for split in assembled.written.values().flat_map(|written| &written.splits) {
-            self.counters.chunks_split.add(1);
+            let mut is_damaged = false;
             for (address, checksum) in split.own(self.block) {
+                is_damaged |= !checksum.is_known();
                 blocks.renew(address, checksum);
             }
+            self.counters.chunks_split.add(1);
+            self.counters.chunks_damaged.add(is_damaged.into());
         }
     }
 

@@ -9,7 +9,6 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use nvme::DeviceError;
 use rt::Group;
 use rt::sync::{Either, oneshot, select};
 
@@ -29,14 +28,9 @@ const FETCH_CHUNKS_MAX: usize = 256;
 const FETCH_WAIT: Duration = Duration::from_secs(10);
 
 impl Inner {
-    /// Whether a read that failed so may be made good by a copy.
-    pub fn may_heal(&self, error: &DeviceError) -> bool {
-        matches!(error, DeviceError::Io { .. }) && self.copies.borrow().is_some()
-    }
-
     /// What is under the checksums of places of the newest state that could not be read, as copies have it; the error of the first
     /// of which none has what was written. What follows one another in the object is asked for together, and one by one if
-    /// that is not it.
+    /// that is not it. That no copy came in time says nothing of what is there: that is [`Unread::Failed`].
     pub async fn heal(
         self: &Rc<Self>,
         object: &ObjectId,
@@ -55,12 +49,12 @@ impl Inner {
         let mut healed = Vec::with_capacity(bad.len());
         for run in bad.chunk_by(|(one, _), (next, _)| end_of(one) == next.chunk_logical()) {
             for run in run.chunks(FETCH_CHUNKS_MAX) {
-                let together = self.fetch_copies(object, run, until).await;
+                let together = self.fetch_copies(object, run, until).await?;
                 for one in run.chunks(1) {
                     let [(place, error)] = one else { continue };
                     let mut found = together.as_ref().and_then(|found| self.written(found, run, place));
                     if found.is_none() && run.len() > 1 {
-                        let alone = self.fetch_copies(object, one, until).await;
+                        let alone = self.fetch_copies(object, one, until).await?;
                         found = alone.and_then(|found| self.written(&found, one, place));
                     }
                     let Some(bytes) = found else {
@@ -77,21 +71,28 @@ impl Inner {
         Ok(healed)
     }
 
-    /// What copies have of places that follow one another; none if nothing comes by `until`, ns.
-    async fn fetch_copies(&self, object: &ObjectId, run: &[(Place, Unread)], until: u64) -> Option<Bytes> {
-        let (first, _) = run.first()?;
+    /// What copies have of places that follow one another, if any has them; that it failed if nothing comes by `until`, ns.
+    async fn fetch_copies(
+        &self,
+        object: &ObjectId,
+        run: &[(Place, Unread)],
+        until: u64,
+    ) -> Result<Option<Bytes>, Unread> {
+        let Some((first, error)) = run.first() else { return Ok(None) };
+        let late = || Unread::Failed(error.clone().into_error());
         let (at, wait) =
             (first.chunk_logical(), Duration::from_nanos(until.saturating_sub(self.core.now().0)));
         if wait.is_zero() {
-            return None;
+            return Err(late());
         }
         let len = run.iter().map(|(place, _)| place.chunk(self.block).len).sum();
         let asked = self.copies.borrow().as_ref().map(|copies| copies.fetch(object, at, len));
-        match select(asked?, self.core.sleep(wait)).await {
-            Either::Left(found) => found,
+        let Some(asked) = asked else { return Ok(None) };
+        match select(asked, self.core.sleep(wait)).await {
+            Either::Left(found) => Ok(found),
             Either::Right(()) => {
                 log::warn!("{object}, byte {at}: no copy came within {wait:?}");
-                None
+                Err(late())
             }
         }
     }

@@ -1,12 +1,12 @@
 //! Getting onodes, shards and device blocks into memory, from the cache, the overlay, the key-value store, the device.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::rc::Rc;
 
 use allocator::Extent;
 use bytes::Bytes;
 use futures_util::future::join_all;
-use nvme::DmaBuf;
+use nvme::{DeviceError, DmaBuf};
 use rt::Lane;
 use smallvec::SmallVec;
 
@@ -63,7 +63,9 @@ impl Drop for Loaded {
 pub enum Unread {
     /// What was read, twice, does not match its checksum, and nobody else has what does.
     Damaged(StoreError),
-    /// Nothing could be read, or nobody knows what is right.
+    /// The device could not read these bytes, twice, and nobody else has them.
+    Unreadable(StoreError),
+    /// It says nothing of what is there: another time it may be read.
     Failed(StoreError),
 }
 
@@ -71,7 +73,7 @@ impl Unread {
     /// What is said of it.
     pub fn into_error(self) -> StoreError {
         match self {
-            Self::Damaged(error) | Self::Failed(error) => error,
+            Self::Damaged(error) | Self::Unreadable(error) | Self::Failed(error) => error,
         }
     }
 }
@@ -239,6 +241,8 @@ impl Inner {
         hints: AccessHints,
     ) -> Result<BTreeMap<u64, Bytes>, Unread> {
         let mut blocks = BTreeMap::new();
+        // Those under a checksum with others that are not in memory.
+        let mut asked = BTreeSet::new();
         // By where what is under their checksums begins, and how many blocks it has.
         let mut wanted: BTreeMap<(u64, u32), Place> = BTreeMap::new();
         for place in places {
@@ -251,9 +255,14 @@ impl Inner {
                 if !place.checksum.matches(&payload) {
                     return Err(Unread::Damaged(self.mismatch(object, place, &payload)));
                 }
-                self.keep_block(place, || payload.clone(), hints);
+                if self.keeps_read(hints) {
+                    self.keep_block(place, payload.clone(), hints);
+                }
                 blocks.insert(place.address, payload);
                 continue;
+            }
+            if place.chunk_blocks > 1 {
+                asked.insert(place.address);
             }
             // Two shards may each be sound and claim the same block: only one of them would be verified.
             let other = wanted.insert((place.chunk, place.chunk_blocks), *place);
@@ -264,7 +273,7 @@ impl Inner {
         if wanted.is_empty() {
             return Ok(blocks);
         }
-        let addresses = self.addresses(wanted.values()).map_err(|place| self.claimed_twice(object, place))?;
+        let addresses = self.addresses(&wanted).map_err(|place| self.claimed_twice(object, place))?;
         let reading = self.traffic.read();
         let runs = self.runs(addresses.into_iter());
         let reads: Vec<_> = runs.iter().map(|run| self.read_device(*run)).collect();
@@ -272,8 +281,8 @@ impl Inner {
         for (run, buffer) in runs.iter().zip(buffers) {
             let buffer = match buffer {
                 Ok(buffer) => buffer.freeze(),
-                // One by one: one that is bad is no reason to ask for the others elsewhere.
-                Err(error) if self.may_heal(&error) => continue,
+                // One by one: one that is bad is no reason to take the others for bad.
+                Err(DeviceError::Io { .. }) => continue,
                 Err(error) => return Err(Unread::Failed(self.device_failed(&error))),
             };
             self.counters.data_bytes_read.add(run.len);
@@ -284,7 +293,7 @@ impl Inner {
             let parts = place.chunk_places(self.block).map(|place| Some(&**blocks.get(&place.address)?));
             let parts: Option<SmallVec<[&[u8]; 1]>> = parts.collect();
             match parts.map(|parts| place.checksum.matches_all(parts)) {
-                Some(true) => self.keep_read_blocks(place, &blocks, hints),
+                Some(true) => self.keep_read_blocks(place, &blocks, &asked, hints),
                 Some(false) => {
                     self.counters.checksum_mismatches.add(1);
                     again.push(place);
@@ -293,12 +302,12 @@ impl Inner {
             }
         }
         let mut bad = Vec::new();
-        // Once more: the bytes may have been damaged on their way, and then a second look is right.
+        // Once more: the bytes may have been damaged on their way, or the device may read them at another try.
         for place in again {
             match self.second_look(object, place).await {
                 Ok(bytes) => {
                     blocks.extend(self.cut(place.chunk, &bytes));
-                    self.keep_read_blocks(place, &blocks, hints);
+                    self.keep_read_blocks(place, &blocks, &asked, hints);
                 }
                 Err(error) if self.copies.borrow().is_none() => return Err(error),
                 Err(error) => bad.push((*place, error)),
@@ -314,11 +323,14 @@ impl Inner {
 
     /// Addresses of what is under the checksums of these places, which ascend, each once. Of a block that several objects share
     /// one may have a checksum of its own and another one a checksum of several; an error with a place if it is not one block.
-    fn addresses<'a>(&self, wanted: impl Iterator<Item = &'a Place>) -> Result<Vec<u64>, &'a Place> {
+    fn addresses<'a>(&self, wanted: &'a BTreeMap<(u64, u32), Place>) -> Result<Vec<u64>, &'a Place> {
+        if wanted.keys().all(|(_, blocks)| *blocks == 1) {
+            return Ok(wanted.keys().map(|(address, _)| *address).collect());
+        }
         let mut addresses = Vec::new();
         // Where the farthest one ends, and its birth.
         let (mut end, mut birth) = (0, 0);
-        for place in wanted {
+        for place in wanted.values() {
             let chunk = place.chunk(self.block);
             if chunk.start < end && place.birth != birth {
                 return Err(place);
@@ -349,7 +361,13 @@ impl Inner {
 
     async fn second_look(&self, object: &ObjectId, place: &Place) -> Result<Bytes, Unread> {
         let buffer = self.read_device(place.chunk(self.block)).await;
-        let bytes = buffer.map_err(|error| Unread::Failed(self.device_failed(&error)))?.freeze();
+        let bytes = match buffer {
+            Ok(buffer) => buffer.freeze(),
+            Err(error @ DeviceError::Io { .. }) => {
+                return Err(Unread::Unreadable(self.device_failed(&error)));
+            }
+            Err(error) => return Err(Unread::Failed(self.device_failed(&error))),
+        };
         match place.checksum.matches(&bytes) || self.options.fault.is(Planted::ChecksumNotVerified) {
             true => Ok(bytes),
             false => Err(Unread::Damaged(self.mismatch(object, place, &bytes))),
@@ -357,7 +375,7 @@ impl Inner {
     }
 
     /// The block at a place of the newest state, if it is in memory and may be taken from there.
-    fn kept_block(&self, place: &Place, hints: AccessHints) -> Option<Bytes> {
+    pub(super) fn kept_block(&self, place: &Place, hints: AccessHints) -> Option<Bytes> {
         if hints.verifies {
             return None;
         }
@@ -369,25 +387,41 @@ impl Inner {
         Some(found)
     }
 
-    /// Keeps what came from the device.
-    fn keep_read_blocks(&self, place: &Place, blocks: &BTreeMap<u64, Bytes>, hints: AccessHints) {
+    /// Keeps what came from the device: those that were asked for, which are known where several are under one checksum,
+    /// and those beside them.
+    fn keep_read_blocks(
+        &self,
+        place: &Place,
+        blocks: &BTreeMap<u64, Bytes>,
+        asked: &BTreeSet<u64>,
+        hints: AccessHints,
+    ) {
+        if !self.keeps_read(hints) {
+            return;
+        }
         for place in place.chunk_places(self.block) {
+            let Some(data) = blocks.get(&place.address) else { continue };
             // A payload that came while the device was read is newer. It is not in place before the read has ended.
-            if let Some(block) =
-                blocks.get(&place.address).filter(|_| self.deferred.newest(place.address).is_none())
-            {
-                self.keep_block(&place, || Bytes::copy_from_slice(block), hints);
+            if self.deferred.newest(place.address).is_some() || self.blocks.borrow().has(&place) {
+                continue;
             }
+            let data = Bytes::copy_from_slice(data);
+            if place.chunk_blocks == 1 || asked.contains(&place.address) {
+                self.keep_block(&place, data, hints);
+                continue;
+            }
+            let block = Block { birth: place.birth, checksum: place.checksum, data };
+            self.blocks.borrow_mut().put_beside(place.address, block);
         }
     }
 
-    fn keep_block(&self, place: &Place, data: impl FnOnce() -> Bytes, hints: AccessHints) {
-        let mut blocks = self.blocks.borrow_mut();
-        if hints.verifies || hints.keep == Keep::Not || blocks.bytes_max() == 0 {
-            return;
-        }
-        let block = Block { birth: place.birth, checksum: place.checksum, data: data() };
-        blocks.put(place.address, block, hints.keep == Keep::Long);
+    fn keeps_read(&self, hints: AccessHints) -> bool {
+        !hints.verifies && hints.keep != Keep::Not && self.blocks.borrow().bytes_max() > 0
+    }
+
+    fn keep_block(&self, place: &Place, data: Bytes, hints: AccessHints) {
+        let block = Block { birth: place.birth, checksum: place.checksum, data };
+        self.blocks.borrow_mut().put(place.address, block, hints.keep == Keep::Long);
     }
 
     fn mismatch(&self, object: &ObjectId, place: &Place, bytes: &[u8]) -> StoreError {

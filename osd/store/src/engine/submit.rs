@@ -4,6 +4,7 @@
 //! Invariant: from the choice of its number to the record in the queue nothing is awaited, so records take effect, are
 //! numbered and join groups in one order, and nobody sees half of one.
 
+use std::collections::BTreeMap;
 use std::rc::Rc;
 use std::time::Duration;
 
@@ -207,10 +208,14 @@ impl Inner {
         let mut kept = Vec::with_capacity(plan.objects.len());
         for object in &plan.objects {
             let needed = object.reads(self.block);
-            let mut wanted = needed.clone();
-            for (shard, cut) in object.cut_off() {
-                cut.kept.iter().for_each(|place| wanted.add(shard, *place, self.block));
-            }
+            let with_cuts = object.cut_off().next().is_some().then(|| {
+                let mut all = needed.clone();
+                for (shard, cut) in object.cut_off() {
+                    cut.kept.iter().for_each(|place| all.add(shard, *place, self.block));
+                }
+                all
+            });
+            let wanted = with_cuts.as_ref().unwrap_or(&needed);
             if wanted.is_empty() {
                 kept.push(Blocks::default());
                 continue;
@@ -219,27 +224,30 @@ impl Inner {
             while let Some(writing) = self.blocked_by_write(&wanted.places) {
                 writing.wait().await;
             }
-            let read = self.read_blocks(&object.object, &wanted, AccessHints::default()).await;
+            let read = self.read_blocks(&object.object, wanted, AccessHints::default()).await;
             kept.push(match read {
-                Err(_) if needed.places.len() < wanted.places.len() => {
-                    self.read_around(object, &needed).await?
-                }
+                Err(_) if with_cuts.is_some() => self.read_around(object, &needed).await?,
                 read => read?,
             });
         }
         Ok(kept)
     }
 
-    /// Reads the blocks of which a part stays; and what stays of each chunk by itself, as it may be damaged.
+    /// Reads the blocks of which a part stays; and what stays of each chunk by itself, as it may be damaged. Of one that is, the
+    /// blocks that are in memory were verified when they came: nothing else verifies the others any more.
     async fn read_around(self: &Rc<Self>, object: &PlannedObject, needed: &Wanted) -> StoreResult<Blocks> {
         let mut blocks = self.read_blocks(&object.object, needed, AccessHints::default()).await?;
         for (_, cut) in object.cut_off() {
             match self.read_verified(&object.object, &cut.kept, AccessHints::default()).await {
                 Ok(read) => blocks.extend(read),
-                Err(Unread::Damaged(error)) => {
+                Err(Unread::Damaged(error) | Unread::Unreadable(error)) => {
                     self.unreadable(&error);
-                    self.counters.chunks_damaged.add(1);
-                    cut.kept.iter().for_each(|place| blocks.note_damaged(place));
+                    for place in &cut.kept {
+                        match self.kept_block(place, AccessHints::default()) {
+                            Some(block) => blocks.extend(BTreeMap::from([(place.address, block)])),
+                            None => blocks.note_damaged(place),
+                        }
+                    }
                 }
                 Err(Unread::Failed(error)) => return Err(error),
             }

@@ -68,9 +68,17 @@ impl BlockCache {
         }
     }
 
-    /// The block at `address` stays as it is, under another checksum.
+    /// Keeps a block that came with one that was wanted: that it was here before does not tell that it is used.
+    pub fn put_beside(&mut self, address: u64, block: Block) {
+        self.forget(address);
+        self.put(address, block, false);
+    }
+
+    /// The block at `address` stays as it is, under another checksum. If that is not known it goes: nothing says what it is.
     pub fn renew(&mut self, address: u64, checksum: Checksum) {
-        if let Some(block) = self.queues.peek_mut(&address) {
+        if !checksum.is_known() {
+            self.forget(address);
+        } else if let Some(block) = self.queues.peek_mut(&address) {
             block.checksum = checksum;
         }
     }
@@ -113,6 +121,60 @@ impl BlockCache {
 
 impl Block {
     fn is(&self, place: &Place) -> bool {
-        self.birth == place.birth && self.checksum == place.checksum
+        place.checksum.is_known() && self.birth == place.birth && self.checksum == place.checksum
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::checksum::ChecksumKind;
+
+    const B: u64 = 4096;
+
+    fn cache() -> BlockCache {
+        BlockCache::new(CachePolicy::Lru, 4 * 2 * B, B)
+    }
+
+    fn block(checksum: Checksum) -> Block {
+        Block { birth: 1, checksum, data: Bytes::from_static(&[1; 4096]) }
+    }
+
+    #[test]
+    fn nothing_is_kept_under_an_unknown_checksum() {
+        let unknown = Checksum::unknown(ChecksumKind::Crc32c);
+        let place = Place {
+            blob: B,
+            index: 0,
+            address: B,
+            checksum: unknown,
+            chunk: B,
+            chunk_blocks: 1,
+            birth: 1,
+            is_shared: false,
+            is_packed: false,
+            logical: 0,
+        };
+        let mut cache = cache();
+        cache.put(B, block(unknown), false);
+        assert!(!cache.has(&place) && cache.get(&place).is_none());
+        let known = Checksum::of(ChecksumKind::Crc32c, &[1; 4096]);
+        cache.put(B, block(known), false);
+        assert!(cache.has(&Place { checksum: known, ..place }));
+        cache.renew(B, unknown);
+        assert!(cache.is_blank());
+    }
+
+    #[test]
+    fn what_comes_beside_does_not_count_as_used_again() {
+        let mut cache = cache();
+        let known = || block(Checksum::of(ChecksumKind::Crc32c, &[1; 4096]));
+        (0..8).for_each(|number| cache.put(number * B, known(), false));
+        let (kept, _) = cache.held();
+        assert!(kept > 0 && kept < 8, "some went: {kept} are left");
+        cache.put_beside((7 - kept) * B, known());
+        assert_eq!(cache.uses().2, 0);
+        cache.put((8 - kept) * B, known(), false);
+        assert_eq!(cache.uses().2, 1, "this one was wanted");
     }
 }

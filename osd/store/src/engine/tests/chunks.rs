@@ -13,7 +13,7 @@ use crate::checksum::ChecksumKind;
 use crate::engine::Engine;
 use crate::object_store::{FsckLevel, ObjectStore, StoreError, Unwatched};
 use crate::suite::{Generator, collection, join, object, pattern};
-use crate::types::{AccessHints, ChunkBounds, Hints, PoolOptions};
+use crate::types::{AccessHints, ChunkBounds, Hints, Keep, PoolOptions};
 use crate::{ObjectId, Op, Transaction};
 
 const BLOCK: u64 = 4096;
@@ -214,32 +214,76 @@ fn damage_is_never_taken_for_sound() {
     }
 }
 
-/// What the device cannot read now it may read later: nothing is given up for it.
+/// Sectors that the device cannot read: what would replace a block, or cut it off, if it had a checksum of its own does so.
 #[test]
-fn a_chunk_that_the_device_fails_to_read_is_not_cut() {
-    in_world(|core, world| async move {
-        world.format(&core).await;
-        let at = Rc::default();
-        let device = Bad { below: world.device(&core), at: Rc::clone(&at), fails: true };
-        let store = world.mount_on(&core, Rc::new(device), false).await.expect("mount");
-        store.submit(Generator::prologue()).durable.await.expect("create");
-        let data = bytes(1, BLOCKS);
-        commit(&store, vec![streamed(name()), write(0, data.clone())]).await;
-        at.borrow_mut().insert(places(&store).await[7]);
-        for ops in [vec![truncate(6 * BLOCK)], vec![write(0, bytes(2, 1))], vec![zero(7 * BLOCK, BLOCK)]] {
-            let refused = store.submit(Transaction { ops }).durable.await;
+fn what_the_device_cannot_read_is_overwritten_and_cut_off() {
+    let ways: [(Vec<Op>, std::ops::Range<u64>); 4] = [
+        (vec![truncate(6 * BLOCK)], 0..0),
+        (vec![write(0, bytes(2, 1))], 0..1),
+        (vec![write(7 * BLOCK, bytes(2, 1))], 7..8),
+        (vec![zero(7 * BLOCK, BLOCK)], 7..8),
+    ];
+    for (ops, sound) in ways {
+        in_world(move |core, world| async move {
+            world.format(&core).await;
+            let at = Rc::default();
+            let device = Bad { below: world.device(&core), at: Rc::clone(&at), fails: true };
+            let store = world.mount_on(&core, Rc::new(device), false).await.expect("mount");
+            store.submit(Generator::prologue()).durable.await.expect("create");
+            commit(&store, vec![streamed(name()), write(0, bytes(1, BLOCKS))]).await;
+            at.borrow_mut().insert(places(&store).await[7]);
+            // A part of a block stays, which nobody knows.
+            let part = vec![write(2 * BLOCK + 5, Bytes::from_static(b"new"))];
+            let part = store.submit(Transaction { ops: part }).durable.await;
             assert!(
-                matches!(&refused, Err(StoreError::Io(reason)) if reason.contains("media error")),
-                "{refused:?}"
+                matches!(&part, Err(StoreError::Io(reason)) if reason.contains("media error")),
+                "{part:?}"
             );
+            assert_eq!((counter(&store, "chunks_split"), counter(&store, "chunks_damaged")), (0, 0));
+            commit(&store, ops.clone()).await;
+            assert_eq!((counter(&store, "chunks_split"), counter(&store, "chunks_damaged")), (1, 1));
+            let size = store.stat(collection(), &name()).await.expect("stat").size;
+            for number in 0..size / BLOCK {
+                let found = read(&store, number * BLOCK, BLOCK).await;
+                assert_eq!(found.is_ok(), sound.contains(&number), "{ops:?}, block {number}: {found:?}");
+            }
+            // It reads them again, and nothing tells whether what it reads was written.
+            at.borrow_mut().clear();
+            let problem = read(&store, 0, size).await.expect_err("not all of it");
+            assert!(problem.to_string().contains("unknown since"), "{problem}");
+            commit(&store, vec![write(0, bytes(3, size / BLOCK))]).await;
+            assert!(read(&store, 0, size).await.is_ok_and(|found| found == bytes(3, size / BLOCK)));
+            assert_eq!(findings(&store).await, Vec::<String>::new());
+            store.close().await.expect("close");
+        });
+    }
+}
+
+/// Of a chunk that is damaged on the device, what is in memory was verified: only the rest has an unknown checksum.
+#[test]
+fn what_is_in_memory_is_known_although_the_chunk_is_damaged() {
+    let mut world = World::new(1, 16 << 20, 4096, 256 << 10);
+    world.options.data_cache_bytes_max = 1 << 20;
+    Sim::new(1, Config::default()).run(0, move |core| async move {
+        let store = fresh(&core, &world).await;
+        let mut data = bytes(1, BLOCKS).to_vec();
+        commit(&store, vec![streamed(name()), write(0, Bytes::from(data.clone()))]).await;
+        assert!(read(&store, 0, 1).await.is_ok(), "all of it is in memory");
+        let forgets = AccessHints { keep: Keep::Not, ..AccessHints::default() };
+        let some = store.read_with(collection(), &name(), 8 * BLOCK, 4 * BLOCK, forgets).await;
+        assert!(some.is_ok(), "but for these from now on");
+        world.disk.corrupt(places(&store).await[9] + 3, 1);
+        commit(&store, vec![write(2 * BLOCK, bytes(2, 1))]).await;
+        data[2 * 4096..3 * 4096].copy_from_slice(&bytes(2, 1));
+        assert_eq!((counter(&store, "chunks_split"), counter(&store, "chunks_damaged")), (1, 1));
+        for hints in [AccessHints::default(), AccessHints::VERIFY] {
+            for number in 0..BLOCKS {
+                let found = store.read_with(collection(), &name(), number * BLOCK, BLOCK, hints).await;
+                let is_right = found.is_ok_and(|found| join(found) == part(&data, number, 1));
+                assert_eq!(is_right, !(8..12).contains(&number), "block {number}");
+            }
         }
-        at.borrow_mut().clear();
-        assert!(read(&store, 0, 1 << 20).await.is_ok_and(|found| found == data));
-        assert_eq!((counter(&store, "chunks_split"), findings(&store).await), (0, Vec::new()));
-        // All of it may go whatever it is.
-        at.borrow_mut().insert(places(&store).await[7]);
-        commit(&store, vec![write(0, bytes(4, BLOCKS))]).await;
-        assert!(read(&store, 0, 1 << 20).await.is_ok_and(|found| found == bytes(4, BLOCKS)));
+        assert_eq!(findings(&store).await.len(), 4);
         store.close().await.expect("close");
     });
 }

@@ -233,6 +233,41 @@ fn blocks_side_by_side_are_asked_for_once_and_not_for_ever() {
     });
 }
 
+/// A copy that does not answer may yet have what was written: nothing is given up meanwhile.
+#[test]
+fn a_damaged_chunk_is_not_cut_while_copies_do_not_answer() {
+    for fails in [false, true] {
+        Sim::new(1, Config::default()).run(0, move |core| async move {
+            let world = World::new(1, 8 << 20, 4096, 256 << 10);
+            world.format(&core).await;
+            let at = Rc::new(RefCell::new(BTreeSet::new()));
+            let device = Rc::new(Bad { below: world.device(&core), at: Rc::clone(&at), fails });
+            let store = world.mount_on(&core, device, false).await.expect("mount");
+            store.submit(Generator::prologue()).durable.await.expect("create");
+            let (name, data) = (object("object", 1), pattern(1, 6 * BLOCK));
+            let hints = Hints { is_streamed: true, ..Hints::default() };
+            let hint = Op::SetHints { collection: collection(), object: name.clone(), hints };
+            store.submit(Transaction { ops: vec![hint] }).durable.await.expect("hint");
+            write(&store, 0, data.clone()).await;
+            let places = store.block_places(collection(), &name).await.expect("places");
+            at.borrow_mut().insert(places[4].address);
+            store.set_copies(Some(Rc::new(Silent(Cell::new(0)))));
+            let object = name.clone();
+            let op = Op::Write { collection: collection(), object, offset: 0, data: vec![pattern(2, BLOCK)] };
+            let refused = store.submit(Transaction { ops: vec![op] }).durable.await;
+            let said = if fails { "media error" } else { "wrong checksum" };
+            assert!(matches!(&refused, Err(StoreError::Io(reason)) if reason.contains(said)), "{refused:?}");
+            assert_eq!((counter(&store, "chunks_split"), counter(&store, "chunks_damaged")), (0, 0));
+            // A copy that does answer has all of it.
+            let right = Replica { object: name.clone(), data: data.clone(), asked: Cell::new(0) };
+            store.set_copies(Some(Rc::new(right)));
+            let found = store.read(collection(), &name, 0, 1 << 20).await.map(join);
+            assert!(found.is_ok_and(|found| found == data));
+            store.close().await.expect("close");
+        });
+    }
+}
+
 #[test]
 fn what_was_written_since_stays() {
     Sim::new(1, Config::default()).run(0, move |core| async move {
