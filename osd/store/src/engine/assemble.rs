@@ -132,15 +132,16 @@ impl Inner {
         }
         for (index, object) in plan.objects.iter().enumerate() {
             let kind = self.checksum_kind(object.object.pool);
-            let hints = object.staged.now.as_ref().map_or(Hints::default(), |onode| onode.hints);
+            let now = object.staged.now.as_ref();
+            let (hints, size) = now.map_or((Hints::default(), 0), |onode| (onode.hints, onode.size));
             let chunk_bytes = self.chunk_bytes(object.object.pool, hints);
             for (number, shard_layout) in &object.layouts {
                 let Some(content) = object.staged.contents.get(number) else { continue };
                 let written = assembled.written.entry((index, *number)).or_default();
-                let splits = shard_layout.cuts.iter().map(|cut| cut.split(&kept[index], self.block));
+                let splits = shard_layout.cuts.iter().map(|cut| cut.split(&kept[index]));
                 written.splits = splits.collect();
                 let mut packs = packing.packs.remove(&(index, *number)).unwrap_or_default();
-                let mut gathering = Gathering::new(kind, chunk_bytes, self.block);
+                let mut gathering = Gathering::new(kind, chunk_bytes, self.block, size);
                 let to_keep = &mut assembled.to_keep;
                 for (at, changed) in shard_layout.blocks.iter().enumerate() {
                     let logical = changed.logical;

@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use bytes::Bytes;
 
+use crate::checksum::Checksum;
 use crate::compression::Algorithm;
 use crate::shard::{Blob, Packed, Place, Shard};
 
@@ -36,8 +37,8 @@ pub struct Blocks {
     plain: BTreeMap<u64, Bytes>,
     /// Of compressed blobs, by address: consecutive blocks, and the number of the first.
     packed: BTreeMap<u64, Vec<(usize, Bytes)>>,
-    /// Addresses of blocks that cannot be verified, as what is under their checksums does not match or cannot be read.
-    damaged: BTreeSet<u64>,
+    /// By address, checksums of blocks that stay of chunks, taken of what was verified.
+    sums: BTreeMap<u64, Checksum>,
 }
 
 impl Wanted {
@@ -112,19 +113,31 @@ impl Blocks {
         self.packed.insert(blob.place.blob, runs.collect());
     }
 
-    /// Adds blocks that were read by themselves.
-    pub fn extend(&mut self, blocks: BTreeMap<u64, Bytes>) {
-        self.plain.extend(blocks);
+    /// A block that was read, as it is on the device; with it come all that are under its checksum.
+    pub fn stored_block(&self, place: &Place) -> Option<&Bytes> {
+        self.plain.get(&place.address)
     }
 
-    /// Notes that nothing verifies a block: what is under its checksum does not match it, or cannot be read.
-    pub fn note_damaged(&mut self, place: &Place) {
-        self.damaged.insert(place.address);
+    /// Lets go of all but the blocks at these places, and of the buffers that they were read with.
+    pub fn keep_only(&mut self, places: &[Place]) {
+        let kept = places.iter().filter_map(|place| {
+            let block = self.plain.get(&place.address)?;
+            Some((place.address, Bytes::copy_from_slice(block)))
+        });
+        self.plain = kept.collect();
     }
 
-    /// See [`Self::note_damaged`].
-    pub fn is_damaged(&self, place: &Place) -> bool {
-        self.damaged.contains(&place.address)
+    /// Notes what checksum a block has that stays of a chunk: an unknown one, if nothing verifies it.
+    pub fn note_sum(&mut self, place: &Place, checksum: Checksum) {
+        self.sums.insert(place.address, checksum);
+    }
+
+    /// See [`Self::note_sum`].
+    pub fn sum(&self, place: &Place) -> Checksum {
+        match self.sums.get(&place.address) {
+            Some(checksum) => *checksum,
+            None => panic!("the block at {:#x} has no checksum of its own", place.address),
+        }
     }
 
     /// A block that was read.

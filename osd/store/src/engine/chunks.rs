@@ -1,5 +1,6 @@
 //! Which of the blocks that go to new space get one checksum together: those that lie one behind the other both in the object
-//! and on the device, cut at multiples of the chunk's size in the object.
+//! and on the device, cut at multiples of the chunk's size in the object. A block that the object ends within has one of its own, so
+//! that what is appended to it cuts no chunk.
 
 use bytes::Bytes;
 
@@ -21,6 +22,8 @@ pub struct Gathering {
     kind: ChecksumKind,
     chunk_bytes: u64,
     block: u64,
+    /// Where the object ends.
+    size: u64,
     open: Option<Open>,
 }
 
@@ -37,9 +40,9 @@ struct Open {
 pub type Gathered = (Fresh, Vec<(u64, Bytes)>);
 
 impl Gathering {
-    /// Of blocks of `block` bytes, for checksums of up to `chunk_bytes`.
-    pub fn new(kind: ChecksumKind, chunk_bytes: u64, block: u64) -> Self {
-        Self { kind, chunk_bytes, block, open: None }
+    /// Of blocks of `block` bytes of an object of `size` bytes, for checksums of up to `chunk_bytes`.
+    pub fn new(kind: ChecksumKind, chunk_bytes: u64, block: u64, size: u64) -> Self {
+        Self { kind, chunk_bytes, block, size, open: None }
     }
 
     /// Takes the next block, which begins at `logical` in the object, and is to be kept in memory or not; gives those before
@@ -51,8 +54,10 @@ impl Gathering {
         block: &[u8],
         to_keep: Option<Bytes>,
     ) -> Option<Gathered> {
-        let follows =
-            |open: &Open| open.next == (logical, address) && !logical.is_multiple_of(self.chunk_bytes);
+        let is_whole = logical + self.block <= self.size;
+        let follows = |open: &Open| {
+            open.next == (logical, address) && !logical.is_multiple_of(self.chunk_bytes) && is_whole
+        };
         let ended = if self.open.as_ref().is_some_and(follows) { None } else { self.end() };
         let open = self.open.get_or_insert_with(|| Open {
             address,
@@ -83,8 +88,8 @@ mod tests {
 
     #[test]
     fn blocks_are_gathered_as_long_as_they_follow() {
-        let check = |chunk: u64, blocks: &[(u64, u64)], expected: &[(u64, usize)]| {
-            let mut gathering = Gathering::new(ChecksumKind::Crc32c, chunk * B, B);
+        let check_size = |size: u64, chunk: u64, blocks: &[(u64, u64)], expected: &[(u64, usize)]| {
+            let mut gathering = Gathering::new(ChecksumKind::Crc32c, chunk * B, B, size);
             let content = |n: u64| vec![u8::try_from(n).expect("small"); 4096];
             let add = |(logical, address): &(u64, u64)| {
                 gathering.add(logical * B, address * B, &content(*address), Some(Bytes::new()))
@@ -100,11 +105,15 @@ mod tests {
                 assert_eq!(kept.len(), fresh.blocks);
             }
         };
+        let check = |chunk, blocks: &[_], expected: &[_]| check_size(100 * B, chunk, blocks, expected);
         check(1, &[(0, 50), (1, 51)], &[(50, 1), (51, 1)]);
         check(4, &[(0, 50), (1, 51), (2, 52), (3, 53), (4, 54)], &[(50, 4), (54, 1)]);
         check(4, &[(2, 50), (3, 51), (4, 52), (5, 53)], &[(50, 2), (52, 2)]);
         check(4, &[(0, 50), (1, 60), (2, 61)], &[(50, 1), (60, 2)]);
         check(4, &[(0, 50), (2, 51), (3, 52)], &[(50, 1), (51, 2)]);
         check(4, &[], &[]);
+        check_size(3 * B, 4, &[(0, 50), (1, 51), (2, 52)], &[(50, 3)]);
+        check_size(3 * B - 1, 4, &[(0, 50), (1, 51), (2, 52)], &[(50, 2), (52, 1)]);
+        check_size(2 * B + 1, 4, &[(1, 51), (2, 52)], &[(51, 1), (52, 1)]);
     }
 }

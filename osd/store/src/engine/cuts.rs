@@ -75,15 +75,8 @@ pub fn cuts(content: &Content, changed: &[Changed], block: u64) -> Vec<Cut> {
 
 impl Cut {
     /// It, with checksums of what was read.
-    pub fn split(&self, read: &Blocks, block: u64) -> Split {
-        let own = self.kept.iter().map(|place| {
-            let kind = place.checksum.kind();
-            let checksum = match read.is_damaged(place) {
-                true => Checksum::unknown(kind),
-                false => Checksum::of(kind, &read.get(place, block)),
-            };
-            (place.index, checksum)
-        });
+    pub fn split(&self, read: &Blocks) -> Split {
+        let own = self.kept.iter().map(|place| (place.index, read.sum(place)));
         Split { blob: self.blob, first: self.first, own: own.collect() }
     }
 }

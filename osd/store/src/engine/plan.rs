@@ -94,11 +94,8 @@ pub struct PlannedObject {
 
 impl PlannedObject {
     /// What stays of chunks that are cut, to be read.
-    pub fn cut_off(&self) -> impl Iterator<Item = (&Shard, &Cut)> {
-        self.layouts.iter().flat_map(|(number, layout)| {
-            let content = self.staged.contents.get(number);
-            content.into_iter().flat_map(|content| layout.cuts.iter().map(|cut| (&*content.base, cut)))
-        })
+    pub fn cut_off(&self) -> impl Iterator<Item = &Cut> {
+        self.layouts.values().flat_map(|layout| &layout.cuts)
     }
 
     /// Blocks of which a part stays, to be read.

@@ -13,22 +13,25 @@ use rt::sync::{OneReceiver, OneSender, oneshot};
 use rt::{Group, Nanos};
 
 use super::admit::Admitted;
-use super::blocks::{Blocks, Wanted};
+use super::blocks::Blocks;
 use super::counters::Count;
+use super::cuts::Cut;
 use super::load::Unread;
 use super::needs::Bases;
 use super::packing::Squeezed;
-use super::plan::{Plan, PlannedObject};
+use super::plan::Plan;
 use super::sequencer::Turn;
 use super::state::{Inner, Purpose};
 use crate::check;
+use crate::checksum::Checksum;
 use crate::object_store::{StoreError, StoreResult, Submitted};
+use crate::shard::Place;
 use crate::transaction::Transaction;
-use crate::types::AccessHints;
+use crate::types::{AccessHints, ObjectId};
 
 /// What a plan waits for before it takes effect.
 struct Prepared {
-    /// Blocks of which a part stays, by object of the plan.
+    /// Blocks of which a part stays, and checksums of those that stay of chunks, by object of the plan.
     kept: Vec<Blocks>,
     squeezed: Vec<Squeezed>,
     admitted: Admitted,
@@ -202,57 +205,65 @@ impl Inner {
         *at = now;
     }
 
-    /// Reads the blocks of which a part stays.
+    /// Reads the blocks of which a part stays, and takes checksums of what stays of chunks.
     async fn read_kept(self: &Rc<Self>, plan: &Plan) -> StoreResult<Vec<Blocks>> {
         // Of each object by itself: clones have blobs at the same address, and want other blocks of them.
         let mut kept = Vec::with_capacity(plan.objects.len());
         for object in &plan.objects {
             let needed = object.reads(self.block);
-            let with_cuts = object.cut_off().next().is_some().then(|| {
-                let mut all = needed.clone();
-                for (shard, cut) in object.cut_off() {
-                    cut.kept.iter().for_each(|place| all.add(shard, *place, self.block));
+            let mut blocks = Blocks::default();
+            if !needed.is_empty() {
+                self.come_to_modify(&needed.places).await;
+                blocks = self.read_blocks(&object.object, &needed, AccessHints::default()).await?;
+            }
+            let mut cuts = object.cut_off().peekable();
+            if cuts.peek().is_some() {
+                for cut in cuts {
+                    self.sum_cut(&object.object, cut, &mut blocks).await?;
                 }
-                all
-            });
-            let wanted = with_cuts.as_ref().unwrap_or(&needed);
-            if wanted.is_empty() {
-                kept.push(Blocks::default());
-                continue;
+                blocks.keep_only(&needed.places);
             }
-            self.counters.blocks_read_to_modify.add(u64::try_from(wanted.places.len()).unwrap_or(0));
-            while let Some(writing) = self.blocked_by_write(&wanted.places) {
-                writing.wait().await;
-            }
-            let read = self.read_blocks(&object.object, wanted, AccessHints::default()).await;
-            kept.push(match read {
-                Err(_) if with_cuts.is_some() => self.read_around(object, &needed).await?,
-                read => read?,
-            });
+            kept.push(blocks);
         }
         Ok(kept)
     }
 
-    /// Reads the blocks of which a part stays; and what stays of each chunk by itself, as it may be damaged. Of one that is, the
-    /// blocks that are in memory were verified when they came: nothing else verifies the others any more.
-    async fn read_around(self: &Rc<Self>, object: &PlannedObject, needed: &Wanted) -> StoreResult<Blocks> {
-        let mut blocks = self.read_blocks(&object.object, needed, AccessHints::default()).await?;
-        for (_, cut) in object.cut_off() {
-            match self.read_verified(&object.object, &cut.kept, AccessHints::default()).await {
-                Ok(read) => blocks.extend(read),
+    /// Takes a checksum of each block that stays of a chunk; the blocks go again, as a transaction may cut many chunks. Of one
+    /// that does not match, or cannot be read, nothing verifies the blocks but those in memory, which were when they came.
+    async fn sum_cut(self: &Rc<Self>, object: &ObjectId, cut: &Cut, blocks: &mut Blocks) -> StoreResult<()> {
+        let mut read = BTreeMap::new();
+        // They are there if a part of another block of the chunk stays.
+        if cut.kept.iter().any(|place| blocks.stored_block(place).is_none()) {
+            self.come_to_modify(&cut.kept).await;
+            read = match self.read_verified(object, &cut.kept, AccessHints::default()).await {
+                Ok(read) => read,
+                Err(Unread::Failed(error)) => return Err(error),
                 Err(Unread::Damaged(error) | Unread::Unreadable(error)) => {
                     self.unreadable(&error);
-                    for place in &cut.kept {
-                        match self.kept_block(place, AccessHints::default()) {
-                            Some(block) => blocks.extend(BTreeMap::from([(place.address, block)])),
-                            None => blocks.note_damaged(place),
-                        }
-                    }
+                    let in_memory = |place: &Place| {
+                        Some((place.address, self.kept_block(place, AccessHints::default())?))
+                    };
+                    cut.kept.iter().filter_map(in_memory).collect()
                 }
-                Err(Unread::Failed(error)) => return Err(error),
-            }
+            };
         }
-        Ok(blocks)
+        for place in &cut.kept {
+            let (kind, found) = (place.checksum.kind(), read.get(&place.address));
+            let found = found.or_else(|| blocks.stored_block(place));
+            let checksum = found.map_or_else(|| Checksum::unknown(kind), |block| Checksum::of(kind, block));
+            blocks.note_sum(place, checksum);
+        }
+        drop(read);
+        self.core.yield_now().await;
+        Ok(())
+    }
+
+    /// Counts blocks that are read to be modified, and waits until none of them is on its way to the device.
+    async fn come_to_modify(&self, places: &[Place]) {
+        self.counters.blocks_read_to_modify.add(u64::try_from(places.len()).unwrap_or(0));
+        while let Some(writing) = self.blocked_by_write(places) {
+            writing.wait().await;
+        }
     }
 }
 

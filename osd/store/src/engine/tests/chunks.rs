@@ -343,6 +343,32 @@ fn a_pool_bounds_what_is_under_one_checksum() {
     });
 }
 
+/// What is appended to a block that is not whole cuts nothing, and reads nothing but that block.
+#[test]
+fn appends_cut_no_chunk() {
+    in_world(|core, world| async move {
+        let store = fresh(&core, &world).await;
+        let data = bytes(1, BLOCKS);
+        commit(&store, vec![streamed(name())]).await;
+        let (mut at, step) = (0, 3 * BLOCK + 700);
+        while at < BLOCKS * BLOCK {
+            let end = (at + step).min(BLOCKS * BLOCK);
+            let range = usize::try_from(at).expect("small")..usize::try_from(end).expect("small");
+            commit(&store, vec![write(at, data.slice(range))]).await;
+            at = end;
+        }
+        assert_eq!(counter(&store, "chunks_split"), 0);
+        assert!(counter(&store, "data_bytes_read") <= 5 * BLOCK, "each last block once");
+        let dump = store.dump(collection(), &name()).await.expect("dump");
+        let blobs = dump.shards.values().flat_map(|shard| shard.blobs.values());
+        let chunks: usize = blobs.map(|blob| blob.checksums.chunks().count()).sum();
+        assert!(chunks < 12, "{chunks} for 16 blocks");
+        assert!(read(&store, 0, 1 << 20).await.is_ok_and(|found| found == data));
+        assert_eq!(findings(&store).await, Vec::<String>::new());
+        store.close().await.expect("close");
+    });
+}
+
 /// Clones share chunks whole; each object cuts its own.
 #[test]
 fn clones_share_chunks_and_cut_their_own() {
