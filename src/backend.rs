@@ -11,7 +11,7 @@ use bluefs::fs::{BlueFs, FormatOptions as FsFormat, Loaded, MountOptions, SpaceD
 use bluefs_rocks::{RocksKv, RocksOptions};
 use nvme::uring::{Polling, UringDevice};
 use nvme::{
-    BlockDevice, BlockingDevice, BlockingJoined, BlockingPartition, DeviceFile, Joined, JoinedState,
+    BlockDevice, BlockingDevice, BlockingJoined, BlockingPartition, DeviceFile, DmaBuf, Joined, JoinedState,
     Partition,
 };
 use rt::{Core, Lane};
@@ -165,7 +165,8 @@ impl Beside {
         Ok(Self { file, labelled })
     }
 
-    /// Whether somebody prepared a device for parts of just these stores, and stopped before any part was on it.
+    /// Whether somebody prepared a device for parts of just these stores, and stopped before any part was on it. What else may
+    /// have come there since is for the caller to look at.
     pub async fn is_prepared(
         core: &Core,
         file: Arc<DeviceFile>,
@@ -181,9 +182,11 @@ impl Beside {
         for superblock in stores {
             let runs = labelled.runs_of(&*device, superblock.store)?;
             let part = Partition::of_runs(device.clone(), "part", places_of(&runs))?;
-            let found = PartHeader::read(&part, superblock.block.into()).await;
+            let block = DmaBuf::zeroed(usize::try_from(superblock.block)?);
+            // What cannot be read may be a part.
+            let Ok(first) = part.read(0, block).await else { return Ok(false) };
             // An older copy of a part is for its owner to give up.
-            if found.is_ok_and(|header| header.store == superblock.store) {
+            if PartHeader::decode(first.freeze()).is_ok_and(|header| header.store == superblock.store) {
                 return Ok(false);
             }
         }

@@ -19,6 +19,7 @@ use nvme::{BlockDevice, DeviceFile, Found, OpenOptions, OwnMagic, Space, probe_f
 use rt::uring::Config;
 use rt::{Core, CoreId};
 use store::devices::Role;
+use store::label::LABELLED_FROM;
 use uuid::Uuid;
 
 use crate::backend::{self, Beside, NewDevice};
@@ -29,6 +30,8 @@ use crate::progress;
 
 /// Bytes of the monitor's store.
 const MON_STORE_BYTES: u64 = 64 << 20;
+/// What a device of ours begins with.
+const OWN: OwnMagic<'static> = OwnMagic { magic: backend::LABEL_MAGIC, offset: 0 };
 
 /// `spirula mkfs`.
 pub fn run(options: &UpOptions) -> anyhow::Result<ExitCode> {
@@ -191,10 +194,27 @@ pub fn open_new(path: &Path, options: &OpenOptions, force: bool) -> anyhow::Resu
 
 /// An error if there is somebody's data on a device, unless `force`.
 pub fn refuse_foreign(file: &Arc<DeviceFile>, force: bool) -> anyhow::Result<()> {
+    refuse(file, found_on(file, &[OWN])?, force)
+}
+
+/// As [`refuse_foreign`], for a device that one of our own labels, whole or in part, is on: that is no reason, but anybody else's
+/// signature is, and so is what is where labelling has not been yet.
+pub fn refuse_others(file: &Arc<DeviceFile>, force: bool) -> anyhow::Result<()> {
+    let found = match found_on(file, &[])? {
+        Some(Found::NotBlank { at }) if at >= LABELLED_FROM => None,
+        Some(Found::NotBlank { .. }) => found_on(file, &[OWN])?.filter(|found| *found != Found::Own),
+        found => found,
+    };
+    refuse(file, found, force)
+}
+
+fn found_on(file: &Arc<DeviceFile>, own: &[OwnMagic<'_>]) -> anyhow::Result<Option<Found>> {
+    probe_foreign(&file.blocking(), own)
+        .with_context(|| format!("cannot look at what is on {}", file.path().display()))
+}
+
+fn refuse(file: &Arc<DeviceFile>, found: Option<Found>, force: bool) -> anyhow::Result<()> {
     let path = file.path();
-    let own = OwnMagic { magic: backend::LABEL_MAGIC, offset: 0 };
-    let found = probe_foreign(&file.blocking(), &[own])
-        .with_context(|| format!("cannot look at what is on {}", path.display()))?;
     match found {
         None => {}
         Some(found) if force => {

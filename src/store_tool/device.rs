@@ -21,7 +21,7 @@ use super::leaving;
 use crate::backend::{self, Beside, SliceStore};
 use crate::cluster_dir::{ClusterDir, Plan};
 use crate::daemons::DeviceFiles;
-use crate::mkfs::refuse_foreign;
+use crate::mkfs::{refuse_foreign, refuse_others};
 use crate::size::show_size;
 
 /// Does what is asked.
@@ -187,8 +187,9 @@ pub(super) async fn plan_beside(
     stores: &[Superblock],
     force: bool,
 ) -> anyhow::Result<Beside> {
-    if !Beside::is_prepared(core, file.clone(), fsid, stores).await? {
-        refuse_foreign(&file, force)?;
+    match Beside::is_prepared(core, file.clone(), fsid, stores).await? {
+        true => refuse_others(&file, force)?,
+        false => refuse_foreign(&file, force)?,
     }
     Beside::plan(core, file, fsid, stores.iter().map(|superblock| superblock.store).collect())
 }

@@ -372,9 +372,22 @@ fn a_device_that_was_labelled_and_not_noted_is_added_again() {
         let checked = spirula(&["fsck", "--dir", &dir, "--deep"]);
         assert_eq!(checked.code, Some(0), "{checked:?}");
     }
-    // One that was in use is not taken for one that was not.
+    // What somebody else has put there since is not lost: beside a whole label, and where a label is not yet.
+    let in_use = fs::read(&db).expect("read");
     fs::write(folder.path("c").join("cluster.json"), &plan).expect("written");
     (0..).zip(&stores).for_each(|(osd, bytes)| fs::write(main(osd), bytes).expect("written"));
+    for (label, at, found, words) in
+        [(8192, 4086, "SWAPSPACE2", "swap space"), (0, 5000, "?", "an unknown kind")]
+    {
+        let mut bytes = labelled.clone();
+        bytes[label..8192].fill(0);
+        bytes[at..][..found.len()].copy_from_slice(found.as_bytes());
+        fs::write(&db, &bytes).expect("written");
+        add(&dir).refused(1, &[words, "--force"]);
+        assert_eq!(fs::read(&db).expect("read"), bytes);
+    }
+    fs::write(&db, &in_use).expect("written");
+    // One that was in use is not taken for one that was not.
     add(&dir).refused(1, &["belongs to a spirula cluster"]);
 }
 

@@ -30,6 +30,8 @@ const HEAD_BYTES: u64 = 1 << 20;
 const TAIL_BYTES: u64 = 64 << 10;
 /// Where the label copies are, before the one at the end.
 const LABEL_PLACES: [u64; 2] = [0, 128 << 10];
+/// Before this there is nothing on a device whose labelling was interrupted before the last copy of its label.
+pub const LABELLED_FROM: u64 = LABEL_PLACES[1];
 /// Where the table copies are; each has as much room.
 const TABLE_PLACES: [u64; 2] = [256 << 10, 512 << 10];
 const TABLE_BYTES_MAX: usize = 256 << 10;

@@ -175,7 +175,9 @@ impl Layout {
     /// multiples of `most` bytes, and none of fewer than `least`.
     pub fn runs(&self, least: u64, most: u64, block: u64) -> Vec<Range<usize>> {
         let mut runs: Vec<Range<usize>> = Vec::new();
-        for (index, changed) in self.blocks.iter().enumerate().filter(|(_, changed)| !changed.in_place) {
+        // What only moves goes as it is: whoever moves it chose where to, for so many bytes.
+        let is_new = |changed: &Changed| !changed.in_place && !changed.moves;
+        for (index, changed) in self.blocks.iter().enumerate().filter(|(_, changed)| is_new(changed)) {
             let follows = index > 0 && self.blocks[index - 1].logical + block == changed.logical;
             match runs.last_mut() {
                 Some(run) if run.end == index && follows && !changed.logical.is_multiple_of(most) => {

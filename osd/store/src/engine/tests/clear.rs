@@ -6,6 +6,7 @@ use std::collections::BTreeSet;
 use std::rc::Rc;
 
 use allocator::{Class, Extent};
+use bytes::Bytes;
 use rt::LocalBoxFuture;
 
 use super::defragment::{content, counter, cut, is_clean, open, run, submit, write};
@@ -27,9 +28,14 @@ async fn try_submit(store: &Engine, op: Op) -> StoreResult<()> {
 
 /// Objects of a block each until there is no space, without those that `goes` names; how many there were.
 async fn scatter(store: &Engine, goes: impl Fn(u32) -> bool) -> u32 {
+    scatter_of(store, |number| pattern(number, 4096), goes).await
+}
+
+/// As [`scatter`], with data of any length.
+async fn scatter_of(store: &Engine, data: impl Fn(u64) -> Bytes, goes: impl Fn(u32) -> bool) -> u32 {
     let mut count = 0;
     loop {
-        match try_submit(store, write(name(count), 0, pattern(count.into(), 4096))).await {
+        match try_submit(store, write(name(count), 0, data(count.into()))).await {
             Ok(()) => count += 1,
             Err(StoreError::NoSpace(_)) => break,
             Err(error) => panic!("{error}"),
@@ -80,6 +86,25 @@ fn where_no_loan_fits_there_is_room_for_many_afterwards() {
         let store = world.mount(&core).await.expect("mount");
         assert_eq!(content(&store).await, before);
         assert!(loans(&store) >= report.bytes / LOAN);
+    });
+}
+
+#[test]
+fn where_data_is_compressed_what_moves_is_not() {
+    run(async |core, world| {
+        let store = open(&core, &world).await;
+        scatter_of(&store, |number| half_noise(number, 16 << 10), |number| number % 2 == 0).await;
+        let before = content(&store).await;
+        let compression = Compression { mode: CompressionMode::Force, ..Compression::default() };
+        store.set_pool_options(7, PoolOptions { compression: Some(compression), ..PoolOptions::default() });
+        let report = clear(&store).await;
+        assert!(report.is_whole && report.bytes > 1 << 20 && report.moved_bytes > 0, "{report:?}");
+        assert!(report.moved_bytes <= report.bytes, "{report:?}");
+        let counted = ["cleared_moved_bytes", "compress_accepted", "compress_rejected"];
+        assert_eq!(counted.map(|name| counter(&store, name)), [report.moved_bytes, 0, 0]);
+        assert_eq!(content(&store).await, before);
+        is_clean(&store).await;
+        store.close().await.expect("close");
     });
 }
 
