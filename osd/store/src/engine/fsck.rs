@@ -44,7 +44,8 @@ const PAGE: ScanLimit = ScanLimit { keys: 256, bytes: 256 << 10 };
 /// The check while it runs: everything of one moment, and what was found.
 struct Check {
     inner: Rc<Inner>,
-    pin: Pin,
+    /// The state of the beginning; none once only the newest is looked at, a page at a time.
+    pin: Option<Rc<Pin>>,
     /// Bits of each.
     collections: BTreeMap<CollectionId, u8>,
     /// Those whose log is not in order.
@@ -68,6 +69,8 @@ struct Check {
     contested: Vec<Extent>,
     /// Shards whose onodes are not there, and what is said of them; a repair has several rounds.
     orphans: Vec<(Bytes, String)>,
+    /// Objects of which an onode or a shard cannot be decoded or is missing, as was told; bounded by `limits::FSCK_FINDINGS_MAX`.
+    undecoded: BTreeSet<ObjectId>,
     /// A key, an onode or a shard cannot be read and stays: what seems to be nobody's may be its.
     has_unreadable: bool,
     found_pools: BTreeMap<i64, PoolStats>,
@@ -79,8 +82,6 @@ struct Check {
     /// What a repair will do; none of a check alone.
     fixes: Option<Fixes>,
     watch: Rc<dyn Watch>,
-    /// The view is the one of the beginning.
-    holds_view: bool,
     /// It ends early: what was not seen yet says nothing.
     is_cut: bool,
 }
@@ -104,7 +105,7 @@ impl Check {
             !collection.log.iter().map(|(version, _)| version).is_sorted()
         };
         let mut check = Self {
-            pin: inner.overlay.pin(),
+            pin: Some(Rc::new(inner.overlay.pin())),
             collections: collections.iter().map(|(id, collection)| (*id, collection.bits)).collect(),
             disordered: collections.iter().filter(is_disordered).map(|(id, _)| *id).collect(),
             pools: inner.pools.borrow().clone(),
@@ -118,6 +119,7 @@ impl Check {
             regions: Vec::new(),
             contested: Vec::new(),
             orphans: Vec::new(),
+            undecoded: BTreeSet::new(),
             has_unreadable: false,
             found_pools: BTreeMap::new(),
             shares: BTreeMap::new(),
@@ -125,7 +127,6 @@ impl Check {
             report: FsckReport::default(),
             fixes,
             watch,
-            holds_view: true,
             is_cut: false,
             inner: Rc::clone(inner),
         };
@@ -173,13 +174,18 @@ impl Check {
         }
     }
 
+    /// What is looked at.
+    fn pin(&self) -> Rc<Pin> {
+        self.pin.clone().unwrap_or_else(|| Rc::new(self.inner.overlay.pin()))
+    }
+
     /// The next keys and values of a range, of which what is left stays in it; none if nothing was left, or the check ends early.
     async fn page(&mut self, range: &mut Option<(Bytes, Bytes)>) -> StoreResult<Option<Vec<(Bytes, Bytes)>>> {
         if self.is_cut {
             return Ok(None);
         }
         let Some((start, end)) = range.take() else { return Ok(None) };
-        let page = self.pin.scan(&*self.inner.kv, start, end.clone(), PAGE).await;
+        let page = self.pin().scan(&*self.inner.kv, start, end.clone(), PAGE).await;
         let page = page.map_err(|error| self.inner.kv_failed(&error))?;
         let last = page.entries.last().filter(|_| page.more);
         *range = last.map(|(key, _)| (keys::after(key), end));
@@ -192,7 +198,7 @@ impl Check {
     async fn pause(&mut self, bytes: u64) {
         self.is_cut |= !self.watch.pause(bytes).await;
         let is_served = self.inner.purpose == Purpose::Serve;
-        if is_served && self.holds_view && self.inner.kv_room.views_unwanted.get() {
+        if is_served && self.pin.is_some() && self.inner.kv_room.views_unwanted.get() {
             log::warn!(
                 "a check ends early, as there is no room for what it would keep of the key-value store"
             );

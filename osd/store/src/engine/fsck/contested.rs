@@ -151,7 +151,7 @@ impl Check {
 
     /// The value of a key that was read before.
     async fn known(&self, key: &Bytes) -> StoreResult<Bytes> {
-        let values = self.pin.get(&*self.inner.kv, vec![key.clone()]).await;
+        let values = self.pin().get(&*self.inner.kv, vec![key.clone()]).await;
         let value = values.map_err(|error| self.inner.kv_failed(&error))?.pop().flatten();
         Ok(value.unwrap_or_default())
     }

@@ -97,6 +97,7 @@ impl Check {
 
     fn unreadable_onode(&mut self, key: &Bytes, name: &ObjectId, detail: String) {
         self.find(FsckSeverity::Fatal, Remedy::Discard, "onode", detail.clone());
+        self.note_undecoded(name);
         if !self.discards() {
             self.has_unreadable = true;
             return;
@@ -104,6 +105,13 @@ impl Check {
         self.lose(name, Lost::Object, detail.clone());
         let (start, end) = keys::object_whole(key);
         self.fix("onode", detail, [Item::DeleteRange(start, end)]);
+    }
+
+    fn note_undecoded(&mut self, name: &ObjectId) {
+        // Of more no check tells.
+        if self.undecoded.len() < limits::FSCK_FINDINGS_MAX {
+            self.undecoded.insert(name.clone());
+        }
     }
 
     fn onode(&mut self, key: &Bytes, name: &ObjectId, value: Bytes) -> Option<Open> {
@@ -168,6 +176,7 @@ impl Check {
             Err(error) => {
                 let detail = format!("shard {number} of {name}: {error}");
                 self.find(FsckSeverity::Fatal, Remedy::Discard, "shard", detail.clone());
+                self.note_undecoded(&name);
                 if self.discards() {
                     self.lose_shard(open, number, &detail);
                     self.fix("shard", detail, [Item::Delete(key)]);
@@ -233,6 +242,7 @@ impl Check {
         if !missing.is_empty() {
             let detail = format!("{name} misses shards {missing:?}");
             self.find(FsckSeverity::Fatal, Remedy::Discard, "shard-missing", detail.clone());
+            self.note_undecoded(&name);
             if !self.discards() {
                 self.has_unreadable = true;
                 return;

@@ -74,7 +74,7 @@ impl Check {
         detail: String,
     ) -> StoreResult<()> {
         let key = keys::onode(name);
-        let values = self.pin.get(&*self.inner.kv, vec![key.clone()]).await;
+        let values = self.pin().get(&*self.inner.kv, vec![key.clone()]).await;
         let value = values.map_err(|error| self.inner.kv_failed(&error))?.pop().flatten();
         let decoded = value.map(|value| Onode::decode(value, &key, name));
         let Some(Ok(mut onode)) = decoded else { panic!("{name} was read before") };

@@ -74,7 +74,8 @@ impl Check {
 
     /// What is stored, the last record that it holds, and the window that it is of, which may have grown since.
     pub(super) async fn stored_free_list(&self) -> OpenResult<(BitmapAllocator, u64, u64)> {
-        let (device, kv, view) = (&*self.inner.device, &self.inner.kv, self.pin.view());
+        let pin = self.pin();
+        let (device, kv, view) = (&*self.inner.device, &self.inner.kv, pin.view());
         let checkpoint = open::read_checkpoint(device, kv, view).await?;
         // It may have grown since it was mounted.
         let superblock = Superblock { window: self.window, ..self.inner.superblock.borrow().clone() };

@@ -19,10 +19,8 @@ impl Check {
     pub(super) async fn data(&mut self) -> StoreResult<()> {
         let total = self.report.objects;
         let (mut range, mut objects) = (Some(keys::all_objects()), 0);
-        self.holds_view = false;
-        loop {
-            self.pin = self.inner.overlay.pin();
-            let Some(page) = self.page(&mut range).await? else { return Ok(()) };
+        self.pin = None;
+        while let Some(page) = self.page(&mut range).await? {
             for (key, _) in page {
                 // The walk over the keys told of those that are not right.
                 match keys::parse_object(&key) {
@@ -39,16 +37,25 @@ impl Check {
                 }
             }
         }
+        Ok(())
     }
 
-    /// Reads a shard, as far as it is still there. What cannot be decoded was told of, as above.
+    /// Reads a shard, as far as it is still there.
     async fn verify(&mut self, name: &ObjectId, number: u32) -> StoreResult<()> {
         let mut from = Some(0);
         while let Some(at) = from.filter(|_| !self.is_cut) {
             let before = self.report.bytes_verified;
             from = match self.verify_some(name, number, at).await {
+                Ok(next) => next,
                 Err(error @ StoreError::Down(_)) => return Err(error),
-                next => next.unwrap_or(None),
+                Err(error) => {
+                    // Of what the walk over the keys could not decode it told.
+                    if !self.undecoded.contains(name) {
+                        let detail = format!("shard {number} of {name}, byte {at}: {error}");
+                        self.find(FsckSeverity::Fatal, Remedy::None, "unreadable", detail);
+                    }
+                    None
+                }
             };
             self.pause(self.report.bytes_verified - before).await;
         }
