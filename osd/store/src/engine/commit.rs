@@ -208,6 +208,8 @@ impl Inner {
 
     /// Waits until what was freed so far is free, but for what is being read or discarded.
     pub async fn settle_frees(self: &Rc<Self>) -> crate::StoreResult<()> {
+        // The store does not close under what is written here.
+        let Some(_pass) = self.gate.enter() else { return Err(crate::StoreError::Down("closed".into())) };
         self.check_open()?;
         let record = self.journal.borrow().last_record();
         self.wait_overwritable(record, CHECKPOINT_BLOCKS).await?;

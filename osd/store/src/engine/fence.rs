@@ -21,12 +21,14 @@ pub struct Fence {
     bytes: u64,
     /// From where on holes are looked for.
     cursor: u64,
+    /// The least bytes for which there was no hole.
+    refused: u64,
 }
 
 impl Fence {
     /// Takes what is free in these windows, as far as nobody was promised it.
     pub fn new(space: &Space<HybridAllocator>, window: u64, windows: BTreeSet<u64>) -> Self {
-        let mut fence = Self { window, windows, taken: Vec::new(), bytes: 0, cursor: 0 };
+        let mut fence = Self { window, windows, taken: Vec::new(), bytes: 0, cursor: 0, refused: u64::MAX };
         for index in fence.windows.clone() {
             for free in space.with(|allocator| free_in(allocator, index * window, (index + 1) * window)) {
                 fence.take(space, free);
@@ -67,8 +69,8 @@ impl Fence {
         self.bytes
     }
 
-    /// How many windows are taken whole.
-    pub fn whole(&self) -> u64 {
+    /// Numbers of the windows that are taken whole.
+    pub fn whole(&self) -> BTreeSet<u64> {
         let mut taken = self.taken.iter().flat_map(Taken::extents).copied().collect::<Vec<_>>();
         taken.sort_unstable_by_key(|extent| extent.start);
         let of_window = |a: &Extent, b: &Extent| a.start / self.window == b.start / self.window;
@@ -76,13 +78,14 @@ impl Fence {
             let bytes: u64 = window.iter().map(|extent| extent.len).sum();
             bytes == self.window
         });
-        u64::try_from(whole.count()).unwrap_or(u64::MAX)
+        whole.filter_map(|window| window.first()).map(|extent| extent.start / self.window).collect()
     }
 
     /// Where a piece of `len` bytes can go: the next hole that takes it whole, else the largest of those that were seen. A hole is
     /// free space in a window that is neither cleared nor free altogether. None if there are none, or too short ones.
     pub fn holes(&mut self, allocator: &HybridAllocator, len: u64) -> Option<Vec<Extent>> {
-        let (mut at, mut is_around, mut seen) = (self.cursor, false, Vec::new());
+        // From where its window begins: what the cursor stands in may be free altogether by now.
+        let (mut at, mut is_around, mut seen) = (self.cursor / self.window * self.window, false, Vec::new());
         for _ in 0..LOOKS_MAX {
             let Some(run) = allocator.next_free(at) else {
                 if std::mem::replace(&mut is_around, true) {
@@ -107,6 +110,15 @@ impl Fence {
                 continue;
             }
             at = hole.end();
+            // Of the hole that the cursor is in, what follows it comes first, and what is before it last.
+            let (from, to) = match is_around {
+                true => (hole.start, at.min(self.cursor)),
+                false => (hole.start.max(self.cursor), at),
+            };
+            if from >= to {
+                continue;
+            }
+            let hole = Extent::new(from, to - from);
             if hole.len >= len {
                 self.cursor = hole.start + len;
                 return Some(vec![Extent::new(hole.start, len)]);
@@ -124,7 +136,14 @@ impl Fence {
                 return Some(seen);
             }
         }
+        self.refused = self.refused.min(len);
         None
+    }
+
+    /// The least bytes for which there was no hole since this was asked last, if there was none for something.
+    pub fn take_refused(&mut self) -> Option<u64> {
+        let refused = std::mem::replace(&mut self.refused, u64::MAX);
+        (refused < u64::MAX).then_some(refused)
     }
 }
 
@@ -171,10 +190,27 @@ mod tests {
     }
 
     #[test]
+    fn the_hole_that_the_cursor_is_in_is_not_seen_twice_and_may_be_a_window_by_now() {
+        let space = space(&["xxxxxxxx", "xx......", "x.......", "xxxxxxxx"]);
+        let mut fence = Fence::new(&space, WINDOW, BTreeSet::from([3]));
+        let mut holes = |len: u64| space.with(|allocator| fence.holes(allocator, len * BLOCK));
+        assert_eq!(blocks(&holes(2).expect("room")), [(10, 2)]);
+        // Nothing was taken: all the same it is 4 and 7 blocks from here, and 2 after all of these.
+        assert_eq!(blocks(&holes(13).expect("room")), [(17, 7), (12, 4), (10, 2)]);
+        assert_eq!((holes(14), fence.take_refused()), (None, Some(14 * BLOCK)));
+        assert_eq!(fence.take_refused(), None);
+        let mut holes = |len: u64| space.with(|allocator| fence.holes(allocator, len * BLOCK));
+        assert_eq!(blocks(&holes(7).expect("room")), [(17, 7)]);
+        assert_eq!(blocks(&holes(2).expect("room")), [(10, 2)]);
+        space.release(&[Extent::new(8 * BLOCK, 2 * BLOCK)]).expect("in use");
+        assert_eq!(blocks(&holes(4).expect("room")), [(17, 4)], "the other window is free altogether");
+    }
+
+    #[test]
     fn what_leaves_goes_to_holes_and_nothing_comes() {
         let space = space(&["..x.....", "........", "x.xxx..x", "xxx...x."]);
         let mut fence = Fence::new(&space, WINDOW, BTreeSet::from([0]));
-        assert_eq!((fence.bytes(), fence.whole()), (7 * BLOCK, 0));
+        assert_eq!((fence.bytes(), fence.whole().len()), (7 * BLOCK, 0));
         assert!(fence.has(&Extent::new(2 * BLOCK, BLOCK)) && !fence.has(&Extent::new(7 * BLOCK, 2 * BLOCK)));
         let mut holes = |len: u64| space.with(|allocator| fence.holes(allocator, len * BLOCK));
         // Nothing was taken there, so it finds some again when it comes around.
@@ -188,7 +224,7 @@ mod tests {
         let freed = Extent::new(2 * BLOCK, BLOCK);
         space.release(&[freed]).expect("in use");
         fence.absorb(&space, freed);
-        assert_eq!((fence.bytes(), fence.whole()), (WINDOW, 1));
+        assert_eq!((fence.bytes(), fence.whole()), (WINDOW, BTreeSet::from([0])));
         let before = space.available(Class::Ordinary);
         drop(fence);
         assert_eq!(space.available(Class::Ordinary), before + WINDOW);

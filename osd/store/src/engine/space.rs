@@ -266,6 +266,11 @@ impl SpaceBook {
         self.with_fence(Fence::bytes).unwrap_or(0)
     }
 
+    /// See [`Fence::take_refused`].
+    pub fn refused(&self) -> Option<u64> {
+        self.fence.borrow_mut().as_mut().and_then(Fence::take_refused)
+    }
+
     /// Where `len` bytes can go that leave what is being cleared; see [`Fence::holes`].
     pub fn holes(&self, len: u64) -> Option<Vec<Extent>> {
         let mut fence = self.fence.borrow_mut();
@@ -381,8 +386,13 @@ impl SpaceBook {
         window: u64,
         mut page: impl FnMut(u64, &[u8; PAGE_BYTES]),
     ) {
+        let (Some(first), Some(last)) = (pages.iter().min(), pages.iter().max()) else { return };
+        let page_bytes = PAGE_BLOCKS * self.block();
+        let step = Extent::new(first * page_bytes, (last + 1 - first) * page_bytes);
         let mut pending = Flips::new(self.block());
-        self.pending().into_iter().for_each(|extent| pending.push(extent));
+        // There may be many, and few of them matter here.
+        let near = self.pending().into_iter().filter(|extent| extent.overlaps(&step));
+        near.for_each(|extent| pending.push(extent));
         pending.sort();
         since.sort();
         for index in pages.iter().copied() {

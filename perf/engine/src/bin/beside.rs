@@ -1,6 +1,7 @@
 //! What clients notice of work in the background: latencies of random 4 KiB reads and writes, a few at a time, without and beside a
 //! scrub, a deep check, defragmenting and clearing of space, each paced as the OSD does while clients wait for something. All are
-//! measured in turns, so what else the machine does hits all of them.
+//! measured in turns, so what else the machine does hits all of them; before each, objects are written and every second block of
+//! them is taken away.
 //!
 //! The device is in memory and each I/O takes as long as is said. Aim: p99 at most a tenth longer beside any of them. Expected before
 //! the first run: a step of 256 KiB costs the core some 100 us every 20 ms, so less than 1 % of operations wait for one.
@@ -60,7 +61,7 @@ struct Settings {
     /// How many of a hundred requests are writes.
     #[arg(long, default_value_t = 30, value_parser = clap::value_parser!(u64).range(..=100))]
     writes: u64,
-    /// MiB of data that there is.
+    /// MiB of objects, of which half is taken away.
     #[arg(long, default_value_t = 256, value_parser = clap::value_parser!(u64).range(8..))]
     data: u64,
     /// What an I/O takes, in microseconds.
@@ -184,13 +185,11 @@ async fn measure(core: &Core, settings: &Settings) -> anyhow::Result<Vec<Vec<Lat
     let create = Op::CreateCollection { collection: COLLECTION, bits: 0 };
     engine.submit(Transaction { ops: vec![create] }).durable.await?;
     let load = Load { core, engine: &engine, objects, payload: noise(core) };
-    for number in 0..objects {
-        load.write(number, 0, OBJECT_BYTES).await.context("filling")?;
-    }
     let mut rounds = Vec::new();
     for _ in 0..settings.rounds {
         let mut round = Vec::new();
         for beside in &settings.beside {
+            load.scatter().await.context("scattering")?;
             round.push(load.one(settings, *beside).await?);
         }
         rounds.push(round);
@@ -212,6 +211,18 @@ struct Load<'a> {
 }
 
 impl Load<'_> {
+    /// Writes all objects and takes every second block away, so that there is something to clear.
+    async fn scatter(&self) -> StoreResult<()> {
+        for number in 0..self.objects {
+            self.write(number, 0, OBJECT_BYTES).await?;
+            let holes = (0..OBJECT_BYTES).step_by(2 * BLOCK as usize).map(|at| at + BLOCK);
+            let zero =
+                |offset| Op::Zero { collection: COLLECTION, object: named(number), offset, len: BLOCK };
+            self.engine.submit(Transaction { ops: holes.map(zero).collect() }).durable.await?;
+        }
+        Ok(())
+    }
+
     async fn one(&self, settings: &Settings, beside: Beside) -> anyhow::Result<Latency> {
         let (core, pause) = (self.core.clone(), Duration::from_millis(settings.pause));
         let (unpaused, bytes, goes_on) = (Cell::new(0), Cell::new(0), Cell::new(true));
@@ -244,7 +255,8 @@ impl Load<'_> {
     /// A random one of a client.
     async fn request(&self, writes: u64) -> StoreResult<()> {
         let (number, place) = (self.core.random_u64() % self.objects, self.core.random_u64());
-        let offset = place % (OBJECT_BYTES / BLOCK) * BLOCK;
+        // Of the blocks that were left.
+        let offset = place % (OBJECT_BYTES / BLOCK / 2) * 2 * BLOCK;
         if self.core.random_u64() % 100 < writes {
             return self.write(number, offset, BLOCK).await;
         }
