@@ -382,6 +382,9 @@ pub struct ImportOptions {
     /// Take it although another cluster wrote it. The pool must have the same number here, and as many placement groups.
     #[arg(long)]
     pub from_other_cluster: bool,
+    /// Take it although it leaves out objects that could not be read when it was made.
+    #[arg(long)]
+    pub incomplete: bool,
     /// Only check the file, and that what is in it is not there, belongs there, and fits.
     #[arg(long)]
     pub dry_run: bool,

@@ -121,12 +121,17 @@ impl Look {
                 left_out.len()
             );
         }
+        for object in &left_out {
+            writer.left_out(object.clone())?;
+        }
         writer.end()?.finish()?;
         let objects = objects - left_out.len() as u64;
         // Standard output may be the export.
         match self.json {
             true => {
-                let all = json!({ "osd": self.osd, "pg": name_of(group), "objects": objects });
+                let all = json!({
+                    "osd": self.osd, "pg": name_of(group), "objects": objects, "left_out": names(&left_out),
+                });
                 writeln!(io::stderr(), "{all}")?;
             }
             false => writeln!(io::stderr(), "osd.{}: {}: {objects} objects", self.osd, name_of(group))?,
@@ -155,20 +160,22 @@ impl Look {
             let (page, next) = self.store().list(group, from, LIST_PAGE).await?;
             bar.inc_length(page.len() as u64);
             for object in &page {
-                // What can be read in part only must not get into the export.
-                let is_looked_at = skips || !unreadable.is_empty();
-                let mut done = match is_looked_at {
-                    true => self.object_into(&mut |_| Ok(()), group, object).await,
-                    false => Ok(()),
+                // Once there will be no export, it is only looked at.
+                let is_exported = skips || unreadable.is_empty();
+                let mut is_begun = false;
+                let mut into = |ops| {
+                    is_begun |= is_exported;
+                    if is_exported { write(writer, ops) } else { Ok(()) }
                 };
-                if done.is_ok() && (skips || unreadable.is_empty()) {
-                    done = self.export_object(writer, group, object).await;
-                }
-                if let Err(error) = done {
+                if let Err(error) = self.object_into(&mut into, group, object).await {
                     if !matches!(error.downcast_ref(), Some(StoreError::Io(_))) {
-                        return Err(error);
+                        return Err(error.context(object.to_string()));
                     }
                     log::error!("osd.{}: {object}: {error:#}", self.osd);
+                    if is_begun {
+                        // A part of it would be taken for all of it.
+                        write(writer, vec![Op::Remove { collection: group, object: object.clone() }])?;
+                    }
                     unreadable.push(object.clone());
                 }
                 objects += 1;
@@ -255,7 +262,7 @@ impl Look {
     pub async fn import(&self, options: &ImportOptions) -> anyhow::Result<bool> {
         let name = options.file.display().to_string();
         let import = Import::open(&options.file).with_context(|| format!("'{name}'"))?;
-        self.check_import(&import, options).await.with_context(|| format!("'{name}'"))?;
+        let left_out = self.check_import(&import, options).await.with_context(|| format!("'{name}'"))?;
         let header = &import.header;
         let what = match &header.object {
             Some(object) => object.to_string(),
@@ -275,16 +282,20 @@ impl Look {
             let object = header.object.as_ref().map(|object| text(&object.name));
             let all = json!({
                 "osd": self.osd, "pg": name_of(header.group), "object": object, "dry_run": options.dry_run,
+                "left_out": names(&left_out),
             });
             writeln!(io::stdout(), "{all}")?;
         } else {
             writeln!(io::stdout(), "osd.{}: {what} {done}", self.osd)?;
+            for object in &left_out {
+                writeln!(io::stdout(), "osd.{}: without {object}", self.osd)?;
+            }
         }
         Ok(true)
     }
 
-    /// Whether all of it is as it was written, is not there, belongs there, and fits.
-    async fn check_import(&self, import: &Import, options: &ImportOptions) -> anyhow::Result<()> {
+    /// Whether all of it is as it was written, is not there, belongs there, and fits; gives the objects that it lacks.
+    async fn check_import(&self, import: &Import, options: &ImportOptions) -> anyhow::Result<Vec<ObjectId>> {
         let header = &import.header;
         let (osd, group) = (self.osd, header.group);
         ensure!(
@@ -293,7 +304,13 @@ impl Look {
             header.fsid,
             self.fsid
         );
-        let bytes = import.check()?;
+        let (bytes, left_out) = import.check()?;
+        ensure!(
+            options.incomplete || left_out.is_empty(),
+            "it lacks {} objects that could not be read when it was made: {}; --incomplete takes the others",
+            left_out.len(),
+            names(&left_out).join(", ")
+        );
         self.check_belongs(header).await?;
         let available = self.store().stats().available;
         ensure!(bytes <= available, "it has {bytes} bytes, and osd.{osd} has room for {available}");
@@ -308,12 +325,12 @@ impl Look {
                     "osd.{osd} has placement group {found}: 'spirula store --id {osd} remove-pg {found}' removes it"
                 );
             }
-            return Ok(());
+            return Ok(left_out);
         };
         let has = there.iter().any(|(found, bits, _)| *found == group && *bits == header.bits);
         ensure!(has, "osd.{osd} does not have placement group {}", name_of(group));
         match self.store().stat(group, object).await {
-            Err(StoreError::NotFound(_)) => Ok(()),
+            Err(StoreError::NotFound(_)) => Ok(left_out),
             Err(error) => Err(error.into()),
             Ok(_) => bail!("{object} is there: 'spirula store --id {osd} remove' removes it"),
         }
@@ -393,8 +410,8 @@ impl Import {
         Ok((reader, bar))
     }
 
-    /// Checks all of it; gives the bytes that it carries.
-    fn check(&self) -> anyhow::Result<u64> {
+    /// Checks all of it; gives the bytes that it carries, and the objects that it lacks.
+    fn check(&self) -> anyhow::Result<(u64, Vec<ObjectId>)> {
         let (mut reader, bar) = self.read("checking")?;
         let (mut bytes, mut first, mut last) = (0, None, None);
         while let Some(transaction) = reader.next_transaction()? {
@@ -407,8 +424,12 @@ impl Import {
         bar.finish_and_clear();
         let is_whole = self.header.object.is_some() || (first, last) == (Some(true), Some(true));
         ensure!(is_whole, "it does not make a placement group from beginning to end");
-        Ok(bytes)
+        Ok((bytes, reader.left_out().to_vec()))
     }
+}
+
+fn names(objects: &[ObjectId]) -> Vec<String> {
+    objects.iter().map(ToString::to_string).collect()
 }
 
 fn is_creation(op: &Op) -> bool {
@@ -423,17 +444,17 @@ fn write(writer: &mut Writer, ops: Vec<Op>) -> anyhow::Result<()> {
     writer.transaction(Transaction { ops }).context("the export cannot be written")
 }
 
-/// An export makes what its header says, and touches nothing else.
+/// An export makes what its header says, and touches nothing else. Of a group, which was not there before, it may remove objects:
+/// those that it began with and could not end.
 fn check_op(op: &Op, header: &ExportHeader) -> anyhow::Result<()> {
     let is_meant = match op {
-        Op::Remove { .. }
-        | Op::RemoveCollection { .. }
+        Op::RemoveCollection { .. }
         | Op::SplitCollection { .. }
         | Op::MergeCollection { .. }
         | Op::Clone { .. } => false,
         Op::CreateCollection { bits, .. } => header.object.is_none() && *bits == header.bits,
         op => match (op.object(), &header.object) {
-            (Some(object), Some(only)) => object == only,
+            (Some(object), Some(only)) => object == only && !matches!(op, Op::Remove { .. }),
             (Some(object), None) => {
                 object.pool == header.group.pool && header.group.has_hash(header.bits, object.hash)
             }

@@ -140,7 +140,7 @@ fn an_export_names_what_cannot_be_read_and_has_the_others_if_that_is_asked_for()
     let cluster = Cluster::up(&folder.path("c"), &[]);
     with_pool(&cluster, async move |_, pool| {
         for number in 0..200 {
-            pool.write(format!("n-{number:03}"), 0, vec![1; 5000]).await.expect("written");
+            pool.write(format!("n-{number:03}"), 0, vec![1; 20_000]).await.expect("written");
         }
     });
     cluster.stop();
@@ -149,18 +149,38 @@ fn an_export_names_what_cannot_be_read_and_has_the_others_if_that_is_asked_for()
     let line = listed.out.lines().find(|line| line.contains("n-007")).expect("it is there");
     let pg = line.split("\"pg\":\"").nth(1).and_then(|rest| rest.split('"').next()).expect("its group");
     let in_group = listed.out.matches(&format!("\"pg\":\"{pg}\"")).count();
-    assert!(in_group > 1, "{listed:?}");
-    damage_keys(&folder.path("c").join("osd.0").join("block"), |keys| {
-        vec![KvOp::Put(onode_of(&keys, "n-007"), Bytes::from_static(b"garbage"))]
+    assert!(in_group > 2, "{listed:?}");
+    let in_pg = |line: &&str| line.contains(&format!("\"pg\":\"{pg}\"")) && !line.contains("n-007");
+    let line = listed.out.lines().find(in_pg).expect("another one");
+    let other = format!("n-{}", line.split("n-").nth(1).and_then(|rest| rest.get(..3)).expect("its number"));
+    // Of one nothing can be read; of another there is an onode, but not where its data is.
+    let begun = other.clone();
+    damage_keys(&folder.path("c").join("osd.0").join("block"), move |keys| {
+        let onode = onode_of(&keys, &begun);
+        let of_it = |key: &&Bytes| key.starts_with(&onode[..onode.len() - 1]) && **key != onode;
+        let shard = keys.iter().find(of_it).expect("a shard").clone();
+        [onode_of(&keys, "n-007"), shard].map(|key| KvOp::Put(key, Bytes::from_static(b"garbage"))).into()
     });
     let said = store(&["export", "--pg", pg, &out]);
-    said.refused(1, &[&format!("1 of {in_group} objects cannot be read"), "n-007", "--skip-unreadable"]);
-    assert!(!folder.path("out").exists(), "there is no export that lacks something");
-    let said = store(&["export", "--pg", pg, "--skip-unreadable", &out]);
     said.refused(
         1,
-        &[&format!("{} objects", in_group - 1), "without what cannot be read: 1 objects", "n-007"],
+        &[&format!("2 of {in_group} objects cannot be read"), "n-007", &other, "--skip-unreadable"],
     );
-    // It is whole otherwise, and says so when it is checked.
-    store(&["import", "--dry-run", &out]).refused(1, &["has placement group"]);
+    assert!(!folder.path("out").exists(), "there is no export that lacks something");
+    let said = store(&["export", "--pg", pg, "--skip-unreadable", &out]);
+    said.refused(1, &[&format!("{} objects", in_group - 2), "without what cannot be read: 2 objects"]);
+    // It says what it lacks, and is whole otherwise.
+    store(&["import", "--dry-run", &out])
+        .refused(1, &["it lacks 2 objects", "n-007", &other, "--incomplete"]);
+    store(&["import", "--dry-run", "--incomplete", &out]).refused(1, &["has placement group"]);
+    let repaired = spirula(&["fsck", "--dir", &dir, "--repair", "--discard"]);
+    assert_eq!(repaired.code, Some(0), "{repaired:?}");
+    assert_eq!(store(&["remove-pg", pg]).code, Some(0));
+    let taken = store(&["import", "--incomplete", "--json", &out]);
+    assert!(taken.code == Some(0) && taken.out.contains("\"left_out\":["), "{taken:?}");
+    let listed = store(&["list", "--json"]);
+    assert_eq!(listed.out.matches(&format!("\"pg\":\"{pg}\"")).count(), in_group - 2, "{listed:?}");
+    assert!(!listed.out.contains("n-007") && !listed.out.contains(&other), "{listed:?}");
+    let checked = spirula(&["fsck", "--dir", &dir, "--deep"]);
+    assert_eq!(checked.code, Some(0), "{checked:?}");
 }

@@ -20,6 +20,7 @@ const MAGIC: &[u8; 16] = b"spirula export 1";
 const HEADER: u8 = 1;
 const TRANSACTION: u8 = 2;
 const END: u8 = 3;
+const LEFT_OUT: u8 = 4;
 
 /// What an export is of.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -41,6 +42,8 @@ pub enum ExportFrame {
     Header(ExportHeader),
     /// Changes to make.
     Transaction(Transaction),
+    /// An object that could not be read, and of which nothing is there after the last.
+    LeftOut(ObjectId),
     /// The last.
     End {
         /// Transactions before it.
@@ -82,6 +85,7 @@ impl ExportFrame {
         match self {
             Self::Header(_) => HEADER,
             Self::Transaction(_) => TRANSACTION,
+            Self::LeftOut(_) => LEFT_OUT,
             Self::End { .. } => END,
         }
     }
@@ -100,6 +104,7 @@ impl ExportFrame {
                 }
             }
             Self::Transaction(transaction) => return transaction.encode(),
+            Self::LeftOut(object) => object.encode(&mut e),
             Self::End { transactions } => e.u64(*transactions),
         }
         e.into_bytes()
@@ -119,6 +124,7 @@ impl ExportFrame {
                 },
             }),
             TRANSACTION => return Transaction::decode(body).map(Self::Transaction),
+            LEFT_OUT => Self::LeftOut(ObjectId::decode(&mut d)?),
             END => Self::End { transactions: d.u64("transactions")? },
             other => return Err(DecodeError::Value { what: "kind of a frame", at: 0, value: other.into() }),
         };
@@ -136,25 +142,33 @@ fn checksum(frame: u64, head: &[u8], body: &[u8]) -> u32 {
 pub struct ExportWriter<W> {
     out: W,
     frames: u64,
+    transactions: u64,
 }
 
 impl<W: Write> ExportWriter<W> {
     /// Begins one.
     pub fn new(mut out: W, header: ExportHeader) -> io::Result<Self> {
         out.write_all(MAGIC)?;
-        let mut writer = Self { out, frames: 0 };
+        let mut writer = Self { out, frames: 0, transactions: 0 };
         writer.write(&ExportFrame::Header(header))?;
         Ok(writer)
     }
 
     /// Adds changes, which must fit in a frame: about 16 MiB.
     pub fn transaction(&mut self, transaction: Transaction) -> io::Result<()> {
-        self.write(&ExportFrame::Transaction(transaction))
+        self.write(&ExportFrame::Transaction(transaction))?;
+        self.transactions += 1;
+        Ok(())
+    }
+
+    /// Notes that an object is not in it.
+    pub fn left_out(&mut self, object: ObjectId) -> io::Result<()> {
+        self.write(&ExportFrame::LeftOut(object))
     }
 
     /// Ends it; gives what it was written to.
     pub fn end(mut self) -> io::Result<W> {
-        let transactions = self.frames - 1;
+        let transactions = self.transactions;
         self.write(&ExportFrame::End { transactions })?;
         self.out.flush()?;
         Ok(self.out)
@@ -185,6 +199,7 @@ pub struct ExportReader<R> {
     input: R,
     frames: u64,
     transactions: u64,
+    left_out: Vec<ObjectId>,
     at: u64,
     ended: bool,
 }
@@ -197,7 +212,8 @@ impl<R: Read> ExportReader<R> {
         if magic != MAGIC {
             return Err(ExportError::Foreign(magic.escape_ascii().to_string()));
         }
-        let mut reader = Self { input, frames: 0, transactions: 0, at: MAGIC.len() as u64, ended: false };
+        let (left_out, at) = (Vec::new(), MAGIC.len() as u64);
+        let mut reader = Self { input, frames: 0, transactions: 0, left_out, at, ended: false };
         match reader.frame()? {
             ExportFrame::Header(header) => Ok((reader, header)),
             _ => Err(ExportError::Damaged {
@@ -213,30 +229,35 @@ impl<R: Read> ExportReader<R> {
         self.at
     }
 
+    /// The objects that it says are not in it, of what was read so far: all of them at the end.
+    pub fn left_out(&self) -> &[ObjectId] {
+        &self.left_out
+    }
+
     /// The next transaction; none at the end, which is the end of the file.
     pub fn next_transaction(&mut self) -> Result<Option<Transaction>, ExportError> {
-        if self.ended {
-            return Ok(None);
-        }
-        let (frame, at) = (self.frames, self.at);
-        let damaged = |problem: &str| Err(ExportError::Damaged { frame, at, problem: problem.to_owned() });
-        match self.frame()? {
-            ExportFrame::Header(_) => damaged("an export begins within another"),
-            ExportFrame::Transaction(transaction) => {
-                self.transactions += 1;
-                Ok(Some(transaction))
-            }
-            ExportFrame::End { transactions } if transactions != self.transactions => {
-                damaged("it counts other transactions than there are")
-            }
-            ExportFrame::End { .. } => {
-                if self.input.read(&mut [0])? > 0 {
-                    return damaged("more follows after the end");
+        while !self.ended {
+            let (frame, at) = (self.frames, self.at);
+            let damaged = |problem: &str| ExportError::Damaged { frame, at, problem: problem.to_owned() };
+            match self.frame()? {
+                ExportFrame::Header(_) => return Err(damaged("an export begins within another")),
+                ExportFrame::Transaction(transaction) => {
+                    self.transactions += 1;
+                    return Ok(Some(transaction));
                 }
-                self.ended = true;
-                Ok(None)
+                ExportFrame::LeftOut(object) => self.left_out.push(object),
+                ExportFrame::End { transactions } if transactions != self.transactions => {
+                    return Err(damaged("it counts other transactions than there are"));
+                }
+                ExportFrame::End { .. } => {
+                    if self.input.read(&mut [0])? > 0 {
+                        return Err(damaged("more follows after the end"));
+                    }
+                    self.ended = true;
+                }
             }
         }
+        Ok(None)
     }
 
     fn frame(&mut self) -> Result<ExportFrame, ExportError> {
@@ -307,7 +328,7 @@ mod tests {
     #[test]
     fn what_was_written_is_read() {
         let (all, bytes) = sample();
-        assert_eq!(read(&bytes).unwrap(), (header(), all));
+        assert_eq!(read(&bytes).unwrap(), (header(), all.clone()));
         let object = ObjectId {
             pool: 3,
             hash: 9,
@@ -316,6 +337,15 @@ mod tests {
             name: "one".into(),
             snap: ObjectId::HEAD,
         };
+        let mut writer = ExportWriter::new(Vec::new(), header()).unwrap();
+        writer.left_out(object.clone()).unwrap();
+        writer.transaction(all[0].clone()).unwrap();
+        writer.left_out(object.clone()).unwrap();
+        let bytes = writer.end().unwrap();
+        let (mut reader, _) = ExportReader::new(&bytes[..]).unwrap();
+        assert_eq!(reader.next_transaction().unwrap().as_ref(), all.first());
+        assert_eq!(reader.next_transaction().unwrap(), None);
+        assert_eq!(reader.left_out(), [object.clone(), object.clone()]);
         let of_one = ExportHeader { object: Some(object), ..header() };
         let bytes = ExportWriter::new(Vec::new(), of_one.clone()).unwrap().end().unwrap();
         assert_eq!(read(&bytes).unwrap(), (of_one, Vec::new()));

@@ -2,29 +2,31 @@
 
 use super::{ExportError, ExportHeader, ExportReader, ExportWriter, MAGIC, checksum};
 use crate::transaction::Transaction;
+use crate::types::ObjectId;
 
 /// An export as it is, and with the magic bytes and the checksums that fit, so that its frames are looked at.
 pub(crate) fn export(input: &[u8]) {
     let sealed = seal(input);
     for bytes in [input, &sealed] {
-        let Ok((header, transactions)) = read(bytes) else { continue };
+        let Ok((header, transactions, left_out)) = read(bytes) else { continue };
         let mut writer = must(ExportWriter::new(Vec::new(), header.clone()));
         transactions.iter().for_each(|one| must(writer.transaction(one.clone())));
+        left_out.iter().for_each(|object| must(writer.left_out(object.clone())));
         let written = must(writer.end());
         assert!(
-            read(&written).is_ok_and(|again| again == (header, transactions)),
+            read(&written).is_ok_and(|again| again == (header, transactions, left_out)),
             "it is not read as written"
         );
     }
 }
 
-fn read(bytes: &[u8]) -> Result<(ExportHeader, Vec<Transaction>), ExportError> {
+fn read(bytes: &[u8]) -> Result<(ExportHeader, Vec<Transaction>, Vec<ObjectId>), ExportError> {
     let (mut reader, header) = ExportReader::new(bytes)?;
     let mut transactions = Vec::new();
     while let Some(one) = reader.next_transaction()? {
         transactions.push(one);
     }
-    Ok((header, transactions))
+    Ok((header, transactions, reader.left_out().to_vec()))
 }
 
 fn seal(input: &[u8]) -> Vec<u8> {
