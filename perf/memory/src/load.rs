@@ -42,7 +42,7 @@ pub struct Load<'a> {
 }
 
 impl<'a> Load<'a> {
-    /// On up to so many objects of up to `object_bytes`, of half of that on average.
+    /// On up to so many objects of up to `object_bytes`.
     pub async fn new(
         core: &'a Core,
         engine: &'a Engine,

@@ -50,7 +50,7 @@ struct Settings {
     /// Operations in flight.
     #[arg(long, default_value_t = 16, value_parser = clap::value_parser!(u16).range(1..))]
     depth: u16,
-    /// GiB of the file; objects take up to half of it.
+    /// GiB of the file; objects take up to a quarter of it, and their keys as much.
     #[arg(long, default_value_t = 4, value_parser = clap::value_parser!(u64).range(1..=1024))]
     gigabytes: u64,
     /// KiB of the largest object: the smaller, the more objects and the more operations a second.
@@ -108,8 +108,8 @@ fn measure(settings: &Settings, length: Length) -> anyhow::Result<Outcome> {
         let size = given.gigabytes << 30;
         let engine = setup::make(&core, &file, size, given.memory << 20).await?;
         let object_bytes = given.object_kib << 10;
-        // They are half as large on average, and take up half of the device.
-        let objects = u32::try_from(size / object_bytes)?;
+        // Keys take about as much as data, and a full device is another matter.
+        let objects = u32::try_from(size / 4 / object_bytes)?;
         let load = Load::new(&core, &engine, objects, object_bytes).await?;
         let own = |engine: &Engine| {
             let memory = engine.stats().memory;
