@@ -134,7 +134,7 @@ fn later_features_are_refused() {
     let read =
         |superblock: Superblock| Superblock::choose([Ok(superblock.encode()), Ok(vec![0; 4096])], COPIES);
     assert!(read(Superblock { features_compatible: 1, ..superblock.clone() }).is_ok());
-    let incompatible = read(Superblock { features_incompatible: 2, ..superblock.clone() });
+    let incompatible = read(Superblock { features_incompatible: 1 << 63, ..superblock.clone() });
     assert!(matches!(incompatible, Err(FsError::Unsupported { .. })));
     assert!(matches!(read(Superblock { key_id: 1, ..superblock.clone() }), Err(FsError::Unsupported { .. })));
     assert!(read(Superblock { features_read_only: 1, ..superblock.clone() }).unwrap().0.is_read_only());
