@@ -2,7 +2,6 @@
 
 use std::time::Duration;
 
-use bluefs::fs::limits::LOG_BYTES_MIN_DEFAULT;
 use bluefs_rocks::RocksOptions;
 use nvme::{Geometry, MemoryDevice};
 use store::{Algorithm, ChecksumKind, Compression, CompressionMode, FreeList, Options};
@@ -137,9 +136,9 @@ pub fn rocks() -> Setup {
         pg_log_bytes: 64 << 10,
         kv_bytes,
         unit: RocksOptions::for_space(kv_bytes).alloc_unit(),
-        log_bytes_min: LOG_BYTES_MIN_DEFAULT,
-        // More than is free once the log is there: so that some is lent.
-        low_water: kv_bytes - (1 << 20),
+        log_bytes_min: 64 << 10,
+        // More than there is: so that some is lent.
+        low_water: kv_bytes,
         lend: 1 << 20,
         options: Options {
             reserve_bytes: 1 << 20,
@@ -154,11 +153,13 @@ pub fn rocks() -> Setup {
     }
 }
 
-/// As [`rocks`], keys and journal on a device of their own, and the free list in pages.
+/// As [`rocks`], keys and journal on a device of their own, and the free list in pages. As in [`with_db`], some keys spill.
 pub fn rocks_with_db() -> Setup {
     let base = rocks();
-    let devices = Devices { db: Some(5 << 20), ..base.devices.clone() };
+    let logs_bytes = base.journal_bytes + base.pg_log_bytes;
+    let fast_bytes = 384 << 10;
+    let devices = Devices { db: Some(logs_bytes + fast_bytes), ..base.devices.clone() };
     // What tells torn data from whole is not the pool's checksum.
     let options = Options { checksum: ChecksumKind::None, ..base.options };
-    Setup { devices, free_list: FreeList::Pages, options, ..base }
+    Setup { devices, free_list: FreeList::Pages, low_water: base.low_water + fast_bytes, options, ..base }
 }
