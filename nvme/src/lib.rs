@@ -32,6 +32,7 @@ pub use image::Image;
 pub use joined::{BlockingJoined, Joined, JoinedState};
 pub use memory::MemoryDevice;
 pub use partition::Partition;
+pub use pool::PooledBuffers;
 pub use probe::{Found, OwnMagic, probe_foreign, probe_foreign_on_core};
 pub use recording::{Recording, RecordingBlockingDevice, RecordingDevice};
 pub use sim::{SimDevice, SimDisk, SimDiskConfig};

@@ -34,6 +34,24 @@ pub(crate) struct PoolSlot {
     offset: usize,
 }
 
+/// As long as this lives, this thread's buffers come from a pool, as they do on a core whose ring has one: for devices without
+/// a ring, where what buffers cost is measured.
+pub struct PooledBuffers(());
+
+impl PooledBuffers {
+    /// From now on.
+    pub fn begin() -> Self {
+        BufPool::set_current(Some(BufPool::new()));
+        Self(())
+    }
+}
+
+impl Drop for PooledBuffers {
+    fn drop(&mut self) {
+        BufPool::set_current(None);
+    }
+}
+
 thread_local! {
     static CURRENT: RefCell<Option<Arc<BufPool>>> = const { RefCell::new(None) };
 }

@@ -15,6 +15,7 @@ use anyhow::Context;
 use clap::{Parser, ValueEnum};
 use engine::setup::{self, Kv, Setup};
 use engine::spread;
+use nvme::PooledBuffers;
 use rt::CoreId;
 use rt::uring::{Config, run};
 use serde_json::json;
@@ -27,7 +28,7 @@ use load::{Dataset, Load, Sample};
   cargo run --release -p engine
   cargo run --release -p engine -- --only overwrite --depth 1
   cargo run --release -p engine -- --only read --objects 32 --read-blocks 256 --data-cache 0
-  valgrind --tool=callgrind target/release/engine --rounds 1 --operations 20000 --kv memory")]
+  valgrind --tool=callgrind target/release/engine --warm-up 0 --rounds 1 --operations 20000 --kv memory")]
 struct Settings {
     /// Operations of a measurement.
     #[arg(long, default_value_t = 200_000)]
@@ -35,6 +36,9 @@ struct Settings {
     /// Measurements of each load.
     #[arg(long, default_value_t = 5, value_parser = clap::value_parser!(u16).range(1..))]
     rounds: u16,
+    /// Rounds before these that are not counted: memory of the device is written for the first time, and caches fill.
+    #[arg(long, default_value_t = 1)]
+    warm_up: u16,
     /// Operations in flight.
     #[arg(long, default_value_t = 32, value_parser = clap::value_parser!(u16).range(1..))]
     depth: u16,
@@ -80,14 +84,16 @@ fn measure(settings: &Settings) -> anyhow::Result<()> {
             data_cache: given.data_cache.map(|mib| mib << 20),
             ..Setup::default()
         };
+        let _pooled = PooledBuffers::begin();
         let device = setup::device(u64::from(given.objects), 0);
         let engine = setup::make(&core, &device, &setup).await?;
         let data = Dataset::fill(&core, &engine, &device, &given).await?;
         let loads = Load::value_variants().iter().filter(|load| given.only.is_none_or(|only| only == **load));
         let mut samples: Vec<(Load, Vec<Sample>)> = loads.map(|load| (*load, Vec::new())).collect();
-        for _ in 0..given.rounds {
+        for round in 0..given.warm_up + given.rounds {
             for (load, samples) in &mut samples {
-                samples.push(data.run(*load, given.operations, given.depth.into()).await?);
+                let sample = data.run(*load, given.operations, given.depth.into()).await?;
+                samples.extend(Some(sample).filter(|_| round >= given.warm_up));
             }
         }
         setup::close(&engine).await?;
@@ -149,6 +155,7 @@ mod tests {
             let settings = Settings {
                 operations: 300,
                 rounds: 1,
+                warm_up: 1,
                 depth: 8,
                 objects: 2,
                 groups: 2,
