@@ -149,6 +149,10 @@ impl Encoder {
 
     /// What was appended, shared.
     pub fn into_bytes(self) -> Bytes {
+        // Whoever asked for room asked for the most that there may be, and what is encoded may be kept for long.
+        if self.out.len() < self.out.capacity() {
+            return Bytes::copy_from_slice(&self.out);
+        }
         Bytes::from(self.out)
     }
 }

@@ -567,7 +567,7 @@ fn sample_object() -> crate::ObjectId {
 pub fn seeds(name: &str) -> Vec<Vec<u8>> {
     let object = sample_object();
     let mut onode = Onode::new(object.clone(), 128 << 10);
-    onode.shards = vec![0, 2, 900];
+    onode.shards = [0, 2, 900].into_iter().collect();
     onode.attrs.insert(Bytes::from_static(b"a"), Bytes::from_static(b"1"));
     let blocks = [&[1][..], &[2], &[3], &[4]];
     let blob =

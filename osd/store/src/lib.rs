@@ -22,6 +22,7 @@ mod onode;
 mod overlay;
 mod removal;
 mod shard;
+mod shard_numbers;
 mod share;
 mod sorted;
 pub mod suite;

@@ -10,6 +10,7 @@ use crate::codec::{DecodeResult, Decoder, Encoder};
 use crate::compression::Compressibility;
 use crate::limits;
 use crate::shard::Counts;
+use crate::shard_numbers::ShardNumbers;
 use crate::types::{Hints, ObjectId, PoolStats};
 
 /// With the name, and each shard by itself. Not written any more, nor are the next two.
@@ -61,8 +62,8 @@ pub struct Onode {
     pub omap_bytes: u64,
     /// Bytes of the logical span of one shard.
     pub shard_span: u32,
-    /// Numbers of the shards that exist, ascending: shard `n` covers `[n, n + 1)` times the span.
-    pub shards: Vec<u32>,
+    /// Numbers of the shards that exist: shard `n` covers `[n, n + 1)` times the span.
+    pub shards: ShardNumbers,
     /// Bytes written and not removed.
     pub stored: u64,
     /// Bytes of device space that the shards' blobs use.
@@ -88,7 +89,7 @@ impl Onode {
             omap_keys: 0,
             omap_bytes: 0,
             shard_span,
-            shards: Vec::new(),
+            shards: ShardNumbers::default(),
             stored: 0,
             allocated: 0,
             shared: 0,
@@ -150,15 +151,13 @@ impl Onode {
             e.varint(self.omap_bytes);
         }
         e.varint(self.shard_span.into());
-        let runs = || self.shards.chunk_by(|one, next| one.checked_add(1) == Some(*next));
-        e.varint(wide(runs().count()));
+        e.varint(wide(self.shards.runs().len()));
         let mut end = 0;
-        for run in runs() {
-            let Some(first) = run.first() else { continue };
+        for (first, last) in self.shards.runs() {
             e.varint(u64::from(*first) - end);
-            e.varint(wide(run.len()) - 1);
+            e.varint((last - first).into());
             // Between two runs at least one is missing.
-            end = u64::from(*first) + wide(run.len()) + 1;
+            end = u64::from(*last) + 2;
         }
         e.varint(wide(self.attrs.len()));
         for (name, value) in &self.attrs {
@@ -171,7 +170,7 @@ impl Onode {
     /// At least the length of [`Self::encode`].
     pub fn encoded_bytes_max(&self) -> usize {
         let attrs: usize = self.attrs.iter().map(|(name, value)| name.len() + value.len() + 8).sum();
-        128 + self.shards.len() * SHARD_NUMBER_BYTES_MAX + attrs
+        128 + self.shards.runs().len() * SHARD_NUMBER_BYTES_MAX + attrs
     }
 
     /// Reads the value under `key`, which is the key of `object`.
@@ -244,7 +243,7 @@ impl Onode {
             if u64::from(last).saturating_mul(least.into()) > limits::OBJECT_BYTES_HARD_MAX {
                 return d.invalid("shard number", d.at(), last.into());
             }
-            onode.shards.extend(first..=last);
+            onode.shards.insert_run(first, last);
             end = u64::from(last) + 2;
         }
         for _ in 0..d.varint("attributes")? {
@@ -286,7 +285,7 @@ impl Onode {
             let Some(number) = u32::try_from(last).ok().filter(|_| index == 0 || step > 0) else {
                 return d.invalid("shard number", d.at(), last);
             };
-            onode.shards.push(number);
+            onode.shards.insert(number);
         }
         for _ in 0..d.count(8, "attributes")? {
             let name = d.bytes("attribute name")?;
@@ -301,7 +300,7 @@ impl Onode {
         let text = names.into_iter().chain(self.attrs.iter().flat_map(|(name, value)| [name, value]));
         let pieces = text.clone().filter(|text| !text.is_empty()).count() * PIECE_BYTES;
         let nodes = self.attrs.len().div_ceil(ATTRS_PER_NODE) * NODE_BYTES;
-        let fixed = size_of::<Self>() + RC_BYTES + self.shards.capacity() * size_of::<u32>() + pieces + nodes;
+        let fixed = size_of::<Self>() + RC_BYTES + self.shards.memory_bytes() + pieces + nodes;
         text.map(|text| length(text)).sum::<u64>() + u64::try_from(fixed).unwrap_or(u64::MAX)
     }
 }
@@ -346,7 +345,7 @@ mod tests {
             omap_id: 9,
             omap_keys: 3,
             omap_bytes: 400,
-            shards: vec![0, 1, 2, 7, 9, 10, 70_000],
+            shards: [0, 1, 2, 7, 9, 10, 70_000].into_iter().collect(),
             stored: 77,
             allocated: 8192,
             ..Onode::new(object, 128 << 10)
@@ -378,11 +377,11 @@ mod tests {
         }
         let more = [onode.omap_id, onode.omap_keys, onode.omap_bytes, onode.shard_span.into()];
         more.into_iter().for_each(|value| e.varint(value));
-        e.count(onode.shards.len());
+        e.count(onode.shards.iter().count());
         let mut last = 0;
-        for shard in &onode.shards {
-            e.varint(u64::from(*shard - last));
-            last = *shard;
+        for shard in onode.shards.iter() {
+            e.varint(u64::from(shard - last));
+            last = shard;
         }
         e.count(onode.attrs.len());
         for (name, value) in &onode.attrs {

@@ -163,33 +163,31 @@ impl Overlay {
         let number = self.next_number();
         let active = self.active.borrow();
         let mut entries = active.entries.borrow_mut();
-        active.grow(length(value.as_deref().unwrap_or_default()));
-        let versions = entries.entry(key.clone()).or_insert_with(|| {
-            active.grow(length(&key) + ENTRY_BYTES);
+        active.grow(value_bytes(value.as_ref()));
+        let new = Version { number, value };
+        let key_bytes = length(&key);
+        let versions = entries.entry(key).or_insert_with(|| {
+            active.grow(key_bytes + ENTRY_BYTES);
             SmallVec::new()
         });
-        versions.push(Version { number, value });
-        self.prune(&active, versions);
-    }
-
-    /// Drops versions that were replaced before any pin could see them.
-    fn prune(&self, generation: &Generation, versions: &mut SmallVec<[Version; 1]>) {
+        // Drops versions that were replaced before any pin could see them, mostly the only one.
         let pins = self.pins.borrow();
-        let mut kept: SmallVec<[Version; 1]> = SmallVec::new();
-        let mut old = versions.drain(..).peekable();
-        while let Some(version) = old.next() {
-            let seen = match old.peek() {
-                Some(next) => pins.range(version.number..next.number).next().is_some(),
-                None => true,
-            };
-            if seen {
-                kept.push(version);
-            } else {
-                generation.shrink(length(version.value.as_deref().unwrap_or_default()));
-            }
+        let is_seen = |old: u64, next: u64| pins.range(old..next).next().is_some();
+        if let [old] = versions.as_mut_slice()
+            && !is_seen(old.number, number)
+        {
+            active.shrink(value_bytes(old.value.as_ref()));
+            *old = new;
+            return;
         }
-        drop(old);
-        *versions = kept;
+        versions.push(new);
+        let numbers: SmallVec<[u64; 2]> = versions.iter().skip(1).map(|version| version.number).collect();
+        let mut next = numbers.into_iter();
+        versions.retain(|version| {
+            let is_kept = next.next().is_none_or(|next| is_seen(version.number, next));
+            active.shrink(if is_kept { 0 } else { value_bytes(version.value.as_ref()) });
+            is_kept
+        });
     }
 
     fn next_number(&self) -> u64 {
@@ -253,6 +251,10 @@ impl Generation {
         }
         ops
     }
+}
+
+fn value_bytes(value: Option<&Bytes>) -> u64 {
+    value.map_or(0, |value| length(value))
 }
 
 fn latest(versions: &[Version], number: u64) -> Option<&Version> {

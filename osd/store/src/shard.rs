@@ -226,32 +226,33 @@ impl Shard {
         if used.iter().all(|used| *used) {
             return Vec::new();
         }
-        let mut freed = Vec::new();
-        let mut was_cut = false;
-        let mut blobs = Sorted::with_capacity(self.blobs.len() + 1);
-        for ((address, blob), first) in std::mem::take(&mut self.blobs).into_iter().zip(firsts) {
+        let (mut freed, mut cut) = (Vec::new(), Vec::new());
+        let mut firsts = firsts.into_iter();
+        self.blobs.retain(|address, blob| {
+            let first = firsts.next().unwrap_or(used.len());
             let row = &used[first..first + blob.raw_blocks()];
-            let is_whole = row.iter().all(|used| *used);
-            if is_whole || blob.packed.is_some() && row.contains(&true) {
-                blobs.insert(address, blob);
-                continue;
+            if row.iter().all(|used| *used) || blob.packed.is_some() && row.contains(&true) {
+                return true;
             }
             if blob.packed.is_some() {
                 freed.push(Extent { start: address, len: blob.bytes(block) });
-                continue;
+                return false;
             }
             for run in runs(row) {
                 let start = address + wide(run.start) * block;
                 if run.used {
                     let checksums = blob.checksums.slice(run.start..run.end);
-                    blobs.insert(start, Blob { checksums, ..blob.clone() });
-                    was_cut = true;
+                    cut.push((start, Blob { checksums, ..*blob }));
                 } else {
                     freed.push(Extent { start, len: wide(run.end - run.start) * block });
                 }
             }
+            false
+        });
+        let was_cut = !cut.is_empty();
+        for (start, blob) in cut {
+            self.blobs.insert(start, blob);
         }
-        self.blobs = blobs;
         if was_cut {
             for piece in self.pieces.values_mut() {
                 // Offsets in compressed blobs are not on the device, and these were not cut.

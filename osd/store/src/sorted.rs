@@ -139,10 +139,24 @@ impl<V> Sorted<V> {
         debug_assert!(self.entries.is_sorted_by(|(a, _), (b, _)| a < b), "what was put in is in its place");
     }
 
+    /// Keeps those for which `keep` says so; it is asked in ascending order.
+    pub fn retain(&mut self, mut keep: impl FnMut(u64, &mut V) -> bool) {
+        self.entries.retain_mut(|(key, value)| keep(*key, value));
+    }
+
     /// Removes a value.
     pub fn remove(&mut self, key: u64) -> Option<V> {
         let at = self.position(key)?;
         Some(self.entries.remove(at).1)
+    }
+}
+
+impl<V: Clone> Sorted<V> {
+    /// A copy with room for `count` values more.
+    pub fn with_room(&self, count: usize) -> Self {
+        let mut entries = Vec::with_capacity(self.entries.len() + count);
+        entries.extend_from_slice(&self.entries);
+        Self { entries }
     }
 }
 
@@ -201,6 +215,9 @@ mod tests {
                 let range: Vec<_> = model.range(..=key).map(|(key, value)| (*key, *value)).collect();
                 prop_assert_eq!(sorted.range(..=key), range);
             }
+            model.retain(|key, value| key % 3 > 0 || *value > 99);
+            sorted.retain(|key, value| key % 3 > 0 || *value > 99);
+            prop_assert!(sorted.with_room(2).iter().copied().eq(model.iter().map(|(key, value)| (*key, *value))));
             model.retain(|key, _| !(7..12).contains(key));
             model.insert(8, 1);
             sorted.splice(7, 12, [(8, 1)]);

@@ -19,12 +19,19 @@ pub const CHUNK_BLOCKS_MAX: usize = 255;
 /// unknown. Few, since random overwrites make blobs of one block.
 ///
 /// There is one form for each row: chunks are there only if one of them is of several blocks or unknown.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Debug, PartialEq, Eq)]
 pub struct Checksums {
     kind: ChecksumKind,
     is_chunked: bool,
     len: u32,
     stored: SmallVec<[u8; 16]>,
+}
+
+impl Clone for Checksums {
+    fn clone(&self) -> Self {
+        // At once; that of a `SmallVec` goes byte by byte.
+        Self { stored: SmallVec::from_slice(&self.stored), ..*self }
+    }
 }
 
 /// A checksum in a row.

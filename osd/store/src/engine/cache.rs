@@ -7,5 +7,5 @@ mod onodes;
 mod queues;
 
 pub use blocks::{Block, BlockCache};
-pub use onodes::Cache;
+pub use onodes::{Cache, Since};
 pub use queues::CachePolicy;

@@ -165,12 +165,11 @@ impl Inner {
         let staged = &mut object.staged;
         let base = staged.base.as_ref().filter(|_| !staged.replaced);
         let Some(onode) = staged.now.as_mut() else { return };
-        let mut numbers: Vec<u32> = base.map(|onode| onode.shards.clone()).unwrap_or_default();
+        let mut numbers = base.map(|onode| onode.shards.clone()).unwrap_or_default();
         for (number, shard) in shards {
-            match (numbers.binary_search(number), shard) {
-                (Err(at), Some(_)) => numbers.insert(at, *number),
-                (Ok(at), None) => drop(numbers.remove(at)),
-                (Ok(_), Some(_)) | (Err(_), None) => {}
+            match shard {
+                Some(_) => numbers.insert(*number),
+                None => numbers.remove(*number),
             }
         }
         onode.shards = numbers;
@@ -202,7 +201,7 @@ impl Inner {
             let shard_key = keys::shard(key, *number);
             match shard {
                 Some(shard) => items.push(Item::Put(shard_key, shard.encode(self.block))),
-                None if staged.base.as_ref().is_some_and(|onode| onode.shards.contains(number)) => {
+                None if staged.base.as_ref().is_some_and(|onode| onode.shards.contains(*number)) => {
                     items.push(Item::Delete(shard_key));
                 }
                 None => {}
@@ -242,13 +241,8 @@ impl Inner {
             cache.remove(key);
         }
         let Some(onode) = object.staged.now.take() else { return };
-        cache.put_onode(key, Rc::new(onode));
-        for (number, shard) in shards {
-            match shard {
-                Some(shard) => cache.put_shard(key, number, Rc::new(shard)),
-                None => cache.remove_shard(key, number),
-            }
-        }
+        let shards = shards.into_iter().map(|(number, shard)| (number, shard.map(Rc::new)));
+        cache.put_changed(key, Rc::new(onode), shards);
     }
 }
 

@@ -144,9 +144,7 @@ impl Inner {
         turn.come().await;
         let start = place.chunk_logical();
         let end = start + place.chunk(self.block).len;
-        let loaded =
-            self.load(object, |onode, number| u64::from(number) == start / u64::from(onode.shard_span));
-        let loaded = loaded.await?;
+        let loaded = self.load_range(object, start, 1).await?;
         let mut ops = Vec::new();
         for shard in loaded.shards.values() {
             let same = |found: &Place| {

@@ -113,7 +113,7 @@ impl Inner {
     pub async fn dump(self: Rc<Self>, collection: CollectionId, object: ObjectId) -> StoreResult<ObjectDump> {
         self.check_open()?;
         self.check_member(collection, &object)?;
-        let loaded = self.load(&object, |_, _| true).await?;
+        let loaded = self.load(&object, |onode| onode.shards.clone()).await?;
         let onode = Rc::clone(loaded.existing(&object)?);
         let blobs = loaded.shards.values().flat_map(|shard| shard.blobs.values());
         let shared: Vec<(u64, u64)> = blobs.filter_map(|blob| Some((blob.birth, blob.share?))).collect();

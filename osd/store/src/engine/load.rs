@@ -11,7 +11,7 @@ use rt::Lane;
 use smallvec::SmallVec;
 
 use super::blocks::{Blocks, Wanted};
-use super::cache::Block;
+use super::cache::{Block, Since};
 use super::state::Inner;
 use crate::check::length;
 use crate::checksum::Checksum;
@@ -22,6 +22,7 @@ use crate::keys;
 use crate::object_store::{StoreError, StoreResult};
 use crate::onode::Onode;
 use crate::shard::{Place, Shard};
+use crate::shard_numbers::ShardNumbers;
 use crate::types::{AccessHints, Keep, ObjectId};
 
 /// Longest device read put together from adjacent blocks.
@@ -36,25 +37,19 @@ pub struct Loaded {
     pub onode: Option<Rc<Onode>>,
     /// Those shards that were asked for and exist.
     pub shards: BTreeMap<u32, Rc<Shard>>,
-    since: u64,
+    since: Since,
 }
 
 impl Loaded {
     /// Whether nothing changed the object since it was loaded.
     pub fn is_newest(&self) -> bool {
-        !self.inner.cache.borrow().overtaken(&self.key, self.since)
+        !self.inner.cache.borrow().overtaken(self.since)
             || self.inner.options.fault.is(Planted::StaleLoadTaken)
     }
 
     /// The onode.
     pub fn existing(&self, object: &ObjectId) -> StoreResult<&Rc<Onode>> {
         self.onode.as_ref().ok_or_else(|| not_found(object))
-    }
-}
-
-impl Drop for Loaded {
-    fn drop(&mut self) {
-        self.inner.cache.borrow_mut().end_load(&self.key);
     }
 }
 
@@ -88,16 +83,16 @@ pub fn not_found(object: &ObjectId) -> StoreError {
 }
 
 impl Inner {
-    /// Loads an object with those of its shards for which `wanted` says so. What it gives was the newest state at
+    /// Loads an object with those of its shards that `wanted` names. What it gives was the newest state at
     /// some moment of the call; ask [`Loaded::is_newest`] before relying on more.
     pub async fn load(
         self: &Rc<Self>,
         object: &ObjectId,
-        wanted: impl Fn(&Onode, u32) -> bool,
+        wanted: impl Fn(&Onode) -> ShardNumbers,
     ) -> StoreResult<Loaded> {
         let key = keys::onode(object);
         loop {
-            let since = self.cache.borrow_mut().begin_load(&key);
+            let since = self.cache.borrow().begin_load(&key);
             let mut loaded = Loaded {
                 inner: Rc::clone(self),
                 key: key.clone(),
@@ -120,7 +115,7 @@ impl Inner {
                 continue;
             };
             let mut missing = Vec::new();
-            for number in onode.shards.iter().copied().filter(|number| wanted(&onode, *number)) {
+            for number in wanted(&onode).iter() {
                 let cached = self.cache.borrow().shard(&key, number);
                 match cached {
                     Some(shard) => {

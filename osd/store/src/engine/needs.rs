@@ -17,6 +17,7 @@ use crate::keys::{self, ObjectKey};
 use crate::object_store::{StoreError, StoreResult};
 use crate::onode::Onode;
 use crate::shard::Blob;
+use crate::shard_numbers::ShardNumbers;
 use crate::share::Share;
 use crate::transaction::{Op, Transaction};
 use crate::types::{CollectionId, ObjectId};
@@ -103,15 +104,14 @@ impl Need {
         }
     }
 
-    fn wants(&self, onode: &Onode, number: u32) -> bool {
-        let span = onode.shard_span;
-        let touches = |(offset, len): &(u64, u64)| {
-            let (first, last) = shard_range(*offset, *len, span);
-            *len > 0 && (first..=last).contains(&number)
-        };
-        self.all_shards
-            || self.from.is_some_and(|from| (u64::from(number) + 1) * u64::from(span) > from)
-            || self.ranges.iter().any(touches)
+    fn shards(&self, onode: &Onode) -> ShardNumbers {
+        if self.all_shards {
+            return onode.shards.clone();
+        }
+        let touched = self.ranges.iter().filter(|(_, len)| *len > 0);
+        let touched = touched.map(|(offset, len)| shard_range(*offset, *len, onode.shard_span));
+        let behind = self.from.map(|from| (shard_range(from, 1, onode.shard_span).0, u32::MAX));
+        touched.chain(behind).flat_map(|(first, last)| onode.shards.within(first..=last)).collect()
     }
 }
 
@@ -141,7 +141,7 @@ impl Inner {
         // What clones copy of omaps goes into one record.
         let mut copied_max = self.journal.borrow().capacity();
         for (object, need) in needs {
-            let loaded = self.load(object, |onode, number| need.wants(onode, number)).await?;
+            let loaded = self.load(object, |onode| need.shards(onode)).await?;
             let id = loaded.onode.as_ref().map_or(0, |onode| onode.omap_id);
             let (mut omap, mut whole_omap) = Default::default();
             if id != 0 {

@@ -134,8 +134,7 @@ impl Inner {
         let objects: Vec<PlannedObject> = objects
             .into_iter()
             .map(|(object, staged)| {
-                let numbers: Vec<u32> = staged.contents.keys().copied().collect();
-                let layouts = numbers.into_iter().zip(layouts.by_ref()).collect();
+                let layouts = staged.contents.keys().copied().zip(layouts.by_ref()).collect();
                 let elsewhere = elsewhere(&object, &staged, self.block)?;
                 Ok(PlannedObject { object, staged, layouts, elsewhere })
             })

@@ -16,6 +16,7 @@ use crate::keys::{self, ObjectKey};
 use crate::limits;
 use crate::object_store::{OmapPage, StoreError, StoreResult};
 use crate::shard::{Piece, Shard};
+use crate::shard_numbers::ShardNumbers;
 use crate::types::{AccessHints, CollectionId, LogVersion, ObjectId, ObjectStat, Pattern};
 
 /// Zeroes for holes, in slices.
@@ -305,7 +306,7 @@ impl Inner {
     async fn load_onode(self: &Rc<Self>, collection: CollectionId, object: &ObjectId) -> StoreResult<Loaded> {
         self.check_open()?;
         self.check_member(collection, object)?;
-        self.load(object, |_, _| false).await
+        self.load(object, |_| ShardNumbers::default()).await
     }
 
     pub async fn load_range(
@@ -314,13 +315,13 @@ impl Inner {
         offset: u64,
         len: u64,
     ) -> StoreResult<Loaded> {
-        self.load(object, |onode, number| {
+        self.load(object, |onode| {
             let end = offset.saturating_add(len).min(onode.size);
             if offset >= end {
-                return false;
+                return ShardNumbers::default();
             }
             let (first, last) = shard_range(offset, end - offset, onode.shard_span);
-            (first..=last).contains(&number)
+            onode.shards.within(first..=last).collect()
         })
         .await
     }
@@ -333,7 +334,7 @@ impl Inner {
     ) -> StoreResult<Vec<BlockPlace>> {
         self.check_open()?;
         self.check_member(collection, &object)?;
-        let loaded = self.load(&object, |_, _| true).await?;
+        let loaded = self.load(&object, |onode| onode.shards.clone()).await?;
         loaded.existing(&object)?;
         let mut found = BTreeMap::new();
         for shard in loaded.shards.values() {

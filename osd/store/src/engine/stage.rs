@@ -99,6 +99,7 @@ impl<'a> Stage<'a> {
                     return Err(StoreError::Exists(format!("collection {}.{:x}", target.pool, target.seed)));
                 }
                 check::check_bits(id, had, bits.saturating_sub(1))?;
+                let meta = meta.clone();
                 self.changed.insert(id, Some((*bits, meta)));
                 self.changed.insert(*target, Some((*bits, Bytes::new())));
                 Ok(())
@@ -107,6 +108,7 @@ impl<'a> Stage<'a> {
                 let ((had, _), (other, meta)) = (self.existing(id)?, self.existing(*target)?);
                 check::check_bits(id, had, bits.saturating_add(1))?;
                 check::check_bits(*target, other, bits.saturating_add(1))?;
+                let meta = meta.clone();
                 self.changed.insert(*target, Some((*bits, meta)));
                 self.drop_collection(id);
                 Ok(())
@@ -192,24 +194,22 @@ impl<'a> Stage<'a> {
     /// The object as the transaction has it so far.
     fn object(&mut self, id: CollectionId, name: &ObjectId) -> StoreResult<&mut StagedObject> {
         check::check_member(id, self.existing(id)?.0, name)?;
-        if !self.objects.contains_key(name) {
-            let Some(basis) = self.bases.objects.get(name) else { panic!("an op's object was not loaded") };
-            self.objects.insert(name.clone(), StagedObject::new(name, basis));
-        }
-        match self.objects.get_mut(name) {
-            Some(object) => Ok(object),
-            None => panic!("it was put there"),
-        }
+        let bases = self.bases;
+        Ok(self.objects.entry(name.clone()).or_insert_with(|| {
+            let Some(basis) = bases.objects.get(name) else { panic!("an op's object was not loaded") };
+            StagedObject::new(name, basis)
+        }))
     }
 
-    fn collection(&self, id: CollectionId) -> Option<(u8, Bytes)> {
+    /// Bits and metadata of a collection as the transaction has it so far.
+    fn collection(&self, id: CollectionId) -> Option<(u8, &Bytes)> {
         match self.changed.get(&id) {
-            Some(staged) => staged.clone(),
-            None => self.collections.get(&id).map(|c| (c.bits, c.meta.clone())),
+            Some(staged) => staged.as_ref().map(|(bits, meta)| (*bits, meta)),
+            None => self.collections.get(&id).map(|c| (c.bits, &c.meta)),
         }
     }
 
-    fn existing(&self, id: CollectionId) -> StoreResult<(u8, Bytes)> {
+    fn existing(&self, id: CollectionId) -> StoreResult<(u8, &Bytes)> {
         self.collection(id).ok_or_else(|| no_collection(id))
     }
 

@@ -377,7 +377,7 @@ impl StagedObject {
 
     /// Numbers of the shards that may hold something.
     fn held(&self) -> impl Iterator<Item = u32> {
-        let base = self.base.iter().filter(|_| !self.replaced).flat_map(|onode| onode.shards.iter().copied());
+        let base = self.base.iter().filter(|_| !self.replaced).flat_map(|onode| onode.shards.iter());
         let touched = self.contents.keys().copied();
         let mut all: Vec<u32> = base.chain(touched).collect();
         all.sort_unstable();
@@ -389,7 +389,7 @@ impl StagedObject {
         let Ok(number) = u32::try_from(number) else { panic!("shard {number} of an object") };
         let (replaced, base, shards) = (self.replaced, &self.base, &self.base_shards);
         self.contents.entry(number).or_insert_with(|| {
-            let exists = !replaced && base.as_ref().is_some_and(|onode| onode.shards.contains(&number));
+            let exists = !replaced && base.as_ref().is_some_and(|onode| onode.shards.contains(number));
             let shard = shards.get(&number).filter(|_| exists).cloned();
             assert!(shard.is_some() == exists, "shard {number} was not loaded");
             Content::of(shard.unwrap_or_default())

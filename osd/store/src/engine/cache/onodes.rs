@@ -1,7 +1,7 @@
 //! Decoded onodes and shards, bounded by bytes; always equal to the newest state, since every change goes through
 //! here too.
 
-use std::collections::BTreeMap;
+use std::hash::BuildHasher;
 use std::rc::Rc;
 
 use bytes::Bytes;
@@ -16,8 +16,35 @@ use crate::sorted::Sorted;
 /// See the module.
 pub struct Cache {
     objects: Queues<Bytes, Object, Seeded>,
-    /// Loads on their way, so that a load that was overtaken by a change is not taken for the newest state.
-    loading: BTreeMap<Bytes, Loading>,
+    seed: Seeded,
+    /// Changes of the objects whose keys are hashed to each slot, so that a load that was overtaken by a change is not taken
+    /// for the newest state. Those of another object only make it begin again.
+    changes: Box<[u64]>,
+}
+
+impl Object {
+    fn put_onode(&mut self, onode: Rc<Onode>) {
+        let bytes = onode.memory_bytes();
+        let old = self.onode.replace(onode).map_or(0, |old| old.memory_bytes());
+        self.bytes = self.bytes + bytes - old;
+    }
+
+    fn put_shard(&mut self, number: u32, shard: Option<Rc<Shard>>) {
+        let bytes = |shard: Option<&Rc<Shard>>| shard.map_or(0, |shard| shard.memory_bytes() + SHARD_BYTES);
+        let new = bytes(shard.as_ref());
+        let old = match shard {
+            Some(shard) => self.shards.insert(number.into(), shard),
+            None => self.shards.remove(number.into()),
+        };
+        self.bytes = self.bytes + new - bytes(old.as_ref());
+    }
+}
+
+/// The moment before a load.
+#[derive(Clone, Copy)]
+pub struct Since {
+    slot: usize,
+    changes: u64,
 }
 
 #[derive(Default)]
@@ -29,19 +56,17 @@ struct Object {
     bytes: u64,
 }
 
-#[derive(Default)]
-struct Loading {
-    loads: u32,
-    changes: u64,
-}
-
 /// What a shard takes in the list of an object's shards.
 const SHARD_BYTES: u64 = 32;
+/// Many more than loads at a time.
+const CHANGE_SLOTS: usize = 4096;
 
 impl Cache {
     /// Empty, for up to `bytes_max` bytes. Clients choose the keys and do not know the seed.
     pub fn new(policy: CachePolicy, bytes_max: u64, seed: u64) -> Self {
-        Self { objects: Queues::new(policy, bytes_max, Seeded(seed)), loading: BTreeMap::new() }
+        let seed = Seeded(seed);
+        let changes = vec![0; CHANGE_SLOTS].into();
+        Self { objects: Queues::new(policy, bytes_max, seed), seed, changes }
     }
 
     /// The onode under `key`.
@@ -56,30 +81,25 @@ impl Cache {
 
     /// Keeps an onode.
     pub fn put_onode(&mut self, key: &Bytes, onode: Rc<Onode>) {
-        self.change(key, |object| {
-            let bytes = onode.memory_bytes();
-            let old = object.onode.replace(onode).map_or(0, |old| old.memory_bytes());
-            object.bytes = object.bytes + bytes - old;
-        });
+        self.change(key, |object| object.put_onode(onode));
     }
 
     /// Keeps a shard.
     pub fn put_shard(&mut self, key: &Bytes, number: u32, shard: Rc<Shard>) {
-        self.change(key, |object| {
-            let bytes = shard.memory_bytes() + SHARD_BYTES;
-            let old = object.shards.insert(number.into(), shard);
-            object.bytes = object.bytes + bytes - old.map_or(0, |old| old.memory_bytes() + SHARD_BYTES);
-        });
+        self.change(key, |object| object.put_shard(number, Some(shard)));
     }
 
-    /// Forgets one shard, which is gone.
-    pub fn remove_shard(&mut self, key: &Bytes, number: u32) {
-        if self.shard(key, number).is_some() {
-            self.change(key, |object| {
-                let old = object.shards.remove(number.into());
-                object.bytes -= old.map_or(0, |old| old.memory_bytes() + SHARD_BYTES);
-            });
-        }
+    /// Keeps an onode that changed, and what its changed shards are now; none of those that are gone.
+    pub fn put_changed(
+        &mut self,
+        key: &Bytes,
+        onode: Rc<Onode>,
+        shards: impl Iterator<Item = (u32, Option<Rc<Shard>>)>,
+    ) {
+        self.change(key, |object| {
+            object.put_onode(onode);
+            shards.for_each(|(number, shard)| object.put_shard(number, shard));
+        });
     }
 
     /// Forgets an object.
@@ -127,33 +147,25 @@ impl Cache {
         self.objects.insert(key.clone(), object, bytes, false);
     }
 
-    /// Starts a load of the object under `key`; gives a number for [`Self::overtaken`].
-    pub fn begin_load(&mut self, key: &Bytes) -> u64 {
-        let loading = self.loading.entry(key.clone()).or_default();
-        loading.loads += 1;
-        loading.changes
+    /// The moment before a load of the object under `key`.
+    pub fn begin_load(&self, key: &Bytes) -> Since {
+        let slot = self.slot(key);
+        Since { slot, changes: self.changes[slot] }
     }
 
-    /// Whether the object changed since the load began.
-    pub fn overtaken(&self, key: &Bytes, since: u64) -> bool {
-        self.loading.get(key).is_none_or(|loading| loading.changes != since)
-    }
-
-    /// Ends a load.
-    pub fn end_load(&mut self, key: &Bytes) {
-        if let Some(loading) = self.loading.get_mut(key) {
-            loading.loads -= 1;
-            if loading.loads == 0 {
-                self.loading.remove(key);
-            }
-        }
+    /// Whether the object may have changed since the load began.
+    pub fn overtaken(&self, since: Since) -> bool {
+        self.changes[since.slot] != since.changes
     }
 
     /// Notes that the object changes.
     pub fn changed(&mut self, key: &Bytes) {
-        if let Some(loading) = self.loading.get_mut(key) {
-            loading.changes += 1;
-        }
+        let slot = self.slot(key);
+        self.changes[slot] += 1;
+    }
+
+    fn slot(&self, key: &Bytes) -> usize {
+        usize::try_from(self.seed.hash_one(key)).unwrap_or(usize::MAX) % CHANGE_SLOTS
     }
 }
 
@@ -174,7 +186,8 @@ mod tests {
         let (count, bytes) = cache.held();
         assert!(bytes <= 5000 && (2..20).contains(&count), "{count} objects in {bytes} bytes");
         assert!(cache.onode(&key(19)).is_some() && cache.onode(&key(2)).is_none());
-        cache.remove_shard(&key(19), 0);
+        let onode = cache.onode(&key(19)).expect("it is there");
+        cache.put_changed(&key(19), onode, [(0, None)].into_iter());
         assert!(cache.held().1 < bytes && cache.shard(&key(19), 0).is_none());
         (0..20).for_each(|n| cache.remove(&key(n)));
         assert_eq!(cache.held(), (0, 0));
@@ -185,10 +198,9 @@ mod tests {
         let mut cache = Cache::new(CachePolicy::default(), 2000, 1);
         let key = Bytes::from_static(b"key");
         let since = cache.begin_load(&key);
-        assert!(!cache.overtaken(&key, since));
+        cache.changed(&Bytes::from_static(b"another"));
+        assert!(!cache.overtaken(since));
         cache.changed(&key);
-        assert!(cache.overtaken(&key, since));
-        cache.end_load(&key);
-        assert!(cache.loading.is_empty());
+        assert!(cache.overtaken(since) && !cache.overtaken(cache.begin_load(&key)));
     }
 }

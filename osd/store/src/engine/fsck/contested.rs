@@ -137,7 +137,7 @@ impl Check {
             let detail = format!("{} loses {} blocks of shard {number}", onode.object, addresses.len());
             self.fix("extent-overlap", detail, []);
             if shard.is_empty() {
-                onode.shards.retain(|other| *other != number);
+                onode.shards.remove(number);
             }
             self.change(shard_key, (!shard.is_empty()).then(|| shard.encode(block)));
         }

@@ -165,7 +165,7 @@ impl Check {
 
     async fn shard(&mut self, open: &mut Open, number: u32, key: Bytes, value: Bytes) -> StoreResult<()> {
         let name = open.onode.object.clone();
-        if !open.onode.shards.contains(&number) {
+        if !open.onode.shards.contains(number) {
             let detail = format!("shard {number} is not in the onode of {name}");
             self.find(FsckSeverity::Error, Remedy::Repair, "shard-without-onode", detail.clone());
             self.fix("shard-without-onode", detail, [Item::Delete(key)]);
@@ -218,7 +218,7 @@ impl Check {
     fn write_shard(&mut self, open: &mut Open, number: u32, key: Bytes, shard: &Shard) {
         open.changed = true;
         if shard.is_empty() {
-            open.onode.shards.retain(|other| *other != number);
+            open.onode.shards.remove(number);
         }
         self.change(key, (!shard.is_empty()).then(|| shard.encode(self.inner.block)));
     }
@@ -230,15 +230,15 @@ impl Check {
         if from < to {
             self.lose(&open.onode.object, Lost::Bytes { from, to }, reason);
         }
-        open.onode.shards.retain(|other| *other != number);
+        open.onode.shards.remove(number);
         open.changed = true;
     }
 
     fn finish(&mut self, open: Option<Open>) {
         let Some(mut open) = open else { return };
         let name = open.onode.object.clone();
-        let is_missing = |number: &&u32| !open.seen.contains(number);
-        let missing: Vec<u32> = open.onode.shards.iter().filter(is_missing).copied().collect();
+        let is_missing = |number: &u32| !open.seen.contains(number);
+        let missing: Vec<u32> = open.onode.shards.iter().filter(is_missing).collect();
         if !missing.is_empty() {
             let detail = format!("{name} misses shards {missing:?}");
             self.find(FsckSeverity::Fatal, Remedy::Discard, "shard-missing", detail.clone());

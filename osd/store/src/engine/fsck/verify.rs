@@ -99,7 +99,8 @@ impl Check {
     ) -> StoreResult<Option<(Result<u64, String>, Option<u64>)>> {
         let block = self.inner.block;
         loop {
-            let loaded = self.inner.load(name, |_, other| other == number).await?;
+            let loaded =
+                self.inner.load(name, |onode| onode.shards.within(number..=number).collect()).await?;
             let Some(shard) = loaded.shards.get(&number) else { return Ok(None) };
             let (some, next) = places_from(shard, from, most, block);
             let Some(first) = some.first() else { return Ok(None) };

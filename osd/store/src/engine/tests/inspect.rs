@@ -39,7 +39,7 @@ fn an_object_is_told_whole_and_all_of_them_are_counted() {
         assert_eq!((inline, small.shards.len()), (vec![(10, 100)], 1));
 
         let large = store.dump(collection(), &object("large", 1)).await.expect("is there");
-        assert_eq!(large.onode.shards, large.shards.keys().copied().collect::<Vec<_>>());
+        assert_eq!(large.onode.shards, large.shards.keys().copied().collect());
         assert_eq!(large.shards.values().map(|shard| shard.allocated(4096)).sum::<u64>(), 7 * 4096);
         assert!(large.shares.is_empty());
         let (before, _) = (store.histogram(|_| true).await.expect("counts"), ());
