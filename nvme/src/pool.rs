@@ -36,19 +36,20 @@ pub(crate) struct PoolSlot {
 
 /// As long as this lives, this thread's buffers come from a pool, as they do on a core whose ring has one: for devices without
 /// a ring, where what buffers cost is measured.
-pub struct PooledBuffers(());
+pub struct PooledBuffers {
+    before: Option<Arc<BufPool>>,
+}
 
 impl PooledBuffers {
     /// From now on.
     pub fn begin() -> Self {
-        BufPool::set_current(Some(BufPool::new()));
-        Self(())
+        Self { before: BufPool::set_current(Some(BufPool::new())) }
     }
 }
 
 impl Drop for PooledBuffers {
     fn drop(&mut self) {
-        BufPool::set_current(None);
+        BufPool::set_current(self.before.take());
     }
 }
 
@@ -78,9 +79,9 @@ impl BufPool {
         (self.start.as_ptr(), self.layout.size())
     }
 
-    /// Lets this thread's buffers come from `pool`; none ends that.
-    pub fn set_current(pool: Option<Arc<Self>>) {
-        CURRENT.with(|current| current.replace(pool));
+    /// Lets this thread's buffers come from `pool`; none ends that. Gives the one before.
+    pub fn set_current(pool: Option<Arc<Self>>) -> Option<Arc<Self>> {
+        CURRENT.with(|current| current.replace(pool))
     }
 
     /// A slot of at least `len` bytes from this thread's pool, and its memory. The bytes are what the slot's last owner

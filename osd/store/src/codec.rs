@@ -149,8 +149,8 @@ impl Encoder {
 
     /// What was appended, shared.
     pub fn into_bytes(self) -> Bytes {
-        // Whoever asked for room asked for the most that there may be, and what is encoded may be kept for long.
-        if self.out.len() < self.out.capacity() {
+        // Who asks for room asks for the most that there may be, and what is encoded may be kept for long.
+        if self.out.len() < self.out.capacity() / 2 {
             return Bytes::copy_from_slice(&self.out);
         }
         Bytes::from(self.out)

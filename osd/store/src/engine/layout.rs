@@ -277,7 +277,7 @@ pub fn fill_block(content: &Content, logical: u64, stored: Option<&Bytes>, read:
 /// The shard after the change, and the space that it gives back. `written` has every changed block, ascending.
 pub fn new_shard(content: &Content, written: &WrittenShard, birth: u64, block: u64) -> (Shard, Vec<Extent>) {
     let mut shard = Shard {
-        blobs: content.base.blobs.with_room(written.fresh.len() + written.packs.len()),
+        blobs: content.base.blobs.with_room(1 + written.packs.len()),
         pieces: Sorted::with_capacity(content.parts.len() + written.blocks.len()),
         inline: Sorted::default(),
     };

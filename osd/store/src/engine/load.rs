@@ -40,6 +40,12 @@ pub struct Loaded {
     since: Since,
 }
 
+impl Drop for Loaded {
+    fn drop(&mut self) {
+        self.inner.cache.borrow_mut().end_load(self.since);
+    }
+}
+
 impl Loaded {
     /// Whether nothing changed the object since it was loaded.
     pub fn is_newest(&self) -> bool {
@@ -92,7 +98,7 @@ impl Inner {
     ) -> StoreResult<Loaded> {
         let key = keys::onode(object);
         loop {
-            let since = self.cache.borrow().begin_load(&key);
+            let since = self.cache.borrow_mut().begin_load(&key);
             let mut loaded = Loaded {
                 inner: Rc::clone(self),
                 key: key.clone(),

@@ -1,12 +1,13 @@
 //! Decoded onodes and shards, bounded by bytes; always equal to the newest state, since every change goes through
 //! here too.
 
+use std::collections::HashMap;
 use std::hash::BuildHasher;
 use std::rc::Rc;
 
 use bytes::Bytes;
 
-use super::hash::Seeded;
+use super::hash::{Seeded, Spread};
 use super::queues::{CachePolicy, Queues};
 use crate::check::length;
 use crate::onode::Onode;
@@ -17,9 +18,9 @@ use crate::sorted::Sorted;
 pub struct Cache {
     objects: Queues<Bytes, Object, Seeded>,
     seed: Seeded,
-    /// Changes of the objects whose keys are hashed to each slot, so that a load that was overtaken by a change is not taken
-    /// for the newest state. Those of another object only make it begin again.
-    changes: Box<[u64]>,
+    /// Loads on their way, by their keys' hashes, so that a load that was overtaken by a change is not taken for the newest
+    /// state. Where two keys have one hash, changes of either count.
+    loading: HashMap<u64, Loading, Spread>,
 }
 
 impl Object {
@@ -43,7 +44,13 @@ impl Object {
 /// The moment before a load.
 #[derive(Clone, Copy)]
 pub struct Since {
-    slot: usize,
+    hash: u64,
+    changes: u64,
+}
+
+#[derive(Default)]
+struct Loading {
+    loads: u32,
     changes: u64,
 }
 
@@ -58,15 +65,12 @@ struct Object {
 
 /// What a shard takes in the list of an object's shards.
 const SHARD_BYTES: u64 = 32;
-/// Many more than loads at a time.
-const CHANGE_SLOTS: usize = 4096;
 
 impl Cache {
     /// Empty, for up to `bytes_max` bytes. Clients choose the keys and do not know the seed.
     pub fn new(policy: CachePolicy, bytes_max: u64, seed: u64) -> Self {
         let seed = Seeded(seed);
-        let changes = vec![0; CHANGE_SLOTS].into();
-        Self { objects: Queues::new(policy, bytes_max, seed), seed, changes }
+        Self { objects: Queues::new(policy, bytes_max, seed), seed, loading: HashMap::default() }
     }
 
     /// The onode under `key`.
@@ -147,25 +151,34 @@ impl Cache {
         self.objects.insert(key.clone(), object, bytes, false);
     }
 
-    /// The moment before a load of the object under `key`.
-    pub fn begin_load(&self, key: &Bytes) -> Since {
-        let slot = self.slot(key);
-        Since { slot, changes: self.changes[slot] }
+    /// Begins a load of the object under `key`; [`Self::end_load`] is to follow.
+    pub fn begin_load(&mut self, key: &Bytes) -> Since {
+        let hash = self.seed.hash_one(key);
+        let loading = self.loading.entry(hash).or_default();
+        loading.loads += 1;
+        Since { hash, changes: loading.changes }
     }
 
-    /// Whether the object may have changed since the load began.
+    /// Whether the object changed since the load began.
     pub fn overtaken(&self, since: Since) -> bool {
-        self.changes[since.slot] != since.changes
+        self.loading.get(&since.hash).is_none_or(|loading| loading.changes != since.changes)
+    }
+
+    /// Ends a load.
+    pub fn end_load(&mut self, since: Since) {
+        if let Some(loading) = self.loading.get_mut(&since.hash) {
+            loading.loads -= 1;
+            if loading.loads == 0 {
+                self.loading.remove(&since.hash);
+            }
+        }
     }
 
     /// Notes that the object changes.
     pub fn changed(&mut self, key: &Bytes) {
-        let slot = self.slot(key);
-        self.changes[slot] += 1;
-    }
-
-    fn slot(&self, key: &Bytes) -> usize {
-        usize::try_from(self.seed.hash_one(key)).unwrap_or(usize::MAX) % CHANGE_SLOTS
+        if let Some(loading) = self.loading.get_mut(&self.seed.hash_one(key)) {
+            loading.changes += 1;
+        }
     }
 }
 
@@ -201,6 +214,11 @@ mod tests {
         cache.changed(&Bytes::from_static(b"another"));
         assert!(!cache.overtaken(since));
         cache.changed(&key);
-        assert!(cache.overtaken(since) && !cache.overtaken(cache.begin_load(&key)));
+        let another = cache.begin_load(&key);
+        assert!(cache.overtaken(since) && !cache.overtaken(another));
+        cache.end_load(since);
+        assert!(!cache.overtaken(another));
+        cache.end_load(another);
+        assert!(cache.loading.is_empty());
     }
 }

@@ -90,10 +90,10 @@ fn measure(settings: &Settings) -> anyhow::Result<()> {
         let data = Dataset::fill(&core, &engine, &device, &given).await?;
         let loads = Load::value_variants().iter().filter(|load| given.only.is_none_or(|only| only == **load));
         let mut samples: Vec<(Load, Vec<Sample>)> = loads.map(|load| (*load, Vec::new())).collect();
-        for round in 0..given.warm_up + given.rounds {
+        for round in 0..u32::from(given.warm_up) + u32::from(given.rounds) {
             for (load, samples) in &mut samples {
                 let sample = data.run(*load, given.operations, given.depth.into()).await?;
-                samples.extend(Some(sample).filter(|_| round >= given.warm_up));
+                samples.extend(Some(sample).filter(|_| round >= given.warm_up.into()));
             }
         }
         setup::close(&engine).await?;
