@@ -9,15 +9,15 @@ use std::pin::Pin;
 use std::rc::Rc;
 use std::sync::OnceLock;
 use std::task::{Context, Poll, Waker};
-use std::time::Instant;
 
 use crate::core::Nanos;
+use crate::os;
 
 /// Monotonic time since this process first asked; the same on all cores.
 pub(crate) fn monotonic() -> Nanos {
-    static START: OnceLock<Instant> = OnceLock::new();
-    let elapsed = START.get_or_init(Instant::now).elapsed();
-    Nanos(u64::try_from(elapsed.as_nanos()).unwrap_or(u64::MAX))
+    static START: OnceLock<u64> = OnceLock::new();
+    let start = *START.get_or_init(os::monotonic_ns);
+    Nanos(os::monotonic_ns().saturating_sub(start))
 }
 
 /// Time since 1970.

@@ -109,21 +109,21 @@ impl UringCore {
     }
 
     fn poll_tasks(&self) -> usize {
-        let turn = Instant::now();
+        let turn = monotonic();
         let mut start = turn;
         for count in 0..POLLS_PER_TURN {
             let polled = self.executor.poll_one(|shares, lengths| (shares.next(lengths), 0));
             let Some(polled) = polled else { return count };
-            let end = Instant::now();
-            let took = end - start;
+            let end = monotonic();
+            let took = end.0 - start.0;
             start = end;
-            self.executor.charge(polled.group, took.as_nanos() as u64);
-            if self.stalls.borrow_mut().note(polled.name, took) {
+            self.executor.charge(polled.group, took);
+            if self.stalls.borrow_mut().note(polled.name, Duration::from_nanos(took)) {
                 // Logging a stall is not the next task's.
-                start = Instant::now();
+                start = monotonic();
             }
             // What these tasks submitted should not wait for long.
-            if end - turn > TURN {
+            if Duration::from_nanos(end.0 - turn.0) > TURN {
                 return count + 1;
             }
         }
