@@ -568,7 +568,7 @@ pub fn seeds(name: &str) -> Vec<Vec<u8>> {
     let object = sample_object();
     let mut onode = Onode::new(object.clone(), 128 << 10);
     onode.shards = [0, 2, 900].into_iter().collect();
-    onode.attrs.insert(Bytes::from_static(b"a"), Bytes::from_static(b"1"));
+    onode.attrs = [(Bytes::from_static(b"a"), Bytes::from_static(b"1"))].into_iter().collect();
     let blocks = [&[1][..], &[2], &[3], &[4]];
     let blob =
         |kind, share| Blob { birth: 5, checksums: Checksums::of_blocks(kind, blocks), share, packed: None };

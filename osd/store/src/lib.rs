@@ -2,6 +2,7 @@
 //!
 //! A store belongs to one slice and lives on that slice's core. It knows bytes and names, not Ceph's messages.
 
+mod attrs;
 mod check;
 mod checksum;
 pub mod codec;

@@ -1,10 +1,9 @@
 //! The onode: what the store knows about one object besides its data. Encoded whole into one value, which goes with every
 //! change of the object into the journal and into the key-value store, so it is made to be short.
 
-use std::collections::BTreeMap;
-
 use bytes::Bytes;
 
+use crate::attrs::Attrs;
 use crate::check::length;
 use crate::codec::{DecodeResult, Decoder, Encoder};
 use crate::compression::Compressibility;
@@ -36,12 +35,8 @@ const FLAGS: u8 = SHARED | COMPRESSED | OMAP | 7 << HINTS_SHIFT;
 /// Bytes that a shard's number takes in a value: as a run of its own.
 pub const SHARD_NUMBER_BYTES_MAX: usize = 10;
 
-/// What memory takes beside what is in it: a string's own, a tree's node and what it holds at least, a count of owners.
+/// What memory takes beside what is in it: a string's own, a count of owners.
 const PIECE_BYTES: usize = 24;
-/// See [`PIECE_BYTES`].
-const NODE_BYTES: usize = 736;
-/// See [`PIECE_BYTES`].
-const ATTRS_PER_NODE: usize = 6;
 /// See [`PIECE_BYTES`].
 const RC_BYTES: usize = 24;
 
@@ -53,7 +48,7 @@ pub struct Onode {
     /// Logical size, bytes.
     pub size: u64,
     /// Attributes.
-    pub attrs: BTreeMap<Bytes, Bytes>,
+    pub attrs: Attrs,
     /// Prefix of its omap keys; 0 if it never had one.
     pub omap_id: u64,
     /// Omap entries.
@@ -84,7 +79,7 @@ impl Onode {
         Self {
             object,
             size: 0,
-            attrs: BTreeMap::new(),
+            attrs: Attrs::default(),
             omap_id: 0,
             omap_keys: 0,
             omap_bytes: 0,
@@ -160,7 +155,7 @@ impl Onode {
             end = u64::from(*last) + 2;
         }
         e.varint(wide(self.attrs.len()));
-        for (name, value) in &self.attrs {
+        for (name, value) in self.attrs.iter() {
             e.short_bytes(name);
             e.short_bytes(value);
         }
@@ -248,7 +243,7 @@ impl Onode {
         }
         for _ in 0..d.varint("attributes")? {
             let name = d.short_bytes("attribute name")?;
-            onode.attrs.insert(name, d.short_bytes("attribute value")?);
+            onode.attrs.set(&name, d.short_bytes("attribute value")?, Bytes::clone);
         }
         Ok(onode)
     }
@@ -289,7 +284,7 @@ impl Onode {
         }
         for _ in 0..d.count(8, "attributes")? {
             let name = d.bytes("attribute name")?;
-            onode.attrs.insert(name, d.bytes("attribute value")?);
+            onode.attrs.set(&name, d.bytes("attribute value")?, Bytes::clone);
         }
         Ok(onode)
     }
@@ -299,8 +294,8 @@ impl Onode {
         let names = [&self.object.name, &self.object.namespace, &self.object.key];
         let text = names.into_iter().chain(self.attrs.iter().flat_map(|(name, value)| [name, value]));
         let pieces = text.clone().filter(|text| !text.is_empty()).count() * PIECE_BYTES;
-        let nodes = self.attrs.len().div_ceil(ATTRS_PER_NODE) * NODE_BYTES;
-        let fixed = size_of::<Self>() + RC_BYTES + self.shards.memory_bytes() + pieces + nodes;
+        let lists = self.shards.memory_bytes() + self.attrs.memory_bytes();
+        let fixed = size_of::<Self>() + RC_BYTES + lists + pieces;
         text.map(|text| length(text)).sum::<u64>() + u64::try_from(fixed).unwrap_or(u64::MAX)
     }
 }
@@ -341,7 +336,7 @@ mod tests {
         };
         Onode {
             size: 1 << 33,
-            attrs: BTreeMap::from([(Bytes::from_static(b"a"), Bytes::from_static(b"1"))]),
+            attrs: [(Bytes::from_static(b"a"), Bytes::from_static(b"1"))].into_iter().collect(),
             omap_id: 9,
             omap_keys: 3,
             omap_bytes: 400,
@@ -384,7 +379,7 @@ mod tests {
             last = shard;
         }
         e.count(onode.attrs.len());
-        for (name, value) in &onode.attrs {
+        for (name, value) in onode.attrs.iter() {
             e.bytes(name);
             e.bytes(value);
         }
@@ -432,13 +427,13 @@ mod tests {
 
     #[test]
     fn a_long_object_that_is_whole_is_told_of_in_a_few_bytes() {
-        let onode = Onode { shards: (0..64).collect(), omap_id: 0, attrs: BTreeMap::new(), ..sample() };
+        let onode = Onode { shards: (0..64).collect(), omap_id: 0, attrs: Attrs::default(), ..sample() };
         assert_eq!(written(&onode).len(), 21);
     }
 
     #[test]
     fn runs_beyond_any_object_are_refused() {
-        let onode = Onode { shards: (0..64).collect(), omap_id: 0, attrs: BTreeMap::new(), ..sample() };
+        let onode = Onode { shards: (0..64).collect(), omap_id: 0, attrs: Attrs::default(), ..sample() };
         let mut value = written(&onode).to_vec();
         let at = value.len() - 2;
         assert_eq!(value[at], 63, "the last but one byte says how many follow the first shard");

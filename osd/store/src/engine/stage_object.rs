@@ -11,6 +11,7 @@ use super::content::Content;
 use super::known_omap::{Entries, KnownOmap};
 use super::load::{not_found, shard_range, total};
 use super::needs::{Basis, WholeOmap};
+use crate::attrs::Attrs;
 use crate::check::{self, length};
 use crate::checksum::ChecksumKind;
 use crate::journal::item::Item;
@@ -49,7 +50,7 @@ const OWNED_BYTES_MAX: usize = 64 << 10;
 /// What a clone of an object begins as.
 pub struct Copied {
     size: u64,
-    attrs: BTreeMap<Bytes, Bytes>,
+    attrs: Attrs,
     hints: Hints,
     shard_span: u32,
     contents: BTreeMap<u32, Content>,
@@ -139,10 +140,7 @@ impl StagedObject {
             Op::SetAttrs { attrs, .. } => {
                 let onode = self.create(shard_span);
                 for (name, value) in attrs {
-                    match onode.attrs.get_mut(name) {
-                        Some(old) => *old = owned(value),
-                        None => drop(onode.attrs.insert(owned(name), owned(value))),
-                    }
+                    onode.attrs.set(name, owned(value), owned);
                 }
                 check::check_attrs(onode.attrs.iter())?;
             }
