@@ -116,6 +116,7 @@ impl BlockDevice for SliceDevice {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Barrier;
     use std::thread;
 
     use nvme::{BlockingDevice, OpenOptions};
@@ -165,16 +166,19 @@ mod tests {
     fn osds_that_share_a_device_all_take_up_its_growth_at_once() {
         let (path, file) = device();
         path.as_file().set_len(LARGER).expect("grows");
+        // All of them are open before the first one looks: who opens in that moment has another one's size.
+        let all_are_open = Arc::new(Barrier::new(STORES.len()));
         let sizes = thread::scope(|scope| {
             let cores: Vec<_> = (0_u16..)
                 .zip(STORES)
                 .map(|(number, store)| {
-                    let file = file.clone();
+                    let (file, all_are_open) = (file.clone(), all_are_open.clone());
                     scope.spawn(move || {
                         on_core(number, async move |core| {
                             let labelled = read(&core, &file).await;
                             let own =
                                 SliceDevice::open(&core, &file, &labelled, store, "slice").expect("opens");
+                            all_are_open.wait();
                             let (before, [after, ..]) =
                                 (own.size(), own.look_again().await.expect("it grows"));
                             assert_eq!((own.size(), own.foreign().size()), (after, after));
