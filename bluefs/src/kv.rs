@@ -101,8 +101,14 @@ impl KvBatch {
 /// the file's index.
 const FILE_FACTOR: u64 = 2;
 
-/// Space is given back in pieces of so many units of the file system, so that little of it stays in pieces.
-pub const GRANULE_UNITS: u64 = 16;
+/// Space is given back in multiples of this, or of the file system's unit if that is larger, bytes: smaller pieces were many
+/// loans, and less of it were long runs for data.
+const GRANULE_BYTES: u64 = 64 << 10;
+
+/// In what multiples space is given back by a file system that allocates in units of so many bytes.
+pub fn granule(unit: u64) -> u64 {
+    GRANULE_BYTES.next_multiple_of(unit.max(1))
+}
 
 /// How many bytes of changes are sure to fit, where `room` is free in the file system, `compaction` bytes may be needed
 /// to write what the largest compaction merges, and `fixed` for what comes with any of it.

@@ -62,6 +62,37 @@ fn clean(device: &dyn BlockingDevice) -> Loaded {
 }
 
 #[test]
+fn units_that_are_free_one_by_one_are_given_back() {
+    let device: Arc<dyn BlockingDevice> = Arc::new(MemoryDevice::with_geometry("memory", geometry()));
+    format(&*device, None);
+    let fs = mount(&device, 1, None);
+    let lent = Extent::new(1 << 20, 4 << 20);
+    fs.add_space(&[lent]).unwrap();
+    let files = || (0..64).map(|number| format!("db/{number}"));
+    fs.with(|machine| machine.create_dir("db")).unwrap();
+    files().for_each(|path| write(&fs, &path, &content(1, 1000)).unwrap());
+    // Every other one goes: no two units lie together.
+    for path in files().step_by(2) {
+        fs.with(|machine| machine.unlink(&path)).unwrap();
+    }
+    fs.sync_metadata().unwrap();
+    let mut units = 0;
+    loop {
+        let given = fs.give_back(1 << 20, UNIT, 0, &[lent]).unwrap();
+        if given.is_empty() {
+            break;
+        }
+        units += given.iter().map(|extent| extent.len / UNIT).sum::<u64>();
+    }
+    assert!(units >= 25, "{units} units of 32 files came back");
+    for path in files().skip(1).step_by(2) {
+        assert_eq!(read(&fs, &path), content(1, 1000));
+    }
+    drop(fs);
+    clean(&*device);
+}
+
+#[test]
 fn files_have_what_they_need_although_only_single_blocks_are_free() {
     let device: Arc<dyn BlockingDevice> = Arc::new(MemoryDevice::with_geometry("device", geometry()));
     format(&*device, None);

@@ -170,8 +170,7 @@ impl Scenario {
             compacts_log: part_dice.one_in(2),
             free_list: pick(&mut part_dice, &FreeList::ALL),
             kv_bytes,
-            // Small files in large units fill disks, which others than tight ones must not be.
-            fs_unit: if tight { fs_unit(&mut RandomStream::new(seed, "units"), kv_bytes) } else { 4096 },
+            fs_unit: fs_unit(&mut RandomStream::new(seed, "units"), kv_bytes),
             kv_lend_share: pick(&mut dice, &[4, 16, 16]),
             kv: SimKvOptions {
                 memtable_bytes: pick(&mut dice, &[8 << 10, 64 << 10]),

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use bluefs::fs::{BlueFs, Move};
 use bluefs::kv::{
-    Extent, GRANULE_UNITS, KvBatch, KvError, KvOp, KvResult, KvStats, ScanLimit, ScanPage, headroom, room_for,
+    Extent, KvBatch, KvError, KvOp, KvResult, KvStats, ScanLimit, ScanPage, granule, headroom, room_for,
 };
 use bytes::Bytes;
 use rocksdb::statistics::Ticker;
@@ -277,7 +277,7 @@ impl Database {
         self.keep_room_as(&room, keep)?;
         let Costs { compaction, fixed } = room.costs;
         let keep = room_for(keep, compaction, fixed);
-        let given = self.fs.give_back(bytes, GRANULE_UNITS * room.unit, keep, among).map_err(fs_error)?;
+        let given = self.fs.give_back(bytes, granule(room.unit), keep, among).map_err(fs_error)?;
         Ok((given, self.stats()))
     }
 

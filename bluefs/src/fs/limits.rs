@@ -46,6 +46,9 @@ pub const SMALL_UNIT: u64 = 4096;
 /// Extents that are given back at once.
 pub const GIVE_BACK_EXTENTS_MAX: usize = 16;
 
+/// Granules of what is given back that are given back together if they are free together, before others are.
+pub const GRANULES_LONG: u64 = 16;
+
 /// Appended bytes that are collected before they go to the device, unless somebody asks earlier.
 pub const WRITE_CHUNK_BYTES: usize = 512 << 10;
 

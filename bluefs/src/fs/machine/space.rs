@@ -9,7 +9,7 @@ use allocator::limits::BLOCKS_MAX;
 
 use crate::fs::desk::{Answer, SpaceWish};
 use crate::fs::error::{FsError, FsResult};
-use crate::fs::limits::GIVE_BACK_EXTENTS_MAX;
+use crate::fs::limits::{GIVE_BACK_EXTENTS_MAX, GRANULES_LONG};
 use crate::fs::machine::{Machine, Ticket};
 use crate::fs::record::Record;
 
@@ -190,8 +190,9 @@ impl Machine {
     }
 
     /// Takes up to `bytes` of free space of the main device out of use, of what lies within `among`, as long as there is room of
-    /// `keep` and what is always wanted: first pieces smaller than a unit, then whole multiples of `granule`; at most
-    /// [`GIVE_BACK_EXTENTS_MAX`] of both. The extents belong to the lender once the ticket is durable.
+    /// `keep` and what is always wanted: first pieces smaller than a unit, then whole multiples of [`GRANULES_LONG`] times
+    /// `granule`, then of `granule`; at most [`GIVE_BACK_EXTENTS_MAX`] of all. The extents belong to the lender once the ticket is
+    /// durable.
     pub fn give_back(
         &mut self,
         bytes: u64,
@@ -213,6 +214,21 @@ impl Machine {
                 left -= self.take_back(Extent::new(run.start, len), &mut given)?;
             }
         }
+        for granule in [granule * GRANULES_LONG, granule] {
+            left -= self.give_granules(left, granule, among, &mut given)?;
+        }
+        Ok((given, self.staged_ticket))
+    }
+
+    /// Takes up to `bytes` out of use in whole multiples of `granule`; gives the bytes.
+    fn give_granules(
+        &mut self,
+        bytes: u64,
+        granule: u64,
+        among: &[Extent],
+        given: &mut Vec<Extent>,
+    ) -> FsResult<u64> {
+        let mut left = bytes;
         for within in among {
             let mut from = within.start;
             while left >= granule && given.len() < GIVE_BACK_EXTENTS_MAX {
@@ -225,11 +241,11 @@ impl Machine {
                 let granules =
                     (run.end().min(within.end()).saturating_sub(start) / granule).min(left / granule);
                 if granules > 0 {
-                    left -= self.take_back(Extent::new(start, granules * granule), &mut given)?;
+                    left -= self.take_back(Extent::new(start, granules * granule), given)?;
                 }
             }
         }
-        Ok((given, self.staged_ticket))
+        Ok(bytes - left)
     }
 
     /// Free pieces smaller than a unit, as many as are given back at once, that lie within `among`, which ascends.

@@ -260,9 +260,11 @@ impl Stock {
         Ok(())
     }
 
+    /// From the lowest on, where nothing is better: so what was lent last, mostly behind what was there from the start, comes free
+    /// and can be given back.
     fn allocate_units(&mut self, request: &Request, out: &mut Vec<Extent>) -> AllocResult<()> {
-        let hint = request.hint.filter(|hint| *hint < self.units.capacity());
-        self.units.allocate(&Request { hint, ..*request }, out)
+        let hint = request.hint.filter(|hint| *hint < self.units.capacity()).unwrap_or(0);
+        self.units.allocate(&Request { hint: Some(hint), ..*request }, out)
     }
 
     /// Gives allocated space back.
@@ -359,6 +361,20 @@ mod tests {
         assert_eq!((stock.fast_free(), stock.units_free()), (UNIT, 0));
         stock.retire_fast();
         assert_eq!(take(&mut stock, 1, 0), None);
+    }
+
+    #[test]
+    fn the_lowest_units_go_first_so_that_the_highest_come_free() {
+        let mut tree = Tree::default();
+        tree.spaces.insert(0, 10 * UNIT);
+        let mut stock = Stock::build(&tree, &[], 1 << 20, None, UNIT).expect("fits");
+        let file = Request { len: 2 * UNIT, unit: UNIT, extents_max: 8, hint: None };
+        let mut files = Vec::new();
+        (0..3).for_each(|_| stock.allocate(&file, 0, &mut files).expect("fits"));
+        stock.release(Extent::new(0, 2 * UNIT)).expect("was in use");
+        stock.allocate(&file, 0, &mut files).expect("fits");
+        assert_eq!(files.pop(), Some(Extent::new(0, 2 * UNIT)));
+        assert_eq!(stock.free_extents(), [Extent::new(6 * UNIT, 4 * UNIT)]);
     }
 
     #[test]

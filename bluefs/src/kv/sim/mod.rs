@@ -23,7 +23,7 @@ use rt::{Core, Group, LocalBoxFuture};
 use crate::changes::Changes;
 use crate::fs::{FsError, LocalBlueFs, Move};
 use crate::kv::{
-    GRANULE_UNITS, KvBatch, KvError, KvOp, KvResult, KvStats, KvStore, KvView, ScanLimit, ScanPage, headroom,
+    KvBatch, KvError, KvOp, KvResult, KvStats, KvStore, KvView, ScanLimit, ScanPage, granule, headroom,
     room_for,
 };
 use manifest::Manifest;
@@ -350,7 +350,7 @@ impl Shared {
         self.keep(wanted)?;
         let (compaction, fixed, unit) = self.costs();
         let keep = room_for(wanted, compaction, fixed);
-        let given = self.fs.give_back(bytes, GRANULE_UNITS * unit, keep, among).await.map_err(fs_error)?;
+        let given = self.fs.give_back(bytes, granule(unit), keep, among).await.map_err(fs_error)?;
         let len: u64 = given.iter().map(|extent| extent.len).sum();
         // The worker may have begun meanwhile, and then measures later.
         let mut state = self.state.borrow_mut();
@@ -474,8 +474,8 @@ impl KvStore for SimKv {
             written_log: fs.written_log,
             flushes: fs.flushes,
             headroom_bytes: Some(state.headroom),
-            // The end of a run, and of the one that it is compacted into.
-            flush_bytes: self.shared.costs().2,
+            // The end of a run, and of the one that it is compacted into: a unit of room each.
+            flush_bytes: headroom(2 * self.shared.costs().2, 0, 0),
             spare_bytes: self.shared.fs.with(|machine| Ok(machine.spare())).unwrap_or_default(),
             free_bytes: self.shared.fs.with(|machine| Ok(machine.room_ahead())).unwrap_or_default(),
             fast_bytes: fs.fast_bytes,

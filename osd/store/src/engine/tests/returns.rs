@@ -20,8 +20,8 @@ use crate::{Op, Transaction};
 
 const OBJECTS: u32 = 12;
 
-fn world(seed: u64) -> World {
-    let mut world = World::new(seed, 6 << 20, 4096, 64 << 10).stacked(512 << 10);
+fn world(seed: u64, unit: u64) -> World {
+    let mut world = World::new(seed, 6 << 20, 4096, 64 << 10).stacked_in_units(512 << 10, unit);
     world.options.overlay_bytes_max = 64 << 10;
     world.options.reserve_bytes = 128 << 10;
     world
@@ -87,8 +87,14 @@ async fn fsck(store: &Engine) {
 
 #[test]
 fn data_gets_the_space_that_keys_had() {
+    for unit in [4096, 16 << 10, 64 << 10] {
+        data_gets_the_space_of_keys(unit);
+    }
+}
+
+fn data_gets_the_space_of_keys(unit: u64) {
     let sim = Sim::new(1, Config::default());
-    let world = Rc::new(world(1));
+    let world = Rc::new(world(1, unit));
     sim.run(0, |core| async move {
         world.format(&core).await;
         let store = mount(&core, &world).await;
@@ -108,11 +114,11 @@ fn data_gets_the_space_that_keys_had() {
         core.sleep(Duration::from_secs(60)).await;
         let after = fill_with_data(&store).await;
         let returned = count(&store, "returned_bytes");
-        assert!(returned > lent / 4, "{returned} of {lent} bytes came back");
+        assert!(returned > lent / 4, "units of {unit}: {returned} of {lent} bytes came back");
         let lent = count(&store, "lent_bytes") - count(&store, "returned_bytes");
         assert!(
             after + (512 << 10) > before,
-            "{after} bytes of data, {before} before there were keys, {lent} lent"
+            "units of {unit}: {after} bytes of data, {before} before there were keys, {lent} lent"
         );
         fsck(&store).await;
         store.close().await.expect("close");
@@ -156,7 +162,7 @@ fn a_crash_on_the_way_back_leaves_one_owner() {
     for seed in first..first + count_of("STORE_SEEDS", 4) {
         let mut dice = RandomStream::new(seed, "returns");
         let sim = Sim::new(seed, Config::default());
-        let world = Rc::new(world(seed));
+        let world = Rc::new(world(seed, 4096));
         sim.run(0, |core| {
             let world = Rc::clone(&world);
             async move { world.format(&core).await }
@@ -197,7 +203,7 @@ fn a_crash_on_the_way_back_leaves_one_owner() {
 /// Space that came back from the file system while the journal had no room for its record, as a checkpoint was being made.
 /// Gives what is lent and unknown to the file system then, and after the next look.
 fn on_a_full_journal(fault: Fault) -> (u64, u64) {
-    let mut world = world(11);
+    let mut world = world(11, 4096);
     world.options.fault = fault;
     Sim::new(11, Config::default()).run(0, |core| async move {
         world.format(&core).await;
