@@ -7,6 +7,7 @@ mod mem;
 mod merge;
 mod sim;
 pub mod suite;
+mod turns;
 
 use std::any::Any;
 use std::rc::Rc;
@@ -19,6 +20,7 @@ pub use mem::MemKv;
 pub use merge::merge;
 pub(crate) use sim::fuzzing;
 pub use sim::{SimKv, SimKvOptions};
+pub use turns::{Amount, Compact, Turns};
 
 /// A consistent, immutable state of the store. Cheap to clone; holding one keeps its versions readable.
 #[derive(Clone)]
@@ -189,6 +191,8 @@ pub struct KvStats {
     pub spilled_bytes: u64,
     /// Ranges that were removed by tombstones and then compacted, so that seeks need not step over these, since open.
     pub ranges_compacted: u64,
+    /// Compactions of all that is stored, since open: those that somebody asked for, to get room, and in small stores others.
+    pub compactions: u64,
 }
 
 /// Why a call failed. Anything but `Full` is final for the store: it must be closed and opened again.
@@ -245,7 +249,7 @@ pub trait KvStore {
     fn keep_headroom(&self, _bytes: u64) {}
     /// Tries to get so much headroom. Completes when what the lender had is there and, if that is not enough and
     /// `compact` says so, what was removed has been compacted away; how much there is then, `stats` tells.
-    fn make_headroom(&self, _bytes: u64, _compact: bool) -> LocalBoxFuture<'static, KvResult<()>> {
+    fn make_headroom(&self, _bytes: u64, _compact: Compact) -> LocalBoxFuture<'static, KvResult<()>> {
         Box::pin(std::future::ready(Ok(())))
     }
     /// Gives up to `bytes` of lent space back, of what lies within `among`, as long as there is headroom of `keep` and what

@@ -9,7 +9,7 @@ use std::time::Duration;
 use allocator::Extent;
 use bluefs::fs::{FormatOptions, LocalBlueFs, MountOptions, space_desk};
 use bluefs::kv::suite::{self, Workload, contents};
-use bluefs::kv::{KvBatch, KvError, KvOp, KvStore, MemKv, SimKv, SimKvOptions};
+use bluefs::kv::{Compact, KvBatch, KvError, KvOp, KvStore, MemKv, SimKv, SimKvOptions};
 use bytes::Bytes;
 use nvme::{BlockDevice, MemoryDevice, SimDisk, SimDiskConfig};
 use rt::Core;
@@ -184,14 +184,14 @@ fn who_wants_room_waits_for_the_compaction_that_runs() {
             let headroom = |store: &SimKv| store.stats().headroom_bytes.unwrap();
             let before = headroom(&store);
             let (done, first) = rt::sync::oneshot();
-            let asking = store.make_headroom(u64::MAX, true);
+            let asking = store.make_headroom(u64::MAX, Compact::IfAny);
             let told = store.clone();
             core.spawn(rt::Group::Background, "first", async move {
                 asking.await.unwrap();
                 assert!(done.send(headroom(&told)).is_ok());
             });
             core.sleep(Duration::from_micros(50) * steps).await;
-            store.make_headroom(u64::MAX, true).await.unwrap();
+            store.make_headroom(u64::MAX, Compact::IfAny).await.unwrap();
             let second = headroom(&store);
             assert_eq!(second, first.await.unwrap(), "asked after {steps} steps");
             assert!(second >= before + 100_000, "{before} before, {second} after 800 kB were removed");

@@ -7,14 +7,16 @@ use std::time::Duration;
 
 use bluefs::fs::{BlueFs, Move};
 use bluefs::kv::{
-    Extent, KvBatch, KvError, KvOp, KvResult, KvStats, ScanLimit, ScanPage, granule, headroom, room_for,
+    Amount, Compact, Extent, KvBatch, KvError, KvOp, KvResult, KvStats, ScanLimit, ScanPage, Turns, granule,
+    headroom, room_for,
 };
 use bytes::Bytes;
 use rocksdb::statistics::Ticker;
 use rocksdb::{
     BottommostLevelCompaction, Cache, ColumnFamily, CompactOptions, DB, ErrorKind, FlushOptions, Options,
-    ReadOptions, Snapshot, WaitForCompactOptions, WriteBatch, WriteBufferManager, WriteOptions,
+    Range, ReadOptions, Snapshot, WaitForCompactOptions, WriteBatch, WriteBufferManager, WriteOptions,
 };
+use rt::Nanos;
 
 use crate::env::bluefs_env;
 use crate::families::{FAMILIES, REST, cut, family_of};
@@ -35,8 +37,10 @@ pub(crate) struct Database {
     tables: WriteBufferManager,
     fs: BlueFs,
     options: RocksOptions,
-    /// Something was removed since everything was last compacted.
-    removed: AtomicBool,
+    /// When what was removed is compacted for space.
+    turns: Mutex<Turns>,
+    /// Compactions for space so far.
+    compactions: AtomicU64,
     /// What was removed up to this sequence number was compacted while an older view may have kept it; 0 if none did.
     kept: AtomicU64,
     /// The next compaction is to drop that.
@@ -69,6 +73,8 @@ struct Room {
     free: u64,
     headroom: u64,
     unit: u64,
+    /// In sorted files.
+    stored: Amount,
 }
 
 /// RocksDB's own unit of what it counts in a cache without keeping it there, bytes.
@@ -109,7 +115,8 @@ impl Database {
             tables,
             fs,
             options,
-            removed: AtomicBool::new(true),
+            turns: Mutex::default(),
+            compactions: AtomicU64::new(0),
             kept: AtomicU64::new(0),
             drops_kept: AtomicBool::new(false),
             ranges: Mutex::default(),
@@ -154,18 +161,18 @@ impl Database {
     fn write(&self, batch: KvBatch) -> KvResult<()> {
         let mut write = WriteBatch::default();
         let mut ranges = Vec::new();
+        let mut deletes = 0;
         for op in batch.ops {
             match op {
                 KvOp::Put(key, value) => write.put_cf(self.family(family_of(&key)), key, value),
                 KvOp::Delete(key) => {
-                    self.removed.store(true, Ordering::Relaxed);
+                    deletes += 1;
                     write.delete_cf(self.family(family_of(&key)), key);
                 }
                 KvOp::Merge(key, operand) => write.merge_cf(self.family(family_of(&key)), key, operand),
                 // An empty end is no bound for a scan, but nothing at all for a deletion.
                 KvOp::DeleteRange(_, end) if end.is_empty() => {}
                 KvOp::DeleteRange(start, end) => {
-                    self.removed.store(true, Ordering::Relaxed);
                     for (family, from, to) in cut(&start, &end) {
                         write.delete_range_cf(self.family(family), &from, &to);
                         ranges.push((family, from, to));
@@ -176,8 +183,29 @@ impl Database {
         let mut options = WriteOptions::default();
         options.disable_wal(true);
         self.db.write_opt(write, &options).map_err(kv_error)?;
+        if deletes > 0 || !ranges.is_empty() {
+            self.count_removed(deletes, &ranges);
+        }
         self.with_ranges(|all| ranges.into_iter().for_each(|(family, from, to)| all.wrote(family, from, to)));
         Ok(())
+    }
+
+    /// Counts what is removed, once that matters.
+    fn count_removed(&self, keys: u64, ranges: &[(&'static str, Bytes, Bytes)]) {
+        let counts = self.with_turns(|turns| turns.counts());
+        let within = |(family, from, to): &(&'static str, Bytes, Bytes)| -> u64 {
+            let range = Range::new(from, to);
+            self.db.get_approximate_sizes_cf(self.family(family), &[range]).into_iter().sum()
+        };
+        // Of a range without an end RocksDB does not tell.
+        let bounded = ranges.iter().filter(|(_, _, to)| counts && !to.is_empty());
+        let bytes = bounded.map(within).sum();
+        self.with_turns(|turns| turns.removed(Amount { keys, bytes }));
+    }
+
+    fn with_turns<T>(&self, work: impl FnOnce(&mut Turns) -> T) -> T {
+        // Nothing that is done with them panics half-way.
+        work(&mut self.turns.lock().unwrap_or_else(PoisonError::into_inner))
     }
 
     fn with_ranges<T>(&self, work: impl FnOnce(&mut RemovedRanges) -> T) -> T {
@@ -225,7 +253,10 @@ impl Database {
         let (unit, ahead, allocated) = measured.map_err(fs_error)?;
         let mut live = BTreeSet::new();
         let mut files = Vec::new();
+        let mut stored = Amount::default();
         for file in self.db.live_files().map_err(kv_error)? {
+            stored.keys += file.num_entries;
+            stored.bytes += u64::try_from(file.size).unwrap_or_default();
             live.insert(file.name.trim_start_matches('/').to_owned());
             files.push(Sorted {
                 family: file.column_family_name,
@@ -245,7 +276,7 @@ impl Database {
         let mut costs = costs(&files, base, self.options.file_bytes, unit);
         // It grows until it is replaced.
         costs.fixed += self.options.manifest_bytes().saturating_sub(manifest);
-        Ok(Room { costs, free, headroom: headroom(free, costs.compaction, costs.fixed), unit })
+        Ok(Room { costs, free, headroom: headroom(free, costs.compaction, costs.fixed), unit, stored })
     }
 
     /// Has BlueFS keep room for so much headroom, or what is always wanted if that is more; a compaction leaves to
@@ -316,25 +347,29 @@ impl Database {
         self.fs.is_asking().map_err(fs_error)
     }
 
-    /// Whether to compact: that may give room, and there is less headroom than wanted, or than is always wanted, and no
-    /// more to be had; or whatever there is. Once for the same removals, and once more when no view is left that kept them.
-    pub(crate) fn take_turn_to_compact(&self, wanted: Option<u64>) -> bool {
-        let Some(wanted) = wanted else { return self.take_removed() };
-        let wanted = wanted.max(self.wanted.load(Ordering::Relaxed));
-        let is_refused = self.fs.with(|machine| Ok(machine.is_refused())).unwrap_or(false);
-        let is_short = self.room().is_ok_and(|room| room.headroom < wanted);
-        is_refused && is_short && self.take_removed()
-    }
-
-    /// Whether a compaction would drop something.
-    fn take_removed(&self) -> bool {
+    /// Whether to compact: there is less headroom than wanted, or than is always wanted, and no more to be had; or whatever
+    /// there is. See [`Turns`]. Once more when no view is left that kept what was removed.
+    pub(crate) fn take_turn_to_compact(&self, wanted: Option<u64>, compact: Compact, now: Nanos) -> bool {
+        let is_refused = || self.fs.with(|machine| Ok(machine.is_refused())).unwrap_or(false);
+        if wanted.is_some() && !is_refused() {
+            return false;
+        }
+        let Ok(room) = self.room() else { return false };
+        if wanted.is_some_and(|wanted| room.headroom >= wanted.max(self.wanted.load(Ordering::Relaxed))) {
+            return false;
+        }
         let kept = self.kept.load(Ordering::Relaxed);
         let is_free = kept > 0 && self.oldest_view() >= kept;
         if is_free {
             self.kept.store(0, Ordering::Relaxed);
             self.drops_kept.store(true, Ordering::Relaxed);
         }
-        self.removed.swap(false, Ordering::Relaxed) || is_free
+        self.with_turns(|turns| {
+            if is_free {
+                turns.kept();
+            }
+            turns.take(compact, room.stored, now)
+        })
     }
 
     /// The sequence number of the oldest view.
@@ -390,7 +425,13 @@ impl Database {
         self.kept.store(if is_kept { now } else { 0 }, Ordering::Relaxed);
         let tombstones = ranges.iter().map(|range| range.tombstones).sum();
         self.with_ranges(|ranges| ranges.compacted_more(tombstones));
+        self.compactions.fetch_add(1, Ordering::Relaxed);
         self.compacted()
+    }
+
+    /// A compaction that had its turn ended.
+    pub(crate) fn end_turn(&self, now: Nanos) {
+        self.with_turns(|turns| turns.end(now));
     }
 
     /// Whether so many ranges were removed that they are worth a compaction.
@@ -483,6 +524,7 @@ impl Database {
             fast_free_bytes: fs.fast_free_bytes,
             spilled_bytes: fs.spilled_bytes,
             ranges_compacted: self.with_ranges(|ranges| ranges.compacted()),
+            compactions: self.compactions.load(Ordering::Relaxed),
         }
     }
 

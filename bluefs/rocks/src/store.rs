@@ -11,7 +11,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bluefs::fs::{BlueFs, MountOptions, SpaceDesk};
-use bluefs::kv::{Extent, KvBatch, KvError, KvResult, KvStats, KvStore, KvView, ScanLimit, ScanPage};
+use bluefs::kv::{
+    Compact, Extent, KvBatch, KvError, KvResult, KvStats, KvStore, KvView, ScanLimit, ScanPage,
+};
 use bytes::Bytes;
 use nvme::BlockingDevice;
 use rt::sync::{Either, Gate, Notify, OneSender, Pass, oneshot, select};
@@ -269,7 +271,7 @@ impl Shared {
     }
 
     /// Compacts beside the other work if that may give room that is scarce; with no number, if it may give any.
-    fn compact_if_scarce(self: &Rc<Self>, wanted: Option<u64>) {
+    fn compact_if_scarce(self: &Rc<Self>, wanted: Option<u64>, compact: Compact) {
         let (Ok(pass), Ok(database)) = (self.check(), self.database()) else { return };
         if self.compacting.get() {
             // Whoever needs room waits, and asks again. A flush only looks whether there is enough.
@@ -282,13 +284,17 @@ impl Shared {
         self.compacting.set(true);
         let shared = Rc::clone(self);
         self.core.spawn(Group::Background, "kv compaction", async move {
+            let (now, of) = (shared.core.now(), Arc::clone(&database));
             let work = move || {
-                if database.take_turn_to_compact(wanted) {
-                    database.compact()?;
+                if of.take_turn_to_compact(wanted, compact, now) {
+                    of.compact()?;
                 }
-                Ok(database.stats())
+                Ok(of.stats())
             };
             shared.compact_with(work).await;
+            database.end_turn(shared.core.now());
+            // Before whoever closes the store goes on, who must be the last that has it.
+            drop(database);
             drop(pass);
         });
     }
@@ -333,7 +339,7 @@ impl Shared {
     }
 
     /// See the seam. Many short jobs rather than one that waits: the lender may need the thread.
-    async fn make_headroom(self: Rc<Self>, bytes: u64, compact: bool) -> KvResult<()> {
+    async fn make_headroom(self: Rc<Self>, bytes: u64, compact: Compact) -> KvResult<()> {
         let mut asking = self.job(Lane::Space, move |database| database.keep_room(bytes)).await?;
         let mut tries = 0;
         while asking && tries < ANSWER_TRIES_MAX {
@@ -343,11 +349,11 @@ impl Shared {
         }
         self.stats.set(self.job(Lane::Space, |database| Ok(database.stats())).await?);
         let is_short = |this: &Self| this.stats.get().headroom_bytes.is_some_and(|room| room < bytes);
-        if is_short(&self) {
+        if is_short(&self) && compact != Compact::Never {
             // One that runs already may have begun before the last removals.
             for _ in 0..2 {
-                self.compact_if_scarce(Some(bytes));
-                while compact && self.compacting.get() && !self.gate.is_closing() {
+                self.compact_if_scarce(Some(bytes), compact);
+                while self.compacting.get() && !self.gate.is_closing() {
                     self.progress.notified().await;
                 }
             }
@@ -368,7 +374,7 @@ impl Shared {
         match flushed {
             Ok(stats) => {
                 self.stats.set(stats);
-                self.compact_if_scarce(Some(0));
+                self.compact_if_scarce(Some(0), Compact::IfWorthIt);
                 self.compact_ranges();
                 Ok(())
             }
@@ -476,7 +482,7 @@ impl KvStore for RocksKv {
         });
     }
 
-    fn make_headroom(&self, bytes: u64, compact: bool) -> LocalBoxFuture<'static, KvResult<()>> {
+    fn make_headroom(&self, bytes: u64, compact: Compact) -> LocalBoxFuture<'static, KvResult<()>> {
         Box::pin(Rc::clone(&self.shared).make_headroom(bytes, compact))
     }
 
@@ -493,7 +499,7 @@ impl KvStore for RocksKv {
             let (given, stats) = job.await?;
             shared.stats.set(stats);
             if compact && given.is_empty() {
-                shared.compact_if_scarce(None);
+                shared.compact_if_scarce(None, Compact::IfWorthIt);
             }
             Ok(given)
         })

@@ -7,6 +7,7 @@
 mod admit;
 pub(crate) mod apply;
 mod assemble;
+mod attempts;
 mod blocks;
 mod budget;
 mod cache;

@@ -7,7 +7,7 @@ use std::time::Duration;
 use crate::common::{COPIES, formatted, on_core, open};
 use bluefs::fs::BlueFs;
 use bluefs::kv::suite::{self, Workload, contents};
-use bluefs::kv::{KvBatch, KvError, KvOp, KvStore, MemKv};
+use bluefs::kv::{Compact, KvBatch, KvError, KvOp, KvStore, MemKv};
 use bytes::Bytes;
 use nvme::{BlockingDevice, DeviceError, DeviceResult, Geometry, MemoryDevice};
 
@@ -252,6 +252,57 @@ fn a_full_store_refuses_batches_and_stays_up() {
         store.close().await.unwrap();
         let store = open(&core, device).await;
         assert_eq!(contents(&store, &store.view()).await.len(), written);
+        store.close().await.unwrap();
+    });
+}
+
+/// Every compaction of a full store would rewrite all of it, for the few keys that were removed since the one before.
+#[test]
+fn a_full_store_compacts_for_what_is_worth_it() {
+    on_core(|core| async move {
+        let store = open(&core, Arc::new(formatted(6 << 20))).await;
+        let mut workload = Workload::new(9);
+        let key = |number: usize| Bytes::from(format!("M{number:05}"));
+        let mut written = 0;
+        // Full enough for compactions to be wanted, and with room for removals.
+        while store.stats().headroom_bytes.unwrap() > 512 << 10 {
+            let value: String = (0..20_000).map(|_| char::from(33 + workload.draw(90) as u8)).collect();
+            let put = KvOp::Put(key(written), Bytes::from(value));
+            store.apply(KvBatch { ops: vec![put] }).await.unwrap();
+            store.flush().await.unwrap();
+            written += 1;
+        }
+        let remove = async |from: usize, to: usize| {
+            let range = KvOp::DeleteRange(key(from), key(to));
+            store.apply(KvBatch { ops: vec![range] }).await.unwrap();
+            store.flush().await.unwrap();
+        };
+        // The first is for what may have been removed before; nothing was.
+        store.make_headroom(u64::MAX / 8, Compact::IfAny).await.unwrap();
+        let before = store.stats();
+        for number in 0..3 {
+            for _ in 0..5 {
+                store.make_headroom(u64::MAX / 8, Compact::IfWorthIt).await.unwrap();
+            }
+            remove(number, number + 1).await;
+        }
+        assert_eq!(store.stats().compactions, before.compactions, "for three keys of {written}");
+        remove(3, 3 + written / 8).await;
+        store.make_headroom(u64::MAX / 8, Compact::IfWorthIt).await.unwrap();
+        assert_eq!(store.stats().compactions, before.compactions + 1, "for an eighth of them");
+        let gained = store.stats().headroom_bytes.unwrap() - before.headroom_bytes.unwrap();
+        assert!(gained > written as u64 / 8 * 20_000 / 4, "{gained} bytes of headroom");
+        // Little is not forgotten either, and who cannot do without does not wait.
+        remove(written - 1, written).await;
+        store.make_headroom(u64::MAX / 8, Compact::IfWorthIt).await.unwrap();
+        assert_eq!(store.stats().compactions, before.compactions + 1);
+        core.sleep(Duration::from_secs(2)).await;
+        assert_eq!(store.stats().compactions, before.compactions + 1, "nobody wants anything");
+        store.make_headroom(u64::MAX / 8, Compact::IfWorthIt).await.unwrap();
+        assert_eq!(store.stats().compactions, before.compactions + 2);
+        remove(written - 2, written - 1).await;
+        store.make_headroom(u64::MAX / 8, Compact::IfAny).await.unwrap();
+        assert_eq!(store.stats().compactions, before.compactions + 3);
         store.close().await.unwrap();
     });
 }

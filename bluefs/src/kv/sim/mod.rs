@@ -23,8 +23,8 @@ use rt::{Core, Group, LocalBoxFuture};
 use crate::changes::Changes;
 use crate::fs::{FsError, LocalBlueFs, Move};
 use crate::kv::{
-    KvBatch, KvError, KvOp, KvResult, KvStats, KvStore, KvView, ScanLimit, ScanPage, granule, headroom,
-    room_for,
+    Amount, Compact, KvBatch, KvError, KvOp, KvResult, KvStats, KvStore, KvView, ScanLimit, ScanPage, Turns,
+    granule, headroom, room_for,
 };
 use manifest::Manifest;
 use memtable::Memtable;
@@ -99,8 +99,9 @@ struct State {
     headroom: u64,
     /// Headroom to keep; none unless somebody asked.
     headroom_wanted: Option<u64>,
-    /// Something was removed since everything was last compacted.
-    removed: bool,
+    turns: Turns,
+    /// Compactions so far.
+    compactions: u64,
     /// Somebody waits for a compaction.
     compact: bool,
 }
@@ -147,7 +148,8 @@ impl SimKv {
             working: false,
             headroom: 0,
             headroom_wanted: None,
-            removed: true,
+            turns: Turns::default(),
+            compactions: 0,
             compact: false,
         };
         let shared = Rc::new(Shared {
@@ -235,7 +237,10 @@ impl Shared {
             return Err(error.clone());
         }
         let removes = |op: &KvOp| matches!(op, KvOp::Delete(_) | KvOp::DeleteRange(..));
-        state.removed |= batch.ops.iter().any(removes);
+        if batch.ops.iter().any(removes) {
+            // How much, is known when it is persisted.
+            state.turns.removed(Amount::default());
+        }
         let before = state.inserted;
         state.inserted = state.active.insert(batch, before);
         let spontaneous = self.options.spontaneous_one_in;
@@ -311,8 +316,18 @@ impl Shared {
     /// Compacts if that may give room back that is scarce.
     fn compact_if_scarce(&self, wanted: u64) {
         let is_refused = self.fs.with(|machine| Ok(machine.is_refused())).unwrap_or_default();
+        if is_refused && self.state.borrow().headroom < wanted {
+            self.take_turn_to_compact(Compact::IfWorthIt);
+        }
+    }
+
+    /// True if a compaction is to begin.
+    fn take_turn_to_compact(&self, compact: Compact) -> bool {
         let mut state = self.state.borrow_mut();
-        state.compact |= is_refused && state.removed && state.headroom < wanted && !state.working;
+        let stored = Amount { keys: 0, bytes: state.runs.iter().map(|run| run.bytes).sum() };
+        let may = !state.working && state.turns.take(compact, stored, self.core.now());
+        state.compact |= may;
+        may
     }
 
     /// Has the file system keep what such a headroom takes. True while its lender has not answered.
@@ -355,14 +370,16 @@ impl Shared {
         // The worker may have begun meanwhile, and then measures later.
         let mut state = self.state.borrow_mut();
         state.headroom = state.headroom.saturating_sub(headroom(len, 0, 0) + 1);
-        state.compact |= compact && given.is_empty() && state.removed && !state.working;
         drop(state);
+        if compact && given.is_empty() {
+            self.take_turn_to_compact(Compact::IfWorthIt);
+        }
         self.changes.note();
         self.measure();
         Ok(given)
     }
 
-    async fn make_headroom(&self, bytes: u64, compact: bool) -> KvResult<()> {
+    async fn make_headroom(&self, bytes: u64, compact: Compact) -> KvResult<()> {
         let wanted = bytes.max(self.state.borrow().headroom_wanted.unwrap_or_default());
         let mut asking = self.keep(wanted)?;
         let mut tries = 0;
@@ -374,15 +391,12 @@ impl Shared {
         self.measure();
         // One that runs already may have begun before the last removals.
         for _ in 0..2 {
-            let wanted = {
-                let mut state = self.state.borrow_mut();
-                let is_short = compact && state.headroom < bytes;
-                if is_short && state.removed {
-                    (state.compact, state.full) = (true, None);
-                }
-                is_short && (state.removed || state.working)
-            };
-            if wanted {
+            let is_short = compact != Compact::Never && self.state.borrow().headroom < bytes;
+            let is_turn = is_short && self.take_turn_to_compact(compact);
+            if is_turn {
+                self.state.borrow_mut().full = None;
+            }
+            if is_turn || is_short && self.state.borrow().working {
                 self.changes.note();
                 self.rest().await;
                 self.measure();
@@ -482,6 +496,7 @@ impl KvStore for SimKv {
             fast_free_bytes: fs.fast_free_bytes,
             spilled_bytes: fs.spilled_bytes,
             ranges_compacted: 0,
+            compactions: state.compactions,
         }
     }
 
@@ -492,7 +507,7 @@ impl KvStore for SimKv {
         self.shared.measure();
     }
 
-    fn make_headroom(&self, bytes: u64, compact: bool) -> LocalBoxFuture<'static, KvResult<()>> {
+    fn make_headroom(&self, bytes: u64, compact: Compact) -> LocalBoxFuture<'static, KvResult<()>> {
         let shared = Rc::clone(&self.shared);
         Box::pin(async move { shared.make_headroom(bytes, compact).await })
     }

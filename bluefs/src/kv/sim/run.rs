@@ -147,6 +147,12 @@ impl Run {
         self.obsolete.replace(Some((fs.clone(), run_path(dir, self.number))));
     }
 
+    /// About how many of its bytes lie within a range of keys.
+    pub(super) fn bytes_within(&self, range: &RangeDelete) -> u64 {
+        let is_within = |(_, _, first): &&Place| *first >= range.start && *first < range.end;
+        self.index.iter().filter(is_within).map(|(_, len, _)| *len as u64).sum()
+    }
+
     /// Reads every block, for its checksum.
     pub(super) async fn verify(&self) -> KvResult<()> {
         for (offset, len, _) in &self.index {

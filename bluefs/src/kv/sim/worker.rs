@@ -9,9 +9,9 @@ use crate::changes::Changes;
 use crate::fs::Bell;
 use crate::kv::sim::Shared;
 use crate::kv::sim::manifest::Manifest;
-use crate::kv::sim::memtable::{Change, Memtable, Resolving};
+use crate::kv::sim::memtable::{Change, Memtable, RangeDelete, Resolving};
 use crate::kv::sim::run::{Entry, Run, write_run};
-use crate::kv::{KvError, KvResult};
+use crate::kv::{Amount, ENTRY_BYTES, KvError, KvResult};
 
 /// What to do next.
 enum Action {
@@ -103,6 +103,7 @@ fn next_run(shared: &Shared) -> u64 {
 
 async fn persist(shared: &Shared, memtable: &Memtable) -> KvResult<()> {
     let (entries, ranges) = memtable.condensed();
+    let removed = removed(&shared.state.borrow().runs, &entries, &ranges);
     let number = next_run(shared);
     let run = Rc::new(write_run(&shared.fs, &shared.dir, number, &entries, &ranges).await?);
     let old = Rc::clone(&shared.state.borrow().runs);
@@ -111,7 +112,19 @@ async fn persist(shared: &Shared, memtable: &Memtable) -> KvResult<()> {
     let mut state = shared.state.borrow_mut();
     state.waiting.pop_back();
     state.memtables_persisted += 1;
+    if let Some(removed) = removed {
+        state.turns.removed(removed);
+    }
     Ok(())
+}
+
+/// About what these changes remove of what is in these runs, values of single keys left out; none if they remove nothing.
+fn removed(runs: &[Rc<Run>], entries: &[Entry], ranges: &[RangeDelete]) -> Option<Amount> {
+    let single = entries.iter().filter(|(_, _, change)| matches!(change, Change::Delete));
+    let singles: u64 = single.clone().map(|(key, _, _)| key.len() as u64 + ENTRY_BYTES).sum();
+    let within = |range: &RangeDelete| runs.iter().map(|run| run.bytes_within(range)).sum::<u64>();
+    let bytes = singles + ranges.iter().map(within).sum::<u64>();
+    (single.count() + ranges.len() > 0).then_some(Amount { keys: 0, bytes })
 }
 
 /// Makes these the runs, on the device first.
@@ -130,7 +143,8 @@ async fn install(shared: &Shared, runs: Vec<Rc<Run>>) -> KvResult<()> {
 async fn compact(shared: &Shared, runs: &[Rc<Run>]) -> KvResult<()> {
     {
         let mut state = shared.state.borrow_mut();
-        (state.removed, state.compact) = (!state.active.is_empty(), false);
+        state.turns.begin(shared.core.now());
+        state.compact = false;
     }
     let mut keys: BTreeMap<Bytes, ()> = BTreeMap::new();
     for run in runs {
@@ -159,5 +173,8 @@ async fn compact(shared: &Shared, runs: &[Rc<Run>]) -> KvResult<()> {
     for old in runs {
         old.removed_when_unused(&shared.fs, &shared.dir);
     }
+    let mut state = shared.state.borrow_mut();
+    state.turns.end(shared.core.now());
+    state.compactions += 1;
     Ok(())
 }

@@ -80,6 +80,7 @@ impl Inner {
         let mut admitted =
             Admitted { inner: Rc::clone(self), journal: 0, log: log_bytes, kv: Promise::default() };
         let since = self.core.now();
+        let mut tries = 0;
         let permit = loop {
             let permit = self.admission.acquire(1).await;
             self.check_up()?;
@@ -90,7 +91,8 @@ impl Inner {
             // Others, which may remove, go on meanwhile.
             drop(permit);
             let waited = before + Duration::from_nanos(self.core.now().0 - since.0);
-            self.make_kv_room(&demand, waited).await?;
+            self.make_kv_room(&demand, waited, tries).await?;
+            tries += 1;
         };
         let mut waited = false;
         while !self.fits(need, record_bytes) {

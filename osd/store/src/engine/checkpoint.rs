@@ -9,7 +9,7 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use allocator::{Class, Extent};
-use bluefs::kv::{ENTRY_BYTES, KvBatch, KvError, KvOp, KvResult};
+use bluefs::kv::{Compact, ENTRY_BYTES, KvBatch, KvError, KvOp, KvResult};
 use bytes::Bytes;
 use nvme::DmaBuf;
 use rt::Group;
@@ -246,7 +246,7 @@ impl Inner {
                     self.kv_room.set_waiting(true);
                     self.progress.notify_all();
                     // If that fails, the next call says why.
-                    drop(self.kv.make_headroom(bytes, true).await);
+                    drop(self.kv.make_headroom(bytes, Compact::IfAny).await);
                     self.core.sleep(FULL_PAUSE).await;
                     self.check_up()?;
                 }

@@ -10,10 +10,11 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use allocator::Class;
-use bluefs::kv::{self, ENTRY_BYTES};
+use bluefs::kv::{self, Compact, ENTRY_BYTES};
 use rt::sync::{Either, select};
 
 use super::admit::Demand;
+use super::attempts::Attempts;
 use super::free_list::Places;
 use super::state::Inner;
 use crate::object_store::{StoreError, StoreResult};
@@ -73,6 +74,7 @@ pub struct KvRoom {
     refused: Cell<bool>,
     /// A checkpoint alone gave no room: who holds a view for long is to let go of it, as it keeps what was removed.
     pub views_unwanted: Cell<bool>,
+    attempts: Attempts,
     /// Bytes that may be given back at this moment, so what the key-value store tells may be too much by that.
     giving_back: Cell<u64>,
 }
@@ -128,14 +130,42 @@ impl Inner {
         Some(promise)
     }
 
-    /// Tries to make room for a record that has `waited` for it so far. An error if nothing helped.
-    pub(super) async fn make_kv_room(self: &Rc<Self>, demand: &Demand, waited: Duration) -> StoreResult<()> {
-        let promise = Promise::of(demand);
-        let missing = |this: &Self| this.kv_missing(promise, demand.class);
-        if self.kv_room.waiting.get() && demand.class == Class::Ordinary {
+    /// Tries to make room for a record that has `waited` for it so far, and for which that was done so often before. An error if
+    /// nothing helped, or did lately.
+    pub(super) async fn make_kv_room(
+        self: &Rc<Self>,
+        demand: &Demand,
+        waited: Duration,
+        tries: u32,
+    ) -> StoreResult<()> {
+        if demand.class == Class::Reclaim {
+            return self.try_to_make_kv_room(demand, waited, tries).await;
+        }
+        let room = &self.kv_room;
+        if room.waiting.get() || room.attempts.are_in_vain(self.missing_for(demand), self.core.now()) {
             return Err(self.kv_full(demand));
         }
-        let before = missing(self);
+        let Some(attempt) = room.attempts.begin(&self.progress, self.core.now()) else {
+            // It may help both.
+            self.progress.notified().await;
+            return self.check_up();
+        };
+        let made = self.try_to_make_kv_room(demand, waited, tries).await;
+        match &made {
+            Err(StoreError::NoSpace(_)) => attempt.was_in_vain(self.missing_for(demand), self.core.now()),
+            _ => attempt.helped(),
+        }
+        made
+    }
+
+    async fn try_to_make_kv_room(
+        self: &Rc<Self>,
+        demand: &Demand,
+        waited: Duration,
+        tries: u32,
+    ) -> StoreResult<()> {
+        let promise = Promise::of(demand);
+        let before = self.missing_for(demand);
         self.counters.kv_room_waits.add(1);
         // A checkpoint pays for what is in the overlay, mostly with less than was promised. What others add is theirs.
         let last = self.checkpoints.get() + CHECKPOINTS;
@@ -146,20 +176,21 @@ impl Inner {
             self.check_up()?;
             self.checkpoint_wanted.notify_one();
             self.progress.notified().await;
-            if missing(self) == 0 {
+            if self.missing_for(demand) == 0 {
                 return Ok(());
             }
         }
         self.kv_room.views_unwanted.set(true);
         self.renew_view();
         let wanted = self.kv_committed(promise) + self.kv_reserve_for(demand.class);
-        // What was removed may still have to be compacted away. Whoever removes waits for that; who grows does for a
-        // while, since others of its group wait behind it.
+        // What was removed may still have to be compacted away. Whoever removes waits for that, however little it is; who grows
+        // does for a while if it is much, since others of its group wait behind it.
+        let compact = if demand.class == Class::Reclaim { Compact::IfAny } else { Compact::IfWorthIt };
         let made = async {
-            self.kv.make_headroom(wanted, true).await?;
+            self.kv.make_headroom(wanted, compact).await?;
             // The view of before keeps the files that the compaction replaced.
             self.renew_view();
-            self.kv.make_headroom(wanted, false).await
+            self.kv.make_headroom(wanted, Compact::Never).await
         };
         let patience = async {
             match demand.class {
@@ -171,16 +202,37 @@ impl Inner {
             made.map_err(|error| self.kv_failed(&error))?;
         }
         self.check_up()?;
-        let after = missing(self);
+        let after = self.missing_for(demand);
         // Omaps whose removal is acknowledged are yet to be removed: that gives room. So does the end of reads whose views
         // keep what was compacted away.
         let reading = demand.class == Class::Reclaim && self.overlay.is_pinned();
         let coming = reading || !self.reaps.borrow().is_empty() || self.overlay.active_ranges() > 0;
-        if after > 0 && after >= before && coming && waited < COMPACTION_WAIT {
-            self.core.sleep(REAP_PAUSE).await;
+        let may_wait = coming && waited < COMPACTION_WAIT;
+        if after > 0 && after >= before && may_wait && (demand.class == Class::Reclaim || tries == 0) {
+            self.wait_for_reaps(demand.class, COMPACTION_WAIT.saturating_sub(waited)).await;
             return Ok(());
         }
-        if after == 0 || after < before { Ok(()) } else { Err(self.kv_full(demand)) }
+        let goes_on = after < before && (demand.class == Class::Reclaim || waited < COMPACTION_WAIT);
+        if after == 0 || goes_on { Ok(()) } else { Err(self.kv_full(demand)) }
+    }
+
+    /// Waits for omaps that are yet to be removed: whoever removes looks again soon; who grows waits once, for those there are, so
+    /// that he does not wait for what others go on to remove.
+    async fn wait_for_reaps(&self, class: Class, most: Duration) {
+        let since = self.core.now();
+        let last = self.reaps.borrow().back().copied();
+        loop {
+            self.core.sleep(REAP_PAUSE).await;
+            let waited = Duration::from_nanos(self.core.now().0 - since.0);
+            let is_left = last.is_some_and(|last| self.reaps.borrow().contains(&last));
+            if class == Class::Reclaim || !is_left || waited >= most {
+                return;
+            }
+        }
+    }
+
+    fn missing_for(&self, demand: &Demand) -> u64 {
+        self.kv_missing(Promise::of(demand), demand.class)
     }
 
     /// Lets go of a view that keeps what newer ones do not show: files, in stores whose views hold some.

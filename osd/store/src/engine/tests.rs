@@ -26,6 +26,7 @@ mod on_the_way_back;
 mod onode_bytes;
 mod parts;
 mod planted;
+mod refusals;
 mod repair;
 mod repair_cut;
 mod returns;

@@ -6,6 +6,7 @@ use std::collections::BTreeMap;
 use std::rc::Rc;
 use std::time::Duration;
 
+use bluefs::kv::Compact;
 use bytes::Bytes;
 use rt::sim::{Config, RandomStream, Sim};
 use rt::{Core, Group};
@@ -215,7 +216,7 @@ fn on_a_full_journal(fault: Fault) -> (u64, u64) {
         let inner = &store.inner;
         while store.kv_spare() < 64 << 10 {
             store.checkpoint().await.expect("checkpoints");
-            inner.kv.make_headroom(u64::MAX, true).await.expect("compacts");
+            inner.kv.make_headroom(u64::MAX, Compact::IfAny).await.expect("compacts");
             core.sleep(Duration::from_millis(100)).await;
         }
         let lent = |store: &Engine| store.lent().iter().map(|extent| extent.len).sum::<u64>();
