@@ -18,6 +18,8 @@ use crate::Settings;
 
 /// Bytes of an operation.
 const BLOCK: u64 = 4096;
+/// Objects that are written whole, for each of those that are filled.
+pub const WHOLES: u64 = 4096;
 /// Bytes of a placement group's log entry and of an object's info, as `pg` writes them.
 const LOG_ENTRY_BYTES: usize = 150;
 const INFO_BYTES: usize = 60;
@@ -150,7 +152,7 @@ impl<'a> Dataset<'a> {
 
     async fn whole(&self, number: u64, first: u32, payload: Bytes) -> StoreResult<()> {
         let (collection, object_of_group) = self.any();
-        let number = u32::try_from(number % 4096).unwrap_or(0);
+        let number = u32::try_from(number % WHOLES).unwrap_or(0);
         self.write(*collection, object(object_of_group.hash, first + number), 0, payload).await
     }
 

@@ -20,7 +20,10 @@ use rt::CoreId;
 use rt::uring::{Config, run};
 use serde_json::json;
 
-use load::{Dataset, Load, Sample};
+use load::{Dataset, Load, Sample, WHOLES};
+
+/// Bytes of the device for an object that is written whole, its keys included.
+const WHOLE_BYTES: u64 = 8 << 10;
 
 /// Measure the engine alone on a device in memory: operations per second of one core, and CPU per operation.
 #[derive(Parser, Clone)]
@@ -85,7 +88,8 @@ fn measure(settings: &Settings) -> anyhow::Result<()> {
             ..Setup::default()
         };
         let _pooled = PooledBuffers::begin();
-        let device = setup::device(u64::from(given.objects), 0);
+        let objects = u64::from(given.objects);
+        let device = setup::device(objects, objects * WHOLES * WHOLE_BYTES);
         let engine = setup::make(&core, &device, &setup).await?;
         let data = Dataset::fill(&core, &engine, &device, &given).await?;
         let loads = Load::value_variants().iter().filter(|load| given.only.is_none_or(|only| only == **load));
