@@ -34,6 +34,9 @@ const FENCE_DIVISOR: u64 = 4;
 const MOVED_BLOCKS_MAX: u64 = 32 << 10;
 /// Bytes that move at once.
 const STEP_BYTES: u64 = 256 << 10;
+/// A move counts as one of so many bytes at least: to read, write and commit a single block takes the core as long, and blocks that lie
+/// scattered would be moved in bursts that clients wait behind.
+const MOVE_COST_BYTES: u64 = 64 << 10;
 /// After so many windows of which not even a block found a hole there are none any more.
 const STUCK_MAX: usize = 8;
 
@@ -202,7 +205,7 @@ impl Clearing {
         // A writer that found no space has dropped it.
         self.is_cut |= self.inner.space.with_fence(|_| ()).is_none();
         // It was read and written.
-        self.pause(2 * len).await;
+        self.pause(2 * len.max(MOVE_COST_BYTES)).await;
         Ok(())
     }
 
