@@ -21,11 +21,11 @@ mod up;
 use std::process::ExitCode;
 
 use clap::Parser;
-use mimalloc::MiMalloc;
+use rt::Heap;
 
 /// Requests take and give back many small pieces of memory, on the core that they live on.
 #[global_allocator]
-static ALLOCATOR: MiMalloc = MiMalloc;
+static ALLOCATOR: Heap = Heap;
 
 fn main() -> ExitCode {
     let command = cli::Cli::parse();

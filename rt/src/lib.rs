@@ -12,6 +12,7 @@ mod core;
 mod exec;
 #[cfg(feature = "glommio")]
 pub mod glommio_world;
+mod heap;
 pub mod limits;
 pub mod mailbox;
 pub mod net;
@@ -25,4 +26,5 @@ pub mod uring;
 
 pub use crate::core::{Core, CoreId, Group, Lane, LocalBoxFuture, Nanos, Task, World};
 pub use crate::exec::Stalls;
+pub use crate::heap::Heap;
 pub use crate::seldom::Seldom;

@@ -6,11 +6,11 @@ pub mod clock;
 mod delayed;
 pub mod setup;
 
-use mimalloc::MiMalloc;
+use rt::Heap;
 
 /// As in the command.
 #[global_allocator]
-static ALLOCATOR: MiMalloc = MiMalloc;
+static ALLOCATOR: Heap = Heap;
 
 /// Least, median and most.
 pub fn spread(values: impl Iterator<Item = f64>) -> [f64; 3] {
