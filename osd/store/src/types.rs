@@ -307,6 +307,13 @@ pub enum Pattern {
 impl AccessHints {
     /// Of a read that looks whether what is stored can be read.
     pub const VERIFY: Self = Self { keep: Keep::Not, pattern: Pattern::Unknown, verifies: true };
+    /// Of a read of what a client that goes on like that reads next.
+    pub const AHEAD: Self = Self { keep: Keep::Usual, pattern: Pattern::Sequential, verifies: false };
+
+    /// Whether what is read is worth that something else goes from memory for it.
+    pub fn is_worth_room(&self) -> bool {
+        self.keep == Keep::Long || self.pattern == Pattern::Sequential
+    }
 }
 
 #[cfg(test)]

@@ -406,8 +406,16 @@ impl Inner {
             if self.deferred.newest(place.address).is_some() || self.blocks.borrow().has(&place) {
                 continue;
             }
+            let is_asked = place.chunk_blocks == 1 || asked.contains(&place.address);
+            let is_kept = match is_asked {
+                true => hints.is_worth_room() || self.blocks.borrow_mut().admits(place.address),
+                false => self.blocks.borrow().has_room(),
+            };
+            if !is_kept {
+                continue;
+            }
             let data = Bytes::copy_from_slice(data);
-            if place.chunk_blocks == 1 || asked.contains(&place.address) {
+            if is_asked {
                 self.keep_block(&place, data, hints);
                 continue;
             }

@@ -115,7 +115,7 @@ impl Inner {
             return Ok(());
         }
         self.counters.read_ahead_blocks.add(u64::try_from(wanted.places.len()).unwrap_or(0));
-        self.read_stored(object, &wanted.places, AccessHints::default()).await.map(drop)
+        self.read_stored(object, &wanted.places, AccessHints::AHEAD).await.map(drop)
     }
 
     /// See the seam.

@@ -56,6 +56,16 @@ impl BlockCache {
         self.queues.peek(&place.address).is_some_and(|block| block.is(place))
     }
 
+    /// Whether a block that was read is to be kept, which means to copy it: see [`Queues::admits`].
+    pub fn admits(&mut self, address: u64) -> bool {
+        self.queues.admits(&address, self.block + COUNT_BYTES)
+    }
+
+    /// Whether one more can be kept without others going.
+    pub fn has_room(&self) -> bool {
+        self.queues.has_room(self.block + COUNT_BYTES)
+    }
+
     /// Keeps a block. `is_hot`: it will be needed again.
     pub fn put(&mut self, address: u64, block: Block, is_hot: bool) {
         self.queues.insert(address, block, self.block + COUNT_BYTES, is_hot);

@@ -4,6 +4,10 @@
 //! scan passes through a part of the cache only. Its key is remembered for a while, and what comes back in that time was
 //! used twice, at a distance: it is *hot*, and of that the least recently used goes. LRU knows only what is hot.
 //!
+//! Where it costs to bring a value, [`Queues::admits`] says whether that is worth it: a full cache of two queues lets most of
+//! what comes for the first time *pass*, and remembers the key. What comes back is fresh then, as if it had come once. Some comes
+//! in all the same, so that what nobody uses any more goes.
+//!
 //! Keys that are remembered also tell what more memory would be good for: a key that comes back would still be here if
 //! the cache were half as large again. These are counted for either policy. Every operation takes constant time but for
 //! what it evicts.
@@ -29,6 +33,9 @@ const SLACK: usize = 4;
 /// Values that go at most for one that comes.
 const VICTIMS_MAX: usize = 64;
 
+/// Of values that may pass, one of so many does not.
+const ADMITTED_ONE_OF: u32 = 8;
+
 /// No slot.
 const NONE: u32 = u32::MAX;
 
@@ -47,6 +54,8 @@ struct Slot<K, V> {
     /// Bytes of the value; of a remembered key, those that it had.
     bytes: u64,
     place: Place,
+    /// Its value was never here.
+    passed: bool,
     newer: u32,
     older: u32,
 }
@@ -76,6 +85,8 @@ pub struct Queues<K, V, S> {
     hot: List,
     remembered: List,
     came_back: u64,
+    /// Since one was admitted.
+    passed: u32,
 }
 
 impl<K: Hash + Eq + Clone, V, S: BuildHasher> Queues<K, V, S> {
@@ -94,6 +105,7 @@ impl<K: Hash + Eq + Clone, V, S: BuildHasher> Queues<K, V, S> {
             hot: List::default(),
             remembered: List::default(),
             came_back: 0,
+            passed: 0,
         }
     }
 
@@ -148,6 +160,27 @@ impl<K: Hash + Eq + Clone, V, S: BuildHasher> Queues<K, V, S> {
         self.slot_mut(at).value.as_mut()
     }
 
+    /// Whether there is room for a value of `bytes` bytes without any other going.
+    pub fn has_room(&self, bytes: u64) -> bool {
+        self.bytes() + bytes + Self::SLOT_BYTES <= self.bytes_max
+    }
+
+    /// Whether a value of `bytes` bytes that would be fresh is to be put here; if not, its key is remembered.
+    pub fn admits(&mut self, key: &K, bytes: u64) -> bool {
+        let is_open = self.policy == CachePolicy::Lru || self.has_room(bytes) || self.index.contains_key(key);
+        if is_open || self.passed >= ADMITTED_ONE_OF - 1 {
+            self.passed = 0;
+            return true;
+        }
+        self.passed += 1;
+        if bytes + Self::SLOT_BYTES <= self.bytes_max {
+            let at = self.push(key.clone(), None, bytes + Self::SLOT_BYTES, true);
+            self.link(at, Place::Remembered);
+            self.evict(None, VICTIMS_MAX);
+        }
+        false
+    }
+
     /// Puts a value of `bytes` bytes in the place of what is under the key; it may go with what has to go for it.
     /// `is_hot`: it will be used again, so it does not wait among the fresh ones.
     pub fn insert(&mut self, key: K, value: V, bytes: u64, is_hot: bool) {
@@ -165,28 +198,32 @@ impl<K: Hash + Eq + Clone, V, S: BuildHasher> Queues<K, V, S> {
                 match self.slot(at).place {
                     Place::Remembered => {
                         self.came_back += 1;
-                        place = Place::Hot;
+                        if !self.slot(at).passed {
+                            place = Place::Hot;
+                        }
                     }
                     Place::Hot => place = Place::Hot,
                     Place::Fresh => {}
                 }
                 self.unlink(at);
                 let slot = self.slot_mut(at);
-                (slot.value, slot.bytes) = (Some(value), bytes);
+                (slot.value, slot.bytes, slot.passed) = (Some(value), bytes, false);
                 at
             }
-            None => {
-                let slot =
-                    Slot { key: key.clone(), value: Some(value), bytes, place, newer: NONE, older: NONE };
-                let at = u32::try_from(self.slots.len()).unwrap_or(NONE);
-                assert_ne!(at, NONE, "more slots than memory can hold");
-                self.slots.push(slot);
-                self.index.insert(key, at);
-                at
-            }
+            None => self.push(key, Some(value), bytes, false),
         };
         self.link(at, place);
         self.evict(Some(at), VICTIMS_MAX);
+    }
+
+    /// A new slot, in no list yet.
+    fn push(&mut self, key: K, value: Option<V>, bytes: u64, passed: bool) -> u32 {
+        let at = u32::try_from(self.slots.len()).unwrap_or(NONE);
+        assert_ne!(at, NONE, "more slots than memory can hold");
+        let place = Place::Remembered;
+        self.index.insert(key.clone(), at);
+        self.slots.push(Slot { key, value, bytes, place, passed, newer: NONE, older: NONE });
+        at
     }
 
     /// The value under the key has so many bytes now.
@@ -447,11 +484,51 @@ mod tests {
         check(&queues);
     }
 
+    /// Reads keys, each of which costs something to bring; gives how many were there.
+    fn read(queues: &mut Small, keys: impl Iterator<Item = u64>) -> usize {
+        let mut found = 0;
+        for key in keys {
+            if queues.get(&key).is_some() {
+                found += 1;
+            } else if queues.admits(&key, ONE) {
+                queues.insert(key, key, ONE, false);
+            }
+            check(queues);
+        }
+        found
+    }
+
+    #[test]
+    fn what_is_new_passes_a_full_cache_and_what_comes_back_does_not() {
+        let mut queues = queues(CachePolicy::TwoQueues, 100);
+        read(&mut queues, 0..90);
+        assert_eq!(queues.len(), 90, "there is room");
+        read(&mut queues, 1000..1300);
+        let left = (0..90).filter(|key| queues.peek(key).is_some()).count();
+        assert!(left > 0 && queues.fresh.count > 80, "{left}: most of a scan passed");
+        assert_eq!(read(&mut queues, 2000..2020), 0);
+        let came_back = queues.came_back();
+        read(&mut queues, 2000..2020);
+        assert!(queues.came_back() > came_back + 10);
+        assert_eq!(read(&mut queues, 2000..2020), 20, "it was asked for twice");
+        assert!(queues.hot.count < 20, "which is not yet a sign that it will be again");
+        // Others are used now, as many as there is room for.
+        let found: Vec<usize> = (0..40).map(|_| read(&mut queues, 5000..5090)).collect();
+        assert!(found.iter().rev().take(5).all(|found| *found > 80), "{found:?}");
+    }
+
+    #[test]
+    fn the_least_recently_used_go_for_everything_new() {
+        let mut queues = queues(CachePolicy::Lru, 10);
+        assert_eq!(read(&mut queues, 0..100), 0);
+        assert_eq!(read(&mut queues, 92..100), 8);
+    }
+
     proptest! {
         #[test]
         fn the_lists_are_what_was_put_and_bounded(
             two in any::<bool>(),
-            steps in prop::collection::vec((0u8..6, 0u64..60, 0u64..3000), 1..400),
+            steps in prop::collection::vec((0u8..8, 0u64..60, 0u64..3000), 1..400),
         ) {
             let mut queues = queues(if two { CachePolicy::TwoQueues } else { CachePolicy::Lru }, 12);
             let mut newest = BTreeMap::new();
@@ -469,6 +546,10 @@ mod tests {
                     4 => {
                         queues.set_bytes_max(size * 8);
                         prop_assert!(queues.trim(1000));
+                    }
+                    5 | 6 if queues.admits(&key, size) => {
+                        queues.insert(key, number, size, false);
+                        newest.insert(key, number);
                     }
                     _ => {}
                 }
