@@ -27,6 +27,8 @@ static ALLOCATOR: counted::Counted = counted::Counted;
 
 /// How often what is held is looked at, by kind.
 const INTERVAL: Duration = Duration::from_millis(50);
+/// How often standard error is told how far it is.
+const TELL_INTERVAL: Duration = Duration::from_secs(60);
 /// The process may have so many percent more than its target.
 const TOLERANCE_PERCENT: u64 = 10;
 
@@ -118,9 +120,11 @@ fn measure(settings: &Settings, length: Length) -> anyhow::Result<Outcome> {
         let (own_before, allocated_before) = (own(&engine), counted::bytes());
         let mut most = BTreeMap::new();
         let watching = Box::pin(watch(&core, &engine, &mut most));
-        match select(Box::pin(load.run(length, given.depth)), watching).await {
+        let telling = Box::pin(tell_how_far(&core, &load, length));
+        let beside = select(watching, telling);
+        match select(Box::pin(load.run(length, given.depth)), Box::pin(beside)).await {
             Either::Left(done) => done?,
-            Either::Right(never) => match never {},
+            Either::Right(Either::Left(never) | Either::Right(never)) => match never {},
         }
         let last = engine.stats();
         let accounted = own(&engine).saturating_sub(own_before);
@@ -151,6 +155,22 @@ async fn watch(core: &Core, engine: &Engine, most: &mut BTreeMap<&'static str, u
         let seen = most.entry("resident, now and then").or_default();
         *seen = core.resident_bytes().unwrap_or(0).max(*seen);
         core.sleep(INTERVAL).await;
+    }
+}
+
+/// A run to a hundred million operations takes hours.
+async fn tell_how_far(core: &Core, load: &Load<'_>, length: Length) -> Never {
+    let since = core.now();
+    loop {
+        core.sleep(TELL_INTERVAL).await;
+        let minutes = (core.now().0 - since.0) / 60_000_000_000;
+        let (operations, refused) = load.counts();
+        let resident = resident_most().map_or("unknown".to_owned(), |bytes| format!("{} MiB", bytes >> 20));
+        eprintln!(
+            "{minutes} of {} minutes: {operations} of {} operations, {refused} refused; resident at most {resident}",
+            length.time.as_secs() / 60,
+            length.operations
+        );
     }
 }
 
