@@ -93,7 +93,9 @@ impl Turns {
     /// One begins, whoever wants it.
     pub fn begin(&mut self, now: Nanos) {
         self.any = false;
-        self.dropped = std::mem::take(&mut self.removed);
+        // Until the first one nobody counts, so it may be any amount.
+        let counted = std::mem::take(&mut self.removed);
+        self.dropped = if self.counts() { counted } else { Amount { bytes: u64::MAX, ..counted } };
         self.running = Some(now);
     }
 
@@ -151,6 +153,13 @@ mod tests {
         assert!(!turns.take(Compact::Never, STORED, at(101)));
         assert!(turns.take(Compact::IfWorthIt, STORED, at(101)), "10120 bytes");
         assert!(!turns.take(Compact::IfAny, STORED, at(101)), "they count once");
+    }
+
+    #[test]
+    fn what_a_view_kept_from_the_first_one_is_worth_another() {
+        let mut turns = turns();
+        turns.kept();
+        assert!(turns.take(Compact::IfWorthIt, STORED, at(101)));
     }
 
     #[test]

@@ -5,8 +5,9 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use allocator::{Class, HybridAllocator, Reservation};
+use rt::Nanos;
 
-use super::kv_room::Promise;
+use super::kv_room::{Promise, Waiting};
 use super::lend::Returned;
 use super::plan::Plan;
 use super::state::Inner;
@@ -79,8 +80,8 @@ impl Inner {
         }
         let mut admitted =
             Admitted { inner: Rc::clone(self), journal: 0, log: log_bytes, kv: Promise::default() };
-        let since = self.core.now();
-        let mut tries = 0;
+        let before = u64::try_from(before.as_nanos()).unwrap_or(u64::MAX);
+        let mut waiting = Waiting::since(Nanos(self.core.now().0.saturating_sub(before)));
         let permit = loop {
             let permit = self.admission.acquire(1).await;
             self.check_up()?;
@@ -90,9 +91,7 @@ impl Inner {
             }
             // Others, which may remove, go on meanwhile.
             drop(permit);
-            let waited = before + Duration::from_nanos(self.core.now().0 - since.0);
-            self.make_kv_room(&demand, waited, tries).await?;
-            tries += 1;
+            self.make_kv_room(&demand, &mut waiting).await?;
         };
         let mut waited = false;
         while !self.fits(need, record_bytes) {

@@ -11,6 +11,8 @@ use rt::sync::Notify;
 
 /// After one in vain there is none for so many times as long as it took.
 const PAUSE_FACTOR: u32 = 8;
+/// And not longer than this: what gives room tells nobody.
+const PAUSE_MOST: Duration = Duration::from_secs(2);
 
 /// See the module.
 #[derive(Debug, Default)]
@@ -40,6 +42,11 @@ impl Attempts {
         (!self.under_way.replace(true)).then(|| Attempt { attempts: self, progress, since: now })
     }
 
+    /// There is room that was not there before: another one may help.
+    pub fn forget(&self) {
+        self.in_vain.set(None);
+    }
+
     /// Whether one for so many missing bytes was in vain just now. For less than half of that another may help.
     pub fn are_in_vain(&self, missing: u64, now: Nanos) -> bool {
         self.in_vain.get().is_some_and(|last| missing >= last.missing / 2 && now < last.until)
@@ -55,6 +62,7 @@ impl Attempt<'_> {
     /// It was in vain: so many bytes are still missing.
     pub fn was_in_vain(self, missing: u64, now: Nanos) {
         let pause = Duration::from_nanos(now.0.saturating_sub(self.since.0)).saturating_mul(PAUSE_FACTOR);
+        let pause = pause.min(PAUSE_MOST);
         let pause = u64::try_from(pause.as_nanos()).unwrap_or(u64::MAX);
         self.attempts.in_vain.set(Some(InVain { missing, until: Nanos(now.0.saturating_add(pause)) }));
     }

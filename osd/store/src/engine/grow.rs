@@ -58,6 +58,7 @@ impl Inner {
         self.counters.superblock_bytes_written.add(written);
         self.space.grow(next.window);
         self.nothing_to_lend.set(false);
+        self.kv_room.attempts.forget();
         self.progress.notify_all();
         log::info!("store {} has {} bytes now", next.store, next.window);
         Ok(())

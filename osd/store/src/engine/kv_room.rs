@@ -11,6 +11,7 @@ use std::time::Duration;
 
 use allocator::Class;
 use bluefs::kv::{self, Compact, ENTRY_BYTES};
+use rt::Nanos;
 use rt::sync::{Either, select};
 
 use super::admit::Demand;
@@ -36,6 +37,25 @@ const COMPACTION_WAIT: Duration = Duration::from_secs(10);
 const REAP_PAUSE: Duration = Duration::from_millis(5);
 /// Room that an ordinary transaction needs at least, for the store to count as not full.
 const LEAST: Promise = Promise { bytes: 4096, places: Places { pages: 0, chunks: 0 } };
+
+/// How long a record has waited for room, and for what.
+#[derive(Debug)]
+pub(super) struct Waiting {
+    since: Nanos,
+    for_reaps: bool,
+}
+
+impl Waiting {
+    /// Since then.
+    pub(super) fn since(since: Nanos) -> Self {
+        Self { since, for_reaps: false }
+    }
+
+    /// How much longer an ordinary transaction may.
+    fn patience(&self, now: Nanos) -> Duration {
+        COMPACTION_WAIT.saturating_sub(Duration::from_nanos(now.0.saturating_sub(self.since.0)))
+    }
+}
 
 /// What a record was promised.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -74,7 +94,7 @@ pub struct KvRoom {
     refused: Cell<bool>,
     /// A checkpoint alone gave no room: who holds a view for long is to let go of it, as it keeps what was removed.
     pub views_unwanted: Cell<bool>,
-    attempts: Attempts,
+    pub(super) attempts: Attempts,
     /// Bytes that may be given back at this moment, so what the key-value store tells may be too much by that.
     giving_back: Cell<u64>,
 }
@@ -130,40 +150,41 @@ impl Inner {
         Some(promise)
     }
 
-    /// Tries to make room for a record that has `waited` for it so far, and for which that was done so often before. An error if
-    /// nothing helped, or did lately.
+    /// Tries to make room for a record that waits for it. An error if nothing helped, or did lately.
     pub(super) async fn make_kv_room(
         self: &Rc<Self>,
         demand: &Demand,
-        waited: Duration,
-        tries: u32,
+        waiting: &mut Waiting,
     ) -> StoreResult<()> {
         if demand.class == Class::Reclaim {
-            return self.try_to_make_kv_room(demand, waited, tries).await;
+            return self.try_to_make_kv_room(demand, waiting).await;
         }
         let room = &self.kv_room;
         if room.waiting.get() || room.attempts.are_in_vain(self.missing_for(demand), self.core.now()) {
             return Err(self.kv_full(demand));
         }
+        let patience = waiting.patience(self.core.now());
         let Some(attempt) = room.attempts.begin(&self.progress, self.core.now()) else {
+            if patience.is_zero() {
+                return Err(self.kv_full(demand));
+            }
             // It may help both.
             self.progress.notified().await;
             return self.check_up();
         };
-        let made = self.try_to_make_kv_room(demand, waited, tries).await;
+        let made = self.try_to_make_kv_room(demand, waiting).await;
         match &made {
-            Err(StoreError::NoSpace(_)) => attempt.was_in_vain(self.missing_for(demand), self.core.now()),
-            _ => attempt.helped(),
+            Ok(()) => attempt.helped(),
+            // Who had no time for all of it does not know.
+            Err(StoreError::NoSpace(_)) if !patience.is_zero() => {
+                attempt.was_in_vain(self.missing_for(demand), self.core.now());
+            }
+            Err(_) => {}
         }
         made
     }
 
-    async fn try_to_make_kv_room(
-        self: &Rc<Self>,
-        demand: &Demand,
-        waited: Duration,
-        tries: u32,
-    ) -> StoreResult<()> {
+    async fn try_to_make_kv_room(self: &Rc<Self>, demand: &Demand, waiting: &mut Waiting) -> StoreResult<()> {
         let promise = Promise::of(demand);
         let before = self.missing_for(demand);
         self.counters.kv_room_waits.add(1);
@@ -194,7 +215,7 @@ impl Inner {
         };
         let patience = async {
             match demand.class {
-                Class::Ordinary => self.core.sleep(COMPACTION_WAIT.saturating_sub(waited)).await,
+                Class::Ordinary => self.core.sleep(waiting.patience(self.core.now())).await,
                 Class::Reclaim => std::future::pending().await,
             }
         };
@@ -207,12 +228,15 @@ impl Inner {
         // keep what was compacted away.
         let reading = demand.class == Class::Reclaim && self.overlay.is_pinned();
         let coming = reading || !self.reaps.borrow().is_empty() || self.overlay.active_ranges() > 0;
-        let may_wait = coming && waited < COMPACTION_WAIT;
-        if after > 0 && after >= before && may_wait && (demand.class == Class::Reclaim || tries == 0) {
-            self.wait_for_reaps(demand.class, COMPACTION_WAIT.saturating_sub(waited)).await;
+        let patience = waiting.patience(self.core.now());
+        let may_wait = coming && !patience.is_zero();
+        if after > 0 && after >= before && may_wait && (demand.class == Class::Reclaim || !waiting.for_reaps)
+        {
+            waiting.for_reaps = true;
+            self.wait_for_reaps(demand.class, patience).await;
             return Ok(());
         }
-        let goes_on = after < before && (demand.class == Class::Reclaim || waited < COMPACTION_WAIT);
+        let goes_on = after < before && (demand.class == Class::Reclaim || !patience.is_zero());
         if after == 0 || goes_on { Ok(()) } else { Err(self.kv_full(demand)) }
     }
 

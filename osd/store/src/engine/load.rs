@@ -400,22 +400,19 @@ impl Inner {
         if !self.keeps_read(hints) {
             return;
         }
+        // A read of the next block, to which all of them must be read again, finds the chunk remembered.
+        let is_kept = hints.is_worth_room() || self.blocks.borrow_mut().admits(place.chunk);
+        if !is_kept {
+            return;
+        }
         for place in place.chunk_places(self.block) {
             let Some(data) = blocks.get(&place.address) else { continue };
             // A payload that came while the device was read is newer. It is not in place before the read has ended.
             if self.deferred.newest(place.address).is_some() || self.blocks.borrow().has(&place) {
                 continue;
             }
-            let is_asked = place.chunk_blocks == 1 || asked.contains(&place.address);
-            let is_kept = match is_asked {
-                true => hints.is_worth_room() || self.blocks.borrow_mut().admits(place.address),
-                false => self.blocks.borrow().has_room(),
-            };
-            if !is_kept {
-                continue;
-            }
             let data = Bytes::copy_from_slice(data);
-            if is_asked {
+            if place.chunk_blocks == 1 || asked.contains(&place.address) {
                 self.keep_block(&place, data, hints);
                 continue;
             }

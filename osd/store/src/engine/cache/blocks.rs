@@ -56,14 +56,10 @@ impl BlockCache {
         self.queues.peek(&place.address).is_some_and(|block| block.is(place))
     }
 
-    /// Whether a block that was read is to be kept, which means to copy it: see [`Queues::admits`].
+    /// Whether a block that was read, or those under one checksum from an address on, are to be kept, which means to copy them:
+    /// see [`Queues::admits`].
     pub fn admits(&mut self, address: u64) -> bool {
         self.queues.admits(&address, self.block + COUNT_BYTES)
-    }
-
-    /// Whether one more can be kept without others going.
-    pub fn has_room(&self) -> bool {
-        self.queues.has_room(self.block + COUNT_BYTES)
     }
 
     /// Keeps a block. `is_hot`: it will be needed again.

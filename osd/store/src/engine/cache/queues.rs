@@ -161,7 +161,7 @@ impl<K: Hash + Eq + Clone, V, S: BuildHasher> Queues<K, V, S> {
     }
 
     /// Whether there is room for a value of `bytes` bytes without any other going.
-    pub fn has_room(&self, bytes: u64) -> bool {
+    fn has_room(&self, bytes: u64) -> bool {
         self.bytes() + bytes + Self::SLOT_BYTES <= self.bytes_max
     }
 

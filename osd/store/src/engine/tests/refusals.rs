@@ -1,10 +1,12 @@
 //! A store that has no room for keys refuses quickly, and what that costs does not grow with the number of refusals.
 
+use std::cell::Cell;
 use std::collections::BTreeMap;
 use std::rc::Rc;
 use std::time::Duration;
 
 use bytes::Bytes;
+use futures_util::future::{join, join_all};
 use rt::Core;
 use rt::sim::{Config, Sim};
 
@@ -131,6 +133,42 @@ fn few_removals_are_not_compacted_one_by_one() {
         core.sleep(Duration::from_secs(1)).await;
         for number in 0..20 {
             set(&store, number, 900).await.expect("there is room again");
+        }
+        store.close().await.expect("close");
+    });
+}
+
+/// Some write, some remove, all at once: whoever waits for another's attempt is woken, and what is removed lets writes in.
+#[test]
+fn many_at_once_are_refused_or_served_and_none_waits_for_ever() {
+    Sim::new(3, Config::default()).run(0, |core| async move {
+        let (store, written) = full(&core).await;
+        let (began, served, refused) = (core.now(), Cell::new(0), Cell::new(0));
+        let writers = (0..12).map(|writer| {
+            let (store, served, refused) = (&store, &served, &refused);
+            async move {
+                for round in 0..40 {
+                    match set(store, written + 1000 * writer + round, 900).await {
+                        Ok(()) => served.set(served.get() + 1),
+                        Err(StoreError::NoSpace(_)) => refused.set(refused.get() + 1),
+                        Err(other) => panic!("{other}"),
+                    }
+                }
+            }
+        });
+        let removals = async {
+            for number in 0..OBJECTS / 2 {
+                remove(&store, number).await;
+            }
+        };
+        join(join_all(writers), removals).await;
+        let took = Duration::from_nanos(core.now().0 - began.0);
+        assert_eq!(served.get() + refused.get(), 12 * 40);
+        assert!(took < Duration::from_secs(60), "{took:?}");
+        // What refusals remember is over soon.
+        core.sleep(Duration::from_secs(3)).await;
+        for number in 0..20 {
+            set(&store, written + 100_000 + number, 900).await.expect("half of the keys are gone");
         }
         store.close().await.expect("close");
     });
