@@ -349,14 +349,18 @@ impl Database {
 
     /// Whether to compact: there is less headroom than wanted, or than is always wanted, and no more to be had; or whatever
     /// there is. See [`Turns`]. Once more when no view is left that kept what was removed.
-    pub(crate) fn take_turn_to_compact(&self, wanted: Option<u64>, compact: Compact, now: Nanos) -> bool {
-        let is_refused = || self.fs.with(|machine| Ok(machine.is_refused())).unwrap_or(false);
-        if wanted.is_some() && !is_refused() {
-            return false;
+    pub(crate) fn take_turn_to_compact(
+        &self,
+        wanted: Option<u64>,
+        compact: Compact,
+        now: Nanos,
+    ) -> KvResult<bool> {
+        if wanted.is_some() && !self.fs.with(|machine| Ok(machine.is_refused())).map_err(fs_error)? {
+            return Ok(false);
         }
-        let Ok(room) = self.room() else { return false };
+        let room = self.room()?;
         if wanted.is_some_and(|wanted| room.headroom >= wanted.max(self.wanted.load(Ordering::Relaxed))) {
-            return false;
+            return Ok(false);
         }
         let kept = self.kept.load(Ordering::Relaxed);
         let is_free = kept > 0 && self.oldest_view() >= kept;
@@ -364,12 +368,12 @@ impl Database {
             self.kept.store(0, Ordering::Relaxed);
             self.drops_kept.store(true, Ordering::Relaxed);
         }
-        self.with_turns(|turns| {
+        Ok(self.with_turns(|turns| {
             if is_free {
                 turns.kept();
             }
             turns.take(compact, room.stored, now)
-        })
+        }))
     }
 
     /// The sequence number of the oldest view.

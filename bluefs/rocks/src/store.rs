@@ -286,7 +286,7 @@ impl Shared {
         self.core.spawn(Group::Background, "kv compaction", async move {
             let (now, of) = (shared.core.now(), Arc::clone(&database));
             let work = move || {
-                if of.take_turn_to_compact(wanted, compact, now) {
+                if of.take_turn_to_compact(wanted, compact, now)? {
                     of.compact()?;
                 }
                 Ok(of.stats())

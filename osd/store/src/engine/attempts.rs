@@ -91,4 +91,19 @@ mod tests {
         attempts.begin(&progress, Nanos(200)).expect("the first has ended").helped();
         assert!(!attempts.are_in_vain(1000, Nanos(200)));
     }
+
+    #[test]
+    fn what_was_in_vain_does_not_count_for_long_nor_once_there_is_room() {
+        let (attempts, progress) = (Attempts::default(), Notify::default());
+        let in_vain = |from: u64, to: u64| {
+            let attempt = attempts.begin(&progress, Nanos(from * 1_000_000_000)).expect("none is under way");
+            attempt.was_in_vain(1000, Nanos(to * 1_000_000_000));
+        };
+        in_vain(0, 10);
+        assert!(attempts.are_in_vain(1000, Nanos(11_999_999_999)));
+        assert!(!attempts.are_in_vain(1000, Nanos(12_000_000_000)), "two seconds, not eighty");
+        in_vain(20, 30);
+        attempts.forget();
+        assert!(!attempts.are_in_vain(1000, Nanos(30_000_000_001)), "the device grew");
+    }
 }

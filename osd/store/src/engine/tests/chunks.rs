@@ -13,7 +13,7 @@ use crate::checksum::ChecksumKind;
 use crate::engine::Engine;
 use crate::object_store::{FsckLevel, ObjectStore, StoreError, Unwatched};
 use crate::suite::{Generator, collection, join, object, pattern};
-use crate::types::{AccessHints, ChunkBounds, Hints, Keep, PoolOptions};
+use crate::types::{AccessHints, ChunkBounds, Hints, Keep, Pattern, PoolOptions};
 use crate::{ObjectId, Op, Transaction};
 
 const BLOCK: u64 = 4096;
@@ -472,6 +472,43 @@ fn what_moves_is_under_few_checksums_again() {
             assert_eq!(read(&store, block * BLOCK, BLOCK).await.as_deref(), Ok(&bytes(block, 1)[..]));
         }
         assert_eq!(findings(&store).await, Vec::<String>::new());
+        store.close().await.expect("close");
+    });
+}
+
+/// A block that is read brings all of its chunk. A full cache, which most of what is new passes, must not have it read again for
+/// every block.
+#[test]
+fn blocks_read_in_order_bring_their_chunks_through_a_full_cache_twice_at_most() {
+    let mut world = World::new(1, 16 << 20, 4096, 256 << 10);
+    world.options.data_cache_bytes_max = 1 << 20;
+    world.options.read_ahead_bytes = 0;
+    Sim::new(1, Config::default()).run(0, move |core| async move {
+        let store = fresh(&core, &world).await;
+        let (chunks, other) = (8, object("plain", 1));
+        let data = bytes(1, chunks * BLOCKS);
+        commit(&store, vec![streamed(name()), write(0, data.clone())]).await;
+        let plain = Op::Write {
+            collection: collection(),
+            object: other.clone(),
+            offset: 0,
+            data: vec![bytes(2, 500)],
+        };
+        commit(&store, vec![plain]).await;
+        store.read(collection(), &other, 0, 500 * BLOCK).await.expect("fills the cache");
+        for (pattern, most) in [(Pattern::Unknown, 2), (Pattern::Sequential, 1)] {
+            let hints = AccessHints { pattern, ..AccessHints::default() };
+            let before = counter(&store, "data_bytes_read");
+            for number in 0..chunks * BLOCKS {
+                let read = store.read_with(collection(), &name(), number * BLOCK, BLOCK, hints).await;
+                assert_eq!(read.map(join).as_deref(), Ok(part(&data, number, 1)));
+            }
+            let chunks_read = (counter(&store, "data_bytes_read") - before) / (BLOCKS * BLOCK);
+            assert!(chunks_read <= most * chunks, "{pattern:?}: {chunks_read} for {chunks}");
+            // What comes now drives them out.
+            let passing = AccessHints { keep: Keep::Long, ..AccessHints::default() };
+            store.read_with(collection(), &other, 0, 500 * BLOCK, passing).await.expect("fills the cache");
+        }
         store.close().await.expect("close");
     });
 }
