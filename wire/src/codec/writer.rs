@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use bytes::{BufMut, Bytes, BytesMut};
+use bytes::Bytes;
 
 use super::Wire;
 
@@ -10,7 +10,8 @@ use super::Wire;
 /// invariant.
 #[derive(Debug, Default)]
 pub struct Writer {
-    buffer: BytesMut,
+    // Not `BytesMut`, which takes a call for each field.
+    buffer: Vec<u8>,
 }
 
 impl Writer {
@@ -21,7 +22,7 @@ impl Writer {
 
     /// An empty buffer with room for `capacity` bytes.
     pub fn with_capacity(capacity: usize) -> Self {
-        Self { buffer: BytesMut::with_capacity(capacity) }
+        Self { buffer: Vec::with_capacity(capacity) }
     }
 
     /// Bytes written so far.
@@ -41,67 +42,67 @@ impl Writer {
 
     /// Ends writing.
     pub fn finish(self) -> Bytes {
-        self.buffer.freeze()
+        self.buffer.into()
     }
 
     /// Bytes without a length.
     pub fn raw(&mut self, bytes: &[u8]) {
-        self.buffer.put_slice(bytes);
+        self.buffer.extend_from_slice(bytes);
     }
 
     /// `count` zero bytes.
     pub fn zeros(&mut self, count: usize) {
-        self.buffer.put_bytes(0, count);
+        self.buffer.resize(self.buffer.len() + count, 0);
     }
 
     /// Unsigned byte.
     pub fn u8(&mut self, value: u8) {
-        self.buffer.put_u8(value);
+        self.buffer.push(value);
     }
 
     /// Unsigned 16 bit.
     pub fn u16(&mut self, value: u16) {
-        self.buffer.put_u16_le(value);
+        self.raw(&value.to_le_bytes());
     }
 
     /// Unsigned 32 bit.
     pub fn u32(&mut self, value: u32) {
-        self.buffer.put_u32_le(value);
+        self.raw(&value.to_le_bytes());
     }
 
     /// Unsigned 64 bit.
     pub fn u64(&mut self, value: u64) {
-        self.buffer.put_u64_le(value);
+        self.raw(&value.to_le_bytes());
     }
 
     /// Signed byte.
     pub fn s8(&mut self, value: i8) {
-        self.buffer.put_i8(value);
+        self.raw(&value.to_le_bytes());
     }
 
     /// Signed 16 bit.
     pub fn s16(&mut self, value: i16) {
-        self.buffer.put_i16_le(value);
+        self.raw(&value.to_le_bytes());
     }
 
     /// Signed 32 bit.
     pub fn s32(&mut self, value: i32) {
-        self.buffer.put_i32_le(value);
+        self.raw(&value.to_le_bytes());
     }
 
     /// Signed 64 bit.
     pub fn s64(&mut self, value: i64) {
-        self.buffer.put_i64_le(value);
+        self.raw(&value.to_le_bytes());
     }
 
     /// IEEE-754 single.
     pub fn f32(&mut self, value: f32) {
-        self.buffer.put_f32_le(value);
+        self.raw(&value.to_le_bytes());
     }
 
     /// IEEE-754 double.
     pub fn f64(&mut self, value: f64) {
-        self.buffer.put_f64_le(value);
+        self.raw(&value.to_le_bytes());
     }
 
     /// One byte, 0 or 1.

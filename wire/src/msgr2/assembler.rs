@@ -31,14 +31,17 @@ pub struct Assembler {
     revision: Revision,
     long_data: LongData,
     step: Step,
+    /// The frame being built; means nothing before its preamble came. It stays in its place, being large.
+    partial: Partial,
 }
 
+/// What comes next.
 #[derive(Debug)]
 enum Step {
     Preamble,
-    Segment(Partial),
-    FirstCrc(Partial),
-    Epilogue(Partial),
+    Segment,
+    FirstCrc,
+    Epilogue,
 }
 
 #[derive(Debug)]
@@ -57,7 +60,8 @@ struct Partial {
 impl Assembler {
     /// At the start of a frame.
     pub fn new(revision: Revision, long_data: LongData) -> Self {
-        Self { revision, long_data, step: Step::Preamble }
+        let nothing = Preamble { tag: Tag::MESSAGE, segments: 1, lengths: [0; SEGMENTS_MAX] };
+        Self { revision, long_data, step: Step::Preamble, partial: Partial::new(nothing) }
     }
 
     /// The next whole frame, or `None` until more bytes come. `check` sees each preamble before the frame
@@ -68,80 +72,86 @@ impl Assembler {
         check: impl Fn(&Preamble) -> Result<(), ProtocolError>,
     ) -> Result<Option<Frame>, ProtocolError> {
         loop {
-            self.step = match std::mem::replace(&mut self.step, Step::Preamble) {
+            match self.step {
                 Step::Preamble => {
                     let Some(bytes) = input.take_array::<PREAMBLE_BYTES>() else {
                         return Ok(None);
                     };
                     let preamble = Preamble::decode(&bytes, self.long_data)?;
                     check(&preamble)?;
-                    Step::Segment(Partial::new(preamble))
+                    self.partial = Partial::new(preamble);
+                    self.step = Step::Segment;
                 }
-                Step::Segment(mut partial) => {
-                    if !partial.take_segment(input) {
-                        self.step = Step::Segment(partial);
+                Step::Segment => {
+                    if !self.partial.take_segment(input) {
                         return Ok(None);
                     }
-                    if self.is_whole(&partial) {
-                        return Ok(Some(partial.finish()));
+                    if self.is_whole() {
+                        return Ok(Some(self.finish()));
                     }
-                    self.after_segment(partial)
+                    self.after_segment();
                 }
-                Step::FirstCrc(mut partial) => {
+                Step::FirstCrc => {
                     let Some(crc) = input.take_array() else {
-                        self.step = Step::FirstCrc(partial);
                         return Ok(None);
                     };
-                    partial.check_crc(0, u32::from_le_bytes(crc))?;
-                    if partial.preamble.segments == 1 {
-                        return Ok(Some(partial.finish()));
+                    self.partial.check_crc(0, u32::from_le_bytes(crc))?;
+                    if self.partial.preamble.segments == 1 {
+                        return Ok(Some(self.finish()));
                     }
-                    partial.index = 1;
-                    Step::Segment(partial)
+                    self.partial.index = 1;
+                    self.step = Step::Segment;
                 }
-                Step::Epilogue(partial) => match self.take_epilogue(input)? {
-                    None => {
-                        self.step = Step::Epilogue(partial);
+                Step::Epilogue => {
+                    let Some(epilogue) = self.take_epilogue(input)? else {
                         return Ok(None);
+                    };
+                    if epilogue.aborted {
+                        self.finish();
+                        continue;
                     }
-                    Some(Epilogue { aborted: true, .. }) => Step::Preamble,
-                    Some(epilogue) => {
-                        let first = usize::from(self.revision == Revision::V21);
-                        for (index, crc) in epilogue.crcs.into_iter().enumerate().skip(first) {
-                            partial.check_crc(index, crc)?;
-                        }
-                        return Ok(Some(partial.finish()));
+                    let first = usize::from(self.revision == Revision::V21);
+                    for (index, crc) in epilogue.crcs.into_iter().enumerate().skip(first) {
+                        self.partial.check_crc(index, crc)?;
                     }
-                },
-            };
+                    return Ok(Some(self.finish()));
+                }
+            }
         }
     }
 
     /// Memory held for the frame that is being built.
     pub fn buffered_bytes(&self) -> usize {
-        match &self.step {
-            Step::Preamble => 0,
-            Step::Segment(partial) | Step::FirstCrc(partial) | Step::Epilogue(partial) => {
-                let whole: usize = partial.segments.iter().map(Bytes::len).sum();
-                whole + partial.growing.as_ref().map_or(0, |(buffer, _)| buffer.capacity())
-            }
-        }
+        let whole: usize = self.partial.segments.iter().map(Bytes::len).sum();
+        whole + self.partial.growing.as_ref().map_or(0, |(buffer, _)| buffer.capacity())
     }
 
     /// Whether nothing follows the current segment, not even a checksum.
-    fn is_whole(&self, partial: &Partial) -> bool {
-        let Preamble { segments, lengths, .. } = partial.preamble;
+    fn is_whole(&self) -> bool {
+        let Preamble { segments, lengths, .. } = self.partial.preamble;
         self.revision == Revision::V21 && segments == 1 && lengths[0] == 0
     }
 
-    /// What follows a complete segment.
-    fn after_segment(&self, mut partial: Partial) -> Step {
-        let Preamble { segments, lengths, .. } = partial.preamble;
-        if self.revision == Revision::V21 && partial.index == 0 && lengths[0] != 0 {
-            return Step::FirstCrc(partial);
+    /// Goes on to what follows a complete segment.
+    fn after_segment(&mut self) {
+        let Preamble { segments, lengths, .. } = self.partial.preamble;
+        if self.revision == Revision::V21 && self.partial.index == 0 && lengths[0] != 0 {
+            self.step = Step::FirstCrc;
+            return;
         }
-        partial.index += 1;
-        if partial.index < segments { Step::Segment(partial) } else { Step::Epilogue(partial) }
+        self.partial.index += 1;
+        self.step = if self.partial.index < segments { Step::Segment } else { Step::Epilogue };
+    }
+
+    /// Takes the frame out; another one begins.
+    fn finish(&mut self) -> Frame {
+        self.step = Step::Preamble;
+        Frame {
+            tag: self.partial.preamble.tag,
+            segments: std::mem::take(&mut self.partial.segments),
+            data_checksums: std::mem::take(&mut self.partial.data_checksums),
+            dropped: self.partial.dropped,
+        }
     }
 
     fn take_epilogue(&self, input: &mut Input) -> Result<Option<Epilogue>, ProtocolError> {
@@ -252,10 +262,5 @@ impl Partial {
             return Ok(());
         }
         Err(ProtocolError::Checksum { what: NAMES[index], tag: self.preamble.tag.byte(), expected, got })
-    }
-
-    fn finish(self) -> Frame {
-        let Self { preamble, segments, data_checksums, dropped, .. } = self;
-        Frame { tag: preamble.tag, segments, data_checksums, dropped }
     }
 }

@@ -302,6 +302,8 @@ impl Connection {
     pub(super) fn fail(&mut self, error: ProtocolError) -> Result<(), ProtocolError> {
         self.error = Some(error.clone());
         self.state = State::Closing;
+        // What came of a frame is not kept until the peer has taken the rest of what is sent.
+        self.assembler = Assembler::new(self.revision, self.long_data);
         Err(error)
     }
 

@@ -50,20 +50,29 @@ pub struct WireHeader {
     pub header: MessageHeader,
 }
 
+impl WireHeader {
+    /// As sent: one goes with each message, so it takes no memory of its own.
+    pub fn bytes(&self) -> [u8; MESSAGE_HEADER_BYTES] {
+        let MessageHeader { tid, kind, priority, version, compat_version, data_offset } = self.header;
+        let mut bytes = [0; MESSAGE_HEADER_BYTES];
+        bytes[0..8].copy_from_slice(&self.seq.to_le_bytes());
+        bytes[8..16].copy_from_slice(&tid.to_le_bytes());
+        bytes[16..18].copy_from_slice(&kind.to_le_bytes());
+        bytes[18..20].copy_from_slice(&priority.to_le_bytes());
+        bytes[20..22].copy_from_slice(&version.to_le_bytes());
+        // No padding before the data.
+        bytes[26..28].copy_from_slice(&data_offset.to_le_bytes());
+        bytes[28..36].copy_from_slice(&self.ack_seq.to_le_bytes());
+        bytes[36] = FLAGS;
+        bytes[37..39].copy_from_slice(&compat_version.to_le_bytes());
+        bytes
+    }
+}
+
 impl Wire for WireHeader {
     const BYTES_MIN: usize = MESSAGE_HEADER_BYTES;
     fn encode(&self, w: &mut Writer) {
-        w.u64(self.seq);
-        w.u64(self.header.tid);
-        w.u16(self.header.kind);
-        w.u16(self.header.priority);
-        w.u16(self.header.version);
-        w.u32(0);
-        w.u16(self.header.data_offset);
-        w.u64(self.ack_seq);
-        w.u8(FLAGS);
-        w.u16(self.header.compat_version);
-        w.u16(0);
+        w.raw(&self.bytes());
     }
     fn decode(r: &mut Reader) -> DecodeResult<Self> {
         r.within("message header", |r| {

@@ -1,7 +1,6 @@
 //! The connection after its handshake: messages, acknowledgements, keepalives.
 
 use crate::codec::decode_exact;
-use crate::codec::encode_to_bytes;
 use crate::msgr2::control::{Ack, Control, Keepalive, KeepaliveAck};
 use crate::msgr2::{Connection, Data, Event, Frame, Message, ProtocolError, Tag, WireHeader};
 use crate::types::UTime;
@@ -99,6 +98,6 @@ fn transmit_message(
     ack_seq: u64,
     message: &Message,
 ) {
-    let header = encode_to_bytes(&WireHeader { seq, ack_seq, header: message.header });
-    transmit.message(revision, &header, &message.front, &message.middle, &message.data);
+    let header = WireHeader { seq, ack_seq, header: message.header };
+    transmit.message(revision, &header.bytes(), &message.front, &message.middle, &message.data);
 }
