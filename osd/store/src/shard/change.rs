@@ -22,20 +22,23 @@ impl Shard {
     /// stays that is under one checksum with one that goes, it has one of its own before.
     pub fn trim(&mut self, block: u64) -> Vec<Extent> {
         let (used, firsts) = self.used_blocks(block);
-        if used.iter().all(|used| *used) {
-            return Vec::new();
-        }
+        let Some(unused) = used.iter().position(|used| !used) else { return Vec::new() };
         let (mut freed, mut cut) = (Vec::new(), Vec::new());
-        let mut firsts = firsts.into_iter();
-        self.blobs.retain(|address, blob| {
-            let first = firsts.next().unwrap_or(used.len());
-            let row = &used[first..first + blob.raw_blocks()];
-            if row.iter().all(|used| *used) || blob.packed.is_some() && row.contains(&true) {
-                return true;
-            }
+        // From the last to the one with the first unused block, so that places of those to be looked at stay.
+        let with_unused = firsts.partition_point(|first| *first <= unused).saturating_sub(1);
+        let mut end = used.len();
+        for place in (with_unused..firsts.len()).rev() {
+            let row = &used[firsts[place]..end];
+            end = firsts[place];
+            let Some((address, blob)) = self.blobs.at(place).filter(|_| row.contains(&false)) else {
+                continue;
+            };
             if blob.packed.is_some() {
-                freed.push(Extent { start: address, len: blob.bytes(block) });
-                return false;
+                if !row.contains(&true) {
+                    freed.push(Extent { start: address, len: blob.bytes(block) });
+                    self.blobs.remove_at(place);
+                }
+                continue;
             }
             for run in runs(row) {
                 let start = address + wide(run.start) * block;
@@ -46,8 +49,8 @@ impl Shard {
                     freed.push(Extent { start, len: wide(run.end - run.start) * block });
                 }
             }
-            false
-        });
+            self.blobs.remove_at(place);
+        }
         let was_cut = !cut.is_empty();
         for (start, blob) in cut {
             self.blobs.insert(start, blob);
