@@ -1,7 +1,9 @@
 //! The checksums that clients can ask an OSD to compute.
 
+use std::hash::Hasher;
+
+use twox_hash::{XxHash32, XxHash64};
 use wire::codec::Writer;
-use xxhash_rust::{xxh32::Xxh32, xxh64::Xxh64};
 
 /// Which function.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -38,9 +40,9 @@ impl ChecksumKind {
 /// A checksum in progress.
 pub enum Checksum {
     /// xxhash32.
-    Xxhash32(Xxh32),
+    Xxhash32(XxHash32),
     /// xxhash64.
-    Xxhash64(Xxh64),
+    Xxhash64(XxHash64),
     /// crc32c without inversions, as everywhere in Ceph.
     Crc32c(u32),
 }
@@ -51,8 +53,8 @@ impl Checksum {
         // The seed of the 32 bit kinds came from 32 bits.
         let low = (seed & u64::from(u32::MAX)) as u32;
         match kind {
-            ChecksumKind::Xxhash32 => Self::Xxhash32(Xxh32::new(low)),
-            ChecksumKind::Xxhash64 => Self::Xxhash64(Xxh64::new(seed)),
+            ChecksumKind::Xxhash32 => Self::Xxhash32(XxHash32::with_seed(low)),
+            ChecksumKind::Xxhash64 => Self::Xxhash64(XxHash64::with_seed(seed)),
             ChecksumKind::Crc32c => Self::Crc32c(low),
         }
     }
@@ -60,8 +62,8 @@ impl Checksum {
     /// Adds bytes.
     pub fn update(&mut self, bytes: &[u8]) {
         match self {
-            Self::Xxhash32(state) => state.update(bytes),
-            Self::Xxhash64(state) => state.update(bytes),
+            Self::Xxhash32(state) => state.write(bytes),
+            Self::Xxhash64(state) => state.write(bytes),
             // The crate inverts before and after; Ceph does neither.
             Self::Crc32c(crc) => *crc = !crc32c::crc32c_append(!*crc, bytes),
         }
@@ -70,8 +72,8 @@ impl Checksum {
     /// Appends the value in the width of its kind.
     pub fn write(&self, w: &mut Writer) {
         match self {
-            Self::Xxhash32(state) => w.u32(state.digest()),
-            Self::Xxhash64(state) => w.u64(state.digest()),
+            Self::Xxhash32(state) => w.u32(state.finish_32()),
+            Self::Xxhash64(state) => w.u64(state.finish()),
             Self::Crc32c(crc) => w.u32(*crc),
         }
     }

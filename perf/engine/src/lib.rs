@@ -1,16 +1,15 @@
 //! What the benches of the engine alone have in common: a store on a device in memory, and clocks.
 
-#![expect(unsafe_code, reason = "clocks of threads")]
+#![expect(unsafe_code, reason = "clocks of threads, and a count of allocations")]
 
+pub mod allocations;
 pub mod clock;
 mod delayed;
 pub mod setup;
 
-use rt::Heap;
-
-/// As in the command.
+/// As in the command, and counted.
 #[global_allocator]
-static ALLOCATOR: Heap = Heap;
+static ALLOCATOR: allocations::Counted = allocations::Counted;
 
 /// Least, median and most.
 pub fn spread(values: impl Iterator<Item = f64>) -> [f64; 3] {

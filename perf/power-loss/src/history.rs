@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use sim::operation::State;
 use sim::oracle::Asked;
-use xxhash_rust::xxh3::Xxh3;
+use twox_hash::XxHash3_128;
 
 use crate::script::Script;
 
@@ -137,10 +137,10 @@ impl Floor {
 /// Of everything that a client can observe.
 pub fn digest(state: &State) -> Digest {
     let Some(content) = state else { return ABSENT };
-    let mut hash = Xxh3::new();
+    let mut hash = XxHash3_128::new();
     let mut put = |bytes: &[u8]| {
-        hash.update(&(bytes.len() as u64).to_le_bytes());
-        hash.update(bytes);
+        hash.write(&(bytes.len() as u64).to_le_bytes());
+        hash.write(bytes);
     };
     put(&content.data);
     put(&content.header);
@@ -151,7 +151,7 @@ pub fn digest(state: &State) -> Digest {
             put(value);
         }
     }
-    hash.digest128().max(1)
+    hash.finish_128().max(1)
 }
 
 #[cfg(test)]

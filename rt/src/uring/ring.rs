@@ -35,6 +35,8 @@ struct Inner {
     sequence: Cell<u32>,
     closed: Cell<bool>,
     registered: RefCell<Registered>,
+    /// Calls of `io_uring_enter`.
+    entered: Cell<u64>,
 }
 
 /// What the kernel calls an operation: slot and sequence number, so that a late cancel hits no later operation.
@@ -72,6 +74,7 @@ impl Ring {
             sequence: Cell::new(0),
             closed: Cell::new(false),
             registered: RefCell::new(Registered::default()),
+            entered: Cell::new(0),
         })))
     }
 
@@ -151,6 +154,15 @@ impl Ring {
         self.0.ops.borrow().len()
     }
 
+    /// Calls of `io_uring_enter` so far.
+    pub fn entered(&self) -> u64 {
+        self.0.entered.get()
+    }
+
+    fn count_entering(&self) {
+        self.0.entered.set(self.0.entered.get() + 1);
+    }
+
     /// Registers a file: entries may name it by [`RegisteredFile::fixed`], which saves work per operation. The file
     /// stays open until the registration is dropped.
     pub fn register_file(&self, fd: RawFd) -> io::Result<RegisteredFile> {
@@ -200,6 +212,7 @@ impl Ring {
                 return;
             }
             // The queue is full: hand it to the kernel early. If that does not help, the loop tries again.
+            self.count_entering();
             if uring.submit().is_ok()
                 // SAFETY: as above.
                 && unsafe { uring.submission().push(&entry) }.is_ok()
@@ -219,6 +232,7 @@ impl Ring {
             return Ok(());
         }
         drop(queue);
+        self.count_entering();
         tolerate(uring.submit())
     }
 
@@ -228,12 +242,14 @@ impl Ring {
         let now = types::Timespec::from(Duration::ZERO);
         let args = types::SubmitArgs::new().timespec(&now);
         let uring = self.0.uring.borrow();
+        self.count_entering();
         tolerate(uring.submitter().submit_with_args(1, &args))
     }
 
     /// Hands queued entries to the kernel and waits for a completion, for at most `limit`.
     pub(super) fn wait(&self, limit: Option<Duration>) -> io::Result<()> {
         self.flush_backlog();
+        self.count_entering();
         let mut uring = self.0.uring.borrow_mut();
         if !uring.completion().is_empty() {
             return tolerate(uring.submit());

@@ -3,7 +3,7 @@
 use bytes::Bytes;
 use store::suite::may_be_inline;
 use store::{CollectionId, Hints, LogVersion, ObjectId, ObjectStore, limits};
-use xxhash_rust::xxh3::Xxh3;
+use twox_hash::XxHash3_128;
 
 /// See the module.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -70,8 +70,8 @@ async fn dump_object(
     let text = |what: &str, error: store::StoreError| format!("{what} of {:?} in {id:?}: {error}", name.name);
     let stat = store.stat(id, &name).await.map_err(|error| text("stat", error))?;
     let chunks = store.read(id, &name, 0, u64::MAX).await.map_err(|error| text("read", error))?;
-    let mut hash = Xxh3::new();
-    chunks.iter().for_each(|chunk| hash.update(chunk));
+    let mut hash = XxHash3_128::new();
+    chunks.iter().for_each(|chunk| hash.write(chunk));
     let read: usize = chunks.iter().map(Bytes::len).sum();
     if read as u64 != stat.size {
         return Err(format!("{:?} in {id:?} has {} bytes and gives {read}", name.name, stat.size));
@@ -86,7 +86,7 @@ async fn dump_object(
             may_be_inline: may_be_inline(&extents),
         },
         hints: stat.hints,
-        data: hash.digest128(),
+        data: hash.finish_128(),
         extents,
         attrs: store.attrs(id, &name).await.map_err(|error| text("attributes", error))?,
         header: store.omap_header(id, &name).await.map_err(|error| text("header", error))?,

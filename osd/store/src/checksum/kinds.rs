@@ -1,9 +1,9 @@
 //! Checksums of blocks, and the kinds that a pool may choose from.
 
 use std::fmt;
+use std::hash::Hasher;
 
-use xxhash_rust::xxh32::Xxh32;
-use xxhash_rust::xxh64::Xxh64;
+use twox_hash::{XxHash32, XxHash64};
 
 /// What protects a block. Numbers and names are Ceph's.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -152,8 +152,8 @@ pub struct Summing {
 enum State {
     Nothing,
     Crc32c(u32),
-    Xxhash32(Xxh32),
-    Xxhash64(Xxh64),
+    Xxhash32(XxHash32),
+    Xxhash64(XxHash64),
 }
 
 impl Summing {
@@ -161,8 +161,8 @@ impl Summing {
     pub fn new(kind: ChecksumKind) -> Self {
         let state = match kind {
             Nothing => State::Nothing,
-            Xxhash32 => State::Xxhash32(Xxh32::new(0)),
-            Xxhash64 => State::Xxhash64(Xxh64::new(0)),
+            Xxhash32 => State::Xxhash32(XxHash32::with_seed(0)),
+            Xxhash64 => State::Xxhash64(XxHash64::with_seed(0)),
             Crc32c | Crc32c16 | Crc32c8 => State::Crc32c(0),
         };
         Self { kind, state }
@@ -173,8 +173,8 @@ impl Summing {
         match &mut self.state {
             State::Nothing => {}
             State::Crc32c(crc) => *crc = crc32c::crc32c_append(*crc, block),
-            State::Xxhash32(hash) => hash.update(block),
-            State::Xxhash64(hash) => hash.update(block),
+            State::Xxhash32(hash) => hash.write(block),
+            State::Xxhash64(hash) => hash.write(block),
         }
     }
 
@@ -183,8 +183,8 @@ impl Summing {
         let whole = match &self.state {
             State::Nothing => 0,
             State::Crc32c(crc) => u64::from(*crc),
-            State::Xxhash32(hash) => hash.digest().into(),
-            State::Xxhash64(hash) => hash.digest(),
+            State::Xxhash32(hash) => hash.finish(),
+            State::Xxhash64(hash) => hash.finish(),
         };
         let value = match self.kind {
             Crc32c16 => whole & 0xffff,

@@ -1,0 +1,216 @@
+//! The server's side: a monitor, an OSD on a device in memory, a bare echo, and what its core has spent.
+
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+use std::rc::Rc;
+use std::time::Duration;
+
+use anyhow::{Context, bail};
+use engine::setup::{self, Setup};
+use engine::{allocations, clock};
+use mon_lite::{MkfsOptions, MonConfig, MonHandle, Monitor, NewOsd};
+use nvme::{BlockDevice, MemoryDevice, PooledBuffers};
+use osd::{Osd, OsdConfig, OsdHandle};
+use rt::mailbox::{Receiver, Sender};
+use rt::sync::{Either, select, timeout};
+use rt::uring::UringCore;
+use rt::{Core, Group};
+use store::{Engine, ObjectStore};
+use uuid::Uuid;
+
+use crate::Settings;
+use crate::echo;
+
+const FSID: Uuid = Uuid::from_u128(1);
+const OSD_UUID: Uuid = Uuid::from_u128(2);
+const MON_DEVICE_BYTES: u64 = 64 << 20;
+/// The OSD is up within this.
+const UP_TIMEOUT: Duration = Duration::from_secs(60);
+/// A free port of the loopback interface.
+const ANY: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(std::net::Ipv4Addr::LOCALHOST), 0);
+
+/// Where the server is.
+#[derive(Clone, Copy, Debug)]
+pub struct Addresses {
+    /// The monitor.
+    pub mon: SocketAddr,
+    /// The echo.
+    pub echo: SocketAddr,
+}
+
+/// What the server's core spent: since it began, or between two moments.
+#[derive(Clone, Copy, Debug)]
+pub struct Spent {
+    /// CPU of its thread.
+    pub cpu: Duration,
+    /// Allocations by its thread.
+    pub allocations: u64,
+    /// Calls into the kernel through its ring.
+    pub enters: u64,
+    /// Tasks spawned in the store.
+    pub tasks: u64,
+    /// Bytes written to the device.
+    pub device_bytes: u64,
+    /// Groups written to the store's journal. A device that needs flushes, which one in memory does not, gets one for each at most.
+    pub groups: u64,
+}
+
+impl Spent {
+    /// What was spent since then.
+    pub fn since(&self, before: &Self) -> Self {
+        Self {
+            cpu: self.cpu - before.cpu,
+            allocations: self.allocations - before.allocations,
+            enters: self.enters - before.enters,
+            tasks: self.tasks - before.tasks,
+            device_bytes: self.device_bytes - before.device_bytes,
+            groups: self.groups - before.groups,
+        }
+    }
+}
+
+/// What the server's core tells the client's.
+#[derive(Clone, Copy, Debug)]
+pub struct Answer {
+    /// See there.
+    pub addresses: Addresses,
+    /// See there.
+    pub spent: Spent,
+}
+
+/// Asks the server for an [`Answer`].
+pub struct Order;
+
+/// The server, as the client has it.
+pub enum Remote<'a> {
+    /// On the same core.
+    Here(&'a Server),
+    /// On another.
+    There {
+        /// Takes orders.
+        orders: Sender<Order>,
+        /// Gives answers.
+        answers: Receiver<Answer>,
+        /// Where it is.
+        addresses: Addresses,
+    },
+}
+
+impl Remote<'_> {
+    /// Where it is.
+    pub fn addresses(&self) -> Addresses {
+        match self {
+            Self::Here(server) => server.addresses,
+            Self::There { addresses, .. } => *addresses,
+        }
+    }
+
+    /// What it spent so far.
+    pub async fn spent(&mut self) -> anyhow::Result<Spent> {
+        match self {
+            Self::Here(server) => Ok(server.spent()),
+            Self::There { orders, answers, .. } => {
+                let sent = orders.send(Order).await;
+                let answer = if sent.is_ok() { answers.recv().await } else { None };
+                Ok(answer.context("the server is gone")?.spent)
+            }
+        }
+    }
+}
+
+/// Everything of the server.
+pub struct Server {
+    core: Core,
+    addresses: Addresses,
+    mon: MonHandle,
+    osd: OsdHandle,
+    engine: Rc<Engine>,
+    device: MemoryDevice,
+    _pooled: PooledBuffers,
+}
+
+impl Server {
+    /// Makes a cluster of one OSD and starts it.
+    pub async fn start(core: &Core, settings: &Settings) -> anyhow::Result<Self> {
+        let pooled = PooledBuffers::begin();
+        let device = setup::device(settings.objects.into(), 0);
+        let mon = start_mon(core, device.geometry().size).await.context("the monitor")?;
+        let wanted =
+            Setup { kv: settings.kv, data_cache: Some(settings.data_cache << 20), ..Setup::default() };
+        let engine = Rc::new(setup::make(core, &device, &wanted).await.context("the store")?);
+        let config = OsdConfig {
+            whoami: 0,
+            fsid: FSID,
+            osd_uuid: OSD_UUID,
+            monitors: vec![mon.address()],
+            listen: ANY,
+            metadata: BTreeMap::new(),
+            memory_sharers: 1,
+            // None, so that what is kept in memory is what was asked for.
+            options: BTreeMap::from([("osd_memory_target".to_owned(), "0".to_owned())]),
+        };
+        let store: Rc<dyn ObjectStore> = engine.clone();
+        let osd = Osd::start(core.clone(), store, config).await.context("the OSD")?;
+        let up = timeout(core, UP_TIMEOUT, select(Box::pin(osd.failed()), Box::pin(osd.up()))).await;
+        match up {
+            Ok(Either::Right(())) => {}
+            Ok(Either::Left(reason)) => bail!("the OSD failed: {reason}"),
+            Err(_) => bail!("the OSD is not up after {UP_TIMEOUT:?}"),
+        }
+        let listener = core.listen(ANY).context("the echo")?;
+        let addresses = Addresses { mon: mon.address(), echo: listener.local_addr() };
+        let serving = core.clone();
+        drop(core.spawn(Group::Client, "echo", async move { echo::serve(&serving, listener).await }));
+        Ok(Self { core: core.clone(), addresses, mon, osd, engine, device, _pooled: pooled })
+    }
+
+    /// Answers until nobody asks any more.
+    pub async fn serve(&self, mut orders: Receiver<Order>, answers: Sender<Answer>) {
+        let answer = || Answer { addresses: self.addresses, spent: self.spent() };
+        let mut heard = answers.send(answer()).await;
+        while heard.is_ok() && orders.recv().await.is_some() {
+            heard = answers.send(answer()).await;
+        }
+    }
+
+    /// What this core spent so far.
+    pub fn spent(&self) -> Spent {
+        let counters: BTreeMap<_, _> = self.engine.stats().counters.into_iter().collect();
+        let of = |name: &str| counters.get(name).copied().unwrap_or_default();
+        let world = self.core.world().downcast_ref::<UringCore>();
+        let Some(world) = world else { unreachable!("this runs on io_uring") };
+        Spent {
+            cpu: clock::thread(),
+            allocations: allocations::of_thread(),
+            enters: world.ring().entered(),
+            tasks: of("tasks"),
+            device_bytes: self.device.bytes_written(),
+            groups: of("groups"),
+        }
+    }
+
+    /// Stops all of it.
+    pub async fn stop(self) -> anyhow::Result<()> {
+        self.osd.stop().await;
+        setup::close(&self.engine).await?;
+        self.mon.stop().await;
+        Ok(())
+    }
+}
+
+async fn start_mon(core: &Core, osd_bytes: u64) -> anyhow::Result<MonHandle> {
+    let device: Rc<dyn BlockDevice> = Rc::new(MemoryDevice::new(MON_DEVICE_BYTES));
+    let osd = NewOsd {
+        id: 0,
+        uuid: OSD_UUID,
+        host: "localhost".to_owned(),
+        device: "memory".to_owned(),
+        class: "ssd".to_owned(),
+        size_bytes: osd_bytes,
+    };
+    let options = MkfsOptions { fsid: FSID, name: "a".to_owned(), osds: vec![osd], overwrite: false };
+    mon_lite::mkfs(core, device.clone(), options).await?;
+    let config =
+        MonConfig { fsid: FSID, name: "a".to_owned(), hostname: "localhost".to_owned(), listen: ANY };
+    Ok(Monitor::start(core.clone(), device, config).await?)
+}
