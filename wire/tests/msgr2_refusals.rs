@@ -163,6 +163,20 @@ fn a_frame_that_claims_four_gib_is_refused_at_its_preamble() {
 }
 
 #[test]
+fn nothing_is_kept_of_a_message_that_is_damaged() {
+    let mut server = ready_server();
+    let mut transmit = Transmit::default();
+    let data = Data::from(vec![7; 100_000]);
+    transmit.message(Revision::V21, &[0; 41], &Bytes::from_static(b"front"), &Bytes::new(), &data);
+    let mut bytes = transmit.take().concat();
+    let in_data = bytes.len() - 100;
+    bytes[in_data] ^= 1;
+    let error = refused(&mut server, bytes);
+    assert!(matches!(error, ProtocolError::Checksum { what: "segment 3", .. }), "{error}");
+    assert_eq!(server.buffered_bytes(), 0, "the link may live on until its peer has taken what was sent");
+}
+
+#[test]
 fn a_claimed_length_costs_no_memory_and_a_cut_frame_gives_no_event() {
     let mut server = ready_server();
     let mut transmit = Transmit::default();

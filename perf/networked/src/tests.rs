@@ -55,11 +55,11 @@ fn every_load_is_measured_together_and_apart() {
 const LIMITS: [(&str, [(&str, f64); 5]); 2] = [
     (
         "read",
-        [("allocations", 66.0), ("enters", 0.3), ("tasks", 0.01), ("device_bytes", 40.0), ("groups", 0.01)],
+        [("allocations", 49.0), ("enters", 0.3), ("tasks", 0.01), ("device_bytes", 40.0), ("groups", 0.01)],
     ),
     (
         "overwrite",
-        [("allocations", 125.0), ("enters", 0.5), ("tasks", 2.8), ("device_bytes", 6800.0), ("groups", 0.6)],
+        [("allocations", 120.0), ("enters", 0.5), ("tasks", 2.8), ("device_bytes", 6800.0), ("groups", 0.6)],
     ),
 ];
 

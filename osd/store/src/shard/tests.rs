@@ -2,6 +2,8 @@
 
 use std::collections::BTreeSet;
 
+use proptest::prelude::*;
+
 use super::*;
 use crate::checksum::{Checksum, ChecksumKind, Chunk};
 
@@ -314,4 +316,49 @@ fn trimming_cuts_a_blob_in_the_middle() {
     shard.pieces = Sorted::default();
     assert_eq!(shard.trim(B).iter().map(|e| e.len).sum::<u64>(), 3 * B);
     assert!(shard.blobs.is_empty());
+}
+
+proptest! {
+    /// Whatever is forgotten in whatever order: each block comes back once, when nothing uses it any more, and what stays is where it
+    /// was, under its checksum.
+    #[test]
+    fn trimming_gives_back_what_nothing_uses(
+        blobs in prop::collection::vec((1u8..5, 0u64..2, any::<bool>()), 1..6),
+        holes in prop::collection::vec((0..40 * B, 1..4 * B), 1..9),
+    ) {
+        let (mut shard, mut owned) = (Shard::default(), BTreeSet::new());
+        let (mut address, mut logical) = (40 * B, 0);
+        for (birth, (blocks, gap, is_packed)) in (1u8..).zip(blobs) {
+            address += gap * B;
+            let contents: Vec<[u8; 2]> = (0..blocks).map(|number| [birth, number]).collect();
+            let checksums = Checksums::of_blocks(ChecksumKind::Crc32c, contents.iter().map(|content| &content[..]));
+            let blocks = u32::from(blocks);
+            let packed = Packed { algorithm: Algorithm::Lz4, raw_blocks: 2 * blocks, bytes: blocks * 4096 - 100 };
+            let packed = is_packed.then_some(packed);
+            let raw = packed.map_or(blocks, |packed| packed.raw_blocks);
+            shard.blobs.insert(address, Blob { birth: birth.into(), checksums, share: None, packed });
+            shard.pieces.insert(logical, Piece { len: raw * 4096, blob: address, blob_offset: 0 });
+            owned.extend((0..u64::from(blocks)).map(|number| address + number * B));
+            address += u64::from(blocks) * B;
+            logical += u64::from(raw) * B;
+        }
+        let blocks_of = |extent: Extent| (extent.start..extent.end()).step_by(4096);
+        let before = shard.clone();
+        prop_assert_eq!(before.validate(0, 256 << 10, B), Ok(()));
+        for (from, len) in holes {
+            shard.punch(from, from + len);
+            for block in shard.trim(B).into_iter().flat_map(blocks_of) {
+                prop_assert!(owned.remove(&block), "{block:#x} comes back that is not there");
+            }
+            // Which says, too, that each block of an uncompressed blob is used.
+            prop_assert_eq!(shard.validate(0, 256 << 10, B), Ok(()));
+            prop_assert_eq!(&shard.extents(B).flat_map(blocks_of).collect::<BTreeSet<_>>(), &owned);
+            for logical in (0..40 * B).step_by(4096) {
+                let Some(place) = shard.place(logical, B) else { continue };
+                let was = before.place(logical, B).map(|was| (was.address, was.index, was.checksum, was.birth));
+                let index = if place.is_packed { Some(place.index) } else { was.map(|(_, index, ..)| index) };
+                prop_assert_eq!(was, index.map(|index| (place.address, index, place.checksum, place.birth)));
+            }
+        }
+    }
 }
