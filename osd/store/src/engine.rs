@@ -41,6 +41,7 @@ mod mount;
 mod needs;
 mod open;
 mod options;
+mod overwrite;
 mod packing;
 mod parts;
 pub(crate) mod pg_log;

@@ -3,7 +3,7 @@
 //!
 //! Invariants ([`Shard::validate`]): pieces do not overlap and stay in the shard's span; a piece keeps its offset
 //! within the block, so a logical block lives in at most one block of one blob; every block of a blob is used by a
-//! piece; blocks under one checksum hold consecutive blocks of the object; blobs of one object do not overlap on the device.
+//! piece, and for one logical block; blocks under one checksum hold consecutive blocks of the object; blobs of one object do not overlap on the device.
 //! Writes are cut at shard borders, so no blob spans shards.
 //! A shared blob's blocks may be other objects' too; [`crate::share`] counts who uses them, and nobody writes them.
 //! What little there is at the beginning of an object may be in its first shard itself, which then has neither blobs nor pieces.
@@ -11,10 +11,12 @@
 
 mod change;
 mod codec;
+mod overwrite;
 mod place;
 mod validate;
 
 pub(crate) use codec::VALUE_OF_VERSION_1;
+pub use overwrite::NewBlock;
 pub use place::Place;
 
 use allocator::Extent;

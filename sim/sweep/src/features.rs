@@ -39,6 +39,9 @@ const WITH_DB: [(&str, u64, &str); 2] = [
 /// Where what is small is kept among the keys.
 const WITH_INLINE: (&str, u64, &str) = ("shards_inline", 3, "small objects among the keys");
 
+/// Where whole blocks are not deferred.
+const WITHOUT_WHOLE_DEFERRED: (&str, u64, &str) = ("overwrites_short", 20, "the way of usual overwrites");
+
 /// Where checksums protect what is written.
 const WITH_CHECKSUMS: (&str, u64, &str) = ("chunks_split", 10, "several blocks under one checksum");
 
@@ -47,7 +50,8 @@ pub fn untouched(setup: &Setup, totals: &Totals) -> Vec<String> {
     let beside = WITH_DB.into_iter().filter(|_| setup.devices.db.is_some());
     let inline = Some(WITH_INLINE).filter(|_| setup.options.inline_bytes_max > 0);
     let checksums = Some(WITH_CHECKSUMS).filter(|_| setup.options.checksum != ChecksumKind::None);
-    let wanted = ALWAYS.into_iter().chain(beside).chain(inline).chain(checksums);
+    let overwrites = Some(WITHOUT_WHOLE_DEFERRED).filter(|_| setup.options.deferred_whole_max == 0);
+    let wanted = ALWAYS.into_iter().chain(beside).chain(inline).chain(checksums).chain(overwrites);
     let missed = wanted.filter_map(|(name, least, feature)| {
         let count = totals.counters.get(name).copied().unwrap_or_default();
         (count < least).then(|| format!("{feature}: {name} is {count}, at least {least} is worth a sweep"))

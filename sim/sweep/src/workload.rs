@@ -61,6 +61,14 @@ impl Script {
         Op::Write { collection: id, object: name(id, place), offset, data }
     }
 
+    /// As the image of a block device is written: whole blocks in one chunk, and an attribute.
+    fn image_write(&mut self, place: u32, block: u64, blocks: usize) {
+        let data = vec![self.data(blocks * 4096)];
+        let write = Op::Write { collection: MAIN, object: name(MAIN, place), offset: block * 4096, data };
+        let ops = vec![write, self.attr(MAIN, place, 0, 60)];
+        self.logged(ops);
+    }
+
     /// As [`Self::write`], of what compresses.
     fn write_text(&mut self, id: CollectionId, place: u32, offset: u64, len: usize) -> Op {
         self.salt += 1;
@@ -147,6 +155,7 @@ fn in_rounds(rounds: u32) -> Script {
         script.builder.depth([5, 1, 10][round as usize % 3]);
         data(&mut script, round);
         script.step(Step::Idle);
+        image(&mut script, round);
         metadata(&mut script, round);
         if round % 2 == 0 {
             script.step(Step::Checkpoint);
@@ -207,6 +216,32 @@ fn data(script: &mut Script, round: u32) {
     script.logged(vec![zero(3, 8192, 8192)]);
     let ops = vec![script.write(id, 3, 9000, 100)];
     script.logged(ops);
+}
+
+/// Blocks over blocks: in the middle of what is there, at its ends, across several of it, behind a hole, and in a shard of its own.
+fn image(script: &mut Script, round: u32) {
+    let place = 14;
+    let ops = vec![script.write(MAIN, place, 0, 6 * 4096)];
+    script.logged(ops);
+    for (block, blocks) in [(2, 1), (0, 1), (5, 2), (2, 1), (9, 1), (1, 4), (17, 1)] {
+        script.image_write(place, block, blocks);
+    }
+    if round % 2 == 1 {
+        script.step(Step::Checkpoint);
+    }
+    // Where a deferred write is on its way, and where the space has just been had.
+    let ops = vec![script.write(MAIN, place, 3 * 4096 + 100, 300)];
+    script.logged(ops);
+    for block in [3, 2, 3] {
+        script.image_write(place, block, 1);
+    }
+    script.logged(vec![clone(name(MAIN, place), snap(MAIN, place, 1))]);
+    script.image_write(place, 4, 1);
+    script.logged(vec![Op::Remove { collection: MAIN, object: snap(MAIN, place, 1) }]);
+    script.image_write(place, 4, 1);
+    if round.is_multiple_of(2) {
+        script.logged(vec![Op::Remove { collection: MAIN, object: name(MAIN, place) }]);
+    }
 }
 
 /// Attributes, omaps, the collection's own.
@@ -574,6 +609,8 @@ pub fn aftermath(tracks: &[Track], low: &[usize], high: &[usize], salt: u64) -> 
     script.logged(vec![Op::Remove { collection: id, object: name(id, 1) }]);
     let ops = vec![script.write(id, 41, 10, 5000)];
     script.logged(ops);
+    script.image_write(40, 1, 1);
+    script.image_write(14, 2, 2);
     let ops = vec![Op::Truncate { collection: id, object: name(id, 40), size: 4000 }];
     script.logged(ops);
     script.step(Step::Wait(0));

@@ -63,14 +63,15 @@ pub struct InPlace {
 }
 
 /// Buffers for new space being filled block by block.
-struct Buffers {
+pub struct Buffers {
     runs: Vec<(Extent, DmaBuf)>,
     run: usize,
     filled: usize,
 }
 
 impl Buffers {
-    fn new(extents: &[Extent]) -> Self {
+    /// For these extents.
+    pub fn new(extents: &[Extent]) -> Self {
         let mut runs = Vec::new();
         for extent in extents {
             let mut start = extent.start;
@@ -87,7 +88,7 @@ impl Buffers {
     }
 
     /// Address and memory of the next block.
-    fn next(&mut self, block: usize) -> (u64, &mut [u8]) {
+    pub fn next(&mut self, block: usize) -> (u64, &mut [u8]) {
         if self.runs.get(self.run).is_some_and(|(extent, _)| u64::try_from(self.filled) == Ok(extent.len)) {
             self.run += 1;
             self.filled = 0;
@@ -99,6 +100,13 @@ impl Buffers {
         let memory = &mut buffer[self.filled..self.filled + block];
         self.filled += block;
         (address, memory)
+    }
+}
+
+impl Buffers {
+    /// What is to be written where.
+    pub fn into_runs(self) -> Vec<(Extent, DmaBuf)> {
+        self.runs
     }
 }
 
@@ -159,7 +167,7 @@ impl Inner {
                         None => {
                             let (address, memory) = buffers.next(block);
                             layout::fill_block(content, logical, stored.as_ref(), &kept[index], memory);
-                            let is_kept = self.keeps_written(plan.keep, changed.place.as_ref());
+                            let is_kept = self.keeps_written(plan.keep, || changed.place);
                             let copy = is_kept.then(|| Bytes::copy_from_slice(memory));
                             let summed = self.summed(stored.as_ref(), memory);
                             let gathered = gathering.add(logical, address, summed, copy);
@@ -173,7 +181,7 @@ impl Inner {
                             let checksum = Checksum::of(place.checksum.kind(), summed);
                             let payload = Bytes::from(payload);
                             let address = place.address;
-                            if self.keeps_written(plan.keep, None) {
+                            if self.keeps_written(plan.keep, || None) {
                                 // What is kept already changes when it takes effect.
                                 to_keep.push((address, Some(place.birth), checksum, payload.clone()));
                             }
@@ -194,7 +202,7 @@ impl Inner {
                 written.packs = packs.drain(..).map(|(_, pack)| pack).collect();
             }
         }
-        let mut buffers = buffers.runs;
+        let mut buffers = buffers.into_runs();
         buffers.append(&mut packing.buffers);
         let in_flight = buffers.iter().map(|(extent, data)| (*extent, checksum::of_extent(data)));
         assembled.in_flight = in_flight.collect();
@@ -210,9 +218,9 @@ impl Inner {
     }
 
     /// Whether a written block is kept in memory: if that is wanted, or if the one in whose place it comes is.
-    fn keeps_written(&self, keep: Keep, instead: Option<&Place>) -> bool {
+    pub fn keeps_written(&self, keep: Keep, instead: impl FnOnce() -> Option<Place>) -> bool {
         let blocks = self.blocks.borrow();
-        let is_kept = || self.options.cache_written || instead.is_some_and(|place| blocks.has(place));
+        let is_kept = || self.options.cache_written || instead().is_some_and(|place| blocks.has(&place));
         blocks.bytes_max() > 0
             && match keep {
                 Keep::Long => true,

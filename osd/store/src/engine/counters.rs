@@ -42,6 +42,8 @@ counters! {
     transactions,
     /// Transactions refused.
     transactions_refused,
+    /// Transactions that took the way of usual overwrites.
+    overwrites_short,
     /// Nanoseconds that transactions waited for those before them on their collections, all together; so are the next.
     stage_turn_ns,
     /// … loaded the metadata that they change.

@@ -225,7 +225,7 @@ impl Inner {
     }
 
     /// Keeps written blocks, which are the newest state from now on.
-    fn keep_blocks(&self, record: u64, keep: Keep, to_keep: Vec<ToKeep>) {
+    pub(super) fn keep_blocks(&self, record: u64, keep: Keep, to_keep: Vec<ToKeep>) {
         let mut blocks = self.blocks.borrow_mut();
         for (address, birth, checksum, data) in to_keep {
             let block = Block { birth: birth.unwrap_or(record), checksum, data };

@@ -139,6 +139,8 @@ pub struct Options {
     pub compression: Compression,
     /// Entries of a collection's log that are kept at least, up to `limits::PG_LOG_ENTRIES_MAX`.
     pub pg_log_entries: usize,
+    /// The usual overwrites take the way that is made for them; if not, the general one, which does the same, for tests to compare.
+    pub short_overwrites: bool,
     /// A mistake for tests to find.
     pub fault: Fault,
 }
@@ -169,6 +171,7 @@ impl Default for Options {
             checksum_chunk: ChunkBounds::default(),
             compression: Compression::default(),
             pg_log_entries: limits::PG_LOG_ENTRIES_WANTED,
+            short_overwrites: true,
             fault: Fault::default(),
         }
     }

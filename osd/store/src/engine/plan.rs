@@ -28,7 +28,7 @@ use crate::transaction::{Op, Transaction};
 use crate::types::{CollectionId, Keep, ObjectId};
 
 /// Bytes an item takes beside keys and values.
-const ITEM_BYTES: usize = 32;
+pub const ITEM_BYTES: usize = 32;
 
 /// See the module.
 pub struct Plan {
@@ -260,23 +260,26 @@ impl Inner {
 /// shards do not fit.
 fn elsewhere(object: &ObjectId, staged: &StagedObject, block: u64) -> StoreResult<Counts> {
     let base = staged.base.as_ref().filter(|_| !staged.replaced);
-    let mut sums = base.map_or(Counts::default(), |onode| onode.counts());
-    let mut fits = true;
-    for content in staged.contents.values() {
-        for (sum, bytes) in
-            sums.iter_mut().zip(content.own().map_or(Counts::default(), |shard| shard.counts(block)))
-        {
-            fits &= *sum >= bytes;
-            *sum = sum.saturating_sub(bytes);
-        }
+    let whole = base.map_or(Counts::default(), |onode| onode.counts());
+    let mut touched = Counts::default();
+    for shard in staged.contents.values().filter_map(Content::own) {
+        touched.iter_mut().zip(shard.counts(block)).for_each(|(sum, bytes)| *sum += bytes);
     }
-    let [stored, allocated, shared, compressed, original] = sums;
-    if fits && shared.max(compressed) <= allocated && original <= stored {
-        return Ok(sums);
+    subtract(whole, touched).ok_or_else(|| {
+        StoreError::Io(format!(
+            "{object} is corrupt: its shards have more than its onode counts; fsck tells more"
+        ))
+    })
+}
+
+/// What is left of what an onode counts without some of its shards; none if they have more than it counts.
+pub fn subtract(whole: Counts, shards: Counts) -> Option<Counts> {
+    let mut left = whole;
+    for (left, bytes) in left.iter_mut().zip(shards) {
+        *left = left.checked_sub(bytes)?;
     }
-    Err(StoreError::Io(format!(
-        "{object} is corrupt: its shards have more than its onode counts; fsck tells more"
-    )))
+    let [stored, allocated, shared, compressed, original] = left;
+    (shared.max(compressed) <= allocated && original <= stored).then_some(left)
 }
 
 /// What a full device must not prevent, and clients cannot repeat at will: remembering maps, making and removing

@@ -483,6 +483,6 @@ impl StagedObject {
 }
 
 /// What stays in memory, in memory of its own: a short part of a long buffer would keep all of that.
-fn owned(bytes: &Bytes) -> Bytes {
+pub fn owned(bytes: &Bytes) -> Bytes {
     if bytes.len() < OWNED_BYTES_MAX { Bytes::copy_from_slice(bytes) } else { bytes.clone() }
 }

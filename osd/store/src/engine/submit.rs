@@ -5,6 +5,7 @@
 //! numbered and join groups in one order, and nobody sees half of one.
 
 use std::collections::BTreeMap;
+use std::ops::ControlFlow;
 use std::rc::Rc;
 use std::time::Duration;
 
@@ -18,6 +19,7 @@ use super::counters::Count;
 use super::cuts::Cut;
 use super::load::Unread;
 use super::needs::Bases;
+use super::overwrite::Overwrite;
 use super::packing::Squeezed;
 use super::plan::Plan;
 use super::sequencer::Turn;
@@ -117,9 +119,16 @@ impl Inner {
         self: &Rc<Self>,
         transaction: &Transaction,
         hints: AccessHints,
-        durable: OneSender<StoreResult<()>>,
+        mut durable: OneSender<StoreResult<()>>,
         at: &mut Nanos,
     ) -> StoreResult<()> {
+        self.check_up()?;
+        if let Some(usual) = Overwrite::of(transaction) {
+            match self.overwrite(usual, hints, durable, at).await {
+                ControlFlow::Break(done) => return done,
+                ControlFlow::Continue(left) => durable = left,
+            }
+        }
         let mut moves_leftovers = true;
         let mut waited = Duration::ZERO;
         loop {
@@ -199,7 +208,7 @@ impl Inner {
     }
 
     /// Counts the time since `at`, which becomes now, as a stage's.
-    fn count_stage(&self, stage: &Count, at: &mut Nanos) {
+    pub(super) fn count_stage(&self, stage: &Count, at: &mut Nanos) {
         let now = self.core.now();
         stage.add(now.0.saturating_sub(at.0));
         *at = now;

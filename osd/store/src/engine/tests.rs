@@ -24,6 +24,7 @@ mod leaving;
 mod memory;
 mod on_the_way_back;
 mod onode_bytes;
+mod overwrite;
 mod parts;
 mod planted;
 mod refusals;

@@ -1,6 +1,6 @@
 //! Tests of shards.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use proptest::prelude::*;
 
@@ -358,6 +358,45 @@ proptest! {
                 let was = before.place(logical, B).map(|was| (was.address, was.index, was.checksum, was.birth));
                 let index = if place.is_packed { Some(place.index) } else { was.map(|(_, index, ..)| index) };
                 prop_assert_eq!(was, index.map(|index| (place.address, index, place.checksum, place.birth)));
+            }
+        }
+    }
+}
+
+proptest! {
+    /// Blocks over blocks, over holes and over parts of blocks: each has the place it was given last, and what it was in comes back
+    /// once.
+    #[test]
+    fn blocks_that_are_overwritten_come_back(
+        steps in prop::collection::vec((0u64..16, 1u64..5, any::<bool>(), prop::option::of((0..16 * B, 1..3 * B))), 1..30),
+    ) {
+        let (mut shard, mut owned) = (Shard::default(), BTreeSet::new());
+        let mut places: BTreeMap<u64, (u64, Checksum)> = BTreeMap::new();
+        let mut address = 40 * B;
+        let blocks_of = |extent: Extent| (extent.start..extent.end()).step_by(4096);
+        for (birth, (first, count, is_scattered, hole)) in (1u8..).zip(steps) {
+            let mut new: Vec<NewBlock> = (0..count).map(|number| (address + number * B, one(birth))).collect();
+            address += count * B;
+            if is_scattered {
+                new.reverse();
+            }
+            owned.extend(new.iter().map(|(address, _)| *address));
+            places.extend((first..).map(|block| block * B).zip(new.iter().copied()));
+            let freed = shard.overwrite(first * B, &new, birth.into(), B);
+            let cut = hole.map(|(from, len)| {
+                shard.punch(from, from + len);
+                // Of a block of which a part is forgotten, something may be left or not.
+                places.retain(|at, _| *at + B <= from || *at >= from + len || shard.place(*at, B).is_some());
+                shard.trim(B)
+            });
+            for block in freed.into_iter().chain(cut.into_iter().flatten()).flat_map(blocks_of) {
+                prop_assert!(owned.remove(&block), "{block:#x} comes back that is not there");
+            }
+            prop_assert_eq!(shard.validate(0, 128 << 10, B), Ok(()));
+            prop_assert_eq!(&shard.extents(B).flat_map(blocks_of).collect::<BTreeSet<_>>(), &owned);
+            for logical in (0..20 * B).step_by(4096) {
+                let place = shard.place(logical, B).map(|place| (place.address, place.checksum));
+                prop_assert_eq!(place, places.get(&logical).copied());
             }
         }
     }

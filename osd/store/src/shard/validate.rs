@@ -36,6 +36,7 @@ impl Shard {
         }
         let mut logical_end = start;
         let mut last_block = None;
+        let mut logical_blocks = 0;
         for (at, piece) in self.pieces.iter() {
             let Some(blob) = self.blobs.get(piece.blob) else { return Err("a piece refers to no blob") };
             if piece.len == 0 || *at < logical_end || at.saturating_add(piece.len.into()) > end {
@@ -53,9 +54,14 @@ impl Shard {
             if last_block.is_some_and(|(logical, place)| logical == first_block.0 && place != first_block.1) {
                 return Err("a block of the object lives in two places");
             }
+            let goes_on = last_block.is_some_and(|(logical, _)| logical == first_block.0);
+            logical_blocks += last - first + usize::from(!goes_on);
             last_block = Some(((logical_end - 1) / block, (piece.blob, last)));
         }
         let (used, firsts) = self.used_blocks(block);
+        if used.iter().filter(|used| **used).count() != logical_blocks {
+            return Err("a block of a blob is used for two of the object");
+        }
         for (blob, first) in self.blobs.values().zip(firsts) {
             let mut row = used[first..first + blob.raw_blocks()].iter();
             let is_used = if blob.packed.is_some() { row.any(|used| *used) } else { row.all(|used| *used) };

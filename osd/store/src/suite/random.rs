@@ -105,6 +105,9 @@ impl Generator {
         if self.shape.split_one_in > 0 && self.below(self.shape.split_one_in.into()) == 0 {
             return Transaction { ops: vec![self.split_or_merge(collection)] };
         }
+        if self.below(5) == 0 {
+            return Transaction { ops: self.image_write(collection) };
+        }
         let count = 1 + self.below(4) * self.below(2);
         let mut ops: Vec<Op> = (0..count).map(|_| self.op(collection)).collect();
         if self.below(2) == 0 {
@@ -114,6 +117,25 @@ impl Generator {
             ops.push(Op::LogAppend { collection, version, entry: self.data(len) });
         }
         Transaction { ops }
+    }
+
+    /// As the image of a block device is written all day: whole blocks, an attribute, an entry of the log, in any order.
+    fn image_write(&mut self, collection: CollectionId) -> Vec<Op> {
+        let object = self.name(collection);
+        let collection = self.home(collection, &object);
+        let len = 4096 * usize::try_from(1 + self.below(3)).unwrap_or(1);
+        let offset = self.offset(u64::try_from(len).unwrap_or(0)) & !4095;
+        let data = vec![self.data(len)];
+        let attrs = BTreeMap::from([(Bytes::from_static(b"attr0"), self.data(60))]);
+        self.version += 1;
+        let version = LogVersion { epoch: 1, version: self.version };
+        let mut ops = vec![
+            Op::Write { collection, object: object.clone(), offset, data },
+            Op::SetAttrs { collection, object, attrs },
+            Op::LogAppend { collection, version, entry: self.data(100) },
+        ];
+        ops.rotate_left(usize::try_from(self.below(3)).unwrap_or(0));
+        ops
     }
 
     fn split_or_merge(&mut self, collection: CollectionId) -> Op {
@@ -219,7 +241,9 @@ impl Generator {
                 let data = self.data(len);
                 let offset = self.offset(u64::try_from(len).unwrap_or(0));
                 let cut = usize::try_from(self.below(2)).unwrap_or(0) * (len / 3);
-                let data = vec![data.slice(..cut), data.slice(cut..)];
+                let data =
+                    [data.slice(..cut), data.slice(cut..)].into_iter().filter(|chunk| !chunk.is_empty());
+                let data = data.collect();
                 Op::Write { collection, object, offset, data }
             }
             9 if self.below(3) == 0 => {

@@ -31,13 +31,18 @@ impl Object {
     }
 
     fn put_shard(&mut self, number: u32, shard: Option<Rc<Shard>>) {
-        let bytes = |shard: Option<&Rc<Shard>>| shard.map_or(0, |shard| shard.memory_bytes() + SHARD_BYTES);
-        let new = bytes(shard.as_ref());
+        let new = shard.as_deref().map_or(0, shard_bytes);
         let old = match shard {
             Some(shard) => self.shards.insert(number.into(), shard),
             None => self.shards.remove(number.into()),
         };
-        self.bytes = self.bytes + new - bytes(old.as_ref());
+        self.bytes = self.bytes + new - old.as_deref().map_or(0, shard_bytes);
+    }
+
+    fn take_shard(&mut self, number: u32) -> Option<Rc<Shard>> {
+        let shard = self.shards.remove(number.into())?;
+        self.bytes -= shard_bytes(&shard);
+        Some(shard)
     }
 }
 
@@ -66,6 +71,10 @@ struct Object {
 /// What a shard takes in the list of an object's shards.
 const SHARD_BYTES: u64 = 32;
 
+fn shard_bytes(shard: &Shard) -> u64 {
+    shard.memory_bytes() + SHARD_BYTES
+}
+
 impl Cache {
     /// Empty, for up to `bytes_max` bytes. Clients choose the keys and do not know the seed.
     pub fn new(policy: CachePolicy, bytes_max: u64, seed: u64) -> Self {
@@ -78,9 +87,19 @@ impl Cache {
         self.objects.get(key).and_then(|object| object.onode.clone())
     }
 
+    /// The same, which does not count as a use.
+    pub fn peek(&self, key: &Bytes) -> Option<&Rc<Onode>> {
+        self.objects.peek(key).and_then(|object| object.onode.as_ref())
+    }
+
     /// A shard of the object under `key`.
     pub fn shard(&self, key: &Bytes, number: u32) -> Option<Rc<Shard>> {
         self.objects.peek(key).and_then(|object| object.shards.get(number.into()).cloned())
+    }
+
+    /// The same, which the cache then has no more: it is to be changed and put back.
+    pub fn take_shard(&mut self, key: &Bytes, number: u32) -> Option<Rc<Shard>> {
+        self.objects.peek_mut(key).and_then(|object| object.take_shard(number))
     }
 
     /// Keeps an onode.
