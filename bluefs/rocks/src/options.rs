@@ -4,8 +4,8 @@ use bluefs::fs::limits::ALLOC_UNIT_DEFAULT;
 use bluefs::kv::{merge, merge_operator};
 use rocksdb::statistics::StatsLevel;
 use rocksdb::{
-    BlockBasedOptions, Cache, ColumnFamilyDescriptor, DBCompressionType, Env, InfoLogger, LogLevel,
-    MergeOperands, Options, WriteBufferManager,
+    BlockBasedIndexType, BlockBasedOptions, Cache, ColumnFamilyDescriptor, DBCompressionType, Env,
+    InfoLogger, LogLevel, MergeOperands, Options, WriteBufferManager,
 };
 
 use crate::families::{FAMILIES, NODES};
@@ -17,6 +17,8 @@ pub(crate) const COMPACTION_FILES: u64 = 8;
 const UNITS_PER_FILE: u64 = 64;
 /// What a flush and a compaction hold of what they read and write, bytes.
 const BUFFERS_BYTES: u64 = 8 << 20;
+/// Part of an index or of a filter that is read at once, bytes.
+const META_BLOCK_BYTES: usize = 4 << 10;
 /// Smallest allocation unit, bytes.
 const ALLOC_UNIT_LEAST: u64 = 4096;
 
@@ -122,6 +124,12 @@ impl RocksOptions {
         blocks.set_cache_index_and_filter_blocks(true);
         blocks.set_pin_l0_filter_and_index_blocks_in_cache(true);
         blocks.set_bloom_filter(10.0, false);
+        // In parts: a whole one is hundreds of kilobytes, and would be read for one key where the cache is short. What says which
+        // part is not pinned: it would be read of each file when the store is opened, and is soon in the cache.
+        blocks.set_index_type(BlockBasedIndexType::TwoLevelIndexSearch);
+        blocks.set_partition_filters(true);
+        blocks.set_metadata_block_size(META_BLOCK_BYTES);
+        blocks.set_pin_top_level_index_and_filter(false);
         blocks.set_format_version(5);
         // Object nodes are read one by one: small blocks decompress faster.
         blocks.set_block_size(if name == NODES { 4 << 10 } else { 16 << 10 });

@@ -4,10 +4,11 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use crate::common::{COPIES, formatted, on_core, open};
+use crate::common::{COPIES, formatted, mount_options, on_core, open, rocks_options};
 use bluefs::fs::BlueFs;
 use bluefs::kv::suite::{self, Workload, contents};
 use bluefs::kv::{Compact, KvBatch, KvError, KvOp, KvStore, MemKv};
+use bluefs_rocks::{RocksKv, RocksOptions};
 use bytes::Bytes;
 use nvme::{BlockingDevice, DeviceError, DeviceResult, Geometry, MemoryDevice};
 
@@ -43,6 +44,38 @@ fn what_was_flushed_is_there_after_reopening() {
             let loaded = BlueFs::load(&*device, COPIES).unwrap();
             assert_eq!(loaded.check(COPIES), []);
         }
+    });
+}
+
+/// One key out of a file of many, all of it far larger than the cache: neither its index nor its filter is read as a whole.
+#[test]
+fn a_key_that_is_not_in_memory_takes_few_bytes() {
+    const KEYS: u64 = 200_000;
+    on_core(|core| async move {
+        let device = Arc::new(formatted(32 << 20));
+        let options = RocksOptions {
+            file_bytes: 16 << 20,
+            memtable_bytes: 128 << 10,
+            block_cache_bytes: 64 << 10,
+            ..rocks_options()
+        };
+        let store = RocksKv::mount(core, device.clone(), mount_options(), None, options).await.unwrap();
+        let key = |number: u64| Bytes::from(format!("O{:016x}", number.wrapping_mul(0x9e37_79b9_7f4a_7c15)));
+        for first in (0..KEYS).step_by(10_000) {
+            let put = |number| KvOp::Put(key(number), Bytes::copy_from_slice(&number.to_le_bytes()));
+            store.apply(KvBatch { ops: (first..first + 10_000).map(put).collect() }).await.unwrap();
+        }
+        store.flush().await.unwrap();
+        store.compact().await.unwrap();
+        let (_, before) = device.reads();
+        for number in (0..KEYS).step_by(100) {
+            let found = store.get(&store.view(), vec![key(number), key(KEYS + number)]).await.unwrap();
+            assert_eq!((found[0].as_deref(), found[1].as_deref()), (Some(&number.to_le_bytes()[..]), None));
+        }
+        let (_, after) = device.reads();
+        let each = (after - before) / (KEYS / 100);
+        assert!(each < 64 << 10, "{each} bytes are read for a key that is there and one that is not");
+        store.close().await.unwrap();
     });
 }
 
