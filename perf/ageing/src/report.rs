@@ -25,6 +25,8 @@ pub struct Row {
     words_mean: f64,
     words_max: u64,
     extents_mean: f64,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    moved_per_written: Option<f64>,
     memory_mb_per_tib: f64,
 }
 
@@ -47,6 +49,7 @@ impl Row {
             words_mean: costs.words_mean,
             words_max: costs.words_max,
             extents_mean: costs.extents_mean,
+            moved_per_written: costs.moved,
             memory_mb_per_tib: memory as f64 / 1e6 * TIB / costs.capacity as f64,
         }
     }
@@ -54,7 +57,7 @@ impl Row {
     /// Above the rows.
     pub fn heading() -> String {
         format!(
-            "{:<8}{:>7}{:>7}{:>12}{:>7}{:>9}{:>9}{:>11}{:>11}{:>9}{:>9}{:>9}{:>9}",
+            "{:<8}{:>7}{:>7}{:>12}{:>7}{:>9}{:>9}{:>11}{:>11}{:>9}{:>9}{:>9}{:>7}{:>9}",
             "kind",
             "full",
             "frag",
@@ -67,6 +70,7 @@ impl Row {
             "words",
             "most",
             "extents",
+            "moved",
             "MB/TiB"
         )
     }
@@ -79,9 +83,10 @@ impl fmt::Display for Row {
             0 => format!("{:>9}{:>9}", "-", "-"),
             max => format!("{:>9.1}{max:>9}", self.words_mean),
         };
+        let moved = self.moved_per_written.map_or("-".to_owned(), |moved| format!("{moved:.2}"));
         write!(
             f,
-            "{:<8}{:>6.1}%{:>7.3}{:>12}{:>7}{:>9}{:>9}{:>11}{:>11}{words:>18}{:>9.2}{:>9.2}",
+            "{:<8}{:>6.1}%{:>7.3}{:>12}{:>7}{:>9}{:>9}{:>11}{:>11}{words:>18}{:>9.2}{moved:>7}{:>9.2}",
             self.allocator,
             self.full_percent,
             self.fragmentation,
