@@ -245,6 +245,8 @@ pub trait KvStore {
     fn stats(&self) -> KvStats;
     /// Keeps up to so many bytes of what could be read again. A store may have no choice.
     fn set_cache_bytes(&self, _bytes: u64) {}
+    /// Compacts when it sees fit from now on. What opens a store, or only looks at one, is not to wait for that, nor to cause it.
+    fn begin_compacting(&self) {}
     /// Wants so much headroom from now on, and asks for space where it comes from. Does not wait.
     fn keep_headroom(&self, _bytes: u64) {}
     /// Tries to get so much headroom. Completes when what the lender had is there and, if that is not enough and

@@ -213,6 +213,15 @@ impl Database {
         work(&mut self.ranges.lock().unwrap_or_else(PoisonError::into_inner))
     }
 
+    /// Compactions begin by themselves from now on.
+    pub(crate) fn begin_compacting(&self) -> KvResult<()> {
+        FAMILIES.iter().try_for_each(|name| {
+            self.db
+                .set_options_cf(self.family(name), &[("disable_auto_compactions", "false")])
+                .map_err(kv_error)
+        })
+    }
+
     /// Keeps up to so many bytes of blocks in memory.
     pub(crate) fn set_cache_bytes(&self, bytes: u64) {
         let bytes = usize::try_from(bytes).unwrap_or(usize::MAX);

@@ -19,6 +19,8 @@ const UNITS_PER_FILE: u64 = 64;
 const BUFFERS_BYTES: u64 = 8 << 20;
 /// Part of an index or of a filter that is read at once, bytes.
 const META_BLOCK_BYTES: usize = 4 << 10;
+/// Keys of an index of which one is stored as a whole.
+const INDEX_KEYS_PER_RESTART: i32 = 16;
 /// Smallest allocation unit, bytes.
 const ALLOC_UNIT_LEAST: u64 = 4096;
 
@@ -129,6 +131,8 @@ impl RocksOptions {
         blocks.set_index_type(BlockBasedIndexType::TwoLevelIndexSearch);
         blocks.set_partition_filters(true);
         blocks.set_metadata_block_size(META_BLOCK_BYTES);
+        // Neighbours have most of their keys in common.
+        blocks.set_index_block_restart_interval(INDEX_KEYS_PER_RESTART);
         blocks.set_pin_top_level_index_and_filter(false);
         blocks.set_format_version(5);
         // Object nodes are read one by one: small blocks decompress faster.
@@ -144,6 +148,8 @@ impl RocksOptions {
         // What one compaction may need is kept free, so it is bounded.
         options.set_max_compaction_bytes(self.file_bytes * COMPACTION_FILES);
         options.set_level_compaction_dynamic_level_bytes(true);
+        // Until whoever opens the store has done so: one that was killed has something to go on with.
+        options.set_disable_auto_compactions(true);
         options.set_merge_operator_associative("spirula", combine);
         options
     }

@@ -471,6 +471,15 @@ impl KvStore for RocksKv {
         });
     }
 
+    fn begin_compacting(&self) {
+        let shared = Rc::clone(&self.shared);
+        self.shared.core.spawn(Group::Background, "kv compactions", async move {
+            if let Err(error) = shared.job(Lane::Space, Database::begin_compacting).await {
+                log::error!("the key-value store does not compact: {error}");
+            }
+        });
+    }
+
     fn keep_headroom(&self, bytes: u64) {
         let shared = Rc::clone(&self.shared);
         self.shared.core.spawn(Group::Background, "kv room", async move {

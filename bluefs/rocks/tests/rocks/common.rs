@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use allocator::Extent;
 use bluefs::fs::{BlueFs, FormatOptions, MountOptions};
+use bluefs::kv::KvStore;
 use bluefs_rocks::{RocksKv, RocksOptions};
 use nvme::{BlockingDevice, Geometry, MemoryDevice};
 use rt::Core;
@@ -46,5 +47,7 @@ pub fn formatted(space: u64) -> MemoryDevice {
 
 pub async fn open(core: &Core, device: Arc<dyn BlockingDevice>) -> RocksKv {
     let opened = RocksKv::mount(core.clone(), device, mount_options(), None, rocks_options()).await;
-    opened.unwrap_or_else(|error| panic!("{error}"))
+    let store = opened.unwrap_or_else(|error| panic!("{error}"));
+    store.begin_compacting();
+    store
 }
