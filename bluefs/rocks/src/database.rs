@@ -213,13 +213,16 @@ impl Database {
         work(&mut self.ranges.lock().unwrap_or_else(PoisonError::into_inner))
     }
 
-    /// Compactions begin by themselves from now on.
-    pub(crate) fn begin_compacting(&self) -> KvResult<()> {
-        FAMILIES.iter().try_for_each(|name| {
-            self.db
-                .set_options_cf(self.family(name), &[("disable_auto_compactions", "false")])
-                .map_err(kv_error)
-        })
+    /// Compactions begin by themselves from now on, in every family, whatever one says: RocksDB takes the option before it writes a
+    /// file of options, so an error is only of that.
+    pub(crate) fn begin_compacting(&self) -> KvStats {
+        for name in FAMILIES {
+            let set = self.db.set_options_cf(self.family(name), &[("disable_auto_compactions", "false")]);
+            if let Err(error) = set {
+                log::warn!("the key-value store's options of {name:?} are not on the device: {error}");
+            }
+        }
+        self.stats()
     }
 
     /// Keeps up to so many bytes of blocks in memory.

@@ -21,8 +21,9 @@ const FILE_OVERHEAD: u64 = 2048;
 const ENDS_SHARE: u64 = 32;
 /// Files made when the store is opened or a manifest is replaced, and what flushes and compactions round up.
 const FIXED_UNITS: u64 = 12;
-/// Bytes of what is written beside sorted files, but for what the manifest says of each file.
-const FIXED_BYTES: u64 = 64 << 10;
+/// Bytes of what is written beside sorted files, but for what the manifest says of each file. Up to six files of options are there
+/// for a moment: one is written at opening, and one of each family when compactions begin, before the two old ones go.
+const FIXED_BYTES: u64 = 128 << 10;
 /// Bytes that the manifest takes for a file, both bounds included, usually.
 const MANIFEST_PER_FILE: u64 = 512;
 

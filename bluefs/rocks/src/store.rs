@@ -474,8 +474,10 @@ impl KvStore for RocksKv {
     fn begin_compacting(&self) {
         let shared = Rc::clone(&self.shared);
         self.shared.core.spawn(Group::Background, "kv compactions", async move {
-            if let Err(error) = shared.job(Lane::Space, Database::begin_compacting).await {
-                log::error!("the key-value store does not compact: {error}");
+            match shared.job(Lane::Space, |database| Ok(database.begin_compacting())).await {
+                Ok(stats) => shared.stats.set(stats),
+                // Who uses the store next is told.
+                Err(error) => log::debug!("key-value store: {error}"),
             }
         });
     }

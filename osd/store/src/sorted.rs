@@ -1,7 +1,7 @@
 //! [`Sorted`]: few values by an ascending offset or address, in one piece of memory.
 //!
-//! For extent maps, which are copied, walked and encoded whole at each write, and searched a little: there a tree's
-//! nodes cost more than they save.
+//! For extent maps, which are encoded whole at each write, mostly copied, and searched a little: there a tree's nodes cost more
+//! than they save.
 
 use std::ops::{Bound, RangeBounds};
 

@@ -67,6 +67,7 @@ fn a_core_lends_space_while_all_foreign_threads_wait_for_it() {
         let mount = MountOptions { low_water: 0, lend: 256 << 10, ..mount_options() };
         let store = RocksKv::mount(core.clone(), Arc::clone(&device), mount, Some(desk), rocks_options());
         let store = store.await.unwrap();
+        store.begin_compacting();
         let mut workload = Workload::new(4);
         let oracle = MemKv::new();
         for round in 0..300 {

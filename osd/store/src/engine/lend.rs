@@ -90,8 +90,8 @@ impl Inner {
         }
         self.loans.serving.set(true);
         self.keep_kv_room();
-        self.kv.begin_compacting();
         self.spawn(Group::Commit, "lending", Rc::clone(self).lend_when_wanted(requests, unit));
+        self.kv.begin_compacting();
         self.spawn(Group::Background, "returning", Rc::clone(self).return_when_spare());
         Ok(())
     }
