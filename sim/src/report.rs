@@ -110,6 +110,8 @@ counts! {
     returned_bytes,
     /// Bytes of theirs that had spilled to the main disk and moved back.
     moved_back_bytes,
+    /// Overwrites that took the short way that stores have for usual ones.
+    overwrites_short,
     /// Blocks of data flipped or made unreadable on a disk in use.
     blocks_damaged,
     /// Objects that OSDs scrubbed.

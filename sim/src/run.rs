@@ -158,6 +158,7 @@ impl<'a> Run<'a> {
         counts.returned_bytes = nodes.iter().map(|node| node.counter("returned_bytes")).sum();
         counts.lent_bytes = nodes.iter().map(|node| node.counter("lent_bytes")).sum();
         counts.moved_back_bytes = nodes.iter().map(|node| node.counter("moved_back_bytes")).sum();
+        counts.overwrites_short = nodes.iter().map(|node| node.counter("overwrites_short")).sum();
         counts.seeds_that_moved_back = u64::from(counts.moved_back_bytes > 0);
         counts.seeds_that_spilled |= u64::from(nodes.iter().any(Node::has_spilled));
         let reached = [

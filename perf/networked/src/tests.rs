@@ -59,7 +59,7 @@ const LIMITS: [(&str, [(&str, f64); 5]); 2] = [
     ),
     (
         "overwrite",
-        [("allocations", 120.0), ("enters", 0.5), ("tasks", 2.8), ("device_bytes", 6800.0), ("groups", 0.6)],
+        [("allocations", 88.0), ("enters", 0.5), ("tasks", 2.8), ("device_bytes", 6800.0), ("groups", 0.6)],
     ),
 ];
 

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread;
 use std::time::Duration;
 
 use crate::common::{COPIES, formatted, mount_options, on_core, open, rocks_options};
@@ -263,6 +264,9 @@ fn a_failed_read_fails_that_read_only() {
     });
 }
 
+/// Of six files, for which the store keeps room.
+const OPTIONS_BYTES_MAX: u64 = 128 << 10;
+
 #[test]
 fn a_full_store_refuses_batches_and_stays_up() {
     on_core(|core| async move {
@@ -283,8 +287,59 @@ fn a_full_store_refuses_batches_and_stays_up() {
         assert_eq!(contents(&store, &store.view()).await.len(), written);
         store.flush().await.unwrap();
         store.close().await.unwrap();
+        // What is kept free is enough for what is written when compactions begin.
         let store = open(&core, device).await;
+        store.make_headroom(0, Compact::Never).await.unwrap();
         assert_eq!(contents(&store, &store.view()).await.len(), written);
+        let options = files(&store, |name| name.starts_with("OPTIONS-"));
+        let bytes: u64 = options.iter().map(|(_, bytes)| bytes).sum();
+        assert!(options.len() == 2 && 3 * bytes <= OPTIONS_BYTES_MAX, "{options:?}");
+        assert_eq!(store.report().await.unwrap().background_errors, 0);
+        store.close().await.unwrap();
+    });
+}
+
+/// RocksDB's files whose names are such: names and bytes.
+fn files(store: &RocksKv, is_one: impl Fn(&str) -> bool) -> Vec<(String, u64)> {
+    let all = store.fs().with(|machine| {
+        let mut all = Vec::new();
+        for dir in machine.directories() {
+            for name in machine.list(&dir)?.into_iter().filter(|name| is_one(name)) {
+                let bytes = machine.size(&format!("{dir}/{name}"))?;
+                all.push((name, bytes));
+            }
+        }
+        Ok(all)
+    });
+    all.unwrap()
+}
+
+fn sorted_files(store: &RocksKv) -> usize {
+    files(store, |name| name.ends_with(".sst")).len()
+}
+
+/// What a store was killed in is not gone on with while it is opened, nor by who only looks; but in every family from then on.
+#[test]
+fn no_compaction_begins_before_it_is_asked_for() {
+    const FLUSHES: usize = 8;
+    on_core(|core| async move {
+        let device = Arc::new(formatted(16 << 20));
+        let store = RocksKv::mount(core, device, mount_options(), None, rocks_options()).await.unwrap();
+        for _ in 0..FLUSHES {
+            store.apply(suite::puts(&[("A", "rest"), ("Ma", "omap"), ("Oa", "node")])).await.unwrap();
+            store.flush().await.unwrap();
+        }
+        thread::sleep(Duration::from_millis(200));
+        assert_eq!(sorted_files(&store), 3 * FLUSHES);
+        store.begin_compacting();
+        let mut waited = 0;
+        while sorted_files(&store) >= FLUSHES {
+            // RocksDB's threads are real ones.
+            store.make_headroom(0, Compact::Never).await.unwrap();
+            thread::sleep(Duration::from_millis(10));
+            waited += 1;
+            assert!(waited < 3000, "{} files of {FLUSHES} flushes are left", sorted_files(&store));
+        }
         store.close().await.unwrap();
     });
 }

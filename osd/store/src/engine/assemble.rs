@@ -101,9 +101,7 @@ impl Buffers {
         self.filled += block;
         (address, memory)
     }
-}
 
-impl Buffers {
     /// What is to be written where.
     pub fn into_runs(self) -> Vec<(Extent, DmaBuf)> {
         self.runs

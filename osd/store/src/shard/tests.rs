@@ -52,6 +52,17 @@ fn round_trips_and_refuses_what_breaks_an_invariant() {
     }
 }
 
+#[test]
+fn a_block_that_two_of_the_object_would_share_is_refused() {
+    let mut shard = sample();
+    assert_eq!(shard.validate(0, 128 << 10, B), Ok(()));
+    // Who overwrites one of them would free what the other still has.
+    shard.pieces.insert(6 * B, Piece { len: 4096, blob: 40 * B, blob_offset: 4096 });
+    let refused = Err("a block of a blob is used for two of the object");
+    assert_eq!(shard.validate(0, 128 << 10, B), refused);
+    assert!(Shard::decode(shard.encode(B), 0, 128 << 10, B).is_err());
+}
+
 /// Two blocks under one checksum, one by itself, one whose checksum is unknown.
 fn chunked() -> Shard {
     let mut checksums = Checksums::new(ChecksumKind::Crc32c);

@@ -240,10 +240,11 @@ impl Generator {
                 }
                 let data = self.data(len);
                 let offset = self.offset(u64::try_from(len).unwrap_or(0));
-                let cut = usize::try_from(self.below(2)).unwrap_or(0) * (len / 3);
-                let data =
-                    [data.slice(..cut), data.slice(cut..)].into_iter().filter(|chunk| !chunk.is_empty());
-                let data = data.collect();
+                let data = match self.below(3) {
+                    0 => vec![data],
+                    1 => vec![Bytes::new(), data],
+                    _ => vec![data.slice(..len / 3), data.slice(len / 3..)],
+                };
                 Op::Write { collection, object, offset, data }
             }
             9 if self.below(3) == 0 => {
