@@ -17,7 +17,8 @@ use rt::LocalBoxFuture;
 use crate::check;
 use crate::limits;
 use crate::object_store::{
-    FsckLevel, FsckReport, ObjectStore, OmapPage, StoreError, StoreResult, StoreStats, Submitted, Watch,
+    FsckLevel, FsckReport, ObjectStore, OmapPage, Outcome, StoreError, StoreResult, StoreStats, Submitted,
+    Watch,
 };
 use crate::transaction::Transaction;
 use crate::types::{AccessHints, CollectionId, LogVersion, ObjectId, ObjectStat, PoolOptions, PoolStats};
@@ -143,12 +144,12 @@ impl ObjectStore for MemStore {
         let result = self.apply(&transaction);
         let durable = result.clone();
         Submitted {
-            readable: Box::pin(ready(result)),
+            readable: Outcome::Known(result),
             // One turn later, so that a caller that mixes up the two is found out.
-            durable: Box::pin(async move {
+            durable: Outcome::Later(Box::pin(async move {
                 rt::sync::yield_now().await;
                 durable
-            }),
+            })),
         }
     }
 

@@ -1,6 +1,9 @@
 //! The seam: what an object store promises to the placement groups above it. Lives on one core.
 
+use std::future::Future;
+use std::pin::Pin;
 use std::rc::Rc;
+use std::task::{Context, Poll};
 
 use bytes::Bytes;
 use rt::LocalBoxFuture;
@@ -45,10 +48,29 @@ pub type StoreResult<T> = Result<T, StoreError>;
 /// A transaction on its way. Dropping the futures undoes nothing.
 pub struct Submitted {
     /// Done when reads on this store show the transaction (or it failed).
-    pub readable: LocalBoxFuture<'static, StoreResult<()>>,
+    pub readable: Outcome,
     /// Done when it survives a crash. Only then may anybody outside be told of it, or of what a read showed because
     /// of it.
-    pub durable: LocalBoxFuture<'static, StoreResult<()>>,
+    pub durable: Outcome,
+}
+
+/// What became of a transaction, as a future. Not to be polled again once it is done.
+pub enum Outcome {
+    /// It is known.
+    Known(StoreResult<()>),
+    /// It will be.
+    Later(LocalBoxFuture<'static, StoreResult<()>>),
+}
+
+impl Future for Outcome {
+    type Output = StoreResult<()>;
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        match &mut *self {
+            Self::Known(result) => Poll::Ready(result.clone()),
+            Self::Later(future) => future.as_mut().poll(cx),
+        }
+    }
 }
 
 /// One page of an omap.

@@ -62,6 +62,24 @@ impl Drop for Admitted {
 }
 
 impl Inner {
+    /// Admits a record if nothing has to be waited for, and nobody waits. See [`Self::admit`].
+    pub fn admit_now(self: &Rc<Self>, demand: Demand) -> Option<Admitted> {
+        let Demand { record_bytes, log_bytes, .. } = demand;
+        let (need, capacity) = {
+            let journal = self.journal.borrow();
+            (journal.need(record_bytes), journal.capacity())
+        };
+        let _permit = self.admission.try_acquire(1)?;
+        if need > capacity || !self.reserve_log(log_bytes) {
+            return None;
+        }
+        let mut admitted =
+            Admitted { inner: Rc::clone(self), journal: 0, log: log_bytes, kv: Promise::default() };
+        admitted.kv = self.reserve_kv_room(&demand)?;
+        admitted.journal = self.fits(need, record_bytes).then_some(need)?;
+        Some(admitted)
+    }
+
     /// Waits for journal and overlay space for a record, and has the key-value store be sure to take what the record
     /// will give it. `before` is how long a record of the same transaction waited in vain.
     pub async fn admit(self: &Rc<Self>, demand: Demand, before: Duration) -> StoreResult<Admitted> {

@@ -8,7 +8,7 @@ use nvme::{DeviceResult, DmaBuf};
 use rt::{Group, LocalBoxFuture};
 
 use super::state::Inner;
-use super::writer::{Action, CHECKPOINT_BLOCKS};
+use super::writer::{Action, CHECKPOINT_BLOCKS, Waiter};
 use crate::check::length;
 use crate::fault::Planted;
 
@@ -31,28 +31,40 @@ pub(super) async fn all_written(
 
 impl Inner {
     /// Does everything there is to do now. Called after each event that may allow something. A group is left to
-    /// [`Self::build_when_wanted`] while transactions are on their way to it.
+    /// [`Self::build_when_wanted`] while transactions are on their way to it, or may be.
     pub fn pump(self: &Rc<Self>) {
-        let builds = self.executing.get() == 0 || self.background.is_closing();
+        let gathers = self.executing.get() > 0 || self.gathering.get();
+        let builds = !gathers || self.background.is_closing();
         self.act(builds);
         if !builds && self.journal.borrow().wants_group() {
             self.group_wanted.notify_one();
         }
     }
 
+    /// A record was queued: a group is wanted, of those that come with it.
+    pub fn gather(&self) {
+        self.gathering.set(true);
+        self.group_wanted.notify_one();
+    }
+
     /// Builds groups, once transactions joined that only need the core to get there: those that a group answered go on
-    /// together, and the first of them would have a group of its own. It waits for nothing but its turns in the clients' share,
-    /// and for none if there are no others or a group is full.
+    /// together, as do requests that came together, and the first of them would have a group of its own. It waits for nothing but
+    /// its turns in the clients' share, for one if nothing more comes, and for none if a group is full.
     pub async fn build_when_wanted(self: Rc<Self>) {
         let Some(pass) = self.background.enter() else { return };
         while !self.background.is_closing() && self.check_up().is_ok() {
             rt::sync::select(self.group_wanted.notified(), pass.closing()).await;
             for _ in 0..GATHERING_TURNS {
-                if self.executing.get() == 0 || self.journal.borrow().fills_group() {
+                let before = self.journal.borrow().last_record();
+                if self.journal.borrow().fills_group() {
                     break;
                 }
                 self.core.yield_now().await;
+                if self.executing.get() == 0 && self.journal.borrow().last_record() == before {
+                    break;
+                }
             }
+            self.gathering.set(false);
             self.act(true);
         }
         drop(pass);
@@ -89,9 +101,7 @@ impl Inner {
                 Ok(()) => {
                     this.counters.group_write_ns.add(this.core.now().0.saturating_sub(since.0));
                     let early = this.journal.borrow_mut().written(group);
-                    for waiter in early {
-                        drop(waiter.send(Ok(())));
-                    }
+                    this.tell_durable(early);
                     this.pump();
                 }
                 Err(error) => this.fail(format!("the journal cannot be written: {error}")),
@@ -122,12 +132,19 @@ impl Inner {
 
     fn groups_durable(self: &Rc<Self>, through: u64) {
         let waiters = self.journal.borrow_mut().flushed(through);
-        for waiter in waiters {
-            // A caller that dropped its future is not told; its transaction is durable all the same.
-            drop(waiter.send(Ok(())));
-        }
+        self.tell_durable(waiters);
         self.overwriting_allowed();
         self.progress.notify_all();
+    }
+
+    fn tell_durable(&self, waiters: Vec<Waiter>) {
+        let now = self.core.now();
+        for Waiter { tell, at, pass } in waiters {
+            self.counters.stage_durable_ns.add(now.0.saturating_sub(at.0));
+            // A caller that dropped its future is not told; its transaction is durable all the same.
+            drop(tell.send(Ok(())));
+            drop(pass);
+        }
     }
 
     /// The journal may allow more overwriting than before: free what can be, write deferred blocks when they are

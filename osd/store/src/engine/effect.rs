@@ -6,7 +6,6 @@ use std::collections::BTreeMap;
 use std::rc::Rc;
 
 use allocator::Extent;
-use rt::sync::OneSender;
 use smallvec::SmallVec;
 
 use super::apply::Mode;
@@ -16,13 +15,12 @@ use super::layout::{self, WrittenShard};
 use super::plan::{Plan, PlannedObject};
 use super::sharing::{self, Moment};
 use super::state::Inner;
-use super::writer::Queued;
+use super::writer::{Queued, Waiter};
 use crate::checksum::{ChecksumKind, Checksums};
 use crate::fault::Planted;
 use crate::journal::format;
 use crate::journal::item::{Deferred, Item};
 use crate::keys;
-use crate::object_store::StoreResult;
 use crate::shard::{Blob, Shard};
 use crate::types::{Keep, PoolStats};
 
@@ -40,7 +38,7 @@ impl Inner {
         mut assembled: Assembled,
         data_done: Rc<Cell<bool>>,
         reserved: u64,
-        waiter: OneSender<StoreResult<()>>,
+        waiter: Option<Waiter>,
     ) {
         let record = self.journal.borrow_mut().number();
         let mut items = std::mem::take(&mut plan.collections);
@@ -95,7 +93,7 @@ impl Inner {
         if plan.draws_omap_id {
             items.push(Item::NextOmapId(self.next_omap_id.get()));
         }
-        self.commit_items(record, &items, data_done, reserved, Some(waiter));
+        self.commit_items(record, &items, data_done, reserved, waiter);
         self.keep_blocks(record, plan.keep, to_keep);
     }
 
@@ -106,13 +104,16 @@ impl Inner {
         items: &[Item],
         data_done: Rc<Cell<bool>>,
         reserved: u64,
-        waiter: Option<OneSender<StoreResult<()>>>,
+        mut waiter: Option<Waiter>,
     ) {
         if let Err(error) = self.apply(record, items, Mode::Live) {
             panic!("a record that was just made cannot be applied: {error}");
         }
         self.counters.records.add(1);
         let bytes = format::encode_record(items);
+        if let Some(waiter) = &mut waiter {
+            self.count_stage(&self.counters.stage_effect_ns, &mut waiter.at);
+        }
         let journal_full = {
             let mut journal = self.journal.borrow_mut();
             journal.push(Queued { record, bytes, reserved, data_done, waiter });

@@ -14,6 +14,7 @@ use rt::sync::{Either, oneshot, select};
 
 use super::load::Unread;
 use super::state::{Inner, Purpose};
+use super::writer::Waiter;
 use crate::check;
 use crate::object_store::StoreResult;
 use crate::shard::Place;
@@ -166,9 +167,10 @@ impl Inner {
         if ops.is_empty() {
             return Ok(());
         }
-        let (record_durable, receiver) = oneshot();
+        let (tell, receiver) = oneshot();
         let mut at = self.core.now();
-        self.execute(&Transaction { ops }, AccessHints::default(), record_durable, &mut at).await?;
+        let mut waiter = Some(Waiter { tell, at, pass: None });
+        self.execute(&Transaction { ops }, AccessHints::default(), &mut waiter, &mut at).await?;
         drop(turn);
         super::submit::answer(self, receiver).await
     }

@@ -270,6 +270,7 @@ fn build(
         progress: Notify::default(),
         group_wanted: Notify::default(),
         executing: Cell::new(0),
+        gathering: Cell::new(false),
         checkpoint_wanted: Notify::default(),
         seal_wanted: Notify::default(),
         reap_wanted: Notify::default(),

@@ -14,7 +14,6 @@ use allocator::{Class, HybridAllocator, Request, Reservation};
 use bluefs::kv::ENTRY_BYTES;
 use bytes::Bytes;
 use rt::Nanos;
-use rt::sync::OneSender;
 use smallvec::SmallVec;
 
 use super::admit::{Admitted, Demand};
@@ -24,6 +23,7 @@ use super::pg_log::ENTRY_OVERHEAD;
 use super::plan::{ITEM_BYTES, subtract};
 use super::stage_object::{PART_BYTES, owned};
 use super::state::Inner;
+use super::writer::Waiter;
 use crate::check::{self, length};
 use crate::checksum::{self, Checksum};
 use crate::fault::Planted;
@@ -63,8 +63,8 @@ struct Ready {
     demand: Demand,
 }
 
-/// How it goes on: it is done, or takes the general way, with what is told when it is durable.
-pub type Way = ControlFlow<StoreResult<()>, OneSender<StoreResult<()>>>;
+/// How it goes on: it is done, or takes the general way.
+pub type Way = ControlFlow<StoreResult<()>>;
 
 impl<'a> Overwrite<'a> {
     /// What the transaction does, if it does no more than that.
@@ -99,15 +99,33 @@ impl<'a> Overwrite<'a> {
 }
 
 impl Inner {
+    /// Does it now, if all is as usual and nothing has to be waited for: not even a task is made for it then. Whether it did; if
+    /// so it is readable, and the waiter in the queue.
+    pub fn overwrite_at_once(
+        self: &Rc<Self>,
+        transaction: &Transaction,
+        hints: AccessHints,
+        waiter: &mut Option<Waiter>,
+    ) -> bool {
+        let Some(op) = Overwrite::of(transaction) else { return false };
+        if self.memory_short.get() || !self.sequencer.is_free(op.collection) {
+            return false;
+        }
+        let Some(ready) = self.look(&op) else { return false };
+        let reserved =
+            self.admit_now(ready.demand).zip(self.space.space.reserve(length(op.data), Class::Ordinary).ok());
+        reserved.is_some_and(|reserved| self.overwrite_now(&op, ready, hints, reserved, waiter).is_break())
+    }
+
     /// Does it, if all is as usual.
     pub async fn overwrite(
         self: &Rc<Self>,
         op: Overwrite<'_>,
         hints: AccessHints,
-        durable: OneSender<StoreResult<()>>,
+        waiter: &mut Option<Waiter>,
         at: &mut Nanos,
     ) -> Way {
-        let Some(ready) = self.look(&op) else { return Way::Continue(durable) };
+        let Some(ready) = self.look(&op) else { return Way::Continue(()) };
         self.count_stage(&self.counters.stage_load_ns, at);
         let admitted = self.admit(ready.demand, Duration::ZERO).await;
         self.count_stage(&self.counters.stage_admit_ns, at);
@@ -121,10 +139,9 @@ impl Inner {
             self.cache.borrow().peek(&ready.key).is_some_and(|onode| Rc::ptr_eq(onode, &ready.base));
         let is_usual = is_newest && self.chunk_bytes(op.object.pool, ready.base.hints) == self.block;
         let reservation = self.space.space.reserve(length(op.data), Class::Ordinary);
-        let (true, Ok(reservation)) = (is_usual, reservation) else { return Way::Continue(durable) };
-        let way = self.overwrite_now(&op, ready, hints, (admitted, reservation), durable);
-        self.count_stage(&self.counters.stage_effect_ns, at);
-        way
+        let (true, Ok(reservation)) = (is_usual, reservation) else { return Way::Continue(()) };
+        waiter.iter_mut().for_each(|waiter| waiter.at = *at);
+        self.overwrite_now(&op, ready, hints, (admitted, reservation), waiter)
     }
 
     /// What it changes, if all of it is in memory and usual.
@@ -152,7 +169,6 @@ impl Inner {
         }
         let pool = op.object.pool;
         let key = keys::onode(op.object);
-        // A use counts once, whichever way it goes.
         let base = self.cache.borrow().peek(&key).cloned()?;
         let span = u64::from(base.shard_span);
         let number = u32::try_from(op.offset / span).ok()?;
@@ -180,7 +196,6 @@ impl Inner {
         check::check_attrs(now.attrs.iter()).ok()?;
         now.shards.insert(number);
         let elsewhere = subtract(base.counts(), shard.counts(block))?;
-        drop(self.cache.borrow_mut().onode(&key));
         let demand = self.overwrite_demand(op, &key, &now, &shard);
         Some(Ready { key, base, now, number, shard, elsewhere, demand })
     }
@@ -219,13 +234,13 @@ impl Inner {
         ready: Ready,
         hints: AccessHints,
         (admitted, mut reservation): (Admitted, Reservation<HybridAllocator>),
-        durable: OneSender<StoreResult<()>>,
+        waiter: &mut Option<Waiter>,
     ) -> Way {
         let Ready { key, base, mut now, number, shard, elsewhere, .. } = ready;
         let len = length(op.data);
         let extents_max = index(len / self.block).min(allocator::limits::REQUEST_EXTENTS_MAX);
         let request = Request { len, unit: self.block, extents_max, hint: None };
-        let Ok(taken) = reservation.take(&request) else { return Way::Continue(durable) };
+        let Ok(taken) = reservation.take(&request) else { return Way::Continue(()) };
         let (pool, block) = (op.object.pool, index(self.block));
         let kind = self.checksum_kind(pool);
         let mut buffers = Buffers::new(taken.extents());
@@ -247,6 +262,8 @@ impl Inner {
         let data_done = self.write_data(buffers);
         let reserved = admitted.spend();
         let record = self.journal.borrow_mut().number();
+        // A use counts once, whichever way it goes.
+        drop(self.cache.borrow_mut().onode(&key));
         // Whoever reads it at the moment has it as it was; if nobody does, it is changed where it is.
         let mut shard = self.cache.borrow_mut().take_shard(&key, number).unwrap_or(shard);
         let freed = Rc::make_mut(&mut shard).overwrite(op.offset, &new, record, self.block);
@@ -274,9 +291,9 @@ impl Inner {
             cache.changed(&key);
             cache.put_changed(&key, Rc::new(now), std::iter::once((number, Some(shard))));
         }
-        self.commit_items(record, &items, data_done, reserved, Some(durable));
+        self.commit_items(record, &items, data_done, reserved, waiter.take());
         self.keep_blocks(record, hints.keep, to_keep);
-        self.group_wanted.notify_one();
+        self.gather();
         Way::Break(Ok(()))
     }
 }

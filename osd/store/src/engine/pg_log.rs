@@ -19,6 +19,8 @@ use crate::types::{CollectionId, LogVersion};
 
 const MAGIC: u32 = u32::from_le_bytes(*b"SPPL");
 const HEADER_BYTES: usize = 28;
+/// Bytes of an entry in a chunk besides what the placement group wrote.
+const ENTRY_FIXED_BYTES: usize = 29;
 /// Bytes of an entry beside its payload, in the ring.
 pub const ENTRY_OVERHEAD: u64 = 40;
 
@@ -146,7 +148,11 @@ impl PgLog {
     }
 
     fn encode(&self, position: u64, changes: &[LogChange]) -> Vec<u8> {
-        let mut body = Encoder::new();
+        let bytes_of = |change: &LogChange| match change {
+            LogChange::Entry(_, _, entry) => ENTRY_FIXED_BYTES + entry.len(),
+            LogChange::Drop(_) => ENTRY_FIXED_BYTES,
+        };
+        let mut body = Encoder::with_capacity(changes.iter().map(bytes_of).sum());
         for change in changes {
             match change {
                 LogChange::Entry(id, version, entry) => {

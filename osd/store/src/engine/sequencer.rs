@@ -64,6 +64,13 @@ impl Sequencer {
     }
 }
 
+impl Sequencer {
+    /// Whether nobody is in the line of a collection.
+    pub fn is_free(&self, collection: CollectionId) -> bool {
+        !self.0.borrow().lines.contains_key(&collection)
+    }
+}
+
 impl State {
     fn grant(&mut self, number: u64) {
         let first = |collection| self.lines.get(collection).and_then(VecDeque::front) == Some(&number);

@@ -92,6 +92,8 @@ pub struct Inner {
     pub group_wanted: Notify,
     /// Transactions that were submitted and did not take effect yet.
     pub executing: Cell<u32>,
+    /// A group waits for records that come with those that are queued.
+    pub gathering: Cell<bool>,
     pub checkpoint_wanted: Notify,
     pub seal_wanted: Notify,
     pub reap_wanted: Notify,
@@ -178,7 +180,7 @@ impl Inner {
         let waiters = self.journal.borrow_mut().fail();
         for waiter in waiters {
             // Who dropped its future does not want to know.
-            drop(waiter.send(Err(error.clone())));
+            drop(waiter.tell.send(Err(error.clone())));
         }
         self.wake_all();
     }

@@ -24,9 +24,10 @@ use super::packing::Squeezed;
 use super::plan::Plan;
 use super::sequencer::Turn;
 use super::state::{Inner, Purpose};
+use super::writer::Waiter;
 use crate::check;
 use crate::checksum::Checksum;
-use crate::object_store::{StoreError, StoreResult, Submitted};
+use crate::object_store::{Outcome, StoreError, StoreResult, Submitted};
 use crate::shard::Place;
 use crate::transaction::Transaction;
 use crate::types::{AccessHints, ObjectId};
@@ -43,30 +44,35 @@ struct Prepared {
 impl Inner {
     /// See the seam.
     pub fn submit(self: &Rc<Self>, transaction: Transaction, hints: AccessHints) -> Submitted {
-        let (readable_in, readable) = oneshot();
-        let (durable_in, durable) = oneshot();
-        match self.accept(&transaction) {
-            Ok(pass) => {
-                // The place in line is taken here, not when the task first runs.
-                let turn = self.sequencer.enter(transaction.collections());
-                self.executing.set(self.executing.get() + 1);
-                let this = Rc::clone(self);
-                self.spawn(Group::Client, "transaction", async move {
-                    this.run(transaction, hints, turn, readable_in, durable_in).await;
-                    drop(pass);
-                });
-            }
+        let pass = match self.accept(&transaction) {
+            Ok(pass) => pass,
             Err(error) => {
-                // The receivers are here: they cannot have been dropped.
-                drop(readable_in.send(Err(error.clone())));
-                drop(durable_in.send(Err(error)));
+                let (readable, durable) = (Outcome::Known(Err(error.clone())), Outcome::Known(Err(error)));
+                return Submitted { readable, durable };
             }
+        };
+        let (tell, durable) = oneshot();
+        let durable = self.outcome(durable);
+        let mut waiter = Some(Waiter { tell, at: self.core.now(), pass: Some(pass) });
+        if self.overwrite_at_once(&transaction, hints, &mut waiter) {
+            self.counters.transactions.add(1);
+            return Submitted { readable: Outcome::Known(Ok(())), durable };
         }
-        let (first, second) = (Rc::clone(self), Rc::clone(self));
-        Submitted {
-            readable: Box::pin(async move { answer(&first, readable).await }),
-            durable: Box::pin(async move { answer(&second, durable).await }),
-        }
+        let (tell, readable) = oneshot();
+        let readable = self.outcome(readable);
+        // The place in line is taken here, not when the task first runs.
+        let turn = self.sequencer.enter(transaction.collections());
+        self.executing.set(self.executing.get() + 1);
+        let this = Rc::clone(self);
+        self.spawn(Group::Client, "transaction", async move {
+            this.run(transaction, hints, turn, tell, waiter).await;
+        });
+        Submitted { readable, durable }
+    }
+
+    fn outcome(self: &Rc<Self>, receiver: OneReceiver<StoreResult<()>>) -> Outcome {
+        let this = Rc::clone(self);
+        Outcome::Later(Box::pin(async move { answer(&this, receiver).await }))
     }
 
     fn accept(&self, transaction: &Transaction) -> StoreResult<rt::sync::Pass> {
@@ -84,7 +90,7 @@ impl Inner {
         hints: AccessHints,
         mut turn: Turn,
         readable: OneSender<StoreResult<()>>,
-        durable: OneSender<StoreResult<()>>,
+        mut waiter: Option<Waiter>,
     ) {
         let mut at = self.core.now();
         // Not in its turn, where those behind it would wait for its wait and then for theirs.
@@ -93,8 +99,7 @@ impl Inner {
         }
         turn.come().await;
         self.count_stage(&self.counters.stage_turn_ns, &mut at);
-        let (record_durable, receiver) = oneshot();
-        let result = self.execute(&transaction, hints, record_durable, &mut at).await;
+        let result = self.execute(&transaction, hints, &mut waiter, &mut at).await;
         drop(turn);
         self.executing.set(self.executing.get() - 1);
         match &result {
@@ -103,15 +108,10 @@ impl Inner {
         }
         // Whoever dropped a future does not want to know.
         drop(readable.send(result.clone()));
-        let outcome = match result {
-            Ok(()) => {
-                let outcome = answer(&self, receiver).await;
-                self.count_stage(&self.counters.stage_durable_ns, &mut at);
-                outcome
-            }
-            Err(error) => Err(error),
-        };
-        drop(durable.send(outcome));
+        // It is in the queue if the transaction took effect.
+        if let (Some(waiter), Err(error)) = (waiter, result) {
+            drop(waiter.tell.send(Err(error)));
+        }
     }
 
     /// Does everything up to the moment in which the transaction takes effect.
@@ -119,15 +119,14 @@ impl Inner {
         self: &Rc<Self>,
         transaction: &Transaction,
         hints: AccessHints,
-        mut durable: OneSender<StoreResult<()>>,
+        waiter: &mut Option<Waiter>,
         at: &mut Nanos,
     ) -> StoreResult<()> {
         self.check_up()?;
-        if let Some(usual) = Overwrite::of(transaction) {
-            match self.overwrite(usual, hints, durable, at).await {
-                ControlFlow::Break(done) => return done,
-                ControlFlow::Continue(left) => durable = left,
-            }
+        if let Some(usual) = Overwrite::of(transaction)
+            && let ControlFlow::Break(done) = self.overwrite(usual, hints, waiter, at).await
+        {
+            return done;
         }
         let mut moves_leftovers = true;
         let mut waited = Duration::ZERO;
@@ -169,9 +168,9 @@ impl Inner {
                 self.count_moved(moved);
             }
             let reserved = admitted.spend();
-            self.take_effect(plan, assembled, data_done, reserved, durable);
-            self.count_stage(&self.counters.stage_effect_ns, at);
-            self.group_wanted.notify_one();
+            waiter.iter_mut().for_each(|waiter| waiter.at = *at);
+            self.take_effect(plan, assembled, data_done, reserved, waiter.take());
+            self.gather();
             return Ok(());
         }
     }

@@ -10,7 +10,8 @@ use std::rc::Rc;
 
 use bytes::Bytes;
 use nvme::DmaBuf;
-use rt::sync::OneSender;
+use rt::Nanos;
+use rt::sync::{OneSender, Pass};
 use uuid::Uuid;
 
 use crate::fault::{Fault, Planted};
@@ -54,6 +55,16 @@ pub struct Begin {
     pub fault: Fault,
 }
 
+/// Who wants to know when a record is durable.
+pub struct Waiter {
+    /// Told then.
+    pub tell: OneSender<StoreResult<()>>,
+    /// When the stage before ended.
+    pub at: Nanos,
+    /// The store does not close before.
+    pub pass: Option<Pass>,
+}
+
 /// A record waiting for its group.
 pub struct Queued {
     /// Its number.
@@ -65,7 +76,7 @@ pub struct Queued {
     /// Its data is written.
     pub data_done: Rc<Cell<bool>>,
     /// Who wants to know.
-    pub waiter: Option<OneSender<StoreResult<()>>>,
+    pub waiter: Option<Waiter>,
 }
 
 /// A group on its way.
@@ -77,7 +88,7 @@ struct OnItsWay {
     /// Of the buffers that are being written.
     bytes: u64,
     data: Vec<Rc<Cell<bool>>>,
-    waiters: Vec<OneSender<StoreResult<()>>>,
+    waiters: Vec<Waiter>,
 }
 
 /// Where a group ends: what a checkpoint at that group stores.
@@ -322,7 +333,7 @@ impl Writer {
     }
 
     /// The journal writes of a group completed.
-    pub fn written(&mut self, group: u64) -> Vec<OneSender<StoreResult<()>>> {
+    pub fn written(&mut self, group: u64) -> Vec<Waiter> {
         let early = self.begin.fault.is(Planted::AckBeforeDurable);
         let found = self.on_their_way.iter_mut().find(|one| one.group == group);
         let Some(one) = found else { panic!("group {group} is not on its way") };
@@ -331,7 +342,7 @@ impl Writer {
     }
 
     /// A flush completed that covers groups up to `through`; gives who waited for them, in order.
-    pub fn flushed(&mut self, through: u64) -> Vec<OneSender<StoreResult<()>>> {
+    pub fn flushed(&mut self, through: u64) -> Vec<Waiter> {
         self.flushing = false;
         let mut waiters = Vec::new();
         while let Some(one) = self.on_their_way.pop_front_if(|one| one.group <= through) {
@@ -348,7 +359,7 @@ impl Writer {
     }
 
     /// Gives everybody who waits, because the store is down.
-    pub fn fail(&mut self) -> Vec<OneSender<StoreResult<()>>> {
+    pub fn fail(&mut self) -> Vec<Waiter> {
         let queued = self.queue.drain(..).filter_map(|queued| queued.waiter);
         let mut waiters: Vec<_> =
             self.on_their_way.iter_mut().flat_map(|one| one.waiters.drain(..)).collect();
@@ -487,8 +498,9 @@ mod tests {
         let record = writer.number();
         let (sender, receiver) = oneshot();
         std::mem::forget(receiver);
+        let waiter = Waiter { tell: sender, at: Nanos::default(), pass: None };
         let bytes = Bytes::from(vec![0; 100]);
-        writer.push(Queued { record, bytes, reserved, data_done: Rc::clone(&done), waiter: Some(sender) });
+        writer.push(Queued { record, bytes, reserved, data_done: Rc::clone(&done), waiter: Some(waiter) });
         done
     }
 

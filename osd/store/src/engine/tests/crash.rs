@@ -9,14 +9,14 @@ use std::time::Duration;
 use bytes::Bytes;
 use nvme::SimDisk;
 use rt::sim::{Config, RandomStream, Sim};
-use rt::{Core, Group, LocalBoxFuture};
+use rt::{Core, Group};
 
 use super::history::Track;
 use super::world::{Below, World};
 use crate::devices::Role;
 use crate::engine::{CachePolicy, Engine};
 use crate::fault::Planted;
-use crate::object_store::{FsckLevel, ObjectStore, StoreResult, Unwatched};
+use crate::object_store::{FsckLevel, ObjectStore, Outcome, Unwatched};
 use crate::suite::{Generator, Shape, collection, compare_object, join, object};
 use crate::{
     Algorithm, ChecksumKind, ChunkBounds, CollectionId, Compression, CompressionMode, Op, PoolOptions,
@@ -182,7 +182,7 @@ async fn prepare(core: Core, world: Rc<World>) {
     store.close().await.expect("close");
 }
 
-fn write_uniform(store: &Engine, value: u64) -> LocalBoxFuture<'static, StoreResult<()>> {
+fn write_uniform(store: &Engine, value: u64) -> Outcome {
     let name = uniform_name();
     let byte = value.to_le_bytes()[0];
     let key = |n: u32| Bytes::from(format!("key {n:03}"));
@@ -376,7 +376,7 @@ async fn drive(core: &Core, store: &Rc<Engine>, shared: &Rc<Shared>) {
             }
         });
     }
-    let mut in_flight: VecDeque<(usize, usize, LocalBoxFuture<'static, StoreResult<()>>)> = VecDeque::new();
+    let mut in_flight: VecDeque<(usize, usize, Outcome)> = VecDeque::new();
     let mut depth = 1;
     loop {
         let roll = core.random_u64();
