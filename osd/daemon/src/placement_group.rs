@@ -191,7 +191,7 @@ impl PlacementGroup {
             };
             let position = self.frontier.issue();
             let shown_before = context.shows();
-            let submitted = self.store.submit_with(sealed.transaction, sealed.hints);
+            let submitted = self.store.submit_with(sealed.transaction, sealed.hints, sealed.sums);
             context.learn(sealed.after);
             context.written(position);
             let readable = submitted.readable.await;

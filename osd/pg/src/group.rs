@@ -6,7 +6,7 @@
 use std::collections::BTreeMap;
 
 use bytes::Bytes;
-use store::{AccessHints, CollectionId, LogVersion, Op, Transaction};
+use store::{AccessHints, BlockSums, CollectionId, LogVersion, Op, Transaction};
 use wire::codec::{DecodeResult, Reader, Writer};
 use wire::msg::RequestFlags;
 use wire::types::{EVersion, Epoch, PgId};
@@ -79,6 +79,8 @@ pub struct Sealed {
     pub transaction: Transaction,
     /// What the client says of the data in it.
     pub hints: AccessHints,
+    /// What was verified of the data when it came.
+    pub sums: BlockSums,
     /// The object afterwards; `None` if it does not exist.
     pub after: Option<ObjectState>,
     /// For the reply.
@@ -217,13 +219,31 @@ impl Group {
             entry: entry.encode(),
         });
         self.duplicates.insert(&entry);
-        Some(Sealed { transaction, hints, after, versions })
+        let sums = sums_of(request, &transaction);
+        Some(Sealed { transaction, hints, sums, after, versions })
     }
 
     /// Forgets that a request was answered: the store refused its transaction. Its version stays unused.
     pub fn forget(&mut self, request: &Request) {
         self.duplicates.remove(&request.reqid);
     }
+}
+
+/// The checksums of the blocks that a transaction's only write has, if it writes what one op brought, as it came.
+fn sums_of(request: &Request, transaction: &Transaction) -> BlockSums {
+    let mut writes = transaction.ops.iter().filter_map(|op| match op {
+        Op::Write { data, .. } => Some(data.as_slice()),
+        _ => None,
+    });
+    let (Some([written]), None) = (writes.next(), writes.next()) else { return BlockSums::new() };
+    let is_written = |op: &&wire::msg::Op| match op.data.parts() {
+        [only] => only.as_ptr() == written.as_ptr() && only.len() == written.len(),
+        _ => false,
+    };
+    let brought = request.ops.iter().find(is_written);
+    let sums = brought.map(|op| op.data.block_checksums()).unwrap_or_default();
+    //= ceph 16.2 crc32c: as the name has it everywhere else, but not inverted at the end
+    sums.iter().map(|sum| !sum).collect()
 }
 
 /// What a request sent again must be told per op.

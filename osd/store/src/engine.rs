@@ -72,8 +72,8 @@ use uuid::Uuid;
 use crate::devices::Role;
 use crate::memory::MemoryTarget;
 use crate::object_store::{
-    ClearReport, Copies, DeviceGrowth, Fragments, FsckLevel, FsckReport, ObjectStore, OmapPage, StoreResult,
-    StoreStats, Submitted, Watch,
+    BlockSums, ClearReport, Copies, DeviceGrowth, Fragments, FsckLevel, FsckReport, ObjectStore, OmapPage,
+    StoreResult, StoreStats, Submitted, Watch,
 };
 use crate::superblock::Superblock;
 use crate::transaction::Transaction;
@@ -302,8 +302,8 @@ impl Drop for Engine {
 }
 
 impl ObjectStore for Engine {
-    fn submit_with(&self, transaction: Transaction, hints: AccessHints) -> Submitted {
-        self.inner.submit(transaction, hints)
+    fn submit_with(&self, transaction: Transaction, hints: AccessHints, sums: BlockSums) -> Submitted {
+        self.inner.submit(transaction, hints, sums)
     }
 
     fn read_with(

@@ -42,8 +42,9 @@ pub use fault::{Fault, Planted};
 pub use memory::{MemoryKind, MemoryTarget, MemoryUse};
 pub use memstore::MemStore;
 pub use object_store::{
-    ClearReport, Copies, DeviceGrowth, Fragments, FsckFinding, FsckLevel, FsckReport, FsckSeverity,
-    ObjectStore, OmapPage, Outcome, Remedy, StoreError, StoreResult, StoreStats, Submitted, Unwatched, Watch,
+    BlockSums, ClearReport, Copies, DeviceGrowth, Fragments, FsckFinding, FsckLevel, FsckReport,
+    FsckSeverity, ObjectStore, OmapPage, Outcome, Remedy, StoreError, StoreResult, StoreStats, Submitted,
+    Unwatched, Watch,
 };
 pub use onode::Onode;
 pub use removal::remove_objects;

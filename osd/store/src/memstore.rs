@@ -17,8 +17,8 @@ use rt::LocalBoxFuture;
 use crate::check;
 use crate::limits;
 use crate::object_store::{
-    FsckLevel, FsckReport, ObjectStore, OmapPage, Outcome, StoreError, StoreResult, StoreStats, Submitted,
-    Watch,
+    BlockSums, FsckLevel, FsckReport, ObjectStore, OmapPage, Outcome, StoreError, StoreResult, StoreStats,
+    Submitted, Watch,
 };
 use crate::transaction::Transaction;
 use crate::types::{AccessHints, CollectionId, LogVersion, ObjectId, ObjectStat, PoolOptions, PoolStats};
@@ -140,7 +140,7 @@ impl State {
 }
 
 impl ObjectStore for MemStore {
-    fn submit_with(&self, transaction: Transaction, _: AccessHints) -> Submitted {
+    fn submit_with(&self, transaction: Transaction, _: AccessHints, _: BlockSums) -> Submitted {
         let result = self.apply(&transaction);
         let durable = result.clone();
         Submitted {

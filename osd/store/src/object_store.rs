@@ -7,6 +7,7 @@ use std::task::{Context, Poll};
 
 use bytes::Bytes;
 use rt::LocalBoxFuture;
+use smallvec::SmallVec;
 
 use crate::devices::Role;
 use crate::memory::{MemoryTarget, MemoryUse};
@@ -45,6 +46,11 @@ pub enum StoreError {
 /// Result of a call.
 pub type StoreResult<T> = Result<T, StoreError>;
 
+/// Crc32c of each block of [`crate::limits::BLOCK`] bytes of what a transaction's only write has, from its beginning on, as whoever
+/// received the bytes verified them; none if nobody did. They save the store a pass over the bytes, and the bytes a while in which
+/// nothing protects them.
+pub type BlockSums = SmallVec<[u32; 2]>;
+
 /// A transaction on its way. Dropping the futures undoes nothing.
 pub struct Submitted {
     /// Done when reads on this store show the transaction (or it failed).
@@ -55,6 +61,7 @@ pub struct Submitted {
 }
 
 /// What became of a transaction, as a future. Not to be polled again once it is done.
+#[must_use = "who is not told must say so"]
 pub enum Outcome {
     /// It is known.
     Known(StoreResult<()>),
@@ -245,10 +252,10 @@ pub trait Copies {
 pub trait ObjectStore {
     /// Starts a transaction.
     fn submit(&self, transaction: Transaction) -> Submitted {
-        self.submit_with(transaction, AccessHints::default())
+        self.submit_with(transaction, AccessHints::default(), BlockSums::new())
     }
-    /// Starts a transaction whose client says something of the data that it writes.
-    fn submit_with(&self, transaction: Transaction, hints: AccessHints) -> Submitted;
+    /// Starts a transaction of whose data something is known: what the client says of its use, and its checksums.
+    fn submit_with(&self, transaction: Transaction, hints: AccessHints, sums: BlockSums) -> Submitted;
 
     /// Up to `len` bytes from `offset`, fewer at the object's end, holes as zeroes.
     fn read(

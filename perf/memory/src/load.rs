@@ -8,8 +8,8 @@ use bytes::Bytes;
 use futures_util::future::try_join_all;
 use rt::Core;
 use store::{
-    AccessHints, CollectionId, Engine, Keep, LogVersion, ObjectId, ObjectStore, Op, Pattern, StoreError,
-    StoreResult, Transaction,
+    AccessHints, BlockSums, CollectionId, Engine, Keep, LogVersion, ObjectId, ObjectStore, Op, Pattern,
+    StoreError, StoreResult, Transaction,
 };
 
 /// Placement groups.
@@ -145,7 +145,7 @@ impl<'a> Load<'a> {
         let version = LogVersion { epoch: 1, version: self.version.get() };
         let entry = Bytes::from(vec![7; LOG_ENTRY_BYTES]);
         let ops = vec![op, Op::LogAppend { collection, version, entry }];
-        let submitted = self.engine.submit_with(Transaction { ops }, self.hints());
+        let submitted = self.engine.submit_with(Transaction { ops }, self.hints(), BlockSums::new());
         submitted.readable.await?;
         submitted.durable.await
     }

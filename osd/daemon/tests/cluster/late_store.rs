@@ -8,9 +8,9 @@ use bytes::Bytes;
 use rt::LocalBoxFuture;
 use rt::sync::Event;
 use store::{
-    AccessHints, CollectionId, FsckLevel, FsckReport, LogVersion, MemStore, MemoryTarget, ObjectId,
-    ObjectStat, ObjectStore, OmapPage, PoolOptions, PoolStats, StoreError, StoreResult, StoreStats,
-    Submitted, Transaction, Watch,
+    AccessHints, BlockSums, CollectionId, FsckLevel, FsckReport, LogVersion, MemStore, MemoryTarget,
+    ObjectId, ObjectStat, ObjectStore, OmapPage, Outcome, PoolOptions, PoolStats, StoreError, StoreResult,
+    StoreStats, Submitted, Transaction, Watch,
 };
 
 /// The store.
@@ -60,28 +60,25 @@ impl LateStore {
 }
 
 impl ObjectStore for LateStore {
-    fn submit_with(&self, transaction: Transaction, hints: AccessHints) -> Submitted {
+    fn submit_with(&self, transaction: Transaction, hints: AccessHints, sums: BlockSums) -> Submitted {
         self.hints.borrow_mut().1.push(hints);
         if let Some(error) = self.refuse.borrow_mut().pop_front() {
             let (a, b) = (error.clone(), error);
-            return Submitted {
-                readable: Box::pin(async move { Err(a) }),
-                durable: Box::pin(async move { Err(b) }),
-            };
+            return Submitted { readable: Outcome::Known(Err(a)), durable: Outcome::Known(Err(b)) };
         }
         let (gate, doom) = (self.gate.borrow().clone(), self.doom.clone());
-        let submitted = self.inner.submit_with(transaction, hints);
+        let submitted = self.inner.submit_with(transaction, hints, sums);
         let durable = submitted.durable;
         Submitted {
             readable: submitted.readable,
-            durable: Box::pin(async move {
+            durable: Outcome::Later(Box::pin(async move {
                 gate.wait().await;
                 let doomed = doom.borrow().clone();
                 match doomed {
                     Some(error) => Err(error),
                     None => durable.await,
                 }
-            }),
+            })),
         }
     }
 

@@ -87,6 +87,11 @@ impl Checksum {
         Self::of_all(kind, [block])
     }
 
+    /// That of a block with this crc32c, if it is of that kind.
+    pub fn of_crc32c(kind: ChecksumKind, crc32c: u32) -> Option<Self> {
+        (kind == Crc32c).then_some(Self { kind, is_known: true, value: crc32c.into() })
+    }
+
     /// That of these blocks together.
     pub fn of_all<'a>(kind: ChecksumKind, blocks: impl IntoIterator<Item = &'a [u8]>) -> Self {
         let mut summing = Summing::new(kind);

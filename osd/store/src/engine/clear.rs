@@ -196,7 +196,8 @@ impl Clearing {
     async fn move_range(&mut self, object: &ObjectId, offset: u64, len: u64) -> StoreResult<()> {
         let Some(collection) = self.inner.collection_of(object) else { return Ok(()) };
         let op = Op::Defragment { collection, object: object.clone(), offset, len };
-        let submitted = self.inner.submit(Transaction { ops: vec![op] }, Default::default());
+        let submitted =
+            self.inner.submit(Transaction { ops: vec![op] }, Default::default(), Default::default());
         // With any other error it is gone, cannot be read, or found no hole, and stays as it is. Before it is asked what is free
         // all of them are durable.
         if let Err(error @ StoreError::Down(_)) = submitted.readable.await {

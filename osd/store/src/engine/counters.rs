@@ -44,6 +44,8 @@ counters! {
     transactions_refused,
     /// Transactions that took the way of usual overwrites.
     overwrites_short,
+    /// Blocks stored under the checksum that came with them.
+    blocks_summed_before,
     /// Nanoseconds that transactions waited for those before them on their collections, all together; so are the next.
     stage_turn_ns,
     /// … loaded the metadata that they change.

@@ -170,7 +170,7 @@ impl Inner {
         let (tell, receiver) = oneshot();
         let mut at = self.core.now();
         let mut waiter = Some(Waiter { tell, at, pass: None });
-        self.execute(&Transaction { ops }, AccessHints::default(), &mut waiter, &mut at).await?;
+        self.execute(&Transaction { ops }, (AccessHints::default(), &[]), &mut waiter, &mut at).await?;
         drop(turn);
         super::submit::answer(self, receiver).await
     }

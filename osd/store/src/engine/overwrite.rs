@@ -46,6 +46,8 @@ pub struct Overwrite<'a> {
     object: &'a ObjectId,
     offset: u64,
     data: &'a Bytes,
+    /// See [`crate::BlockSums`].
+    sums: &'a [u32],
     attrs: Option<&'a BTreeMap<Bytes, Bytes>>,
     log: Option<(LogVersion, &'a Bytes)>,
 }
@@ -68,7 +70,7 @@ pub type Way = ControlFlow<StoreResult<()>>;
 
 impl<'a> Overwrite<'a> {
     /// What the transaction does, if it does no more than that.
-    pub fn of(transaction: &'a Transaction) -> Option<Self> {
+    pub fn of(transaction: &'a Transaction, sums: &'a [u32]) -> Option<Self> {
         let (mut write, mut attrs, mut log) = (None, None, None);
         for op in &transaction.ops {
             match op {
@@ -90,7 +92,7 @@ impl<'a> Overwrite<'a> {
             && log.is_none_or(|(id, ..)| id == collection);
         let attrs = attrs.map(|(_, _, attrs)| attrs);
         let log = log.map(|(_, version, entry)| (version, entry));
-        is_same.then_some(Self { collection, object, offset, data, attrs, log })
+        is_same.then_some(Self { collection, object, offset, data, sums, attrs, log })
     }
 
     fn end(&self) -> u64 {
@@ -105,16 +107,20 @@ impl Inner {
         self: &Rc<Self>,
         transaction: &Transaction,
         hints: AccessHints,
+        sums: &[u32],
         waiter: &mut Option<Waiter>,
     ) -> bool {
-        let Some(op) = Overwrite::of(transaction) else { return false };
+        let Some(op) = Overwrite::of(transaction, sums) else { return false };
         if self.memory_short.get() || !self.sequencer.is_free(op.collection) {
             return false;
         }
         let Some(ready) = self.look(&op) else { return false };
-        let reserved =
-            self.admit_now(ready.demand).zip(self.space.space.reserve(length(op.data), Class::Ordinary).ok());
-        reserved.is_some_and(|reserved| self.overwrite_now(&op, ready, hints, reserved, waiter).is_break())
+        // What is given back first tells nobody.
+        let Ok(reservation) = self.space.space.reserve(length(op.data), Class::Ordinary) else {
+            return false;
+        };
+        let Some(admitted) = self.admit_now(ready.demand) else { return false };
+        self.overwrite_now(&op, ready, hints, (admitted, reservation), waiter).is_break()
     }
 
     /// Does it, if all is as usual.
@@ -243,13 +249,17 @@ impl Inner {
         let Ok(taken) = reservation.take(&request) else { return Way::Continue(()) };
         let (pool, block) = (op.object.pool, index(self.block));
         let kind = self.checksum_kind(pool);
+        let are_summed = self.block == limits::BLOCK && op.sums.len() == op.data.len() / block;
+        let mut sums = op.sums.iter().filter(|_| are_summed);
         let mut buffers = Buffers::new(taken.extents());
         let mut new: SmallVec<[NewBlock; 16]> = SmallVec::new();
         let mut to_keep = Vec::new();
         for (logical, data) in (op.offset..).step_by(block).zip(op.data.chunks_exact(block)) {
             let (address, memory) = buffers.next(block);
             memory.copy_from_slice(data);
-            let checksum = Checksum::of(kind, memory);
+            let known = sums.next().and_then(|sum| Checksum::of_crc32c(kind, *sum));
+            let checksum = known.unwrap_or_else(|| Checksum::of(kind, memory));
+            self.counters.blocks_summed_before.add(known.is_some().into());
             new.push((address, checksum));
             if self.keeps_written(hints.keep, || shard.place(logical, self.block)) {
                 to_keep.push((address, None, checksum, Bytes::copy_from_slice(memory)));

@@ -62,9 +62,7 @@ impl Sequencer {
         drop(state);
         Turn { sequencer: self.clone(), number, collections: lines, granted }
     }
-}
 
-impl Sequencer {
     /// Whether nobody is in the line of a collection.
     pub fn is_free(&self, collection: CollectionId) -> bool {
         !self.0.borrow().lines.contains_key(&collection)

@@ -27,7 +27,7 @@ use super::state::{Inner, Purpose};
 use super::writer::Waiter;
 use crate::check;
 use crate::checksum::Checksum;
-use crate::object_store::{Outcome, StoreError, StoreResult, Submitted};
+use crate::object_store::{BlockSums, Outcome, StoreError, StoreResult, Submitted};
 use crate::shard::Place;
 use crate::transaction::Transaction;
 use crate::types::{AccessHints, ObjectId};
@@ -43,7 +43,12 @@ struct Prepared {
 
 impl Inner {
     /// See the seam.
-    pub fn submit(self: &Rc<Self>, transaction: Transaction, hints: AccessHints) -> Submitted {
+    pub fn submit(
+        self: &Rc<Self>,
+        transaction: Transaction,
+        hints: AccessHints,
+        sums: BlockSums,
+    ) -> Submitted {
         let pass = match self.accept(&transaction) {
             Ok(pass) => pass,
             Err(error) => {
@@ -54,7 +59,7 @@ impl Inner {
         let (tell, durable) = oneshot();
         let durable = self.outcome(durable);
         let mut waiter = Some(Waiter { tell, at: self.core.now(), pass: Some(pass) });
-        if self.overwrite_at_once(&transaction, hints, &mut waiter) {
+        if self.overwrite_at_once(&transaction, hints, &sums, &mut waiter) {
             self.counters.transactions.add(1);
             return Submitted { readable: Outcome::Known(Ok(())), durable };
         }
@@ -65,7 +70,7 @@ impl Inner {
         self.executing.set(self.executing.get() + 1);
         let this = Rc::clone(self);
         self.spawn(Group::Client, "transaction", async move {
-            this.run(transaction, hints, turn, tell, waiter).await;
+            this.run(transaction, (hints, sums), turn, tell, waiter).await;
         });
         Submitted { readable, durable }
     }
@@ -87,7 +92,7 @@ impl Inner {
     async fn run(
         self: Rc<Self>,
         transaction: Transaction,
-        hints: AccessHints,
+        (hints, sums): (AccessHints, BlockSums),
         mut turn: Turn,
         readable: OneSender<StoreResult<()>>,
         mut waiter: Option<Waiter>,
@@ -99,7 +104,7 @@ impl Inner {
         }
         turn.come().await;
         self.count_stage(&self.counters.stage_turn_ns, &mut at);
-        let result = self.execute(&transaction, hints, &mut waiter, &mut at).await;
+        let result = self.execute(&transaction, (hints, &sums), &mut waiter, &mut at).await;
         drop(turn);
         self.executing.set(self.executing.get() - 1);
         match &result {
@@ -118,12 +123,12 @@ impl Inner {
     pub(super) async fn execute(
         self: &Rc<Self>,
         transaction: &Transaction,
-        hints: AccessHints,
+        (hints, sums): (AccessHints, &[u32]),
         waiter: &mut Option<Waiter>,
         at: &mut Nanos,
     ) -> StoreResult<()> {
         self.check_up()?;
-        if let Some(usual) = Overwrite::of(transaction)
+        if let Some(usual) = Overwrite::of(transaction, sums)
             && let ControlFlow::Break(done) = self.overwrite(usual, hints, waiter, at).await
         {
             return done;

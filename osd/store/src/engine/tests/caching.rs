@@ -14,7 +14,7 @@ use crate::engine::{Engine, Options};
 use crate::object_store::{FsckLevel, ObjectStore, StoreError, Unwatched};
 use crate::suite::{Generator, collection, join, object, pattern};
 use crate::types::{AccessHints, Keep, Pattern};
-use crate::{ObjectId, Op, Transaction};
+use crate::{BlockSums, ObjectId, Op, Transaction};
 
 const BLOCK: usize = 4096;
 const LONG: AccessHints = AccessHints { keep: Keep::Long, pattern: Pattern::Unknown, verifies: false };
@@ -42,7 +42,7 @@ fn with_cache(blocks: u64, options: Options, test: impl AsyncFn(Core, Rc<World>,
 async fn write(store: &Engine, name: &ObjectId, offset: usize, data: Bytes, hints: AccessHints) {
     let offset = u64::try_from(offset).expect("small");
     let ops = vec![Op::Write { collection: collection(), object: name.clone(), offset, data: vec![data] }];
-    store.submit_with(Transaction { ops }, hints).durable.await.expect("write");
+    store.submit_with(Transaction { ops }, hints, BlockSums::new()).durable.await.expect("write");
 }
 
 async fn read(store: &Engine, name: &ObjectId, offset: usize, len: usize, hints: AccessHints) -> Vec<u8> {

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use bytes::Bytes;
+use futures_util::future::join_all;
 use rt::Core;
 use rt::sim::{Config, Sim};
 
@@ -14,8 +15,8 @@ use crate::object_store::ObjectStore;
 use crate::suite::{collection, half_noise, object, pattern};
 use crate::types::{ChunkBounds, Hints, Keep, LogVersion};
 use crate::{
-    AccessHints, ChecksumKind, Compressibility, Compression, CompressionMode, ObjectId, Op, StoreError,
-    Transaction,
+    AccessHints, BlockSums, ChecksumKind, Compressibility, Compression, CompressionMode, ObjectId, Op,
+    StoreError, Transaction,
 };
 
 const BLOCK: u64 = 4096;
@@ -80,6 +81,16 @@ fn transaction(draw: &mut Draw, step: u64) -> Transaction {
     Transaction { ops }
 }
 
+/// What somebody who received the data of the write knows of it.
+fn sums_of(transaction: &Transaction) -> BlockSums {
+    let mut writes = transaction.ops.iter().filter_map(|op| match op {
+        Op::Write { data, .. } => Some(data),
+        _ => None,
+    });
+    let Some([data]) = writes.next().map(Vec::as_slice) else { return BlockSums::new() };
+    data.chunks(usize::try_from(BLOCK).expect("small")).map(crc32c::crc32c).collect()
+}
+
 /// What is left of a run.
 struct Left {
     content: BTreeMap<ObjectId, ObjectDump>,
@@ -88,18 +99,24 @@ struct Left {
     short: u64,
 }
 
-async fn work(core: &Core, world: &World, seed: u64) -> Left {
+/// So many at a time on their way.
+async fn work(core: &Core, world: &World, seed: u64, at_a_time: u64) -> Left {
     let store = open(core, world).await;
-    let (mut draw, mut results) = (Draw(seed), Vec::new());
+    let (mut draw, mut results, mut on_their_way) = (Draw(seed), Vec::new(), Vec::new());
     for step in 0..STEPS {
         let keep = [Keep::Usual, Keep::Usual, Keep::Long, Keep::Not][draw.below(4) as usize];
         let hints = AccessHints { keep, ..AccessHints::default() };
         let transaction = transaction(&mut draw, step);
-        results.push(store.submit_with(transaction, hints).durable.await);
+        let sums = if draw.below(2) == 0 { BlockSums::new() } else { sums_of(&transaction) };
+        on_their_way.push(store.submit_with(transaction, hints, sums));
+        if step % at_a_time == 0 || step % 150 == 149 {
+            results.extend(join_all(on_their_way.drain(..).map(|submitted| submitted.durable)).await);
+        }
         if step % 150 == 149 {
             store.checkpoint().await.expect("checkpoint");
         }
     }
+    results.extend(join_all(on_their_way.drain(..).map(|submitted| submitted.durable)).await);
     is_clean(&store).await;
     let (content, short) = (content(&store).await, counter(&store, "overwrites_short"));
     store.close().await.expect("close");
@@ -108,12 +125,12 @@ async fn work(core: &Core, world: &World, seed: u64) -> Left {
     Left { content, results, device, short }
 }
 
-fn run(seed: u64, options: Options) -> Left {
+fn run(seed: u64, options: Options, at_a_time: u64) -> Left {
     Sim::new(seed, Config::default()).run(0, |core| async move {
         let mut world = World::new(seed, DEVICE_BYTES, 4096, 4 << 20);
         let reserve_bytes = world.options.reserve_bytes;
         world.options = Options { reserve_bytes, ..options };
-        work(&core, &world, seed).await
+        work(&core, &world, seed, at_a_time).await
     })
 }
 
@@ -132,8 +149,8 @@ fn both_ways_leave_the_same_on_the_device() {
         Options { deferred_whole_max: 64 << 10, ..usual },
     ];
     for (seed, options) in (1..).zip(variants) {
-        let short = run(seed, options.clone());
-        let general = run(seed, Options { short_overwrites: false, ..options.clone() });
+        let short = run(seed, options.clone(), 1);
+        let general = run(seed, Options { short_overwrites: false, ..options.clone() }, 1);
         assert_eq!(general.short, 0);
         let is_general = options.deferred_whole_max > 0 || options.checksum_chunk.min.is_some();
         let least = if is_general { 0 } else { STEPS / 10 };
@@ -147,4 +164,46 @@ fn both_ways_leave_the_same_on_the_device() {
         let differs = short.device.iter().zip(&general.device).position(|(one, other)| one != other);
         assert_eq!(differs, None, "where the devices differ, with {options:?}");
     }
+}
+
+/// Several on their way at once: some at once, some in line behind others, some with checksums that came with the data.
+#[test]
+fn both_ways_leave_the_same_content_whatever_is_on_its_way() {
+    let usual = Options { data_cache_bytes_max: 0, ..Options::default() };
+    for seed in 20..24 {
+        let short = run(seed, usual.clone(), 7);
+        let general = run(seed, Options { short_overwrites: false, ..usual.clone() }, 7);
+        assert!(general.short == 0 && short.short > STEPS / 10, "{} did", short.short);
+        assert_eq!(short.results, general.results);
+        assert_eq!(short.content, general.content);
+    }
+}
+
+/// Checksums that come with the data are those that are stored: wrong ones are found by the next read.
+#[test]
+fn checksums_that_came_with_the_data_are_stored() {
+    Sim::new(1, Config::default()).run(0, |core| async move {
+        let mut world = World::new(1, DEVICE_BYTES, 4096, 4 << 20);
+        world.options.inline_bytes_max = 0;
+        let store = open(&core, &world).await;
+        let write = |offset: u64| {
+            let data = vec![pattern(offset, 8192)];
+            let op = Op::Write { collection: collection(), object: object("one", 1), offset, data };
+            Transaction { ops: vec![op] }
+        };
+        store.submit(write(0)).durable.await.expect("write");
+        let submit = async |sums: BlockSums| {
+            let before = counter(&store, "blocks_summed_before");
+            let submitted = store.submit_with(write(0), AccessHints::default(), sums);
+            submitted.durable.await.expect("write");
+            let read = store.read(collection(), &object("one", 1), 0, 8192).await;
+            (counter(&store, "blocks_summed_before") - before, read.is_ok())
+        };
+        let right = sums_of(&write(0));
+        assert_eq!(submit(right.clone()).await, (2, true));
+        assert_eq!(submit(right[..1].into()).await, (0, true), "not of all blocks");
+        assert_eq!(submit(BlockSums::from_slice(&[right[0], !right[1]])).await, (2, false));
+        assert_eq!(submit(BlockSums::new()).await, (0, true));
+        store.close().await.expect("close");
+    });
 }
