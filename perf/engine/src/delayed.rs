@@ -11,16 +11,26 @@ pub struct Delayed {
     pub core: Core,
     /// What is below.
     pub device: MemoryDevice,
-    /// Of each read, write and flush.
+    /// Of each read and write.
     pub delay: Duration,
+    /// Of each flush, if it needs any.
+    pub flush: Option<Duration>,
+    geometry: Geometry,
 }
 
 impl Delayed {
+    /// Over `device`, which keeps what is written also without a flush.
+    pub fn new(core: Core, device: MemoryDevice, delay: Duration, flush: Option<Duration>) -> Self {
+        let geometry = Geometry { volatile_cache: flush.is_some(), ..device.geometry().clone() };
+        Self { core, device, delay, flush, geometry }
+    }
+
     fn later<T: 'static>(
         &self,
+        delay: Duration,
         io: LocalBoxFuture<'static, DeviceResult<T>>,
     ) -> LocalBoxFuture<'static, DeviceResult<T>> {
-        let pause = self.core.sleep(self.delay);
+        let pause = self.core.sleep(delay);
         Box::pin(async move {
             let done = io.await;
             pause.await;
@@ -31,7 +41,7 @@ impl Delayed {
 
 impl BlockDevice for Delayed {
     fn geometry(&self) -> &Geometry {
-        self.device.geometry()
+        &self.geometry
     }
 
     fn name(&self) -> &str {
@@ -39,15 +49,15 @@ impl BlockDevice for Delayed {
     }
 
     fn read(&self, offset: u64, buf: DmaBuf) -> LocalBoxFuture<'static, DeviceResult<DmaBuf>> {
-        self.later(BlockDevice::read(&self.device, offset, buf))
+        self.later(self.delay, BlockDevice::read(&self.device, offset, buf))
     }
 
     fn write(&self, offset: u64, buf: DmaBuf) -> LocalBoxFuture<'static, DeviceResult<DmaBuf>> {
-        self.later(BlockDevice::write(&self.device, offset, buf))
+        self.later(self.delay, BlockDevice::write(&self.device, offset, buf))
     }
 
     fn flush(&self) -> LocalBoxFuture<'static, DeviceResult<()>> {
-        self.later(BlockDevice::flush(&self.device))
+        self.later(self.flush.unwrap_or_default(), BlockDevice::flush(&self.device))
     }
 
     fn discard(&self, offset: u64, len: u64) -> LocalBoxFuture<'static, DeviceResult<()>> {

@@ -52,8 +52,10 @@ pub struct Setup {
     pub overlay: Option<u64>,
     /// Bytes of a shard.
     pub shard_span: Option<u32>,
-    /// What each read, write and flush takes at least.
+    /// What each read and write takes at least.
     pub delay: Duration,
+    /// What a flush takes at least, if the device needs any.
+    pub flush: Option<Duration>,
 }
 
 /// Formats and opens a store.
@@ -109,9 +111,9 @@ fn options(device: &MemoryDevice, setup: &Setup) -> Options {
 }
 
 fn below(core: &Core, device: &MemoryDevice, setup: &Setup) -> Rc<dyn BlockDevice> {
-    match setup.delay.is_zero() {
+    match setup.delay.is_zero() && setup.flush.is_none() {
         true => Rc::new(device.clone()),
-        false => Rc::new(Delayed { core: core.clone(), device: device.clone(), delay: setup.delay }),
+        false => Rc::new(Delayed::new(core.clone(), device.clone(), setup.delay, setup.flush)),
     }
 }
 

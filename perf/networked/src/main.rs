@@ -14,6 +14,7 @@ mod server;
 mod table;
 
 use std::path::PathBuf;
+use std::time::Duration;
 
 use anyhow::Context;
 use clap::Parser;
@@ -52,6 +53,15 @@ struct Settings {
     /// What keeps the keys.
     #[arg(long, default_value = "memory")]
     kv: Kv,
+    /// Microseconds for which the server's core polls before it sleeps.
+    #[arg(long, default_value_t = 0)]
+    spin: u64,
+    /// Microseconds that a write or read of the device takes.
+    #[arg(long, default_value_t = 0)]
+    io: u64,
+    /// Microseconds that a flush of the device takes. Default: the device needs none.
+    #[arg(long)]
+    flush: Option<u64>,
     /// One load only.
     #[arg(long)]
     only: Option<Load>,
@@ -63,8 +73,16 @@ struct Settings {
     json: Option<PathBuf>,
 }
 
+/// One measurement of a load.
+struct Sample {
+    /// By the client's clock.
+    took: Duration,
+    /// By the server.
+    spent: Spent,
+}
+
 /// What a load took, each time.
-type Samples = Vec<(Load, Vec<Spent>)>;
+type Samples = Vec<(Load, Vec<Sample>)>;
 
 fn main() -> anyhow::Result<()> {
     measure(&Settings::parse())
@@ -95,7 +113,8 @@ fn apart(settings: Settings) -> anyhow::Result<Samples> {
     let (orders, told) = rt::mailbox::mailbox(1);
     let (tell, mut answers) = rt::mailbox::mailbox(1);
     let given = settings.clone();
-    let server = spawn_core(CoreId(0), Config::default(), move |core| async move {
+    let config = Config { spin: Duration::from_micros(settings.spin), ..Config::default() };
+    let server = spawn_core(CoreId(0), config, move |core| async move {
         let server = Server::start(&core, &given).await?;
         server.serve(told, tell).await;
         server.stop().await
@@ -119,8 +138,10 @@ async fn rounds(core: &Core, mut server: Remote<'_>, settings: &Settings) -> any
     for round in 0..u32::from(settings.warm_up) + u32::from(settings.rounds) {
         for (load, samples) in &mut samples {
             let before = server.spent().await?;
+            let since = core.now();
             client.run(*load, settings.operations, settings.depth).await?;
-            let sample = server.spent().await?.since(&before);
+            let took = Duration::from_nanos(core.now().0 - since.0);
+            let sample = Sample { took, spent: server.spent().await?.since(&before) };
             samples.extend(Some(sample).filter(|_| round >= settings.warm_up.into()));
         }
     }

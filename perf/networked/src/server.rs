@@ -51,8 +51,12 @@ pub struct Spent {
     pub tasks: u64,
     /// Bytes written to the device.
     pub device_bytes: u64,
-    /// Groups written to the store's journal. A device that needs flushes, which one in memory does not, gets one for each at most.
+    /// Groups written to the store's journal.
     pub groups: u64,
+    /// Flushes of the device.
+    pub flushes: u64,
+    /// Tasks of the core that another thread woke: another core, or a foreign thread that is done.
+    pub foreign_wakes: u64,
 }
 
 impl Spent {
@@ -65,6 +69,8 @@ impl Spent {
             tasks: self.tasks - before.tasks,
             device_bytes: self.device_bytes - before.device_bytes,
             groups: self.groups - before.groups,
+            flushes: self.flushes - before.flushes,
+            foreign_wakes: self.foreign_wakes - before.foreign_wakes,
         }
     }
 }
@@ -135,8 +141,13 @@ impl Server {
         let pooled = PooledBuffers::begin();
         let device = setup::device(settings.objects.into(), 0);
         let mon = start_mon(core, device.geometry().size).await.context("the monitor")?;
-        let wanted =
-            Setup { kv: settings.kv, data_cache: Some(settings.data_cache << 20), ..Setup::default() };
+        let wanted = Setup {
+            kv: settings.kv,
+            data_cache: Some(settings.data_cache << 20),
+            delay: Duration::from_micros(settings.io),
+            flush: settings.flush.map(Duration::from_micros),
+            ..Setup::default()
+        };
         let engine = Rc::new(setup::make(core, &device, &wanted).await.context("the store")?);
         let config = OsdConfig {
             whoami: 0,
@@ -186,6 +197,8 @@ impl Server {
             tasks: of("tasks"),
             device_bytes: self.device.bytes_written(),
             groups: of("groups"),
+            flushes: of("flushes"),
+            foreign_wakes: world.foreign_wakes(),
         }
     }
 

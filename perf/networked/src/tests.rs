@@ -15,6 +15,9 @@ fn settings(folder: &Path) -> Settings {
         kv: Kv::Memory,
         only: None,
         together: false,
+        spin: 0,
+        io: 0,
+        flush: None,
         json: Some(folder.join("result.json")),
     }
 }

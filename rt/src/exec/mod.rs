@@ -9,7 +9,7 @@ mod shares;
 mod stall;
 mod waker;
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::collections::VecDeque;
 use std::rc::{Rc, Weak};
 use std::task::Context;
@@ -26,6 +26,7 @@ use waker::TaskId;
 pub(crate) struct Executor {
     tasks: Rc<Tasks>,
     remote: std::sync::Arc<Remote>,
+    foreign_wakes: Cell<u64>,
 }
 
 /// What wakers and [`Task`] handles reach.
@@ -86,7 +87,7 @@ impl Executor {
             }),
         });
         waker::enter(executor, tasks.clone());
-        Self { tasks, remote }
+        Self { tasks, remote, foreign_wakes: Cell::new(0) }
     }
 
     /// How other threads reach this core.
@@ -120,7 +121,15 @@ impl Executor {
 
     /// Wakes the tasks that other threads woke.
     pub fn drain_remote(&self) {
-        self.remote.drain(|bits| self.tasks.wake(TaskId::from_bits(bits)));
+        self.remote.drain(|bits| {
+            self.foreign_wakes.set(self.foreign_wakes.get() + 1);
+            self.tasks.wake(TaskId::from_bits(bits));
+        });
+    }
+
+    /// Wakes by other threads so far.
+    pub fn foreign_wakes(&self) -> u64 {
+        self.foreign_wakes.get()
     }
 
     /// Polls one ready task; none if there is none. `pick` chooses: given the shares and the lengths of the ready

@@ -82,6 +82,11 @@ impl UringCore {
         &self.ring
     }
 
+    /// How often another thread woke a task of this core: another core that sent it something, or a foreign thread that is done.
+    pub fn foreign_wakes(&self) -> u64 {
+        self.executor.foreign_wakes()
+    }
+
     /// Polls that kept the core for too long.
     pub fn stalls(&self) -> Stalls {
         self.stalls.borrow().clone()

@@ -12,6 +12,7 @@ use engine::setup::OBJECT_BYTES;
 use futures_util::future::try_join_all;
 use nvme::MemoryDevice;
 use rt::Core;
+use rt::uring::UringCore;
 use store::{CollectionId, Engine, LogVersion, ObjectId, ObjectStore, Op, StoreResult, Transaction};
 
 use crate::Settings;
@@ -53,6 +54,8 @@ impl Load {
 
 /// What a measurement took.
 pub struct Sample {
+    /// By the clock.
+    pub took: Duration,
     /// CPU of the core's thread.
     pub core: Duration,
     /// CPU of all other threads.
@@ -65,6 +68,8 @@ pub struct Sample {
     pub flushes: u64,
     /// Tasks spawned in the store.
     pub tasks: u64,
+    /// Tasks of the core that another thread woke: another core, or a foreign thread that is done.
+    pub foreign_wakes: u64,
 }
 
 /// A store full of objects.
@@ -202,7 +207,12 @@ impl<'a> Dataset<'a> {
         let counters: BTreeMap<_, _> = self.engine.stats().counters.into_iter().collect();
         let of = |name: &str| counters.get(name).copied().unwrap_or_default();
         let layers = ["data", "journal", "deferred", "pg_log", "superblock"];
+        let Some(world) = self.core.world().downcast_ref::<UringCore>() else {
+            unreachable!("this runs on io_uring")
+        };
         Reading {
+            now: self.core.now().0,
+            foreign_wakes: world.foreign_wakes(),
             thread: clock::thread(),
             process: clock::process(),
             device_bytes: layers.iter().map(|layer| of(&format!("{layer}_bytes_written"))).sum(),
@@ -215,6 +225,8 @@ impl<'a> Dataset<'a> {
 
 /// Clocks and counters at a moment.
 struct Reading {
+    now: u64,
+    foreign_wakes: u64,
     thread: Duration,
     process: Duration,
     device_bytes: u64,
@@ -227,6 +239,8 @@ impl Reading {
     fn since(&self, before: &Self) -> Sample {
         let core = self.thread - before.thread;
         Sample {
+            took: Duration::from_nanos(self.now - before.now),
+            foreign_wakes: self.foreign_wakes - before.foreign_wakes,
             core,
             others: (self.process - before.process).saturating_sub(core),
             device_bytes: self.device_bytes - before.device_bytes,

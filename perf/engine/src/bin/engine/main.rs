@@ -10,14 +10,15 @@
 mod load;
 
 use std::path::PathBuf;
+use std::sync::{Arc, Barrier};
 
 use anyhow::Context;
 use clap::{Parser, ValueEnum};
 use engine::setup::{self, Kv, Setup};
 use engine::spread;
 use nvme::PooledBuffers;
-use rt::CoreId;
-use rt::uring::{Config, run};
+use rt::uring::{Config, run, spawn_core};
+use rt::{Core, CoreId};
 use serde_json::json;
 
 use load::{Dataset, Load, Sample, WHOLES};
@@ -30,6 +31,7 @@ const WHOLE_BYTES: u64 = 8 << 10;
 #[command(after_help = "Examples:
   cargo run --release -p engine
   cargo run --release -p engine -- --only overwrite --depth 1
+  cargo run --release -p engine -- --cores 2 --kv memory
   cargo run --release -p engine -- --only read --objects 32 --read-blocks 256 --data-cache 0
   valgrind --tool=callgrind target/release/engine --warm-up 0 --rounds 1 --operations 20000 --kv memory")]
 struct Settings {
@@ -66,6 +68,9 @@ struct Settings {
     /// What keeps the keys.
     #[arg(long, default_value = "rocksdb")]
     kv: Kv,
+    /// Cores, each with a store of its own; with several, each load is done by the first alone and then by all at once.
+    #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u16).range(1..=64))]
+    cores: u16,
     /// One load only.
     #[arg(long)]
     only: Option<Load>,
@@ -78,39 +83,130 @@ fn main() -> anyhow::Result<()> {
     measure(&Settings::parse())
 }
 
+/// Samples of each load: of the first core while it is alone, and of all cores at once if there are several.
+#[derive(Default)]
+struct Measured {
+    alone: Vec<Sample>,
+    /// The same moment of each core.
+    together: Vec<Vec<Sample>>,
+}
+
 fn measure(settings: &Settings) -> anyhow::Result<()> {
-    let given = settings.clone();
-    let samples = run(CoreId(0), &Config::default(), move |core| async move {
-        let setup = Setup {
-            kv: given.kv,
-            inline: given.inline.map(u64::from),
-            data_cache: given.data_cache.map(|mib| mib << 20),
-            ..Setup::default()
-        };
-        let _pooled = PooledBuffers::begin();
-        let objects = u64::from(given.objects);
-        let device = setup::device(objects, objects * WHOLES * WHOLE_BYTES);
-        let engine = setup::make(&core, &device, &setup).await?;
-        let data = Dataset::fill(&core, &engine, &device, &given).await?;
-        let loads = Load::value_variants().iter().filter(|load| given.only.is_none_or(|only| only == **load));
-        let mut samples: Vec<(Load, Vec<Sample>)> = loads.map(|load| (*load, Vec::new())).collect();
-        for round in 0..u32::from(given.warm_up) + u32::from(given.rounds) {
-            for (load, samples) in &mut samples {
-                let sample = data.run(*load, given.operations, given.depth.into()).await?;
-                samples.extend(Some(sample).filter(|_| round >= given.warm_up.into()));
-            }
-        }
-        setup::close(&engine).await?;
-        anyhow::Ok(samples)
+    let loads: Vec<Load> = Load::value_variants().to_vec();
+    let loads: Vec<Load> =
+        loads.into_iter().filter(|load| settings.only.is_none_or(|only| only == *load)).collect();
+    let start = Arc::new(Barrier::new(settings.cores.into()));
+    let others: Vec<_> = (1..settings.cores)
+        .map(|number| {
+            let (given, loads, start) = (settings.clone(), loads.clone(), start.clone());
+            spawn_core(CoreId(number), Config::default(), move |core| async move {
+                one_core(&core, &given, &loads, &start).await
+            })
+        })
+        .collect::<Result<_, _>>()
+        .context("io_uring cannot be used on this machine")?;
+    let (given, on_first) = (settings.clone(), loads.clone());
+    let first = run(CoreId(0), &Config::default(), move |core| async move {
+        one_core(&core, &given, &on_first, &start).await
     });
-    let samples = samples.context("io_uring cannot be used on this machine")??;
-    let results: Vec<_> = samples.iter().map(|(load, samples)| tell(*load, settings, samples)).collect();
+    let mut measured = first.context("io_uring cannot be used on this machine")??;
+    for other in others {
+        let other = other.join().context("a core")??;
+        for (all, own) in measured.iter_mut().zip(other) {
+            all.together.iter_mut().zip(own.together).for_each(|(all, own)| all.extend(own));
+        }
+    }
+    let results: Vec<_> = loads
+        .iter()
+        .zip(&measured)
+        .map(|(load, measured)| {
+            let mut told = tell(*load, settings, &measured.alone);
+            if settings.cores > 1 {
+                told["scaling"] = tell_scaling(*load, settings, measured);
+            }
+            told
+        })
+        .collect();
     if let Some(path) = &settings.json {
         let json = json!({ "operations": settings.operations, "depth": settings.depth, "results": results });
         std::fs::write(path, format!("{json:#}\n"))
             .with_context(|| format!("cannot write {}", path.display()))?;
     }
     Ok(())
+}
+
+/// What one core does: a store of its own, and each load in each round, alone if it is the first, then with all others.
+async fn one_core(
+    core: &Core,
+    given: &Settings,
+    loads: &[Load],
+    start: &Barrier,
+) -> anyhow::Result<Vec<Measured>> {
+    let setup = Setup {
+        kv: given.kv,
+        inline: given.inline.map(u64::from),
+        data_cache: given.data_cache.map(|mib| mib << 20),
+        ..Setup::default()
+    };
+    let _pooled = PooledBuffers::begin();
+    let objects = u64::from(given.objects);
+    let device = setup::device(objects, objects * WHOLES * WHOLE_BYTES);
+    let engine = setup::make(core, &device, &setup).await?;
+    let data = Dataset::fill(core, &engine, &device, given).await?;
+    let mut measured: Vec<Measured> = loads.iter().map(|_| Measured::default()).collect();
+    for round in 0..u32::from(given.warm_up) + u32::from(given.rounds) {
+        let counts = round >= given.warm_up.into();
+        for (load, measured) in loads.iter().zip(&mut measured) {
+            // Whoever has nothing to do sleeps.
+            start.wait();
+            if core.id() == CoreId(0) {
+                let sample = data.run(*load, given.operations, given.depth.into()).await?;
+                measured.alone.extend(Some(sample).filter(|_| counts));
+            }
+            start.wait();
+            if given.cores > 1 {
+                let sample = data.run(*load, given.operations, given.depth.into()).await?;
+                measured.together.extend(Some(vec![sample]).filter(|_| counts));
+            }
+        }
+    }
+    setup::close(&engine).await?;
+    Ok(measured)
+}
+
+/// Prints and gives how much more all cores do at once than the first alone.
+fn tell_scaling(load: Load, settings: &Settings, measured: &Measured) -> serde_json::Value {
+    let operations = settings.operations as f64;
+    let rate = |sample: &Sample| operations / sample.took.as_secs_f64();
+    let us = |sample: &Sample| sample.core.as_secs_f64() * 1e6 / operations;
+    let alone = spread(measured.alone.iter().map(rate))[1];
+    let together = spread(measured.together.iter().map(|cores| cores.iter().map(rate).sum()))[1];
+    let times = spread(
+        measured
+            .alone
+            .iter()
+            .zip(&measured.together)
+            .map(|(alone, together)| together.iter().map(rate).sum::<f64>() / rate(alone)),
+    );
+    let cpu_alone = spread(measured.alone.iter().map(us))[1];
+    let cpu = spread(measured.together.iter().flatten().map(us))[1];
+    let all = measured.together.iter().flatten();
+    let wakes = spread(all.map(|sample| sample.foreign_wakes as f64 / operations));
+    println!(
+        "{:10} {} cores: {together:8.0} per second, {:.2} times as many as one alone, {alone:.0} ({:.2} to {:.2}); CPU each {cpu:.2} us, \
+         {cpu_alone:.2} alone; {:.5} wakes by other threads",
+        load.name(),
+        settings.cores,
+        times[1],
+        times[0],
+        times[2],
+        wakes[1]
+    );
+    json!({
+        "cores": settings.cores, "per_second_alone": alone, "per_second": together, "times_min": times[0],
+        "times_median": times[1], "times_max": times[2], "core_us_alone": cpu_alone, "core_us": cpu,
+        "foreign_wakes_median": wakes[1],
+    })
 }
 
 /// Prints and gives the medians of a load.
@@ -153,7 +249,7 @@ mod tests {
 
     #[test]
     fn every_load_is_measured_over_both_stores() {
-        for kv in [Kv::Memory, Kv::Rocksdb] {
+        for (kv, cores) in [(Kv::Memory, 2), (Kv::Rocksdb, 1)] {
             let folder = tempfile_dir();
             let json = folder.join("result.json");
             let settings = Settings {
@@ -168,6 +264,7 @@ mod tests {
                 data_cache: Some(1),
                 read_blocks: 100,
                 kv,
+                cores,
                 only: None,
                 json: Some(json.clone()),
             };
@@ -178,6 +275,7 @@ mod tests {
             let results = told["results"].as_array().expect("a list");
             assert_eq!(results.len(), Load::value_variants().len());
             for result in results {
+                assert_eq!(result["scaling"]["times_median"].as_f64().is_some(), cores > 1, "{result}");
                 let is_read = result["load"] == "read";
                 assert!(result["core_us_median"].as_f64().expect("a number") > 0.0, "{result}");
                 assert_eq!(
