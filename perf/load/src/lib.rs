@@ -9,6 +9,8 @@
 
 mod arrivals;
 mod content;
+pub mod counted;
+mod delayed;
 mod distribution;
 mod driver;
 mod job;
@@ -16,8 +18,10 @@ mod ledger;
 mod limits;
 mod machine;
 mod meter;
+pub mod one_osd;
 mod recorder;
 pub mod report;
+pub mod setup;
 mod target;
 pub mod targets;
 

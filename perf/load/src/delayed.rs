@@ -1,16 +1,17 @@
 //! [`Delayed`]: a device that takes its time, so that groups form as they do on a real one.
 
+use std::rc::Rc;
 use std::time::Duration;
 
-use nvme::{BlockDevice, DeviceResult, DmaBuf, Geometry, MemoryDevice};
+use nvme::{BlockDevice, DeviceResult, DmaBuf, Geometry};
 use rt::{Core, LocalBoxFuture};
 
-/// A device in memory whose I/Os each take so long; any number at once.
+/// A device whose I/Os each take so long; any number at once.
 pub struct Delayed {
     /// Whose clock.
     pub core: Core,
     /// What is below.
-    pub device: MemoryDevice,
+    pub device: Rc<dyn BlockDevice>,
     /// Of each read, write and flush.
     pub delay: Duration,
 }
@@ -39,18 +40,18 @@ impl BlockDevice for Delayed {
     }
 
     fn read(&self, offset: u64, buf: DmaBuf) -> LocalBoxFuture<'static, DeviceResult<DmaBuf>> {
-        self.later(BlockDevice::read(&self.device, offset, buf))
+        self.later(self.device.read(offset, buf))
     }
 
     fn write(&self, offset: u64, buf: DmaBuf) -> LocalBoxFuture<'static, DeviceResult<DmaBuf>> {
-        self.later(BlockDevice::write(&self.device, offset, buf))
+        self.later(self.device.write(offset, buf))
     }
 
     fn flush(&self) -> LocalBoxFuture<'static, DeviceResult<()>> {
-        self.later(BlockDevice::flush(&self.device))
+        self.later(self.device.flush())
     }
 
     fn discard(&self, offset: u64, len: u64) -> LocalBoxFuture<'static, DeviceResult<()>> {
-        BlockDevice::discard(&self.device, offset, len)
+        self.device.discard(offset, len)
     }
 }
