@@ -6,7 +6,7 @@ use std::time::Duration;
 use anyhow::{Context, ensure};
 use client::{Client, ClientConfig, Pool};
 use futures_util::future::join_all;
-use load::targets::{ObjectNames, PoolTarget};
+use load::targets::{ObjectNames, PoolTarget, Servers};
 use load::{Job, Measured, ServerProcess};
 use rt::uring::Config;
 use rt::{Core, CoreId};
@@ -53,14 +53,15 @@ fn names(options: &ClusterOptions, job: &Job) -> anyhow::Result<ObjectNames> {
     Ok(ObjectNames { prefix: PREFIX.to_owned(), objects, blocks: bytes / job.block_size, block_bytes })
 }
 
-fn servers(ids: &[u32]) -> anyhow::Result<Vec<(u32, ServerProcess)>> {
+fn servers(ids: &[u32]) -> anyhow::Result<Servers> {
     let server = |id: &u32| {
         let process = ServerProcess::new(*id).with_context(|| {
             format!("--server-pid {id}: no process of this machine can be told about by that number")
         });
         Ok((*id, process?))
     };
-    ids.iter().map(server).collect()
+    let servers: anyhow::Result<Vec<(u32, ServerProcess)>> = ids.iter().map(server).collect();
+    Ok(Servers::Processes(servers?.into()))
 }
 
 fn about(options: &ClusterOptions, names: &ObjectNames) -> Vec<(&'static str, String)> {

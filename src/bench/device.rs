@@ -15,7 +15,7 @@ use rt::uring::Config;
 use rt::{Core, CoreId};
 
 use super::options::{Backend, DeviceOptions};
-use super::place::{Place, check_block_size};
+use super::place::{Place, PlaceOptions, check_block_size};
 use super::{Bars, Outcome, tell};
 use crate::size::show_size;
 
@@ -69,7 +69,15 @@ fn on_path(options: &DeviceOptions, job: &Job) -> anyhow::Result<Told> {
         options.backend != Backend::Blocking || job.depth <= ALIEN_THREADS_MAX,
         "--backend blocking has a thread for each operation in flight, and {ALIEN_THREADS_MAX} are the most: give a --depth up to that"
     );
-    let place = Place::open(path, options.size, !job.only_reads(), options.force)?;
+    let place = Place::open(
+        path,
+        &PlaceOptions {
+            size: options.size,
+            writes: !job.only_reads(),
+            force: options.force,
+            rotational: None,
+        },
+    )?;
     let block_bytes = check_block_size(job.block_size, place.file())?;
     job.check(job.positions_in(place.bytes())?)?;
     let about = place.about();

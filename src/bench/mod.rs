@@ -1,10 +1,13 @@
-//! `spirula bench`: one job, on a raw device or on a cluster, with what it took and how long, so that it can be repeated
+//! `spirula bench`: one job, on a raw device, the engine, an OSD or a cluster, with what it took and how long, so that it can be repeated
 //! elsewhere. What is put on them, and what is told, is the crate `load`.
 
 mod cluster;
 mod device;
+mod engine;
 pub mod options;
+mod osd;
 mod place;
+mod store;
 
 use std::cell::RefCell;
 use std::fs;
@@ -22,6 +25,8 @@ pub fn run(options: &BenchOptions) -> anyhow::Result<ExitCode> {
     match &options.action {
         BenchAction::Cluster(options) => cluster::run(options),
         BenchAction::Device(options) => device::run(options),
+        BenchAction::Engine(options) => engine::run(options),
+        BenchAction::Osd(options) => osd::run(options),
     }
 }
 

@@ -4,15 +4,19 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 
 use clap::{Args, Subcommand, ValueEnum};
+use load::setup::Kv;
 use load::{DEPTH_MAX, Distribution, Job, Length, Spacing};
 
+use crate::cli::Media;
 use crate::size::parse_size;
 
 /// Options of `bench`.
 #[derive(Args)]
 #[command(
     override_usage = "spirula bench cluster --pool POOL [OPTIONS]\n       \
-                      spirula bench device --path PATH [OPTIONS]",
+                      spirula bench device --path PATH [OPTIONS]\n       \
+                      spirula bench engine [--path PATH] [OPTIONS]\n       \
+                      spirula bench osd [--path PATH] [OPTIONS]",
     after_help = "Examples:\n  \
                   spirula bench device --path /dev/nvme0n1 --mix 100 --depth 64 --html device.html\n  \
                   spirula bench device --backend memory --size 1G --rate 100000 --seconds 5\n  \
@@ -32,6 +36,10 @@ pub enum BenchAction {
     Cluster(ClusterOptions),
     /// A raw device or file through one of the backends of the store.
     Device(DeviceOptions),
+    /// The engine alone, as placement groups use it, on a device or in memory.
+    Engine(EngineOptions),
+    /// One OSD and a monitor over loopback, on a core of their own, through our own client.
+    Osd(OsdOptions),
 }
 
 /// Options that all loads have, much as fio's.
@@ -231,6 +239,81 @@ impl Backend {
             Self::Memory => "memory",
         }
     }
+}
+
+/// What a store is made on, and of what, for `bench engine` and `bench osd`.
+#[derive(Args, Clone)]
+#[command(next_help_heading = "Store")]
+pub struct StoreOptions {
+    /// Block device or file to make the store on. A file that does not exist is made with --size, and removed at the end.
+    /// Default: memory of this process.
+    #[arg(long)]
+    pub path: Option<PathBuf>,
+    /// Bytes of the store, as 8G. Default: all of the device; in memory what the objects take and a GiB.
+    #[arg(long, value_parser = parse_size)]
+    pub size: Option<u64>,
+    /// Write even if the device holds somebody's data. That data is lost.
+    #[arg(long)]
+    pub force: bool,
+    /// What the device is made of. Default: what the kernel says, and for most virtual disks that is 'rotating'.
+    #[arg(long, value_enum)]
+    pub media: Option<Media>,
+    /// Objects in use.
+    #[arg(long, default_value_t = 64, value_parser = clap::value_parser!(u64).range(1..))]
+    pub objects: u64,
+    /// Bytes of an object.
+    #[arg(long, default_value = "4M", value_parser = parse_size)]
+    pub object_size: u64,
+    /// What keeps the keys.
+    #[arg(long, value_enum, default_value_t = Kv::Rocksdb)]
+    pub kv: Kv,
+    /// Bytes of blocks that the store keeps in memory; 0, so that all reads come from the device. Default: as an OSD without a
+    /// memory target.
+    #[arg(long, value_name = "BYTES", value_parser = size_or_none)]
+    pub data_cache: Option<u64>,
+}
+
+/// Options of `bench engine`.
+#[derive(Args, Clone)]
+#[command(after_help = "Examples:\n  spirula bench engine --mix 50 --depth 32 --html engine.html\n  \
+                  spirula bench engine --path /dev/nvme0n1 --objects 65536 --age 1 --data-cache 0 --seconds 60 --force\n  \
+                  spirula bench engine --mix 100 --distribution zipf:1.1 --data-cache 64M\n\n\
+                  Each write has an object's info and an entry of a group's log beside its data, and is durable when it ends. The store \
+                  is made anew, so what was on the device is lost.")]
+pub struct EngineOptions {
+    /// Placement groups.
+    #[arg(long, default_value_t = 16, value_parser = clap::value_parser!(u32).range(1..=4096))]
+    pub groups: u32,
+    /// See there.
+    #[command(flatten)]
+    pub store: StoreOptions,
+    /// See there.
+    #[command(flatten)]
+    pub job: JobOptions,
+    /// See there.
+    #[command(flatten)]
+    pub output: OutputOptions,
+}
+
+/// Options of `bench osd`.
+#[derive(Args, Clone)]
+#[command(after_help = "Examples:\n  spirula bench osd --mix 70 --depth 32 --html osd.html\n  \
+                  spirula bench osd --path /dev/nvme0n1 --objects 65536 --rate 20000 --warm-up 10 --seconds 60 --force\n\n\
+                  The OSD has a core of its own, the load another. The store is made anew, so what was on the device is lost.")]
+pub struct OsdOptions {
+    /// See there.
+    #[command(flatten)]
+    pub store: StoreOptions,
+    /// See there.
+    #[command(flatten)]
+    pub job: JobOptions,
+    /// See there.
+    #[command(flatten)]
+    pub output: OutputOptions,
+}
+
+fn size_or_none(text: &str) -> Result<u64, String> {
+    if text == "0" { Ok(0) } else { parse_size(text) }
 }
 
 fn depth(text: &str) -> Result<usize, String> {

@@ -14,6 +14,19 @@ use crate::size::show_size;
 /// What an earlier bench leaves at the beginning of a device.
 const OF_A_BENCH: OwnMagic<'static> = OwnMagic { magic: STAMP_MAGIC, offset: 0 };
 
+/// What is wanted of a place.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct PlaceOptions {
+    /// Bytes that are used, from the beginning; all if none are given.
+    pub size: Option<u64>,
+    /// It is written to.
+    pub writes: bool,
+    /// Also over somebody's data.
+    pub force: bool,
+    /// Whether it rotates, where the kernel is wrong about it.
+    pub rotational: Option<bool>,
+}
+
 /// A device, open for this process alone.
 pub struct Place {
     file: Arc<DeviceFile>,
@@ -35,7 +48,8 @@ impl Drop for Made {
 impl Place {
     /// Opens it. One that does not exist is made if a size is given; one that is written to must hold nobody's data, unless
     /// `force`.
-    pub fn open(path: &Path, size: Option<u64>, writes: bool, force: bool) -> anyhow::Result<Self> {
+    pub fn open(path: &Path, options: &PlaceOptions) -> anyhow::Result<Self> {
+        let PlaceOptions { size, writes, force, rotational } = *options;
         let mut made = None;
         if !path.exists() {
             let Some(size) = size else {
@@ -52,7 +66,7 @@ impl Place {
             nvme::create(path, size, Space::Reserved)?;
             made = Some(Made(path.to_owned()));
         }
-        let file = nvme::open(path, &OpenOptions::default())?;
+        let file = nvme::open(path, &OpenOptions { rotational, ..OpenOptions::default() })?;
         if writes {
             refuse_to_overwrite(&file, OF_A_BENCH, force)?;
         }

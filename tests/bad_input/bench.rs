@@ -40,6 +40,17 @@ fn options_that_make_no_job_say_what_would() {
     spirula(&["bench", "device"]).refused(2, &["--path <PATH>"]);
     spirula(&["bench", "device", "--backend", "uring"])
         .refused(1, &["--backend uring needs a device: give --path"]);
+    for store in ["engine", "osd"] {
+        let refused = |words: &[&str], said: &[&str]| {
+            spirula(&[&["bench", store, "--objects", "4"][..], words].concat()).refused(1, said);
+        };
+        refused(&["--object-size", "5000"], &["--object-size 5000 is not a multiple of --block-size 4096"]);
+        refused(
+            &["--size", "64M"],
+            &["64.0 MiB are too few for 16.0 MiB of objects", "at least 272.0 MiB", "--objects"],
+        );
+        refused(&["--path", "/dev/null"], &["/dev/null", "it is a character device"]);
+    }
     let cluster = |words: &[&str], said: &[&str]| {
         spirula(&[&["bench", "cluster", "--pool", "p"][..], words].concat()).refused(1, said);
     };
@@ -50,7 +61,7 @@ fn options_that_make_no_job_say_what_would() {
 
 #[test]
 fn every_load_has_help_with_an_example() {
-    for load in ["cluster", "device"] {
+    for load in ["cluster", "device", "engine", "osd"] {
         let said = spirula(&["bench", load, "--help"]);
         assert_eq!(said.code, Some(0));
         assert!(
@@ -202,4 +213,27 @@ fn a_cluster_is_loaded_verified_and_left_clean() {
     let length = with_pool(&cluster, async |_, pool| pool.read("bench-0", 0, 0).await.map(|data| data.len()));
     assert_eq!(length.expect("it is there"), 4096);
     cluster.stop();
+}
+
+#[test]
+fn the_engine_and_an_osd_are_loaded_in_memory_and_on_a_file_and_verified() {
+    let folder = Folder::new();
+    let name = folder.text("file");
+    for (store, parties) in [("engine", 2), ("osd", 3)] {
+        for place in [&["--data-cache", "0"][..], &["--path", &name, "--size", "300M", "--media", "ssd"]] {
+            let usual =
+                ["bench", store, "--objects", "2", "--operations", "1000", "--depth", "16", "--mix", "50"];
+            let said = spirula(&[&usual[..], &["--age", "0.5", "--verify", "--json"], place].concat());
+            let told = json(&said);
+            assert_eq!(
+                (&told["verified"]["wrong"], &told["operations"]),
+                (&Value::from(0), &Value::from(1000))
+            );
+            assert_eq!(told["spent"].as_array().map(Vec::len), Some(parties), "{told:#}");
+            // What was written, its record, and keys.
+            let times = told["device_bytes_per_client_byte"].as_f64().expect("it is counted");
+            assert!(times > 1.0, "{told:#}");
+            assert!(!folder.path("file").exists());
+        }
+    }
 }

@@ -6,7 +6,8 @@ use bytes::Bytes;
 use client::{Error, Pool};
 
 use crate::content::Content;
-use crate::meter::{Party, ServerProcess};
+use crate::meter::{Party, ServerProcess, Spent, process_cpu};
+use crate::one_osd::Remote;
 use crate::target::{Target, TargetError};
 
 /// How objects are cut into blocks.
@@ -33,18 +34,25 @@ impl ObjectNames {
     }
 }
 
+/// Who serves a pool, as far as somebody is to be asked what he spent.
+pub enum Servers {
+    /// Processes of this machine, by their numbers.
+    Processes(RefCell<Vec<(u32, ServerProcess)>>),
+    /// A core of this process.
+    Core(Remote),
+}
+
 /// See the module. Neighbouring blocks are in different objects only where an object ends.
 pub struct PoolTarget {
     pool: Pool,
     names: ObjectNames,
-    /// Who serves it, if somebody said so.
-    servers: RefCell<Vec<(u32, ServerProcess)>>,
+    servers: Servers,
 }
 
 impl PoolTarget {
     /// Objects of a pool.
-    pub fn new(pool: Pool, names: ObjectNames, servers: Vec<(u32, ServerProcess)>) -> Self {
-        Self { pool, names, servers: RefCell::new(servers) }
+    pub fn new(pool: Pool, names: ObjectNames, servers: Servers) -> Self {
+        Self { pool, names, servers }
     }
 
     fn failed(&self, op: &str, position: u64, error: &Error) -> TargetError {
@@ -84,22 +92,39 @@ impl Target for PoolTarget {
     }
 
     async fn spent(&self) -> Result<Vec<Party>, TargetError> {
-        let spent = |(id, process): &mut (u32, ServerProcess)| {
-            let name = format!("server process {id}");
-            match process.spent() {
-                Ok(spent) => Ok(Party::new(name, spent)),
-                Err(error) => Err(TargetError::new(name, error)),
+        match &self.servers {
+            Servers::Processes(processes) => processes.borrow_mut().iter_mut().map(spent_by).collect(),
+            Servers::Core(remote) => {
+                let answer = remote.ask().await.ok_or_else(is_gone)?;
+                let all = Spent { cpu: Some(process_cpu()), ..Spent::default() };
+                Ok(vec![Party::new("OSD core", answer.spent), Party::new("whole process", all)])
             }
-        };
-        self.servers.borrow_mut().iter_mut().map(spent).collect()
+        }
     }
 
     async fn device_bytes(&self) -> Result<Option<u64>, TargetError> {
-        let servers = self.servers.borrow();
-        if servers.is_empty() {
-            return Ok(None);
+        match &self.servers {
+            Servers::Processes(processes) => {
+                let processes = processes.borrow();
+                if processes.is_empty() {
+                    return Ok(None);
+                }
+                // A process of another user does not tell; then nobody knows the sum.
+                Ok(processes.iter().map(|(_, process)| process.device_bytes().ok()).sum())
+            }
+            Servers::Core(remote) => Ok(Some(remote.ask().await.ok_or_else(is_gone)?.device_bytes)),
         }
-        // A process of another user does not tell; then nobody knows the sum.
-        Ok(servers.iter().map(|(_, process)| process.device_bytes().ok()).sum())
     }
+}
+
+fn spent_by((id, process): &mut (u32, ServerProcess)) -> Result<Party, TargetError> {
+    let name = format!("server process {id}");
+    match process.spent() {
+        Ok(spent) => Ok(Party::new(name, spent)),
+        Err(error) => Err(TargetError::new(name, error)),
+    }
+}
+
+fn is_gone() -> TargetError {
+    TargetError::new("the OSD", "its core has ended")
 }
