@@ -1,6 +1,7 @@
 //! `spirula bench`: one job, on a raw device, the engine, an OSD or a cluster, with what it took and how long, so that it can be repeated
 //! elsewhere. What is put on them, and what is told, is the crate `load`.
 
+mod allocator;
 mod cluster;
 mod device;
 mod engine;
@@ -11,6 +12,7 @@ mod store;
 
 use std::cell::RefCell;
 use std::fs;
+use std::path::Path;
 use std::process::ExitCode;
 
 use anyhow::{Context, bail};
@@ -23,6 +25,7 @@ use options::{BenchAction, BenchOptions, OutputOptions};
 /// Runs the command.
 pub fn run(options: &BenchOptions) -> anyhow::Result<ExitCode> {
     match &options.action {
+        BenchAction::Allocator(options) => allocator::run(options),
         BenchAction::Cluster(options) => cluster::run(options),
         BenchAction::Device(options) => device::run(options),
         BenchAction::Engine(options) => engine::run(options),
@@ -43,8 +46,7 @@ fn tell(outcome: Outcome, output: &OutputOptions) -> anyhow::Result<ExitCode> {
     let Outcome { target, about, job, measured } = outcome;
     let report = Report { target, about, command: command(), job, machine: Machine::this(), measured };
     if let Some(path) = &output.html {
-        let page = report.to_html()?;
-        fs::write(path, page).with_context(|| format!("cannot write the page {}", path.display()))?;
+        write_page(path, &report.to_html()?)?;
     }
     match output.json {
         true => println!("{}", report.to_json()),
@@ -65,6 +67,10 @@ fn tell(outcome: Outcome, output: &OutputOptions) -> anyhow::Result<ExitCode> {
         verified.checked,
         places.concat()
     )
+}
+
+fn write_page(path: &Path, page: &str) -> anyhow::Result<()> {
+    fs::write(path, page).with_context(|| format!("cannot write the page {}", path.display()))
 }
 
 /// The command as it was given, for a shell.

@@ -16,7 +16,8 @@ use crate::size::parse_size;
     override_usage = "spirula bench cluster --pool POOL [OPTIONS]\n       \
                       spirula bench device --path PATH [OPTIONS]\n       \
                       spirula bench engine [--path PATH] [OPTIONS]\n       \
-                      spirula bench osd [--path PATH] [OPTIONS]",
+                      spirula bench osd [--path PATH] [OPTIONS]\n       \
+                      spirula bench allocator [OPTIONS]",
     after_help = "Examples:\n  \
                   spirula bench device --path /dev/nvme0n1 --mix 100 --depth 64 --html device.html\n  \
                   spirula bench device --backend memory --size 1G --rate 100000 --seconds 5\n  \
@@ -32,6 +33,8 @@ pub struct BenchOptions {
 /// What a load is put on.
 #[derive(Subcommand)]
 pub enum BenchAction {
+    /// The allocators alone, on a device that is nearly full and in pieces: time, words and pieces for each allocation.
+    Allocator(AllocatorOptions),
     /// Objects of a running cluster, through our own client.
     Cluster(ClusterOptions),
     /// A raw device or file through one of the backends of the store.
@@ -147,6 +150,20 @@ pub enum Fill {
     Always,
     /// No.
     Never,
+}
+
+/// Options of `bench allocator`.
+#[derive(Args, Clone)]
+#[command(after_help = "Examples:\n  spirula bench allocator\n  \
+                        spirula bench allocator --allocator hybrid --full 80,95 --turns 4 --html allocator.html\n  \
+                        spirula bench allocator --free-dump free.json --json")]
+pub struct AllocatorOptions {
+    /// See there.
+    #[command(flatten)]
+    pub settings: ageing::Settings,
+    /// See there.
+    #[command(flatten)]
+    pub output: OutputOptions,
 }
 
 /// Options of `bench cluster`.

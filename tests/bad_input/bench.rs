@@ -61,11 +61,11 @@ fn options_that_make_no_job_say_what_would() {
 
 #[test]
 fn every_load_has_help_with_an_example() {
-    for load in ["cluster", "device", "engine", "osd"] {
+    for load in ["allocator", "cluster", "device", "engine", "osd"] {
         let said = spirula(&["bench", load, "--help"]);
         assert_eq!(said.code, Some(0));
         assert!(
-            said.out.contains(&format!("  spirula bench {load} --")) && said.out.contains("--verify"),
+            said.out.contains(&format!("  spirula bench {load} --")) && said.out.contains("--html"),
             "{said:?}"
         );
     }
@@ -236,4 +236,34 @@ fn the_engine_and_an_osd_are_loaded_in_memory_and_on_a_file_and_verified() {
             assert!(!folder.path("file").exists());
         }
     }
+}
+
+#[test]
+fn allocators_are_measured_and_told_in_every_form() {
+    let folder = Folder::new();
+    let page = folder.text("page.html");
+    let usual = [
+        "bench",
+        "allocator",
+        "--size",
+        "1",
+        "--full",
+        "50",
+        "--turns",
+        "1",
+        "--samples",
+        "1000",
+        "--zone",
+        "16",
+    ];
+    let told = json(&spirula(&[&usual[..], &["--json", "--html", &page]].concat()));
+    let rows = told["rows"].as_array().expect("a list");
+    assert_eq!(rows.len(), 16, "four allocators, four sizes: {told:#}");
+    assert!(rows.iter().all(|row| row["p99_ns"].is_number()), "{told:#}");
+    let page = fs::read_to_string(page).expect("a page");
+    assert_eq!(page.matches("<svg").count(), 4);
+    let said = spirula(&[&usual[..], &["--allocator", "hybrid"]].concat());
+    assert!(said.code == Some(0) && said.out.lines().count() == 5 && said.err.is_empty(), "{said:?}");
+    spirula(&["bench", "allocator", "--full", "100"]).refused(2, &["100 is not in 1..=99"]);
+    spirula(&["bench", "allocator", "--free-dump", "/nowhere"]).refused(1, &["/nowhere"]);
 }

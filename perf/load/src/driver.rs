@@ -174,7 +174,8 @@ async fn phase<T: Target, R>(
     watch.phase(name, total);
     load.begin_phase();
     let begin = load.core.now();
-    let is_timed = matches!(load.job.length, Length::Seconds(_)) && name == "measure" || name == "warm-up";
+    let is_measured_by_time = matches!(load.job.length, Length::Seconds(_));
+    let is_timed = name == "warm-up" || (name == "measure" && is_measured_by_time);
     let telling = async {
         loop {
             load.core.sleep(Duration::from_millis(WATCH_MS)).await;

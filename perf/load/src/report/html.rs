@@ -9,7 +9,7 @@ use crate::recorder::Lane;
 const STYLE: &str = "body{font:15px/1.45 sans-serif;max-width:960px;margin:2em auto;padding:0 1em;color:#222}\
 h1{font-size:1.5em}h2{font-size:1.15em;margin-top:1.6em}table{border-collapse:collapse;margin:.6em 0}\
 td,th{border:1px solid #ccc;padding:.25em .6em;text-align:left;vertical-align:top}td.n{text-align:right}\
-code{background:#f3f3f3;padding:.1em .3em;overflow-wrap:anywhere}svg{width:100%;height:auto}.wrong{color:#b00;font-weight:bold}";
+code{background:#f3f3f3;padding:.1em .3em;overflow-wrap:anywhere}pre{overflow-x:auto;font-size:12px}svg{width:100%;height:auto}.wrong{color:#b00;font-weight:bold}";
 
 impl Report {
     /// The page.
@@ -78,6 +78,11 @@ pub fn table(rows: &[(&'static str, String)]) -> String {
         .map(|(name, value)| format!("<tr><th>{}</th><td>{}</td></tr>\n", escape(name), escape(value)))
         .collect();
     format!("<table>\n{rows}</table>\n")
+}
+
+/// Lines that are aligned by spaces.
+pub fn preformatted(text: &str) -> String {
+    format!("<pre>{}</pre>\n", escape(text))
 }
 
 fn paragraph(sentence: &str) -> String {

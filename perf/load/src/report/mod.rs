@@ -12,8 +12,9 @@ use crate::job::{Job, Length};
 use crate::machine::Machine;
 use crate::recorder::Lane;
 
-pub use html::page;
-pub use plots::Curve;
+pub use html::{page, preformatted, table};
+pub use json::machine as machine_json;
+pub use plots::by_percentile;
 
 /// Of the workspace, so it is the command's as well.
 pub const VERSION: &str = env!("CARGO_PKG_VERSION");
