@@ -8,6 +8,7 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 use serde_json::json;
 use store::FreeList;
 
+use crate::bench::options::BenchOptions;
 use crate::size::parse_size;
 use crate::store_tool::StoreOptions;
 
@@ -68,7 +69,7 @@ pub enum Action {
     Fsck(FsckOptions),
     /// Look into the stores of a cluster that is not running: space, objects, logs.
     Store(StoreOptions),
-    /// Put load on a running cluster and report rate and latency.
+    /// Put a load on a raw device or a running cluster, and report rate, latency and what was spent.
     Bench(BenchOptions),
     /// Serve a running cluster's counters to Prometheus.
     Exporter(ExporterOptions),
@@ -212,39 +213,6 @@ pub struct FsckOptions {
     pub json: bool,
 }
 
-/// Options of `bench`.
-#[derive(Args, Clone)]
-#[command(
-    after_help = "Example:\n  spirula bench --mon 127.0.0.1:3300 --pool demo --load write --seconds 10 --depth 32\n\n\
-                        It leaves objects named bench-N in the pool."
-)]
-pub struct BenchOptions {
-    /// Address of the monitor.
-    #[arg(long, default_value = "127.0.0.1:3300")]
-    pub mon: SocketAddr,
-    /// Pool.
-    #[arg(long)]
-    pub pool: String,
-    /// What to do.
-    #[arg(long, value_enum, default_value_t = BenchLoad::Write)]
-    pub load: BenchLoad,
-    /// Bytes of an operation, as 4K, 4M.
-    #[arg(long, default_value = "4K", value_parser = parse_size)]
-    pub block_size: u64,
-    /// Operations in flight.
-    #[arg(long, default_value_t = 32, value_parser = depth)]
-    pub depth: usize,
-    /// Objects in use.
-    #[arg(long, default_value_t = 1024)]
-    pub objects: u64,
-    /// Seconds to run.
-    #[arg(long, default_value_t = 10)]
-    pub seconds: u64,
-    /// Print JSON.
-    #[arg(long)]
-    pub json: bool,
-}
-
 /// Options of `exporter`.
 #[derive(Args, Clone)]
 #[command(after_help = "Example:\n  spirula exporter --mon 127.0.0.1:3300 --listen 127.0.0.1:9926\n  \
@@ -256,32 +224,6 @@ pub struct ExporterOptions {
     /// Address to serve HTTP at; port 0 is any that is free.
     #[arg(long, default_value = "127.0.0.1:9926")]
     pub listen: SocketAddr,
-}
-
-/// Kinds of load.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-pub enum BenchLoad {
-    /// Whole objects are written, durably.
-    Write,
-    /// Whole objects are read.
-    Read,
-}
-
-impl BenchLoad {
-    /// Its name.
-    pub fn name(self) -> &'static str {
-        match self {
-            Self::Write => "write",
-            Self::Read => "read",
-        }
-    }
-}
-
-fn depth(text: &str) -> Result<usize, String> {
-    match text.parse() {
-        Ok(depth @ 1..=1024) => Ok(depth),
-        _ => Err(format!("'{text}' is not a number from 1 to 1024")),
-    }
 }
 
 /// Options of `version`.

@@ -208,6 +208,16 @@ pub fn refuse_others(file: &Arc<DeviceFile>, force: bool) -> anyhow::Result<()> 
     refuse(file, found, force)
 }
 
+/// As [`refuse_foreign`], for a bench, which writes over what an earlier one left: `own` is what that begins with.
+pub fn refuse_to_overwrite(file: &Arc<DeviceFile>, own: OwnMagic<'_>, force: bool) -> anyhow::Result<()> {
+    let found = match found_on(file, &[OWN])? {
+        // Nobody's signature is on it, so it may be as the bench left it.
+        Some(Found::NotBlank { .. }) => found_on(file, &[own])?.filter(|found| *found != Found::Own),
+        found => found,
+    };
+    refuse(file, found, force)
+}
+
 fn found_on(file: &Arc<DeviceFile>, own: &[OwnMagic<'_>]) -> anyhow::Result<Option<Found>> {
     probe_foreign(&file.blocking(), own)
         .with_context(|| format!("cannot look at what is on {}", file.path().display()))

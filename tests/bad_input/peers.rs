@@ -148,6 +148,6 @@ fn a_flood_of_half_open_connections_keeps_nobody_out_for_long() {
 fn bench_says_what_answers_instead_of_a_monitor() {
     // Nobody listens there, and nobody is given it by chance.
     let nobody = "127.0.0.1:1";
-    let said = crate::process::spirula(&["bench", "--pool", "p", "--mon", nobody]);
+    let said = crate::process::spirula(&["bench", "cluster", "--pool", "p", "--mon", nobody]);
     said.refused(1, &["no cluster answers at", nobody, "'spirula up' prints"]);
 }

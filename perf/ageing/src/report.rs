@@ -2,6 +2,7 @@
 
 use std::fmt;
 
+use hdrhistogram::Histogram;
 use serde::Serialize;
 
 use crate::aged::Costs;
@@ -28,11 +29,13 @@ pub struct Row {
     #[serde(skip_serializing_if = "Option::is_none")]
     moved_per_written: Option<f64>,
     memory_mb_per_tib: f64,
+    #[serde(skip)]
+    times: Histogram<u64>,
 }
 
 impl Row {
     /// `memory` in bytes.
-    pub fn new(allocator: &'static str, costs: Costs, memory: usize) -> Self {
+    pub(crate) fn new(allocator: &'static str, costs: Costs, memory: usize) -> Self {
         let at = |quantile| costs.times.value_at_quantile(quantile);
         Self {
             allocator,
@@ -51,7 +54,23 @@ impl Row {
             extents_mean: costs.extents_mean,
             moved_per_written: costs.moved,
             memory_mb_per_tib: memory as f64 / 1e6 * TIB / costs.capacity as f64,
+            times: costs.times,
         }
+    }
+
+    /// Allocator and fullness.
+    pub fn space(&self) -> String {
+        format!("{}, {:.0} % full", self.allocator, self.full_percent)
+    }
+
+    /// Blocks that each allocation asked for.
+    pub fn blocks(&self) -> u64 {
+        self.blocks
+    }
+
+    /// What each allocation took, nanoseconds.
+    pub fn times(&self) -> &Histogram<u64> {
+        &self.times
     }
 
     /// Above the rows.

@@ -1,11 +1,12 @@
-//! What the benches of the engine alone have in common: a store on a device in memory, and clocks.
+//! What the benches of the engine alone have in common besides the store, which is `load::setup`: clocks, and an allocator that
+//! counts.
 
 #![expect(unsafe_code, reason = "clocks of threads, and a count of allocations")]
 
 pub mod allocations;
 pub mod clock;
-mod delayed;
-pub mod setup;
+
+pub use load::setup;
 
 /// As in the command, and counted.
 #[global_allocator]

@@ -2,32 +2,20 @@
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
-use std::rc::Rc;
 use std::time::Duration;
 
-use anyhow::{Context, bail};
-use engine::setup::{self, Setup};
+use anyhow::Context;
+use engine::setup::{self, Below, Setup};
 use engine::{allocations, clock};
-use mon_lite::{MkfsOptions, MonConfig, MonHandle, Monitor, NewOsd};
-use nvme::{BlockDevice, MemoryDevice, PooledBuffers};
-use osd::{Osd, OsdConfig, OsdHandle};
+use load::one_osd::{ANY_PORT, OneOsd};
+use nvme::{MemoryDevice, PooledBuffers};
 use rt::mailbox::{Receiver, Sender};
-use rt::sync::{Either, select, timeout};
 use rt::uring::UringCore;
 use rt::{Core, Group};
-use store::{Engine, ObjectStore};
-use uuid::Uuid;
+use store::ObjectStore;
 
 use crate::Settings;
 use crate::echo;
-
-const FSID: Uuid = Uuid::from_u128(1);
-const OSD_UUID: Uuid = Uuid::from_u128(2);
-const MON_DEVICE_BYTES: u64 = 64 << 20;
-/// The OSD is up within this.
-const UP_TIMEOUT: Duration = Duration::from_secs(60);
-/// A free port of the loopback interface.
-const ANY: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(std::net::Ipv4Addr::LOCALHOST), 0);
 
 /// Where the server is.
 #[derive(Clone, Copy, Debug)]
@@ -128,9 +116,7 @@ impl Remote<'_> {
 pub struct Server {
     core: Core,
     addresses: Addresses,
-    mon: MonHandle,
-    osd: OsdHandle,
-    engine: Rc<Engine>,
+    cluster: OneOsd,
     device: MemoryDevice,
     _pooled: PooledBuffers,
 }
@@ -140,7 +126,6 @@ impl Server {
     pub async fn start(core: &Core, settings: &Settings) -> anyhow::Result<Self> {
         let pooled = PooledBuffers::begin();
         let device = setup::device(settings.objects.into(), 0);
-        let mon = start_mon(core, device.geometry().size).await.context("the monitor")?;
         let wanted = Setup {
             kv: settings.kv,
             data_cache: Some(settings.data_cache << 20),
@@ -148,31 +133,12 @@ impl Server {
             flush: settings.flush.map(Duration::from_micros),
             ..Setup::default()
         };
-        let engine = Rc::new(setup::make(core, &device, &wanted).await.context("the store")?);
-        let config = OsdConfig {
-            whoami: 0,
-            fsid: FSID,
-            osd_uuid: OSD_UUID,
-            monitors: vec![mon.address()],
-            listen: ANY,
-            metadata: BTreeMap::new(),
-            memory_sharers: 1,
-            // None, so that what is kept in memory is what was asked for.
-            options: BTreeMap::from([("osd_memory_target".to_owned(), "0".to_owned())]),
-        };
-        let store: Rc<dyn ObjectStore> = engine.clone();
-        let osd = Osd::start(core.clone(), store, config).await.context("the OSD")?;
-        let up = timeout(core, UP_TIMEOUT, select(Box::pin(osd.failed()), Box::pin(osd.up()))).await;
-        match up {
-            Ok(Either::Right(())) => {}
-            Ok(Either::Left(reason)) => bail!("the OSD failed: {reason}"),
-            Err(_) => bail!("the OSD is not up after {UP_TIMEOUT:?}"),
-        }
-        let listener = core.listen(ANY).context("the echo")?;
-        let addresses = Addresses { mon: mon.address(), echo: listener.local_addr() };
+        let cluster = OneOsd::start(core, &Below::from(&device), &wanted).await?;
+        let listener = core.listen(ANY_PORT).context("the echo")?;
+        let addresses = Addresses { mon: cluster.mon(), echo: listener.local_addr() };
         let serving = core.clone();
         drop(core.spawn(Group::Client, "echo", async move { echo::serve(&serving, listener).await }));
-        Ok(Self { core: core.clone(), addresses, mon, osd, engine, device, _pooled: pooled })
+        Ok(Self { core: core.clone(), addresses, cluster, device, _pooled: pooled })
     }
 
     /// Answers until nobody asks any more.
@@ -186,7 +152,7 @@ impl Server {
 
     /// What this core spent so far.
     pub fn spent(&self) -> Spent {
-        let counters: BTreeMap<_, _> = self.engine.stats().counters.into_iter().collect();
+        let counters: BTreeMap<_, _> = self.cluster.engine().stats().counters.into_iter().collect();
         let of = |name: &str| counters.get(name).copied().unwrap_or_default();
         let world = self.core.world().downcast_ref::<UringCore>();
         let Some(world) = world else { unreachable!("this runs on io_uring") };
@@ -204,26 +170,6 @@ impl Server {
 
     /// Stops all of it.
     pub async fn stop(self) -> anyhow::Result<()> {
-        self.osd.stop().await;
-        setup::close(&self.engine).await?;
-        self.mon.stop().await;
-        Ok(())
+        self.cluster.stop().await
     }
-}
-
-async fn start_mon(core: &Core, osd_bytes: u64) -> anyhow::Result<MonHandle> {
-    let device: Rc<dyn BlockDevice> = Rc::new(MemoryDevice::new(MON_DEVICE_BYTES));
-    let osd = NewOsd {
-        id: 0,
-        uuid: OSD_UUID,
-        host: "localhost".to_owned(),
-        device: "memory".to_owned(),
-        class: "ssd".to_owned(),
-        size_bytes: osd_bytes,
-    };
-    let options = MkfsOptions { fsid: FSID, name: "a".to_owned(), osds: vec![osd], overwrite: false };
-    mon_lite::mkfs(core, device.clone(), options).await?;
-    let config =
-        MonConfig { fsid: FSID, name: "a".to_owned(), hostname: "localhost".to_owned(), listen: ANY };
-    Ok(Monitor::start(core.clone(), device, config).await?)
 }

@@ -1,4 +1,4 @@
-//! A store on a device in memory.
+//! The engine on a device, or on memory, with RocksDB on BlueFS as in use.
 
 use std::rc::Rc;
 use std::sync::Arc;
@@ -11,11 +11,13 @@ use bluefs::fs::{BlueFs, FormatOptions as FsFormat, MountOptions, space_desk};
 use bluefs::kv::MemKv;
 use bluefs_rocks::{RocksKv, RocksOptions};
 use clap::ValueEnum;
-use nvme::{BlockDevice, MemoryDevice};
+use nvme::uring::{Polling, UringDevice};
+use nvme::{BlockDevice, BlockingDevice, BlockingPartition, DeviceFile, MemoryDevice, Partition};
 use rt::{Core, Lane};
 use store::{Engine, FormatOptions, ObjectStore, Options, Superblock};
 use uuid::Uuid;
 
+use crate::counted::{Counted, Written};
 use crate::delayed::Delayed;
 
 /// What keeps the keys.
@@ -26,6 +28,46 @@ pub enum Kv {
     Rocksdb,
     /// An ordered map: the engine without it.
     Memory,
+}
+
+/// A device, as its core has it and as foreign threads have it.
+#[derive(Clone)]
+pub struct Below {
+    /// For the core.
+    pub core: Rc<dyn BlockDevice>,
+    /// For foreign threads.
+    pub foreign: Arc<dyn BlockingDevice>,
+}
+
+impl From<&MemoryDevice> for Below {
+    fn from(device: &MemoryDevice) -> Self {
+        Self { core: Rc::new(device.clone()), foreign: Arc::new(device.clone()) }
+    }
+}
+
+impl From<&Self> for Below {
+    fn from(below: &Self) -> Self {
+        below.clone()
+    }
+}
+
+impl Below {
+    /// A device in memory whose writes are counted.
+    pub fn memory(device: &MemoryDevice, written: &Written) -> Self {
+        let counted = || Counted { device: device.clone(), written: written.clone() };
+        Self { core: Rc::new(counted()), foreign: Arc::new(counted()) }
+    }
+
+    /// So many bytes of a file or block device, from its beginning, by the ring of this core; writes are counted.
+    pub fn file(core: &Core, file: &Arc<DeviceFile>, bytes: u64, written: &Written) -> anyhow::Result<Self> {
+        let device: Rc<dyn BlockDevice> =
+            Rc::new(UringDevice::attach(core, file.clone(), Polling::WherePossible)?);
+        let bytes = bytes / u64::from(device.geometry().block_size) * u64::from(device.geometry().block_size);
+        let device = Partition::new(device, file.name(), 0, bytes)?;
+        let foreign = BlockingPartition::new(Arc::new(file.blocking()), 0, bytes)?;
+        let foreign = Counted { device: foreign, written: written.clone() };
+        Ok(Self { core: Rc::new(Counted { device, written: written.clone() }), foreign: Arc::new(foreign) })
+    }
 }
 
 const UUID: Uuid = Uuid::from_u128(1);
@@ -59,23 +101,25 @@ pub struct Setup {
 }
 
 /// Formats and opens a store.
-pub async fn make(core: &Core, device: &MemoryDevice, setup: &Setup) -> anyhow::Result<Engine> {
-    let format = FormatOptions::for_window(UUID, device.geometry().size);
-    let superblock = Engine::format(device, &format).await?;
+pub async fn make(core: &Core, device: impl Into<Below>, setup: &Setup) -> anyhow::Result<Engine> {
+    let below = device.into();
+    let format = FormatOptions::for_window(UUID, below.core.geometry().size);
+    let superblock = Engine::format(&*below.core, &format).await?;
     if setup.kv == Kv::Memory {
-        let (below, options) = (below(core, device, setup), options(device, setup));
-        return Ok(Engine::mount(core.clone(), below, Rc::new(MemKv::new()), options).await?);
+        let (device, options) = (delayed(core, &below, setup), options(&below, setup));
+        return Ok(Engine::mount(core.clone(), device, Rc::new(MemKv::new()), options).await?);
     }
     let (superblocks, space) = kv_places(&superblock);
     let format = FsFormat::new(UUID, superblocks, vec![space], core.random_u64());
-    let below = device.clone();
-    core.alien(Lane::Space, move || BlueFs::format(&below, &format)).await.context("BlueFS")?;
-    open(core, device, setup).await
+    let foreign = below.foreign.clone();
+    core.alien(Lane::Space, move || BlueFs::format(&*foreign, &format)).await.context("BlueFS")?;
+    open(core, &below, setup).await
 }
 
 /// Opens a store that keeps its keys in RocksDB.
-pub async fn open(core: &Core, device: &MemoryDevice, setup: &Setup) -> anyhow::Result<Engine> {
-    let (superblocks, space) = kv_places(&Engine::superblock(device).await?);
+pub async fn open(core: &Core, device: impl Into<Below>, setup: &Setup) -> anyhow::Result<Engine> {
+    let below = device.into();
+    let (superblocks, space) = kv_places(&Engine::superblock(&*below.core).await?);
     let mount = MountOptions {
         superblocks,
         nonce: core.random_u64(),
@@ -89,18 +133,18 @@ pub async fn open(core: &Core, device: &MemoryDevice, setup: &Setup) -> anyhow::
         rocks.memtable_bytes = usize::try_from(bytes)?;
         rocks.file_bytes = bytes / 2;
     }
-    let kv = RocksKv::mount(core.clone(), Arc::new(device.clone()), mount, Some(desk), rocks).await?;
+    let kv = RocksKv::mount(core.clone(), below.foreign.clone(), mount, Some(desk), rocks).await?;
     let fs = kv.fs().clone();
-    let (below, options) = (below(core, device, setup), options(device, setup));
-    let engine = Engine::mount(core.clone(), below, Rc::new(kv), options).await?;
+    let (device, options) = (delayed(core, &below, setup), options(&below, setup));
+    let engine = Engine::mount(core.clone(), device, Rc::new(kv), options).await?;
     let owned = core.alien(Lane::Space, move || fs.with(|machine| Ok(machine.tree().spaces.clone()))).await?;
     let owned: Vec<Extent> = owned.into_iter().map(|(start, len)| Extent::new(start, len)).collect();
     engine.serve_space(requests, &owned, ALLOC_UNIT_DEFAULT.into())?;
     Ok(engine)
 }
 
-fn options(device: &MemoryDevice, setup: &Setup) -> Options {
-    let usual = Options::for_device(device.geometry());
+fn options(below: &Below, setup: &Setup) -> Options {
+    let usual = Options::for_device(below.core.geometry());
     Options {
         inline_bytes_max: setup.inline.unwrap_or(usual.inline_bytes_max),
         data_cache_bytes_max: setup.data_cache.unwrap_or(usual.data_cache_bytes_max),
@@ -110,10 +154,11 @@ fn options(device: &MemoryDevice, setup: &Setup) -> Options {
     }
 }
 
-fn below(core: &Core, device: &MemoryDevice, setup: &Setup) -> Rc<dyn BlockDevice> {
+fn delayed(core: &Core, below: &Below, setup: &Setup) -> Rc<dyn BlockDevice> {
+    let device = below.core.clone();
     match setup.delay.is_zero() && setup.flush.is_none() {
-        true => Rc::new(device.clone()),
-        false => Rc::new(Delayed::new(core.clone(), device.clone(), setup.delay, setup.flush)),
+        true => device,
+        false => Rc::new(Delayed::new(core.clone(), device, setup.delay, setup.flush)),
     }
 }
 

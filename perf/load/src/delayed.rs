@@ -1,27 +1,29 @@
 //! [`Delayed`]: a device that takes its time, so that groups form as they do on a real one.
 
+use std::rc::Rc;
 use std::time::Duration;
 
-use nvme::{BlockDevice, DeviceResult, DmaBuf, Geometry, MemoryDevice};
+use nvme::{BlockDevice, DeviceResult, DmaBuf, Geometry};
 use rt::{Core, LocalBoxFuture};
 
-/// A device in memory whose I/Os each take so long; any number at once.
+/// A device whose I/Os each take so long; any number at once.
 pub struct Delayed {
     /// Whose clock.
     pub core: Core,
     /// What is below.
-    pub device: MemoryDevice,
+    pub device: Rc<dyn BlockDevice>,
     /// Of each read and write.
     pub delay: Duration,
-    /// Of each flush, if it needs any.
+    /// Of each flush, which it then needs; else they take as long as a write.
     pub flush: Option<Duration>,
     geometry: Geometry,
 }
 
 impl Delayed {
-    /// Over `device`, which keeps what is written also without a flush.
-    pub fn new(core: Core, device: MemoryDevice, delay: Duration, flush: Option<Duration>) -> Self {
-        let geometry = Geometry { volatile_cache: flush.is_some(), ..device.geometry().clone() };
+    /// Over `device`.
+    pub fn new(core: Core, device: Rc<dyn BlockDevice>, delay: Duration, flush: Option<Duration>) -> Self {
+        let known = device.geometry().clone();
+        let geometry = Geometry { volatile_cache: known.volatile_cache || flush.is_some(), ..known };
         Self { core, device, delay, flush, geometry }
     }
 
@@ -49,18 +51,18 @@ impl BlockDevice for Delayed {
     }
 
     fn read(&self, offset: u64, buf: DmaBuf) -> LocalBoxFuture<'static, DeviceResult<DmaBuf>> {
-        self.later(self.delay, BlockDevice::read(&self.device, offset, buf))
+        self.later(self.delay, self.device.read(offset, buf))
     }
 
     fn write(&self, offset: u64, buf: DmaBuf) -> LocalBoxFuture<'static, DeviceResult<DmaBuf>> {
-        self.later(self.delay, BlockDevice::write(&self.device, offset, buf))
+        self.later(self.delay, self.device.write(offset, buf))
     }
 
     fn flush(&self) -> LocalBoxFuture<'static, DeviceResult<()>> {
-        self.later(self.flush.unwrap_or_default(), BlockDevice::flush(&self.device))
+        self.later(self.flush.unwrap_or(self.delay), self.device.flush())
     }
 
     fn discard(&self, offset: u64, len: u64) -> LocalBoxFuture<'static, DeviceResult<()>> {
-        BlockDevice::discard(&self.device, offset, len)
+        self.device.discard(offset, len)
     }
 }
