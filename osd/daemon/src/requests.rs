@@ -200,7 +200,14 @@ fn reply_to(op: OsdOp, answer: Answer, map: &OsdMap) -> OsdOpReply {
     for ((op, result), output) in reply.ops.iter_mut().zip(&mut reply.results).zip(answer.outputs) {
         *result = output.value;
         let mut data = Data::new();
-        output.data.into_iter().for_each(|chunk| data.push(chunk));
+        let mut sums = output.sums.into_iter();
+        for piece in output.data {
+            match sums.next().flatten() {
+                //= ceph 16.2 crc32c: as the name has it everywhere else, but not inverted at the end
+                Some(crc32c) => data.push_with_checksum(piece, !crc32c),
+                None => data.push(piece),
+            }
+        }
         *op = with_output(op, data);
     }
     reply

@@ -4,7 +4,7 @@
 //! effect of those before it; what the ops return together fits a reply.
 
 use bytes::Bytes;
-use store::Keep;
+use store::{Keep, Summed};
 use wire::msg::{Op, OpFlags, RequestFlags};
 
 use crate::chunks;
@@ -24,22 +24,33 @@ pub struct Output {
     pub value: i32,
     /// Its bytes.
     pub data: Vec<Bytes>,
+    /// Of each of these the crc32c, where the store verified it; none if of none.
+    pub sums: Vec<Option<u32>>,
 }
 
 impl Output {
     /// Bytes in pieces.
     pub fn data(data: Vec<Bytes>) -> Self {
-        Self { value: 0, data }
+        Self { data, ..Self::default() }
+    }
+
+    /// Bytes as the store read them.
+    pub fn summed(pieces: Vec<Summed>) -> Self {
+        let sums = match pieces.iter().any(|(_, sum)| sum.is_some()) {
+            true => pieces.iter().map(|(_, sum)| *sum).collect(),
+            false => Vec::new(),
+        };
+        Self { value: 0, data: pieces.into_iter().map(|(bytes, _)| bytes).collect(), sums }
     }
 
     /// Bytes.
     pub fn bytes(bytes: Bytes) -> Self {
-        Self { value: 0, data: if bytes.is_empty() { Vec::new() } else { vec![bytes] } }
+        Self::data(if bytes.is_empty() { Vec::new() } else { vec![bytes] })
     }
 
     /// A value alone.
     pub fn value(value: i32) -> Self {
-        Self { value, data: Vec::new() }
+        Self { value, ..Self::default() }
     }
 
     /// Bytes in all.
@@ -140,6 +151,7 @@ fn changed(request: &Request, view: Box<ObjectView>, result: i32, mut outputs: V
     if !request.has(RequestFlags::RETURN_VECTOR) {
         for output in &mut outputs {
             output.data.clear();
+            output.sums.clear();
         }
         return Execution { result: 0, outputs, effect: Effect::Changed(finish(request, view)) };
     }

@@ -23,8 +23,8 @@ pub async fn read(view: &ObjectView, extent: Extent) -> OpResult<Output> {
     }
     let length = if extent.length == 0 { size } else { extent.length };
     let end = extent.offset.saturating_add(length).min(size);
-    let data = view.read(extent.offset, end.saturating_sub(extent.offset)).await?;
-    Ok(Output::data(data))
+    let pieces = view.read_summed(extent.offset, end.saturating_sub(extent.offset)).await?;
+    Ok(Output::summed(pieces))
 }
 
 /// SPARSE_READ: the extents that hold data, then their bytes.

@@ -32,6 +32,7 @@ mod heal;
 mod held;
 mod inspect;
 mod known_omap;
+mod known_sums;
 mod kv_room;
 mod layout;
 mod lend;
@@ -73,7 +74,7 @@ use crate::devices::Role;
 use crate::memory::MemoryTarget;
 use crate::object_store::{
     BlockSums, ClearReport, Copies, DeviceGrowth, Fragments, FsckLevel, FsckReport, ObjectStore, OmapPage,
-    StoreResult, StoreStats, Submitted, Watch,
+    StoreResult, StoreStats, Submitted, Summed, Watch,
 };
 use crate::superblock::Superblock;
 use crate::transaction::Transaction;
@@ -314,6 +315,18 @@ impl ObjectStore for Engine {
         len: u64,
         hints: AccessHints,
     ) -> LocalBoxFuture<'static, StoreResult<Vec<Bytes>>> {
+        let read = Rc::clone(&self.inner).read(collection, object.clone(), offset, len, hints);
+        Box::pin(async move { Ok(read.await?.into_iter().map(|(bytes, _)| bytes).collect()) })
+    }
+
+    fn read_summed(
+        &self,
+        collection: CollectionId,
+        object: &ObjectId,
+        offset: u64,
+        len: u64,
+        hints: AccessHints,
+    ) -> LocalBoxFuture<'static, StoreResult<Vec<Summed>>> {
         Box::pin(Rc::clone(&self.inner).read(collection, object.clone(), offset, len, hints))
     }
 

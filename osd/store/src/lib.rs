@@ -44,7 +44,7 @@ pub use memstore::MemStore;
 pub use object_store::{
     BlockSums, ClearReport, Copies, DeviceGrowth, Fragments, FsckFinding, FsckLevel, FsckReport,
     FsckSeverity, ObjectStore, OmapPage, Outcome, Remedy, StoreError, StoreResult, StoreStats, Submitted,
-    Unwatched, Watch,
+    Summed, Unwatched, Watch,
 };
 pub use onode::Onode;
 pub use removal::remove_objects;

@@ -51,6 +51,9 @@ pub type StoreResult<T> = Result<T, StoreError>;
 /// nothing protects them.
 pub type BlockSums = SmallVec<[u32; 2]>;
 
+/// A piece of what was read; with its crc32c if it is a block that was verified by that when it came from the device.
+pub type Summed = (Bytes, Option<u32>);
+
 /// A transaction on its way. Dropping the futures undoes nothing.
 pub struct Submitted {
     /// Done when reads on this store show the transaction (or it failed).
@@ -276,6 +279,18 @@ pub trait ObjectStore {
         len: u64,
         hints: AccessHints,
     ) -> LocalBoxFuture<'static, StoreResult<Vec<Bytes>>>;
+    /// The same with what is known of the pieces, for who passes them on under a checksum.
+    fn read_summed(
+        &self,
+        collection: CollectionId,
+        object: &ObjectId,
+        offset: u64,
+        len: u64,
+        hints: AccessHints,
+    ) -> LocalBoxFuture<'static, StoreResult<Vec<Summed>>> {
+        let read = self.read_with(collection, object, offset, len, hints);
+        Box::pin(async move { Ok(read.await?.into_iter().map(|bytes| (bytes, None)).collect()) })
+    }
     /// The parts of the range (clipped to the object's size) that hold data, as (offset, length), ascending, not adjacent.
     fn extents(
         &self,

@@ -179,6 +179,12 @@ impl Blob {
     pub fn bytes(&self, block: u64) -> u64 {
         wide(self.checksums.len()) * block
     }
+
+    /// The crc32c of a block's bytes as clients see them, if it has one of its own.
+    pub fn crc32c(&self, number: u64) -> Option<u32> {
+        let chunk = self.checksums.get(index(number)).filter(|_| self.packed.is_none())?;
+        chunk.checksum.crc32c().filter(|_| chunk.blocks == 1)
+    }
 }
 
 impl Piece {

@@ -7,7 +7,7 @@
 use bytes::{Bytes, BytesMut};
 
 use crate::crc::{BlockChecksums, BlockHasher, SEED, crc32c};
-use crate::limits::{MESSAGE_DATA_BYTES_MAX, SEGMENT_AT_ONCE_BYTES_MAX};
+use crate::limits::{MESSAGE_DATA_BYTES_MAX, SEGMENT_AT_ONCE_BYTES_MAX, SEGMENT_GROWTH};
 use crate::msgr2::frame::{DATA_SEGMENT, EPILOGUE_20_BYTES, EPILOGUE_21_BYTES, PREAMBLE_BYTES, SEGMENTS_MAX};
 use crate::msgr2::input::Input;
 use crate::msgr2::{LongData, Preamble, ProtocolError, Revision, Tag};
@@ -221,8 +221,9 @@ impl Partial {
                 return false;
             }
             if buffer.capacity() - buffer.len() < part.len() {
-                // At most double what came, so that a claimed length costs nothing by itself.
-                let grow = buffer.len().max(SEGMENT_AT_ONCE_BYTES_MAX).max(part.len());
+                // By what came, so that a claimed length costs nothing by itself; by so much that what came is copied once and a
+                // little more.
+                let grow = (SEGMENT_GROWTH * buffer.len()).max(SEGMENT_AT_ONCE_BYTES_MAX).max(part.len());
                 buffer.reserve(grow.min(length - buffer.len()));
             }
             hasher.update(&part);

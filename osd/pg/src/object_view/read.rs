@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use bytes::Bytes;
-use store::{OmapPage, StoreError, StoreResult};
+use store::{OmapPage, StoreError, StoreResult, Summed};
 
 use super::ObjectView;
 use crate::chunks;
@@ -32,13 +32,31 @@ impl ObjectView {
         Ok(out)
     }
 
+    /// The same with what the store knows of the pieces.
+    pub async fn read_summed(&self, offset: u64, len: u64) -> StoreResult<Vec<Summed>> {
+        if self.data.is_touched() {
+            return Ok(self.read(offset, len).await?.into_iter().map(|bytes| (bytes, None)).collect());
+        }
+        let len = offset.saturating_add(len).min(self.size()).saturating_sub(offset);
+        if len == 0 {
+            return Ok(Vec::new());
+        }
+        let read = self.store.read_summed(self.collection, &self.object, offset, len, self.hints).await?;
+        self.check_length(read.iter().map(|(bytes, _)| bytes.len() as u64).sum(), offset, len)?;
+        Ok(read)
+    }
+
     async fn read_stored(&self, offset: u64, len: u64) -> StoreResult<Vec<Bytes>> {
         let data = self.store.read_with(self.collection, &self.object, offset, len, self.hints).await?;
-        let got = chunks::total(&data);
-        if got != len {
-            return Err(StoreError::Io(format!("{:?}: {got} of {len} bytes at {offset}", self.object)));
-        }
+        self.check_length(chunks::total(&data), offset, len)?;
         Ok(data)
+    }
+
+    fn check_length(&self, got: u64, offset: u64, len: u64) -> StoreResult<()> {
+        if got == len {
+            return Ok(());
+        }
+        Err(StoreError::Io(format!("{:?}: {got} of {len} bytes at {offset}", self.object)))
     }
 
     /// The parts of a range that hold data; one part if the request changed the data.

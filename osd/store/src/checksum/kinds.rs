@@ -87,9 +87,10 @@ impl Checksum {
         Self::of_all(kind, [block])
     }
 
-    /// That of a block with this crc32c, if it is of that kind.
+    /// That of a block with this crc32c, if it is of that kind or a part of it.
     pub fn of_crc32c(kind: ChecksumKind, crc32c: u32) -> Option<Self> {
-        (kind == Crc32c).then_some(Self { kind, is_known: true, value: crc32c.into() })
+        let mut summing = Summing::new(kind);
+        summing.begin_with(crc32c).then(|| summing.sum())
     }
 
     /// That of these blocks together.
@@ -118,6 +119,11 @@ impl Checksum {
     /// Whether anything can match it.
     pub fn is_known(self) -> bool {
         self.is_known
+    }
+
+    /// It, if it is a whole crc32c and known.
+    pub fn crc32c(self) -> Option<u32> {
+        (self.is_known && self.kind == Crc32c).then(|| u32::try_from(self.value).ok())?
     }
 
     /// Its kind.
@@ -171,6 +177,13 @@ impl Summing {
             Crc32c | Crc32c16 | Crc32c8 => State::Crc32c(0),
         };
         Self { kind, state }
+    }
+
+    /// Begins with a block with this crc32c, if it is of that kind; nothing was added before.
+    pub fn begin_with(&mut self, crc32c: u32) -> bool {
+        let State::Crc32c(crc) = &mut self.state else { return false };
+        *crc = crc32c;
+        true
     }
 
     /// Of this block, too.

@@ -164,11 +164,13 @@ impl Inner {
                     let to = match changed.place.filter(|_| changed.in_place) {
                         None => {
                             let (address, memory) = buffers.next(block);
+                            let crc32c = content.new_block(logical, block).and_then(|new| plan.known.of(new));
+                            self.counters.blocks_summed_before.add(crc32c.is_some().into());
                             layout::fill_block(content, logical, stored.as_ref(), &kept[index], memory);
                             let is_kept = self.keeps_written(plan.keep, || changed.place);
                             let copy = is_kept.then(|| Bytes::copy_from_slice(memory));
                             let summed = self.summed(stored.as_ref(), memory);
-                            let gathered = gathering.add(logical, address, summed, copy);
+                            let gathered = gathering.add(logical, address, summed, crc32c, copy);
                             take(gathered, written, to_keep);
                             Target::Fresh(address)
                         }

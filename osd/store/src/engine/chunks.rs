@@ -45,13 +45,14 @@ impl Gathering {
         Self { kind, chunk_bytes, block, size, open: None }
     }
 
-    /// Takes the next block, which begins at `logical` in the object, and is to be kept in memory or not; gives those before
-    /// it, if it is not to be under one checksum with them.
+    /// Takes the next block, which begins at `logical` in the object, has this crc32c if that is known, and is to be kept in memory or
+    /// not; gives those before it, if it is not to be under one checksum with them.
     pub fn add(
         &mut self,
         logical: u64,
         address: u64,
         block: &[u8],
+        crc32c: Option<u32>,
         to_keep: Option<Bytes>,
     ) -> Option<Gathered> {
         let is_whole = logical + self.block <= self.size;
@@ -66,7 +67,10 @@ impl Gathering {
             sum: Summing::new(self.kind),
             to_keep: Vec::new(),
         });
-        open.sum.add(block);
+        let is_known = open.blocks == 0 && crc32c.is_some_and(|crc32c| open.sum.begin_with(crc32c));
+        if !is_known {
+            open.sum.add(block);
+        }
         open.blocks += 1;
         open.next = (logical + self.block, address + self.block);
         open.to_keep.extend(to_keep.map(|bytes| (address, bytes)));
@@ -92,7 +96,10 @@ mod tests {
             let mut gathering = Gathering::new(ChecksumKind::Crc32c, chunk * B, B, size);
             let content = |n: u64| vec![u8::try_from(n).expect("small"); 4096];
             let add = |(logical, address): &(u64, u64)| {
-                gathering.add(logical * B, address * B, &content(*address), Some(Bytes::new()))
+                let block = content(*address);
+                // Known of every other one.
+                let crc32c = address.is_multiple_of(2).then(|| crc32c::crc32c(&block));
+                gathering.add(logical * B, address * B, &block, crc32c, Some(Bytes::new()))
             };
             let mut found: Vec<Gathered> = blocks.iter().filter_map(add).collect();
             found.extend(gathering.end());

@@ -59,6 +59,18 @@ pub struct Content {
 }
 
 impl Content {
+    /// The `block` bytes from `logical` on, if all of them are new and lie in one.
+    pub fn new_block(&self, logical: u64, block: usize) -> Option<&[u8]> {
+        let end = logical + u64::try_from(block).unwrap_or(u64::MAX);
+        let (at, part) = self.parts.range_and_before(logical, end).last()?;
+        let Source::New(data) = &part.source else { return None };
+        if *at > logical || at + part.len < end {
+            return None;
+        }
+        let from = usize::try_from(logical - at).unwrap_or(usize::MAX);
+        data.get(from..from.checked_add(block)?)
+    }
+
     /// What `base` holds.
     pub fn of(base: Rc<Shard>) -> Self {
         let part = |piece: &Piece| Part {

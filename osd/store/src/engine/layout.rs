@@ -236,16 +236,11 @@ impl Layout {
 /// Fills `out` with the content of one changed block. `stored` is the block as read, if a part of it stays; `read` has what
 /// comes from other objects.
 pub fn fill_block(content: &Content, logical: u64, stored: Option<&Bytes>, read: &Blocks, out: &mut [u8]) {
+    if let Some(new) = content.new_block(logical, out.len()) {
+        return out.copy_from_slice(new);
+    }
     let block = u64::try_from(out.len()).unwrap_or(u64::MAX);
     let parts = content.parts.range_and_before(logical, logical + block);
-    if let Some((at, part)) = parts.last()
-        && let Source::New(data) = &part.source
-        && *at <= logical
-        && at + part.len >= logical + block
-    {
-        let from = index(logical - at);
-        return out.copy_from_slice(&data[from..from + out.len()]);
-    }
     out.fill(0);
     for (at, part) in parts {
         let (from, to) = ((*at).max(logical), (at + part.len).min(logical + block));

@@ -10,6 +10,7 @@ use super::apply::encode_collection;
 use super::blocks::Wanted;
 use super::content::Content;
 use super::cuts::Cut;
+use super::known_sums::KnownSums;
 use super::layout::{self, Layout, Policy};
 use super::needs::Bases;
 use super::pg_log::ENTRY_OVERHEAD;
@@ -58,6 +59,8 @@ pub struct Plan {
     pub draws_omap_id: bool,
     /// Whether what it writes will be read.
     pub keep: Keep,
+    /// What is known of what it writes.
+    pub known: KnownSums,
     /// Who uses the shared space that it touches; none if it touches and makes none.
     pub shares: Option<Shares>,
 }
@@ -177,6 +180,7 @@ impl Inner {
             collections_seen: creates.then(|| self.collections_version.get()),
             objects,
             keep: Keep::default(),
+            known: KnownSums::default(),
             shares,
         };
         let items = plan.collections.iter().chain(&plan.log).map(Item::encoded_bytes_max).sum::<usize>();

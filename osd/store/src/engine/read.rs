@@ -14,7 +14,7 @@ use super::state::Inner;
 use crate::check::length;
 use crate::keys::{self, ObjectKey};
 use crate::limits;
-use crate::object_store::{OmapPage, StoreError, StoreResult};
+use crate::object_store::{OmapPage, StoreError, StoreResult, Summed};
 use crate::shard::{Piece, Shard};
 use crate::shard_numbers::ShardNumbers;
 use crate::types::{AccessHints, CollectionId, LogVersion, ObjectId, ObjectStat, Pattern};
@@ -44,7 +44,7 @@ impl Inner {
         offset: u64,
         len: u64,
         hints: AccessHints,
-    ) -> StoreResult<Vec<Bytes>> {
+    ) -> StoreResult<Vec<Summed>> {
         self.check_member(collection, &object)?;
         loop {
             self.check_open()?;
@@ -373,7 +373,7 @@ impl Inner {
     }
 
     /// The bytes of the range, holes as zeroes, without copying.
-    fn assemble(&self, loaded: &Loaded, blocks: &Blocks, offset: u64, end: u64) -> Vec<Bytes> {
+    fn assemble(&self, loaded: &Loaded, blocks: &Blocks, offset: u64, end: u64) -> Vec<Summed> {
         let mut out = Vec::new();
         let mut at = offset;
         for shard in loaded.shards.values() {
@@ -381,11 +381,14 @@ impl Inner {
                 push_zeroes(&mut out, from - at);
                 let mut in_blob = u64::from(piece.blob_offset) + (from - start);
                 let mut left = to - from;
+                let blob = shard.blobs.get(piece.blob);
                 while left > 0 {
                     let bytes = blocks.bytes_at(piece.blob, in_blob, left, self.block);
+                    let is_block = in_blob.is_multiple_of(self.block) && length(&bytes) == self.block;
+                    let sum = blob.filter(|_| is_block).and_then(|blob| blob.crc32c(in_blob / self.block));
                     in_blob += length(&bytes);
                     left -= length(&bytes);
-                    out.push(bytes);
+                    out.push((bytes, sum));
                 }
                 at = to;
             }
@@ -393,7 +396,7 @@ impl Inner {
                 let (from, to) = ((*start).max(offset), (start + length(bytes)).min(end));
                 if from < to {
                     push_zeroes(&mut out, from - at);
-                    out.push(bytes.slice(index(from - start)..index(to - start)));
+                    out.push((bytes.slice(index(from - start)..index(to - start)), None));
                     at = to;
                 }
             }
@@ -416,10 +419,10 @@ fn pieces_in(shard: &Shard, offset: u64, end: u64) -> impl Iterator<Item = (u64,
     })
 }
 
-fn push_zeroes(out: &mut Vec<Bytes>, mut len: u64) {
+fn push_zeroes(out: &mut Vec<Summed>, mut len: u64) {
     while len > 0 {
         let some = index(len).min(ZEROES.len());
-        out.push(Bytes::from_static(&ZEROES[..some]));
+        out.push((Bytes::from_static(&ZEROES[..some]), None));
         len -= u64::try_from(some).unwrap_or(len);
     }
 }

@@ -17,6 +17,7 @@ use super::admit::Admitted;
 use super::blocks::Blocks;
 use super::counters::Count;
 use super::cuts::Cut;
+use super::known_sums::KnownSums;
 use super::load::Unread;
 use super::needs::Bases;
 use super::overwrite::Overwrite;
@@ -140,6 +141,7 @@ impl Inner {
             let bases = self.bases(transaction).await?;
             let mut plan = self.plan(&bases, transaction, moves_leftovers)?;
             plan.keep = hints.keep;
+            plan.known = KnownSums::new(transaction, sums);
             self.count_stage(&self.counters.stage_load_ns, at);
             let prepared = self.prepare(&plan, &mut waited, at).await;
             if prepared.is_ok() && !self.is_newest(&bases, &plan) {

@@ -207,3 +207,54 @@ fn checksums_that_came_with_the_data_are_stored() {
         store.close().await.expect("close");
     });
 }
+
+/// What is read says the checksum of each whole block that was verified by one, and of nothing else.
+#[test]
+fn whole_blocks_come_with_their_checksums() {
+    let wanted = |checksum: ChecksumKind, compression: Compression| {
+        Sim::new(1, Config::default()).run(0, move |core| async move {
+            let mut world = World::new(1, DEVICE_BYTES, 4096, 4 << 20);
+            world.options.inline_bytes_max = 0;
+            (world.options.checksum, world.options.compression) = (checksum, compression);
+            let store = open(&core, &world).await;
+            let write = |offset: u64, data: Bytes| {
+                let op = Op::Write {
+                    collection: collection(),
+                    object: object("one", 1),
+                    offset,
+                    data: vec![data],
+                };
+                Transaction { ops: vec![op] }
+            };
+            // Two blocks, a hole, and the beginning of one.
+            for transaction in [write(0, vec![1; 8192].into()), write(3 * BLOCK, vec![2; 100].into())] {
+                store.submit(transaction).durable.await.expect("write");
+            }
+            let read = async |offset: u64, len: u64| {
+                let name = object("one", 1);
+                let read = store.read_summed(collection(), &name, offset, len, AccessHints::default()).await;
+                let read = read.expect("read");
+                let plain = store.read(collection(), &name, offset, len).await.expect("read");
+                assert_eq!(
+                    plain.concat(),
+                    read.iter().flat_map(|(bytes, _)| bytes.to_vec()).collect::<Vec<u8>>()
+                );
+                for (bytes, sum) in &read {
+                    assert!(sum.is_none_or(|sum| sum == crc32c::crc32c(bytes)), "of {} bytes", bytes.len());
+                }
+                read.iter().map(|(_, sum)| sum.is_some()).collect::<Vec<bool>>()
+            };
+            let all = [read(0, 4 * BLOCK).await, read(100, BLOCK).await, read(BLOCK, BLOCK).await];
+            store.close().await.expect("close");
+            all
+        })
+    };
+    let plain = Compression::default();
+    let found = wanted(ChecksumKind::Crc32c, plain.clone());
+    assert_eq!(found, [vec![true, true, false, false], vec![false, false], vec![true]]);
+    let is_none = |found: [Vec<bool>; 3]| found.into_iter().flatten().all(|is_known| !is_known);
+    assert!(is_none(wanted(ChecksumKind::Crc32c16, plain.clone())));
+    assert!(is_none(wanted(ChecksumKind::None, plain)));
+    let packed = Compression { mode: CompressionMode::Force, ..Compression::default() };
+    assert!(is_none(wanted(ChecksumKind::Crc32c, packed)));
+}
