@@ -34,7 +34,6 @@ unsafe impl Send for DmaBuf {}
 #[expect(unsafe_code, reason = "owns raw memory")]
 unsafe impl Sync for DmaBuf {}
 
-#[expect(unsafe_code, reason = "owns raw memory")]
 impl DmaBuf {
     /// `len` zero bytes; `len` > 0.
     pub fn zeroed(len: usize) -> Self {
