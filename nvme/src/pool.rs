@@ -13,7 +13,7 @@ use std::ptr::NonNull;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use crate::buffer::DMA_ALIGN;
-use crate::limits::{LONG_BYTES_MAX, LONG_WASTE, POOL_CLASSES, PoolClass};
+use crate::limits::{LONG_BYTES_MAX, LONG_BYTES_MIN, LONG_WASTE, POOL_CLASSES, PoolClass};
 
 /// The region.
 pub(crate) struct BufPool {
@@ -125,6 +125,9 @@ impl BufPool {
 
     /// Memory for a buffer of `len` bytes that was given back, not much longer than that. Its bytes are what its last owner left.
     pub fn take_long(&self, len: usize) -> Option<LongMemory> {
+        if len < LONG_BYTES_MIN {
+            return None;
+        }
         let mut long = self.long();
         let fits = |memory: &LongMemory| (len..=len + len / LONG_WASTE).contains(&memory.layout.size());
         let at = long.free.iter().rposition(fits)?;
@@ -135,7 +138,7 @@ impl BufPool {
 
     /// Keeps it for the next who wants such a one, in place of those that were kept longest.
     pub fn give_long(&self, memory: LongMemory) {
-        if memory.layout.size() > LONG_BYTES_MAX {
+        if !(LONG_BYTES_MIN..=LONG_BYTES_MAX).contains(&memory.layout.size()) {
             return;
         }
         let mut long = self.long();
