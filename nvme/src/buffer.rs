@@ -1,5 +1,6 @@
 //! Owned, aligned buffers that a device may read from or write into.
 
+use std::alloc::{Layout, alloc_zeroed, dealloc, handle_alloc_error};
 use std::fmt;
 use std::ops::{Deref, DerefMut};
 use std::ptr::NonNull;
@@ -7,7 +8,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 
-use crate::pool::{BufPool, LongMemory, PoolSlot};
+use crate::pool::{BufPool, PoolSlot};
 
 /// Alignment of every [`DmaBuf`], bytes: a page, which satisfies O_DIRECT and PRP lists alike.
 pub const DMA_ALIGN: usize = 4096;
@@ -22,8 +23,7 @@ pub struct DmaBuf {
 
 /// Whose the memory is.
 enum Home {
-    /// None once it is on its way back.
-    Heap(Option<LongMemory>, Option<Arc<BufPool>>),
+    Heap(Layout),
     Pool(PoolSlot),
 }
 
@@ -34,6 +34,7 @@ unsafe impl Send for DmaBuf {}
 #[expect(unsafe_code, reason = "owns raw memory")]
 unsafe impl Sync for DmaBuf {}
 
+#[expect(unsafe_code, reason = "owns raw memory")]
 impl DmaBuf {
     /// `len` zero bytes; `len` > 0.
     pub fn zeroed(len: usize) -> Self {
@@ -42,21 +43,14 @@ impl DmaBuf {
                 buf.fill(0);
                 buf
             }
-            None => {
-                let (memory, is_zero) = Self::long_memory(len);
-                let mut buf = Self::from_heap(len, memory);
-                if !is_zero {
-                    buf.fill(0);
-                }
-                buf
-            }
+            None => Self::from_heap(len),
         }
     }
 
     /// `len` bytes of no particular value, zero or left over from an earlier buffer: for reads, which replace all of
     /// them. `len` > 0.
     pub fn recycled(len: usize) -> Self {
-        Self::from_pool(len).unwrap_or_else(|| Self::from_heap(len, Self::long_memory(len).0))
+        Self::from_pool(len).unwrap_or_else(|| Self::from_heap(len))
     }
 
     /// A copy of `bytes`, padded with zeroes to a multiple of `align` (a power of two).
@@ -87,7 +81,7 @@ impl DmaBuf {
     /// The pool that the memory belongs to, if any.
     pub(crate) fn pool(&self) -> Option<&Arc<BufPool>> {
         match &self.home {
-            Home::Heap(..) => None,
+            Home::Heap(_) => None,
             Home::Pool(slot) => Some(slot.pool()),
         }
     }
@@ -103,18 +97,15 @@ impl DmaBuf {
         Some(Self { start, len, home: Home::Pool(slot) })
     }
 
-    /// Memory for `len` bytes, and whether they are zero.
-    fn long_memory(len: usize) -> ((LongMemory, Option<Arc<BufPool>>), bool) {
+    fn from_heap(len: usize) -> Self {
         assert!(len > 0, "a DMA buffer has at least one byte");
-        let pool = BufPool::current();
-        match pool.as_ref().and_then(|pool| pool.take_long(len)) {
-            Some(memory) => ((memory, pool), false),
-            None => ((LongMemory::zeroed(len), pool), true),
-        }
-    }
-
-    fn from_heap(len: usize, (memory, pool): (LongMemory, Option<Arc<BufPool>>)) -> Self {
-        Self { start: memory.start, len, home: Home::Heap(Some(memory), pool) }
+        let Ok(layout) = Layout::from_size_align(len, DMA_ALIGN) else {
+            panic!("a DMA buffer of {len} bytes overflows the address space")
+        };
+        // SAFETY: the layout's size is not zero.
+        let raw = unsafe { alloc_zeroed(layout) };
+        let Some(start) = NonNull::new(raw) else { handle_alloc_error(layout) };
+        Self { start, len, home: Home::Heap(layout) }
     }
 }
 
@@ -142,12 +133,12 @@ impl DerefMut for DmaBuf {
     }
 }
 
+#[expect(unsafe_code, reason = "owns raw memory")]
 impl Drop for DmaBuf {
     fn drop(&mut self) {
-        if let Home::Heap(memory, Some(pool)) = &mut self.home
-            && let Some(memory) = memory.take()
-        {
-            pool.give_long(memory);
+        if let Home::Heap(layout) = self.home {
+            // SAFETY: allocated in `from_heap` with this layout, and freed once.
+            unsafe { dealloc(self.start.as_ptr(), layout) }
         }
     }
 }
@@ -161,7 +152,7 @@ impl fmt::Debug for DmaBuf {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::limits::{LONG_BYTES_MAX, LONG_WASTE, POOL_CLASSES};
+    use crate::limits::POOL_CLASSES;
 
     #[test]
     fn buffers_are_zero_aligned_and_as_long_as_asked_for() {
@@ -198,35 +189,6 @@ mod tests {
         BufPool::set_current(None);
         assert!(DmaBuf::zeroed(1).pool().is_none());
         assert!(again[0].iter().all(|&byte| byte == 0));
-    }
-
-    #[test]
-    fn long_buffers_are_kept_for_the_next_within_bounds() {
-        BufPool::set_current(Some(BufPool::new()));
-        let len = 1 << 20;
-        let mut first = DmaBuf::recycled(len);
-        first.fill(7);
-        let at = first.as_ptr();
-        drop(first);
-        let longer = DmaBuf::recycled(len + len / LONG_WASTE + 1);
-        assert!(longer.as_ptr() != at, "it does not fit");
-        let short = DmaBuf::recycled(len / 2);
-        assert!(short.as_ptr() != at, "it would waste half of it");
-        let mut again = DmaBuf::recycled(len - 100);
-        assert_eq!((again.as_ptr(), again.len(), again[0]), (at, len - 100, 7));
-        again.fill(8);
-        drop(again);
-        let zeroed = DmaBuf::zeroed(len);
-        assert!(zeroed.as_ptr() == at && zeroed.iter().all(|&byte| byte == 0));
-        drop(zeroed);
-        // Many more than are kept, and one that never is; all of it works as before, from any thread.
-        let bufs: Vec<DmaBuf> = (0..40).map(|_| DmaBuf::zeroed(len)).collect();
-        std::thread::scope(|scope| scope.spawn(|| drop(bufs)).join()).unwrap();
-        drop(DmaBuf::zeroed(LONG_BYTES_MAX + 1));
-        let kept = BufPool::current().map(|pool| pool.long_bytes()).unwrap();
-        assert!(kept <= LONG_BYTES_MAX && kept >= LONG_BYTES_MAX - 2 * len, "{kept} bytes are kept");
-        BufPool::set_current(None);
-        assert!(DmaBuf::zeroed(len).iter().all(|&byte| byte == 0));
     }
 
     #[test]

@@ -21,13 +21,6 @@ pub struct PoolClass {
 pub const POOL_CLASSES: [PoolClass; 2] =
     [PoolClass { slot_bytes: 4096, slots: 384 }, PoolClass { slot_bytes: 65536, slots: 32 }];
 
-/// What is shorter is left to the heap, so that few buffers have to be looked at.
-pub const LONG_BYTES_MIN: usize = POOL_CLASSES[1].slot_bytes;
-/// Bytes of longer buffers that a core's pool keeps for those who want such ones.
-pub const LONG_BYTES_MAX: usize = 16 << 20;
-/// A buffer may be longer than wanted by one part in so many.
-pub const LONG_WASTE: usize = 8;
-
 /// Bytes of one page of an in-memory image: what one write of a block costs in memory at most.
 pub(crate) const IMAGE_PAGE_BYTES: usize = 4096;
 /// Pages of one chunk of an in-memory image: what a snapshot shares as one.

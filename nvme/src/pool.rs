@@ -1,11 +1,8 @@
 //! [`BufPool`]: a small region of memory for the buffers of one core, so that a ring can register it once.
 //!
 //! Two classes of slots, taken on the core's own thread and given back from any. A thread that has a pool serves every
-//! [`DmaBuf`](crate::DmaBuf) that fits from it; when it is empty there is the heap. Invariant: a slot belongs to at most one buffer,
-//! and the region lives as long as any buffer or registration of it.
-//!
-//! Longer buffers come from the heap, and when they are given back the pool keeps some of them: the heap would give their memory
-//! back to the system, which clears it each time.
+//! [`DmaBuf`](crate::DmaBuf) that fits from it; when it is empty, or the buffer is long, there is the heap. Invariant: a
+//! slot belongs to at most one buffer, and the region lives as long as any buffer or registration of it.
 
 use std::alloc::{Layout, alloc_zeroed, dealloc, handle_alloc_error};
 use std::cell::RefCell;
@@ -13,7 +10,7 @@ use std::ptr::NonNull;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use crate::buffer::DMA_ALIGN;
-use crate::limits::{LONG_BYTES_MAX, LONG_BYTES_MIN, LONG_WASTE, POOL_CLASSES, PoolClass};
+use crate::limits::{POOL_CLASSES, PoolClass};
 
 /// The region.
 pub(crate) struct BufPool {
@@ -21,47 +18,6 @@ pub(crate) struct BufPool {
     layout: Layout,
     /// Of each class, the offsets of its free slots.
     free: [Mutex<Vec<usize>>; POOL_CLASSES.len()],
-    long: Mutex<LongBuffers>,
-}
-
-/// Long buffers that nobody has at the moment.
-#[derive(Default)]
-struct LongBuffers {
-    /// The last one given back is the last.
-    free: Vec<LongMemory>,
-    bytes: usize,
-}
-
-/// Memory from the heap, every byte of which has a value.
-pub(crate) struct LongMemory {
-    pub start: NonNull<u8>,
-    pub layout: Layout,
-}
-
-// SAFETY: it owns its memory, as a box does.
-#[expect(unsafe_code, reason = "owns raw memory")]
-unsafe impl Send for LongMemory {}
-
-#[expect(unsafe_code, reason = "owns raw memory")]
-impl Drop for LongMemory {
-    fn drop(&mut self) {
-        // SAFETY: allocated by `LongMemory::zeroed` with this layout, and freed once.
-        unsafe { dealloc(self.start.as_ptr(), self.layout) }
-    }
-}
-
-#[expect(unsafe_code, reason = "owns raw memory")]
-impl LongMemory {
-    /// `len` zero bytes from the heap, aligned as buffers are.
-    pub fn zeroed(len: usize) -> Self {
-        let Ok(layout) = Layout::from_size_align(len, DMA_ALIGN) else {
-            panic!("a DMA buffer of {len} bytes overflows the address space")
-        };
-        // SAFETY: the layout's size is not zero: a buffer has at least one byte.
-        let raw = unsafe { alloc_zeroed(layout) };
-        let Some(start) = NonNull::new(raw) else { handle_alloc_error(layout) };
-        Self { start, layout }
-    }
 }
 
 // SAFETY: the region is only ever reached through the slots given out, each to one owner, or by address.
@@ -115,54 +71,7 @@ impl BufPool {
         };
         // SAFETY: the layout's size is not zero.
         let Some(start) = NonNull::new(unsafe { alloc_zeroed(layout) }) else { handle_alloc_error(layout) };
-        Arc::new(Self { start, layout, free, long: Mutex::default() })
-    }
-
-    /// The pool of this thread. The thread may be ending, with its pool gone already.
-    pub fn current() -> Option<Arc<Self>> {
-        CURRENT.try_with(|current| current.borrow().clone()).ok()?
-    }
-
-    /// Memory for a buffer of `len` bytes that was given back, not much longer than that. Its bytes are what its last owner left.
-    pub fn take_long(&self, len: usize) -> Option<LongMemory> {
-        if len < LONG_BYTES_MIN {
-            return None;
-        }
-        let mut long = self.long();
-        let fits = |memory: &LongMemory| (len..=len + len / LONG_WASTE).contains(&memory.layout.size());
-        let at = long.free.iter().rposition(fits)?;
-        let memory = long.free.remove(at);
-        long.bytes -= memory.layout.size();
-        Some(memory)
-    }
-
-    /// Keeps it for the next who wants such a one, in place of those that were kept longest.
-    pub fn give_long(&self, memory: LongMemory) {
-        if !(LONG_BYTES_MIN..=LONG_BYTES_MAX).contains(&memory.layout.size()) {
-            return;
-        }
-        let mut long = self.long();
-        long.bytes += memory.layout.size();
-        long.free.push(memory);
-        let (mut gone, mut bytes) = (0, long.bytes);
-        while bytes > LONG_BYTES_MAX {
-            bytes -= long.free[gone].layout.size();
-            gone += 1;
-        }
-        long.bytes = bytes;
-        let dropped: Vec<LongMemory> = long.free.drain(..gone).collect();
-        drop(long);
-        drop(dropped);
-    }
-
-    /// Bytes of long buffers kept at the moment.
-    #[cfg(test)]
-    pub fn long_bytes(&self) -> usize {
-        self.long().bytes
-    }
-
-    fn long(&self) -> MutexGuard<'_, LongBuffers> {
-        self.long.lock().unwrap_or_else(PoisonError::into_inner)
+        Arc::new(Self { start, layout, free })
     }
 
     /// Where the region is, for the kernel, and its length.
@@ -179,7 +88,8 @@ impl BufPool {
     /// left.
     pub fn take(len: usize) -> Option<(NonNull<u8>, PoolSlot)> {
         let class = POOL_CLASSES.iter().position(|class| len <= class.slot_bytes)?;
-        let pool = Self::current()?;
+        // The thread may be ending, with its pool gone already.
+        let pool = CURRENT.try_with(|current| current.borrow().clone()).ok()??;
         let offset = pool.free(class).pop()?;
         // SAFETY: the offset is one of the region's slots.
         let memory = unsafe { pool.start.add(offset) };

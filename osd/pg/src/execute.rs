@@ -102,7 +102,9 @@ pub async fn execute(request: &Request, mut view: Box<ObjectView>) -> Result<Exe
     let mut result = 0;
     let mut room = OUTPUT_BYTES_MAX;
     for (op, output) in request.ops.iter().zip(&mut outputs) {
-        let advice = hints::of(op.flags);
+        let mut advice = hints::of(op.flags);
+        // What its client had before may have been damaged in memory, which only the device tells.
+        advice.verifies |= request.has(RequestFlags::RETRY);
         view.advise(advice, advice.keep != Keep::Usual && operation::may_write(op));
         let (value, failed) = match run(request, op, &mut view).await {
             Ok(done) => match room.checked_sub(done.len()) {

@@ -229,6 +229,8 @@ impl Group {
     }
 }
 
+const _: () = assert!(wire::crc::BLOCK_BYTES as u64 == store::limits::BLOCK);
+
 /// The checksums of the blocks that a transaction's only write has, if it writes what one op brought, as it came.
 fn sums_of(request: &Request, transaction: &Transaction) -> BlockSums {
     let mut writes = transaction.ops.iter().filter_map(|op| match op {

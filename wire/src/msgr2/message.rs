@@ -145,11 +145,10 @@ impl Data {
 
     /// Appends all parts of `other`, and what is known of their checksum.
     pub fn append_data(&mut self, other: &Data) {
-        match other.parts.as_slice() {
-            [] => {}
-            [only] => self.append(only.clone(), other.whole),
-            parts => parts.iter().for_each(|part| self.append(part.clone(), None)),
-        }
+        let known = self.whole.zip(other.whole);
+        let whole = known.map(|(whole, of_other)| combine(whole, of_other, other.length as u64));
+        other.parts.iter().for_each(|part| self.append_unsummed(part.clone()));
+        self.whole = whole;
     }
 
     /// The bytes from `start` on, `length` of them, not copied if they lie in one part; with the checksums of
@@ -175,12 +174,15 @@ impl Data {
         if bytes.is_empty() {
             return;
         }
-        self.whole = match (self.whole, checksum) {
-            (Some(whole), Some(part)) => Some(combine(whole, part, bytes.len() as u64)),
-            // Short parts are cheaper to hash now than to lose what is known of the others.
-            (Some(whole), None) if bytes.len() <= 64 => Some(crc32c(whole, &bytes)),
-            _ => None,
-        };
+        // Hashed now rather than later, so that what is known of the others is not lost.
+        self.whole = self.whole.map(|whole| match checksum {
+            Some(part) => combine(whole, part, bytes.len() as u64),
+            None => crc32c(whole, &bytes),
+        });
+        self.append_unsummed(bytes);
+    }
+
+    fn append_unsummed(&mut self, bytes: Bytes) {
         self.length += bytes.len();
         self.blocks.clear();
         self.parts.push(bytes);
@@ -293,9 +295,20 @@ mod tests {
                     data.push(part.clone());
                 }
             }
+            assert_eq!(data.whole, Some(whole), "nothing is left to be hashed");
             assert_eq!(data.checksum(), whole);
             assert_eq!(data.to_bytes(), parts.concat());
             assert_eq!(data.parts().len(), 4);
+            // As one of several in a message, which has all of them one after the other.
+            let mut message = Data::new();
+            for one in [&data, &Data::new(), &data] {
+                message.append_data(one);
+            }
+            assert_eq!(message.whole, Some(crc32c(SEED, &[parts.concat(), parts.concat()].concat())));
+            assert_eq!(message.parts().len(), 8);
+            let mut unknown = Data::new();
+            unknown.append_data(&Data::from(parts.concat()));
+            assert_eq!((unknown.whole, unknown.checksum()), (None, whole));
         }
     }
 }

@@ -44,7 +44,7 @@ counters! {
     transactions_refused,
     /// Transactions that took the way of usual overwrites.
     overwrites_short,
-    /// Blocks stored under the checksum that came with them.
+    /// Blocks with whose data a checksum came.
     blocks_summed_before,
     /// Nanoseconds that transactions waited for those before them on their collections, all together; so are the next.
     stage_turn_ns,
