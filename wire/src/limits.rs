@@ -34,9 +34,6 @@ pub const MESSAGE_DATA_BYTES_MAX: usize = (128 << 20) + (6 << 20);
 /// Segments up to this size are assembled when all of their bytes are there; longer ones as bytes come.
 pub const SEGMENT_AT_ONCE_BYTES_MAX: usize = 64 << 10;
 
-/// Memory for all of a longer one is taken once one part in so many came.
-pub const SEGMENT_TRUST: usize = 8;
-
 /// Bytes kept from a peer while its handshake waits for an answer of the daemon.
 pub const HANDSHAKE_INPUT_BYTES_MAX: usize = 128 << 10;
 

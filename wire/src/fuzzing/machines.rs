@@ -90,7 +90,7 @@ fn stream(mut connection: Connection, input: &[u8]) {
         if connection.feed(Bytes::copy_from_slice(part)).is_err() {
             break;
         }
-        assert!(connection.buffered_bytes() <= 8 * came + (256 << 10), "memory follows what came");
+        assert!(connection.buffered_bytes() <= 2 * came + (256 << 10), "memory follows what came");
         if !serve(&mut connection, &mut table, PeerPolicy::LOSSY_CLIENT) {
             break;
         }

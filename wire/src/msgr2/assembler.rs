@@ -7,7 +7,7 @@
 use bytes::{Bytes, BytesMut};
 
 use crate::crc::{BlockChecksums, BlockHasher, SEED, crc32c};
-use crate::limits::{MESSAGE_DATA_BYTES_MAX, SEGMENT_AT_ONCE_BYTES_MAX, SEGMENT_TRUST};
+use crate::limits::{MESSAGE_DATA_BYTES_MAX, SEGMENT_AT_ONCE_BYTES_MAX};
 use crate::msgr2::frame::{DATA_SEGMENT, EPILOGUE_20_BYTES, EPILOGUE_21_BYTES, PREAMBLE_BYTES, SEGMENTS_MAX};
 use crate::msgr2::input::Input;
 use crate::msgr2::{LongData, Preamble, ProtocolError, Revision, Tag};
@@ -220,15 +220,10 @@ impl Partial {
                 self.growing = Some((buffer, hasher));
                 return false;
             }
-            let came = buffer.len() + part.len();
-            if buffer.capacity() < came {
-                // A claimed length costs nothing by itself. Once a part of it came there is room for all; until then for double.
-                let enough = came.saturating_mul(SEGMENT_TRUST) >= length;
-                let room =
-                    if enough { length } else { (2 * came).max(SEGMENT_AT_ONCE_BYTES_MAX).min(length) };
-                let mut longer = BytesMut::with_capacity(room);
-                longer.extend_from_slice(&buffer);
-                buffer = longer;
+            if buffer.capacity() - buffer.len() < part.len() {
+                // At most double what came, so that a claimed length costs nothing by itself.
+                let grow = buffer.len().max(SEGMENT_AT_ONCE_BYTES_MAX).max(part.len());
+                buffer.reserve(grow.min(length - buffer.len()));
             }
             hasher.update(&part);
             buffer.extend_from_slice(&part);
